@@ -1,0 +1,1 @@
+//! The program: runtime, accept, signals, reload, drain, sub-commands.

@@ -1,0 +1,1 @@
+//! Authenticating clients, and authenticating to servers.

@@ -1,0 +1,1 @@
+//! One server connection: connect, startup, parameters, prepared statements, cancel key.

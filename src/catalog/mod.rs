@@ -1,0 +1,1 @@
+//! What SQL text cannot tell: facts from the server's catalog.

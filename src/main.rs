@@ -1,0 +1,3 @@
+//! The `trunkline` program: everything is in the library.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Listeners, streams (TCP, TLS, Unix), TLS contexts, connecting.

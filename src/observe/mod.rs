@@ -1,0 +1,1 @@
+//! What operators see: metrics, the slow-query log, tracing, the HTTP endpoint.

@@ -1,0 +1,1 @@
+//! Pools of server connections: leases, waiters, limits.

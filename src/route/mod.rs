@@ -1,0 +1,1 @@
+//! Decisions: where a statement goes, and why.

@@ -1,0 +1,1 @@
+//! One client: the session machine and its relay.
