@@ -1,0 +1,103 @@
+//! Borrowed views of messages that clients send. Each takes the body of one whole frame (or the part of it that it needs).
+
+use super::split_cstr;
+
+/// Which of the two name spaces a Describe or Close means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// A prepared statement.
+    Statement,
+    /// A portal.
+    Portal,
+}
+
+/// Parse: name, text, and the parameter types as they stand on the wire (count and OIDs).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parse<'a> {
+    /// Statement name; empty = unnamed.
+    pub name: &'a [u8],
+    /// The statement.
+    pub sql: &'a [u8],
+    /// Two bytes of count, four per OID.
+    pub types: &'a [u8],
+}
+
+/// Reads a Parse body; `None` when it is malformed.
+pub fn parse(body: &[u8]) -> Option<Parse<'_>> {
+    let (name, rest) = split_cstr(body)?;
+    let (sql, types) = split_cstr(rest)?;
+    let [a, b, oids @ ..] = types else { return None };
+    let count = usize::from(u16::from_be_bytes([*a, *b]));
+    (oids.len() == count * 4).then_some(Parse { name, sql, types })
+}
+
+/// The head of a Bind: portal and statement, and where the rest begins. Parameters are never looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BindHead<'a> {
+    /// Portal name; empty = unnamed.
+    pub portal: &'a [u8],
+    /// Statement name; empty = unnamed.
+    pub statement: &'a [u8],
+    /// Offset in the body at which formats and parameters begin.
+    pub rest: usize,
+}
+
+/// Reads the head of a Bind body, which may be cut off behind it; `None` when a NUL is missing.
+pub fn bind_head(body: &[u8]) -> Option<BindHead<'_>> {
+    let (portal, rest) = split_cstr(body)?;
+    let (statement, rest) = split_cstr(rest)?;
+    Some(BindHead { portal, statement, rest: body.len() - rest.len() })
+}
+
+/// Reads a Describe or Close body: kind and name.
+pub fn object(body: &[u8]) -> Option<(ObjectKind, &[u8])> {
+    let (kind, rest) = body.split_first()?;
+    let kind = match kind {
+        b'S' => ObjectKind::Statement,
+        b'P' => ObjectKind::Portal,
+        _ => return None,
+    };
+    match split_cstr(rest)? {
+        (name, []) => Some((kind, name)),
+        _ => None,
+    }
+}
+
+/// Reads an Execute body: portal and row limit (0 = none).
+pub fn execute(body: &[u8]) -> Option<(&[u8], u32)> {
+    let (portal, rest) = split_cstr(body)?;
+    let limit: [u8; 4] = rest.try_into().ok()?;
+    Some((portal, u32::from_be_bytes(limit)))
+}
+
+/// Reads a Query body: the statement up to its NUL, which ends the body.
+pub fn query(body: &[u8]) -> Option<&[u8]> {
+    match split_cstr(body)? {
+        (sql, []) => Some(sql),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::build;
+    use super::*;
+
+    #[test]
+    fn reads_what_the_builders_write() {
+        let mut out = Vec::new();
+        build::parse(&mut out, b"s1", b"SELECT $1", &[0, 1, 0, 0, 0, 23]);
+        let view = parse(&out[5..]).unwrap();
+        assert_eq!((view.name, view.sql), (&b"s1"[..], &b"SELECT $1"[..]));
+        assert!(parse(b"s\0x\0\0\x02\0\0\0\0").is_none(), "count and OIDs disagree");
+        let head = bind_head(b"p\0s\0rest").unwrap();
+        assert_eq!((head.portal, head.statement, head.rest), (&b"p"[..], &b"s"[..], 4));
+        assert!(bind_head(b"p\0s").is_none());
+        assert_eq!(object(b"Sx\0"), Some((ObjectKind::Statement, &b"x"[..])));
+        assert_eq!(object(b"Xx\0"), None);
+        assert_eq!(execute(b"\0\0\0\0\x05"), Some((&b""[..], 5)));
+        assert_eq!(query(b"SELECT 1\0"), Some(&b"SELECT 1"[..]));
+        assert_eq!(query(b"a\0b\0"), None);
+    }
+}
