@@ -50,12 +50,21 @@ pub struct ErrorNotice {
 impl ErrorNotice {
     /// An ERROR: the session goes on.
     pub fn error(code: SqlState, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { severity: Severity::Error, code, message: message.into(), detail: None, hint: None }
+        Self {
+            severity: Severity::Error,
+            code,
+            message: message.into(),
+            detail: None,
+            hint: None,
+        }
     }
 
     /// A FATAL: the connection closes after it.
     pub fn fatal(code: SqlState, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { severity: Severity::Fatal, ..Self::error(code, message) }
+        Self {
+            severity: Severity::Fatal,
+            ..Self::error(code, message)
+        }
     }
 
     /// Adds a detail.
@@ -110,7 +119,9 @@ impl ErrorNotice {
             if key == 0 {
                 break;
             }
-            let Some((value, tail)) = split_cstr(tail) else { break };
+            let Some((value, tail)) = split_cstr(tail) else {
+                break;
+            };
             rest = tail;
             let text = || Cow::Owned(String::from_utf8_lossy(value).into_owned());
             match key {
@@ -124,7 +135,9 @@ impl ErrorNotice {
                         _ => notice.severity,
                     }
                 }
-                b'C' => notice.code = SqlState::from_bytes(value).unwrap_or(SqlState::INTERNAL_ERROR),
+                b'C' => {
+                    notice.code = SqlState::from_bytes(value).unwrap_or(SqlState::INTERNAL_ERROR)
+                }
                 b'M' => notice.message = text(),
                 b'D' => notice.detail = Some(text()),
                 b'H' => notice.hint = Some(text()),
@@ -138,7 +151,9 @@ impl ErrorNotice {
     pub fn sqlstate_of(body: &[u8]) -> SqlState {
         let mut rest = body;
         while let Some((&key, tail)) = rest.split_first() {
-            let Some((value, tail)) = split_cstr(tail) else { break };
+            let Some((value, tail)) = split_cstr(tail) else {
+                break;
+            };
             if key == b'C' {
                 return SqlState::from_bytes(value).unwrap_or(SqlState::INTERNAL_ERROR);
             }
@@ -150,7 +165,13 @@ impl ErrorNotice {
 
 impl fmt::Display for ErrorNotice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} ({})", self.severity.as_str(), self.message, self.code)
+        write!(
+            f,
+            "{}: {} ({})",
+            self.severity.as_str(),
+            self.message,
+            self.code
+        )
     }
 }
 
@@ -160,20 +181,34 @@ mod tests {
 
     #[test]
     fn encodes_and_decodes() {
-        let notice = ErrorNotice::fatal(SqlState::TOO_MANY_CONNECTIONS, "too many\0clients").detail("a").hint("b");
+        let notice = ErrorNotice::fatal(SqlState::TOO_MANY_CONNECTIONS, "too many\0clients")
+            .detail("a")
+            .hint("b");
         let mut out = Vec::new();
         notice.encode(&mut out);
         assert_eq!(out[0], b'E');
-        assert_eq!(u32::from_be_bytes([out[1], out[2], out[3], out[4]]) as usize, out.len() - 1);
+        assert_eq!(
+            u32::from_be_bytes([out[1], out[2], out[3], out[4]]) as usize,
+            out.len() - 1
+        );
         let back = ErrorNotice::decode(&out[5..]);
         assert_eq!(back.message, "too manyclients");
         assert_eq!((back.code, back.severity), (notice.code, Severity::Fatal));
-        assert_eq!(ErrorNotice::sqlstate_of(&out[5..]), SqlState::TOO_MANY_CONNECTIONS);
+        assert_eq!(
+            ErrorNotice::sqlstate_of(&out[5..]),
+            SqlState::TOO_MANY_CONNECTIONS
+        );
     }
 
     #[test]
     fn trap_67_error_without_sqlstate() {
-        assert_eq!(ErrorNotice::sqlstate_of(b"SERROR\0Mboom\0\0"), SqlState::INTERNAL_ERROR);
-        assert_eq!(ErrorNotice::decode(b"SERROR\0Cxx").code, SqlState::INTERNAL_ERROR);
+        assert_eq!(
+            ErrorNotice::sqlstate_of(b"SERROR\0Mboom\0\0"),
+            SqlState::INTERNAL_ERROR
+        );
+        assert_eq!(
+            ErrorNotice::decode(b"SERROR\0Cxx").code,
+            SqlState::INTERNAL_ERROR
+        );
     }
 }

@@ -82,17 +82,26 @@ impl<'a> FrameWalker<'a> {
     #[inline]
     pub fn step(&mut self, limit: impl FnOnce(u8) -> u32) -> Result<Step<'a>, BadFrame> {
         let rest = &self.buf[self.pos..];
-        let [tag, a, b, c, d, ..] = *rest else { return Ok(Step::End) };
+        let [tag, a, b, c, d, ..] = *rest else {
+            return Ok(Step::End);
+        };
         let len = u32::from_be_bytes([a, b, c, d]);
         if len < 4 || len > limit(tag) {
             return Err(BadFrame { tag, len });
         }
         let frame_len = len as usize + 1;
         if rest.len() < frame_len {
-            return Ok(Step::Partial { tag, frame_len, available: rest });
+            return Ok(Step::Partial {
+                tag,
+                frame_len,
+                available: rest,
+            });
         }
         self.pos += frame_len;
-        Ok(Step::Whole(Frame { tag, bytes: &rest[..frame_len] }))
+        Ok(Step::Whole(Frame {
+            tag,
+            bytes: &rest[..frame_len],
+        }))
     }
 }
 
@@ -113,7 +122,6 @@ pub fn backend_limit(_tag: u8) -> u32 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -122,19 +130,42 @@ mod tests {
     fn walks_whole_partial_and_end() {
         let buf = b"Z\0\0\0\x05IS\0\0\0\x08ab";
         let mut walker = FrameWalker::new(buf);
-        let Step::Whole(frame) = walker.step(backend_limit).unwrap() else { panic!() };
+        let Step::Whole(frame) = walker.step(backend_limit).unwrap() else {
+            panic!()
+        };
         assert_eq!((frame.tag, frame.body()), (b'Z', &b"I"[..]));
-        assert!(matches!(walker.step(backend_limit).unwrap(), Step::Partial { tag: b'S', frame_len: 9, available } if available.len() == 7));
+        assert!(
+            matches!(walker.step(backend_limit).unwrap(), Step::Partial { tag: b'S', frame_len: 9, available } if available.len() == 7)
+        );
         assert_eq!(walker.position(), 6);
-        assert_eq!(FrameWalker::new(b"Z\0\0\0").step(backend_limit), Ok(Step::End));
+        assert_eq!(
+            FrameWalker::new(b"Z\0\0\0").step(backend_limit),
+            Ok(Step::End)
+        );
     }
 
     #[test]
     fn trap_78_impossible_lengths() {
-        assert!(FrameWalker::new(b"Q\0\0\0\x03").step(frontend_limit).is_err());
-        assert!(FrameWalker::new(b"Q\x7f\xff\xff\xff").step(frontend_limit).is_err());
-        assert!(FrameWalker::new(b"S\0\x01\0\0").step(frontend_limit).is_err());
-        assert!(FrameWalker::new(b"?\0\0\0\x04").step(frontend_limit).is_err());
+        assert!(
+            FrameWalker::new(b"Q\0\0\0\x03")
+                .step(frontend_limit)
+                .is_err()
+        );
+        assert!(
+            FrameWalker::new(b"Q\x7f\xff\xff\xff")
+                .step(frontend_limit)
+                .is_err()
+        );
+        assert!(
+            FrameWalker::new(b"S\0\x01\0\0")
+                .step(frontend_limit)
+                .is_err()
+        );
+        assert!(
+            FrameWalker::new(b"?\0\0\0\x04")
+                .step(frontend_limit)
+                .is_err()
+        );
     }
 
     proptest! {
