@@ -15,19 +15,14 @@ pub fn parameter_status(body: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Reads a BackendKeyData body.
 pub fn key_data(body: &[u8]) -> Option<CancelKey> {
     let (pid, secret) = body.split_first_chunk::<4>()?;
-    Some(CancelKey {
-        pid: u32::from_be_bytes(*pid),
-        secret: secret.to_vec(),
-    })
+    Some(CancelKey { pid: u32::from_be_bytes(*pid), secret: secret.to_vec() })
 }
 
 /// Rows that a CommandComplete body reports (`SELECT 5`, `INSERT 0 5`); 0 for commands without a count.
 pub fn command_rows(body: &[u8]) -> u64 {
     let tag = body.strip_suffix(b"\0").unwrap_or(body);
     let digits = tag.iter().rev().take_while(|b| b.is_ascii_digit()).count();
-    tag[tag.len() - digits..].iter().fold(0u64, |n, b| {
-        n.saturating_mul(10).saturating_add(u64::from(b - b'0'))
-    })
+    tag[tag.len() - digits..].iter().fold(0u64, |n, b| n.saturating_mul(10).saturating_add(u64::from(b - b'0')))
 }
 
 #[cfg(test)]
@@ -43,14 +38,8 @@ mod tests {
 
     #[test]
     fn reads_parameters_and_keys() {
-        assert_eq!(
-            parameter_status(b"TimeZone\0UTC\0"),
-            Some((&b"TimeZone"[..], &b"UTC"[..]))
-        );
-        assert_eq!(
-            key_data(&[0, 0, 0, 9, 1, 2, 3, 4]).map(|k| (k.pid, k.secret.len())),
-            Some((9, 4))
-        );
+        assert_eq!(parameter_status(b"TimeZone\0UTC\0"), Some((&b"TimeZone"[..], &b"UTC"[..])));
+        assert_eq!(key_data(&[0, 0, 0, 9, 1, 2, 3, 4]).map(|k| (k.pid, k.secret.len())), Some((9, 4)));
         assert_eq!(key_data(&[0, 0]), None);
     }
 }

@@ -55,11 +55,7 @@ pub fn cancel_request(out: &mut Vec<u8>, key: &CancelKey) {
 pub fn negotiate_protocol_version(out: &mut Vec<u8>, minor: u16, unknown_options: &[String]) {
     message(out, b'v', |out| {
         out.extend((startup::PROTOCOL_3_0 | u32::from(minor)).to_be_bytes());
-        out.extend(
-            u32::try_from(unknown_options.len())
-                .unwrap_or(0)
-                .to_be_bytes(),
-        );
+        out.extend(u32::try_from(unknown_options.len()).unwrap_or(0).to_be_bytes());
         for option in unknown_options {
             cstr(out, option.as_bytes());
         }

@@ -50,21 +50,12 @@ pub struct ErrorNotice {
 impl ErrorNotice {
     /// An ERROR: the session goes on.
     pub fn error(code: SqlState, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            severity: Severity::Error,
-            code,
-            message: message.into(),
-            detail: None,
-            hint: None,
-        }
+        Self { severity: Severity::Error, code, message: message.into(), detail: None, hint: None }
     }
 
     /// A FATAL: the connection closes after it.
     pub fn fatal(code: SqlState, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            severity: Severity::Fatal,
-            ..Self::error(code, message)
-        }
+        Self { severity: Severity::Fatal, ..Self::error(code, message) }
     }
 
     /// Adds a detail.
@@ -135,9 +126,7 @@ impl ErrorNotice {
                         _ => notice.severity,
                     }
                 }
-                b'C' => {
-                    notice.code = SqlState::from_bytes(value).unwrap_or(SqlState::INTERNAL_ERROR)
-                }
+                b'C' => notice.code = SqlState::from_bytes(value).unwrap_or(SqlState::INTERNAL_ERROR),
                 b'M' => notice.message = text(),
                 b'D' => notice.detail = Some(text()),
                 b'H' => notice.hint = Some(text()),
@@ -165,13 +154,7 @@ impl ErrorNotice {
 
 impl fmt::Display for ErrorNotice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {} ({})",
-            self.severity.as_str(),
-            self.message,
-            self.code
-        )
+        write!(f, "{}: {} ({})", self.severity.as_str(), self.message, self.code)
     }
 }
 
@@ -181,34 +164,20 @@ mod tests {
 
     #[test]
     fn encodes_and_decodes() {
-        let notice = ErrorNotice::fatal(SqlState::TOO_MANY_CONNECTIONS, "too many\0clients")
-            .detail("a")
-            .hint("b");
+        let notice = ErrorNotice::fatal(SqlState::TOO_MANY_CONNECTIONS, "too many\0clients").detail("a").hint("b");
         let mut out = Vec::new();
         notice.encode(&mut out);
         assert_eq!(out[0], b'E');
-        assert_eq!(
-            u32::from_be_bytes([out[1], out[2], out[3], out[4]]) as usize,
-            out.len() - 1
-        );
+        assert_eq!(u32::from_be_bytes([out[1], out[2], out[3], out[4]]) as usize, out.len() - 1);
         let back = ErrorNotice::decode(&out[5..]);
         assert_eq!(back.message, "too manyclients");
         assert_eq!((back.code, back.severity), (notice.code, Severity::Fatal));
-        assert_eq!(
-            ErrorNotice::sqlstate_of(&out[5..]),
-            SqlState::TOO_MANY_CONNECTIONS
-        );
+        assert_eq!(ErrorNotice::sqlstate_of(&out[5..]), SqlState::TOO_MANY_CONNECTIONS);
     }
 
     #[test]
     fn trap_67_error_without_sqlstate() {
-        assert_eq!(
-            ErrorNotice::sqlstate_of(b"SERROR\0Mboom\0\0"),
-            SqlState::INTERNAL_ERROR
-        );
-        assert_eq!(
-            ErrorNotice::decode(b"SERROR\0Cxx").code,
-            SqlState::INTERNAL_ERROR
-        );
+        assert_eq!(ErrorNotice::sqlstate_of(b"SERROR\0Mboom\0\0"), SqlState::INTERNAL_ERROR);
+        assert_eq!(ErrorNotice::decode(b"SERROR\0Cxx").code, SqlState::INTERNAL_ERROR);
     }
 }

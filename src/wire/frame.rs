@@ -91,17 +91,10 @@ impl<'a> FrameWalker<'a> {
         }
         let frame_len = len as usize + 1;
         if rest.len() < frame_len {
-            return Ok(Step::Partial {
-                tag,
-                frame_len,
-                available: rest,
-            });
+            return Ok(Step::Partial { tag, frame_len, available: rest });
         }
         self.pos += frame_len;
-        Ok(Step::Whole(Frame {
-            tag,
-            bytes: &rest[..frame_len],
-        }))
+        Ok(Step::Whole(Frame { tag, bytes: &rest[..frame_len] }))
     }
 }
 
@@ -130,42 +123,21 @@ mod tests {
     fn walks_whole_partial_and_end() {
         let buf = b"Z\0\0\0\x05IS\0\0\0\x08ab";
         let mut walker = FrameWalker::new(buf);
-        let Step::Whole(frame) = walker.step(backend_limit).unwrap() else {
-            panic!()
-        };
+        let Step::Whole(frame) = walker.step(backend_limit).unwrap() else { panic!() };
         assert_eq!((frame.tag, frame.body()), (b'Z', &b"I"[..]));
         assert!(
             matches!(walker.step(backend_limit).unwrap(), Step::Partial { tag: b'S', frame_len: 9, available } if available.len() == 7)
         );
         assert_eq!(walker.position(), 6);
-        assert_eq!(
-            FrameWalker::new(b"Z\0\0\0").step(backend_limit),
-            Ok(Step::End)
-        );
+        assert_eq!(FrameWalker::new(b"Z\0\0\0").step(backend_limit), Ok(Step::End));
     }
 
     #[test]
     fn trap_78_impossible_lengths() {
-        assert!(
-            FrameWalker::new(b"Q\0\0\0\x03")
-                .step(frontend_limit)
-                .is_err()
-        );
-        assert!(
-            FrameWalker::new(b"Q\x7f\xff\xff\xff")
-                .step(frontend_limit)
-                .is_err()
-        );
-        assert!(
-            FrameWalker::new(b"S\0\x01\0\0")
-                .step(frontend_limit)
-                .is_err()
-        );
-        assert!(
-            FrameWalker::new(b"?\0\0\0\x04")
-                .step(frontend_limit)
-                .is_err()
-        );
+        assert!(FrameWalker::new(b"Q\0\0\0\x03").step(frontend_limit).is_err());
+        assert!(FrameWalker::new(b"Q\x7f\xff\xff\xff").step(frontend_limit).is_err());
+        assert!(FrameWalker::new(b"S\0\x01\0\0").step(frontend_limit).is_err());
+        assert!(FrameWalker::new(b"?\0\0\0\x04").step(frontend_limit).is_err());
     }
 
     proptest! {

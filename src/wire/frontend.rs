@@ -48,11 +48,7 @@ pub struct BindHead<'a> {
 pub fn bind_head(body: &[u8]) -> Option<BindHead<'_>> {
     let (portal, rest) = split_cstr(body)?;
     let (statement, rest) = split_cstr(rest)?;
-    Some(BindHead {
-        portal,
-        statement,
-        rest: body.len() - rest.len(),
-    })
+    Some(BindHead { portal, statement, rest: body.len() - rest.len() })
 }
 
 /// Reads a Describe or Close body: kind and name.
@@ -95,15 +91,9 @@ mod tests {
         build::parse(&mut out, b"s1", b"SELECT $1", &[0, 1, 0, 0, 0, 23]);
         let view = parse(&out[5..]).unwrap();
         assert_eq!((view.name, view.sql), (&b"s1"[..], &b"SELECT $1"[..]));
-        assert!(
-            parse(b"s\0x\0\0\x02\0\0\0\0").is_none(),
-            "count and OIDs disagree"
-        );
+        assert!(parse(b"s\0x\0\0\x02\0\0\0\0").is_none(), "count and OIDs disagree");
         let head = bind_head(b"p\0s\0rest").unwrap();
-        assert_eq!(
-            (head.portal, head.statement, head.rest),
-            (&b"p"[..], &b"s"[..], 4)
-        );
+        assert_eq!((head.portal, head.statement, head.rest), (&b"p"[..], &b"s"[..], 4));
         assert!(bind_head(b"p\0s").is_none());
         assert_eq!(object(b"Sx\0"), Some((ObjectKind::Statement, &b"x"[..])));
         assert_eq!(object(b"Xx\0"), None);

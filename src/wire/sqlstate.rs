@@ -61,9 +61,7 @@ impl SqlState {
     /// Takes five bytes of digits and capitals, as servers send them.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let code: [u8; 5] = bytes.try_into().ok()?;
-        code.iter()
-            .all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
-            .then_some(Self(code))
+        code.iter().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase()).then_some(Self(code))
     }
 
     /// The five characters.
@@ -78,12 +76,7 @@ impl SqlState {
 
     /// 57P01–57P03: the server is going away or not there yet (design §7).
     pub fn says_server_unavailable(&self) -> bool {
-        [
-            Self::ADMIN_SHUTDOWN,
-            Self::CRASH_SHUTDOWN,
-            Self::CANNOT_CONNECT_NOW,
-        ]
-        .contains(self)
+        [Self::ADMIN_SHUTDOWN, Self::CRASH_SHUTDOWN, Self::CANNOT_CONNECT_NOW].contains(self)
     }
 }
 

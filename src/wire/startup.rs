@@ -51,11 +51,7 @@ pub struct Startup {
 impl Startup {
     /// The value of a parameter, the last one when it is repeated (as PostgreSQL takes it).
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.parameters
-            .iter()
-            .rev()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.parameters.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether NegotiateProtocolVersion is due: a newer minor than ours or an unknown option (trap 74).
@@ -117,25 +113,15 @@ pub fn parse(packet: &[u8]) -> Result<Opening, BadOpening> {
                 return Err(BadOpening::Length);
             }
             let pid = u32::from_be_bytes([body[0], body[1], body[2], body[3]]);
-            Ok(Opening::Cancel(CancelKey {
-                pid,
-                secret: body[4..].to_vec(),
-            }))
+            Ok(Opening::Cancel(CancelKey { pid, secret: body[4..].to_vec() }))
         }
         _ if code >> 16 == 3 => parse_startup((code & 0xffff) as u16, body).map(Opening::Startup),
-        _ => Err(BadOpening::Version(
-            (code >> 16) as u16,
-            (code & 0xffff) as u16,
-        )),
+        _ => Err(BadOpening::Version((code >> 16) as u16, (code & 0xffff) as u16)),
     }
 }
 
 fn parse_startup(minor: u16, body: &[u8]) -> Result<Startup, BadOpening> {
-    let mut startup = Startup {
-        minor,
-        parameters: Vec::new(),
-        protocol_options: Vec::new(),
-    };
+    let mut startup = Startup { minor, parameters: Vec::new(), protocol_options: Vec::new() };
     let mut rest = body;
     loop {
         let (name, tail) = split_cstr(rest).ok_or(BadOpening::Layout)?;
@@ -147,8 +133,7 @@ fn parse_startup(minor: u16, body: &[u8]) -> Result<Startup, BadOpening> {
         }
         let (value, tail) = split_cstr(tail).ok_or(BadOpening::Layout)?;
         rest = tail;
-        let text =
-            |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| BadOpening::Encoding);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| BadOpening::Encoding);
         let name = text(name)?;
         if name.starts_with("_pq_.") {
             startup.protocol_options.push(name);
@@ -208,19 +193,10 @@ mod tests {
     #[test]
     fn reads_a_startup_message() {
         let mut packet = Vec::new();
-        build::startup(
-            &mut packet,
-            PROTOCOL_3_2,
-            &[("user", "u"), ("database", "d"), ("_pq_.x", "1")],
-        );
+        build::startup(&mut packet, PROTOCOL_3_2, &[("user", "u"), ("database", "d"), ("_pq_.x", "1")]);
         assert_eq!(packet_len(&packet, 10_000).unwrap(), Some(packet.len()));
-        let Opening::Startup(startup) = parse(&packet).unwrap() else {
-            panic!()
-        };
-        assert_eq!(
-            (startup.get("user"), startup.get("database"), startup.minor),
-            (Some("u"), Some("d"), 2)
-        );
+        let Opening::Startup(startup) = parse(&packet).unwrap() else { panic!() };
+        assert_eq!((startup.get("user"), startup.get("database"), startup.minor), (Some("u"), Some("d"), 2));
         assert!(startup.needs_negotiation());
     }
 
@@ -228,10 +204,7 @@ mod tests {
     fn trap_75_lengths() {
         assert_eq!(packet_len(&[0, 0], 10_000), Ok(None));
         assert_eq!(packet_len(&[0, 0, 0, 7], 10_000), Err(BadOpening::Length));
-        assert_eq!(
-            packet_len(&[255, 255, 255, 255], 10_000),
-            Err(BadOpening::Length)
-        );
+        assert_eq!(packet_len(&[255, 255, 255, 255], 10_000), Err(BadOpening::Length));
     }
 
     #[test]
@@ -246,23 +219,14 @@ mod tests {
         packet.extend(PROTOCOL_3_0.to_be_bytes());
         packet.push(0);
         assert_eq!(parse(&packet), Err(BadOpening::NoUser));
-        assert_eq!(
-            parse(&[0, 0, 0, 8, 0, 2, 0, 0]),
-            Err(BadOpening::Version(2, 0))
-        );
+        assert_eq!(parse(&[0, 0, 0, 8, 0, 2, 0, 0]), Err(BadOpening::Version(2, 0)));
     }
 
     #[test]
     fn trap_54_options() {
         let parsed = parse_options(r"-c search_path=a,\ b --work-mem=4MB -cx.y=1=2").unwrap();
-        let pairs: Vec<(&str, &str)> = parsed
-            .iter()
-            .map(|(a, b)| (a.as_str(), b.as_str()))
-            .collect();
-        assert_eq!(
-            pairs,
-            [("search_path", "a, b"), ("work_mem", "4MB"), ("x.y", "1=2")]
-        );
+        let pairs: Vec<(&str, &str)> = parsed.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        assert_eq!(pairs, [("search_path", "a, b"), ("work_mem", "4MB"), ("x.y", "1=2")]);
         assert!(parse_options("-x").is_err());
         assert!(parse_options("-c").is_err());
     }
