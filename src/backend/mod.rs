@@ -1,1 +1,13 @@
 //! One server connection: connect, startup, parameters, prepared statements, cancel key.
+
+mod conn;
+mod open;
+mod parameters;
+pub mod prepared;
+mod settings;
+
+pub use conn::{ServerConn, ServerInfo, ServerState};
+pub use open::{ConnectSpec, OpenError, cancel, open, open_failure, open_with};
+pub use parameters::Parameters;
+pub use prepared::{Prepared, Registry};
+pub use settings::Settings;

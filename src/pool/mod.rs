@@ -1,1 +1,246 @@
 //! Pools of server connections: leases, waiters, limits.
+//!
+//! One [`Pool`] per (database, user, node), shared by all worker threads. Idle connections are kept per home
+//! thread and used last-in first-out; waiters are served first-in first-out, and a connection that comes back
+//! goes straight to the oldest of them. Connections are opened by tasks of their own, never inside a waiting
+//! client's future, so a client that gives up swallows nothing (trap 81).
+
+pub mod home;
+mod janitor;
+mod lease;
+mod load;
+mod opener;
+mod state;
+mod waiter;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use quanta::Instant;
+
+use crate::backend::{ConnectSpec, OpenError, ServerConn, ServerInfo, ServerState};
+use crate::config::PoolSettings;
+use crate::observe::{CloseCause, PoolGauges, PoolMetrics};
+
+pub use janitor::tend;
+pub use lease::Lease;
+pub use load::NodeLoad;
+pub use waiter::WaiterSlot;
+
+use state::State;
+
+/// Why no connection could be had.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CheckOutError {
+    /// None came free within `wait_timeout`.
+    #[error("no server connection came free within the wait time-out")]
+    Timeout,
+    /// None is open and none could be opened.
+    #[error("cannot connect to the server: {0}")]
+    Open(Arc<OpenError>),
+    /// The pool was closed by a reload.
+    #[error("the pool was closed")]
+    Closed,
+}
+
+/// Numbers of one pool at an instant, for `SHOW POOLS`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// Connections leased to clients.
+    pub active: usize,
+    /// Connections in the pool.
+    pub idle: usize,
+    /// Connections being reset.
+    pub tested: usize,
+    /// Connections being opened.
+    pub opening: usize,
+    /// Clients that wait.
+    pub waiting: usize,
+    /// How long the oldest of them has waited, in microseconds.
+    pub max_wait_us: u64,
+}
+
+/// The server connections of one (database, user, node).
+#[derive(Debug)]
+pub struct Pool {
+    /// How to open one.
+    pub spec: ConnectSpec,
+    /// The node's load and health, shared with the other pools on it.
+    pub load: Arc<NodeLoad>,
+    settings: ArcSwap<PoolSettings>,
+    state: Mutex<State>,
+    closed: AtomicBool,
+    metrics: PoolMetrics,
+}
+
+impl Pool {
+    /// An empty pool; nothing is opened before the first check-out or [`tend`].
+    pub fn new(spec: ConnectSpec, load: Arc<NodeLoad>, settings: PoolSettings, metrics: PoolMetrics) -> Arc<Self> {
+        Arc::new(Self {
+            spec,
+            load,
+            settings: ArcSwap::from_pointee(settings),
+            state: Mutex::new(State::default()),
+            closed: AtomicBool::new(false),
+            metrics,
+        })
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<PoolSettings> {
+        self.settings.load_full()
+    }
+
+    /// New settings after a reload; connections over the new size are closed as they come back.
+    pub fn set_settings(&self, settings: PoolSettings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Takes an idle connection, if one is here and nobody waits for it. One uncontended lock and a pop.
+    pub fn try_check_out(self: &Arc<Self>) -> Option<Lease> {
+        let mut state = self.state.lock();
+        if !state.waiters.is_empty() {
+            return None;
+        }
+        let conn = self.pop_usable(&mut state)?;
+        drop(state);
+        Some(Lease::new(conn, self.clone()))
+    }
+
+    /// Takes a connection, waiting in line for one. `slot` is the session's own, used for one wait at a time.
+    ///
+    /// # Errors
+    /// [`CheckOutError`]; after it the caller holds no place in the line.
+    pub async fn check_out(self: &Arc<Self>, slot: &Arc<WaiterSlot>) -> Result<Lease, CheckOutError> {
+        let wait = {
+            let mut state = self.state.lock();
+            if self.closed.load(Ordering::Acquire) {
+                return Err(CheckOutError::Closed);
+            }
+            if state.waiters.is_empty()
+                && let Some(conn) = self.pop_usable(&mut state)
+            {
+                drop(state);
+                return Ok(Lease::new(conn, self.clone()));
+            }
+            let wait = waiter::Wait::enqueue(self, slot, &mut state);
+            self.open_for_waiters(&mut state);
+            wait
+        };
+        let limit = self.settings.load().wait_timeout;
+        match limit {
+            Some(limit) => tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| {
+                self.metrics.wait_timed_out();
+                Err(CheckOutError::Timeout)
+            }),
+            None => wait.await,
+        }
+    }
+
+    /// Pops the newest idle connection that is fit for use, from this thread's list first. Unfit ones are closed.
+    fn pop_usable(&self, state: &mut State) -> Option<Box<ServerConn>> {
+        let home = home::current();
+        let now = Instant::now();
+        loop {
+            let mut conn = state.pop_idle(home)?;
+            let stale = conn.epoch != state.epoch || conn.expires.is_some_and(|at| at <= now);
+            // Closed by the server while idle: its reactor knows already, no system call is needed (trap 71).
+            if !stale && conn.stream.is_quiet() {
+                return Some(conn);
+            }
+            state.forget(&conn.info);
+            self.metrics.closed(if stale { CloseCause::Lifetime } else { CloseCause::ServerClosed });
+        }
+    }
+
+    /// Takes a connection back: to the oldest waiter, else to the idle list, else (too old, too many) it is closed.
+    fn put_back(self: &Arc<Self>, mut conn: Box<ServerConn>) {
+        let now = Instant::now();
+        conn.idle_since = now;
+        conn.info.set_state(ServerState::Idle, 0);
+        let mut state = self.state.lock();
+        let too_many = state.open > self.settings.load().size as usize;
+        if self.closed.load(Ordering::Acquire)
+            || conn.epoch != state.epoch
+            || conn.expires.is_some_and(|at| at <= now)
+            || too_many
+        {
+            state.forget(&conn.info);
+            self.metrics.closed(CloseCause::Lifetime);
+            self.open_for_waiters(&mut state);
+            drop(state);
+            drop(conn);
+            return;
+        }
+        state.hand_over(conn);
+    }
+
+    /// A leased connection is gone; a waiter may need another one.
+    fn lost(self: &Arc<Self>, info: &ServerInfo) {
+        let mut state = self.state.lock();
+        state.forget(info);
+        self.metrics.closed(CloseCause::Error);
+        self.open_for_waiters(&mut state);
+    }
+
+    /// Marks all present connections as old: idle ones are closed now, leased ones when they come back (RECONNECT).
+    pub fn reconnect(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.epoch += 1;
+        let idle = state.take_idle();
+        for conn in &idle {
+            state.forget(&conn.info);
+        }
+        self.open_for_waiters(&mut state);
+        drop(state);
+        drop(idle);
+    }
+
+    /// Closes the pool: waiters get [`CheckOutError::Closed`], idle connections are closed, leased ones when they come back.
+    pub fn close(self: &Arc<Self>) {
+        self.closed.store(true, Ordering::Release);
+        self.reconnect();
+        let waiters = std::mem::take(&mut self.state.lock().waiters);
+        for waiter in waiters {
+            waiter.give(Err(CheckOutError::Closed));
+        }
+        self.publish();
+    }
+
+    /// Numbers now.
+    pub fn counts(&self) -> PoolCounts {
+        let state = self.state.lock();
+        let tested = state.servers.iter().filter(|info| info.state() == ServerState::Tested).count();
+        let idle = state.idle_len();
+        PoolCounts {
+            idle,
+            tested,
+            active: state.open.saturating_sub(idle + tested),
+            opening: state.opening,
+            waiting: state.waiters.iter().filter(|waiter| waiter.is_waiting()).count(),
+            max_wait_us: state.waiters.iter().find(|waiter| waiter.is_waiting()).map_or(0, |waiter| {
+                u64::try_from(waiter.since.elapsed().as_micros()).unwrap_or(u64::MAX)
+            }),
+        }
+    }
+
+    /// Facts about every open connection, for `SHOW SERVERS`.
+    pub fn servers(&self) -> Vec<Arc<ServerInfo>> {
+        self.state.lock().servers.clone()
+    }
+
+    /// Writes the pool's gauges.
+    pub fn publish(&self) {
+        let counts = self.counts();
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        self.metrics.set(PoolGauges {
+            active: number(counts.active + counts.tested),
+            idle: number(counts.idle),
+            opening: number(counts.opening),
+            waiting: number(counts.waiting),
+            size: self.settings.load().size,
+        });
+    }
+}

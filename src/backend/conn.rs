@@ -1,0 +1,119 @@
+//! A server connection that has logged in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use quanta::Instant;
+
+use super::{Parameters, Registry, Settings};
+use crate::net::Stream;
+use crate::wire::startup::CancelKey;
+
+/// One logged-in server connection. Owned by the pool while idle and by a session's lease while in use.
+///
+/// Invariant of an idle one: the last ReadyForQuery said `I`, no reply is outstanding, no byte is half read.
+#[derive(Debug)]
+pub struct ServerConn {
+    /// The socket.
+    pub stream: Stream,
+    /// What others may know of it without owning it.
+    pub info: Arc<ServerInfo>,
+    /// Process id and secret for cancelling.
+    pub cancel: CancelKey,
+    /// ParameterStatus values as the server last told them.
+    pub parameters: Parameters,
+    /// Session settings that are in force on it.
+    pub settings: Arc<Settings>,
+    /// Prepared statements that it has.
+    pub prepared: Registry,
+    /// When it was opened.
+    pub opened: Instant,
+    /// When it must be closed once idle; `None` = never.
+    pub expires: Option<Instant>,
+    /// Since when it is idle; meaningful in the pool only.
+    pub idle_since: Instant,
+    /// The runtime on whose reactor its socket is registered.
+    pub home: usize,
+    /// The pool's epoch when it was opened: an older one than the pool's is closed at check-in.
+    pub epoch: u64,
+}
+
+/// Facts about a server connection for `SHOW SERVERS`, readable at any time.
+#[derive(Debug)]
+pub struct ServerInfo {
+    /// Number within this process.
+    pub id: u64,
+    /// Backend process id.
+    pub pid: u32,
+    /// Peer's address as text, port apart (`unix` for a socket directory).
+    pub addr: String,
+    /// Peer's port.
+    pub port: u16,
+    /// Own address as text.
+    pub local_addr: String,
+    /// Own port.
+    pub local_port: u16,
+    /// TLS version and cipher, empty without TLS.
+    pub tls: String,
+    /// When it was opened.
+    pub connected: SystemTime,
+    /// [`ServerState`] as a number.
+    state: AtomicU8,
+    /// The client's id while it is linked to one, else 0.
+    pub client: AtomicU64,
+    /// Microseconds since the Unix epoch of the last check-out.
+    pub requested: AtomicU64,
+    /// Prepared statements that it has.
+    pub prepared: AtomicU32,
+}
+
+/// What a server connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ServerState {
+    /// In the pool.
+    Idle = 0,
+    /// Linked to a client.
+    Active = 1,
+    /// Being reset before it returns to the pool.
+    Tested = 2,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl ServerInfo {
+    /// Facts of a connection just opened over `stream`.
+    pub fn new(stream: &Stream, pid: u32) -> Self {
+        let (peer, local) = (stream.peer(), stream.local());
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            pid,
+            addr: peer.host(),
+            port: peer.port(),
+            local_addr: local.host(),
+            local_port: local.port(),
+            tls: stream.tls_summary().unwrap_or_default(),
+            connected: SystemTime::now(),
+            state: AtomicU8::new(ServerState::Idle as u8),
+            client: AtomicU64::new(0),
+            requested: AtomicU64::new(0),
+            prepared: AtomicU32::new(0),
+        }
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> ServerState {
+        match self.state.load(Ordering::Relaxed) {
+            1 => ServerState::Active,
+            2 => ServerState::Tested,
+            _ => ServerState::Idle,
+        }
+    }
+
+    /// Notes what it is doing, and for which client (0 = none).
+    pub fn set_state(&self, state: ServerState, client: u64) {
+        self.state.store(state as u8, Ordering::Relaxed);
+        self.client.store(client, Ordering::Relaxed);
+    }
+}

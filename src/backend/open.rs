@@ -1,0 +1,209 @@
+//! Opening a server connection: connect, TLS, startup, login, until the first ReadyForQuery.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use quanta::Instant;
+
+use super::{Parameters, Registry, ServerConn, ServerInfo, Settings};
+use crate::auth::{self, AuthContext, ServerAuthError, ServerCredential};
+use crate::config::HostPort;
+use crate::net::{self, ClientTlsContext, ConnectError, ConnectOptions, Encryption, Stream};
+use crate::wire::startup::{CancelKey, PROTOCOL_3_0};
+use crate::wire::{ErrorNotice, SqlState, backend, build};
+
+/// Largest message before the first ReadyForQuery that is accepted from a server.
+const MAX_LOGIN_MESSAGE: u32 = 1 << 20;
+
+/// All that is needed to open a server connection of one pool.
+pub struct ConnectSpec {
+    /// Database as clients name it, for labels.
+    pub database: String,
+    /// Node name, for labels.
+    pub node: String,
+    /// Addresses, tried in order.
+    pub hosts: Vec<HostPort>,
+    /// TLS towards the server.
+    pub tls: Arc<ClientTlsContext>,
+    /// Database name on the server.
+    pub dbname: String,
+    /// User on the server.
+    pub user: String,
+    /// How to prove it; replaced when a client's login yields a newer one.
+    pub credential: ArcSwap<ServerCredential>,
+    /// Shared state of authentication.
+    pub auth: Arc<AuthContext>,
+}
+
+impl fmt::Debug for ConnectSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConnectSpec({self})")
+    }
+}
+
+impl fmt::Display for ConnectSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}@{}", self.database, self.user, self.node)
+    }
+}
+
+/// Why a server connection could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No address could be connected to.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The login failed.
+    #[error(transparent)]
+    Login(#[from] ServerAuthError),
+    /// The server refused the session with this error.
+    #[error("{0}")]
+    Refused(ErrorNotice),
+    /// It took longer than `connect_timeout`.
+    #[error("no answer within the connect time-out")]
+    Timeout,
+    /// The server sent something that the protocol does not allow here.
+    #[error("unexpected message {0:#04x} from the server during startup")]
+    Protocol(u8),
+    /// The connection broke.
+    #[error("connection lost during startup: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl OpenError {
+    /// The server's own error, when there is one: it goes to the client as it is (trap 68).
+    pub fn notice(&self) -> Option<&ErrorNotice> {
+        match self {
+            Self::Refused(notice) | Self::Login(ServerAuthError::Refused(notice)) => Some(notice),
+            _ => None,
+        }
+    }
+
+    /// Whether this says that the node as a whole is unreachable (design §7): our own socket errors and 57P01–57P03;
+    /// never an error response of a healthy server, nor a full server.
+    pub fn says_node_is_down(&self) -> bool {
+        match self.notice() {
+            Some(notice) => notice.code.says_server_unavailable(),
+            None => match self {
+                Self::Connect(error) => !error.is_local(),
+                Self::Login(error) => error.is_network(),
+                Self::Io(_) | Self::Timeout => true,
+                _ => false,
+            },
+        }
+    }
+}
+
+/// Opens a connection without settings of its own.
+///
+/// # Errors
+/// [`OpenError`]. The caller bounds the time.
+pub async fn open(spec: &ConnectSpec) -> Result<ServerConn, OpenError> {
+    open_with(spec, &[]).await
+}
+
+/// Opens a connection with additional startup parameters (`replication` sessions bring all of the client's).
+///
+/// # Errors
+/// [`OpenError`]. The caller bounds the time.
+pub async fn open_with(spec: &ConnectSpec, extra: &[(&str, &str)]) -> Result<ServerConn, OpenError> {
+    let mut plan = spec.tls.plan();
+    let mut encryption = plan.first();
+    loop {
+        let mut stream = net::connect(&spec.hosts, &spec.tls, encryption, &ConnectOptions::default()).await?;
+        let refusal = match log_in(spec, &mut stream, extra).await {
+            Ok(login) => return Ok(login.into_conn(stream)),
+            Err(error) => error,
+        };
+        let startup_refused = match &refusal {
+            OpenError::Login(error) => error.is_startup_refusal(),
+            _ => false,
+        };
+        match plan.retry(stream.is_tls()) {
+            Some(other) if startup_refused => encryption = other,
+            _ => return Err(refusal),
+        }
+    }
+}
+
+/// Sends a CancelRequest for `key` and waits until the server has closed the connection, which it does after signalling:
+/// only then may the cancelled connection be given to somebody else (trap 63).
+///
+/// # Errors
+/// The connection could not be made. The caller bounds the time.
+pub async fn cancel(spec: &ConnectSpec, key: &CancelKey) -> Result<(), OpenError> {
+    let encryption: Encryption = spec.tls.plan().first();
+    let mut stream = net::connect(&spec.hosts, &spec.tls, encryption, &ConnectOptions::default()).await?;
+    let mut packet = Vec::with_capacity(16);
+    build::cancel_request(&mut packet, key);
+    stream.write_all(&packet).await?;
+    let mut end = [0; 16];
+    while matches!(stream.read_some(&mut end).await, Ok(n) if n > 0) {}
+    Ok(())
+}
+
+struct LoggedIn {
+    parameters: Parameters,
+    cancel: CancelKey,
+}
+
+impl LoggedIn {
+    fn into_conn(self, stream: Stream) -> ServerConn {
+        let now = Instant::now();
+        ServerConn {
+            info: Arc::new(ServerInfo::new(&stream, self.cancel.pid)),
+            stream,
+            cancel: self.cancel,
+            parameters: self.parameters,
+            settings: Settings::none(),
+            prepared: Registry::default(),
+            opened: now,
+            expires: None,
+            idle_since: now,
+            home: 0,
+            epoch: 0,
+        }
+    }
+}
+
+async fn log_in(spec: &ConnectSpec, stream: &mut Stream, extra: &[(&str, &str)]) -> Result<LoggedIn, OpenError> {
+    let mut packet = Vec::with_capacity(256);
+    let mut parameters = vec![("user", spec.user.as_str()), ("database", spec.dbname.as_str())];
+    parameters.extend_from_slice(extra);
+    build::startup(&mut packet, PROTOCOL_3_0, &parameters);
+    stream.write_all(&packet).await?;
+    let credential = spec.credential.load_full();
+    let greeting = auth::authenticate_server(stream, &spec.user, &credential, &spec.auth).await?;
+    let mut login = LoggedIn { parameters: Parameters::default(), cancel: CancelKey { pid: 0, secret: Vec::new() } };
+    for (name, value) in &greeting.parameters {
+        login.parameters.set(name, value);
+    }
+    let mut body = Vec::new();
+    loop {
+        match stream.read_frame(&mut body, MAX_LOGIN_MESSAGE).await? {
+            b'S' => {
+                if let Some((name, value)) = backend::parameter_status(&body) {
+                    login.parameters.set(name, value);
+                }
+            }
+            b'K' => login.cancel = backend::key_data(&body).ok_or(OpenError::Protocol(b'K'))?,
+            b'E' => return Err(OpenError::Refused(ErrorNotice::decode(&body))),
+            // Notices and notifications may come at any time, also now (trap 60).
+            b'N' | b'A' => {}
+            b'Z' => return Ok(login),
+            tag => return Err(OpenError::Protocol(tag)),
+        }
+    }
+}
+
+/// The error for a client whose pool could not open a connection: the server's own words when it said something.
+pub fn open_failure(error: &OpenError) -> ErrorNotice {
+    match error.notice() {
+        Some(notice) => ErrorNotice { severity: crate::wire::Severity::Error, ..notice.clone() },
+        None => ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "no server is reachable for this statement")
+            .detail(error.to_string())
+            .hint("The proxy retries on its own; see its log and SHOW NODES on the admin console."),
+    }
+}

@@ -1,0 +1,99 @@
+//! Opening connections, in tasks of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quanta::Instant;
+
+use crate::backend::{self, OpenError, ServerConn};
+
+use super::state::State;
+use super::{CheckOutError, Pool, home};
+
+/// Most connections that one pool opens at the same time: a herd of clients after a restart must not become a herd of logins.
+const MAX_OPENING: usize = 4;
+
+impl Pool {
+    /// Starts as many openings as the waiters need and the limits allow.
+    pub(super) fn open_for_waiters(self: &Arc<Self>, state: &mut State) {
+        let size = self.settings.load().size as usize;
+        let waiting = state.waiters.len();
+        while state.opening < waiting.min(MAX_OPENING) && state.open + state.opening < size {
+            self.start_opening(state);
+        }
+    }
+
+    /// Starts one opening; the caller has checked the limits.
+    pub(super) fn start_opening(self: &Arc<Self>, state: &mut State) {
+        state.opening += 1;
+        let pool = self.clone();
+        let epoch = state.epoch;
+        home::spawn(async move { pool.open_one(epoch).await });
+    }
+
+    async fn open_one(self: Arc<Self>, epoch: u64) {
+        let mut guard = OpeningGuard { pool: &self, done: false };
+        let settings = self.settings.load_full();
+        let opening = backend::open(&self.spec);
+        let result = match settings.connect_timeout {
+            Some(limit) => tokio::time::timeout(limit, opening).await.unwrap_or(Err(OpenError::Timeout)),
+            None => opening.await,
+        };
+        guard.done = true;
+        match result {
+            Ok(conn) => self.take_opened(conn, epoch, settings.lifetime),
+            Err(error) => self.opening_failed(error),
+        }
+    }
+
+    fn take_opened(self: &Arc<Self>, mut conn: ServerConn, epoch: u64, lifetime: Option<Duration>) {
+        let now = Instant::now();
+        conn.home = home::current();
+        conn.epoch = epoch;
+        // Up to a tenth earlier, so that connections opened together do not all close together.
+        conn.expires = lifetime.map(|lifetime| now + lifetime.mul_f64(fastrand::f64().mul_add(-0.1, 1.0)));
+        self.metrics.opened();
+        tracing::debug!(pool = %self.spec, pid = conn.info.pid, "server connection opened");
+        let mut state = self.state.lock();
+        state.opening -= 1;
+        state.opened(conn.info.clone());
+        drop(state);
+        self.put_back(Box::new(conn));
+    }
+
+    /// All waiters learn of the failure when nothing else is open or opening that could
+    /// serve them; while other connections live they go on waiting for those (trap 67).
+    fn opening_failed(self: &Arc<Self>, error: OpenError) {
+        self.metrics.open_failed();
+        tracing::warn!(pool = %self.spec, %error, "cannot open a server connection");
+        if error.says_node_is_down() {
+            self.load.suspect();
+        }
+        let error = Arc::new(error);
+        let mut state = self.state.lock();
+        state.opening -= 1;
+        state.failure = Some(error.clone());
+        if state.open > 0 || state.opening > 0 {
+            return;
+        }
+        let waiters = std::mem::take(&mut state.waiters);
+        drop(state);
+        for waiter in waiters {
+            waiter.give(Err(CheckOutError::Open(error.clone())));
+        }
+    }
+}
+
+/// Takes the attempt back when its task is dropped half-way (the runtime ends).
+struct OpeningGuard<'a> {
+    pool: &'a Arc<Pool>,
+    done: bool,
+}
+
+impl Drop for OpeningGuard<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.pool.state.lock().opening -= 1;
+        }
+    }
+}
