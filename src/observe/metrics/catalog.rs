@@ -1,0 +1,146 @@
+//! Every metric that Trunkline exports: name, kind and HELP text, in one table.
+//!
+//! The table is what `/metrics` describes, and what `tests/deploy.rs` holds the dashboard and the
+//! alert rules against. A metric that is missing here can't be exported: the publishing code takes
+//! its names from these constants.
+
+/// Kind of a metric in the exposition format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Cumulative buckets with `_bucket`, `_sum` and `_count` series.
+    Histogram,
+}
+
+impl Kind {
+    /// The word after `# TYPE name`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// A metric's name, kind and HELP text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    /// Full name, base unit and `_total` included.
+    pub name: &'static str,
+    /// Kind.
+    pub kind: Kind,
+    /// HELP text.
+    pub help: &'static str,
+}
+
+macro_rules! catalog {
+    ($($(#[$doc:meta])* $id:ident = $kind:ident $name:literal $help:literal;)+) => {
+        $(#[doc = $help] pub const $id: &str = $name;)+
+        /// All metrics, in the order in which they are described.
+        pub const ALL: &[Described] = &[
+            $(Described { name: $name, kind: Kind::$kind, help: $help },)+
+        ];
+    };
+}
+
+catalog! {
+    STATEMENT_SECONDS = Histogram "trunkline_statement_duration_seconds"
+        "Time from a statement's last byte in to its result's last byte out, by the role of the node that ran it.";
+    WAIT_SECONDS = Histogram "trunkline_wait_duration_seconds"
+        "Time that a client waited for a server connection, zero when one was idle.";
+    STATEMENTS = Counter "trunkline_statements_total"
+        "Statements that ended, failed ones included.";
+    TRANSACTIONS = Counter "trunkline_transactions_total"
+        "Transactions that ended; a statement outside a transaction block counts as one.";
+    TRANSACTION_SECONDS = Counter "trunkline_transaction_busy_seconds_total"
+        "Time that server connections spent inside transactions.";
+    CLIENT_RECEIVED = Counter "trunkline_client_received_bytes_total"
+        "Bytes received from clients.";
+    CLIENT_SENT = Counter "trunkline_client_sent_bytes_total"
+        "Bytes sent to clients.";
+    SERVER_RECEIVED = Counter "trunkline_server_received_bytes_total"
+        "Bytes received from servers.";
+    SERVER_SENT = Counter "trunkline_server_sent_bytes_total"
+        "Bytes sent to servers.";
+    ERRORS = Counter "trunkline_errors_total"
+        "Errors that clients were sent, by the first two characters of the SQLSTATE and who is to blame.";
+    ROUTING = Counter "trunkline_routing_decisions_total"
+        "Routing decisions, by target and reason.";
+    SLOW_STATEMENTS = Counter "trunkline_slow_statements_total"
+        "Statements slower than the threshold of the slow-query log.";
+    SLOW_LOG_WRITTEN = Counter "trunkline_slow_log_written_total"
+        "Lines written to the slow-query log.";
+    SLOW_LOG_DROPPED = Counter "trunkline_slow_log_dropped_total"
+        "Slow statements that were not logged, by cause.";
+    SERVER_ASSIGNMENTS = Counter "trunkline_server_assignments_total"
+        "Times that a client was given a server connection.";
+    CLIENT_PARSES = Counter "trunkline_client_parses_total"
+        "Parse messages received from clients.";
+    SERVER_PARSES = Counter "trunkline_server_parses_total"
+        "Parse messages sent to servers.";
+    BINDS = Counter "trunkline_binds_total"
+        "Bind messages received from clients.";
+    CLIENT_LOGINS = Counter "trunkline_client_logins_total"
+        "Clients that logged in.";
+    CLIENT_CONNECTIONS = Gauge "trunkline_client_connections"
+        "Clients that are logged in, by state: active, waiting for a server connection, idle.";
+    CLIENT_CONNECTIONS_MAX = Gauge "trunkline_client_connections_max"
+        "Most clients that may be connected at once.";
+    ACCEPTED = Counter "trunkline_client_connections_accepted_total"
+        "Client connections accepted, by kind of socket.";
+    REFUSED = Counter "trunkline_client_connections_refused_total"
+        "Client connections closed before they logged in, by cause.";
+    AUTH_FAILURES = Counter "trunkline_authentication_failures_total"
+        "Clients that failed to authenticate, by method.";
+    POOL_CONNECTIONS = Gauge "trunkline_pool_server_connections"
+        "Server connections of a pool, by state: active, idle, opening.";
+    POOL_WAITING = Gauge "trunkline_pool_waiting_clients"
+        "Clients that wait for a server connection of a pool.";
+    POOL_SIZE = Gauge "trunkline_pool_size"
+        "Most server connections that a pool may hold.";
+    POOL_OPENED = Counter "trunkline_server_connections_opened_total"
+        "Server connections opened.";
+    POOL_OPEN_FAILED = Counter "trunkline_server_connection_open_failures_total"
+        "Server connections that could not be opened.";
+    POOL_CLOSED = Counter "trunkline_server_connections_closed_total"
+        "Server connections closed, by cause.";
+    POOL_WAIT_TIMEOUTS = Counter "trunkline_pool_wait_timeouts_total"
+        "Clients that got no server connection in time.";
+    NODE_UP = Gauge "trunkline_node_up"
+        "1 while a node answers its health checks, else 0.";
+    NODE_ROLE = Gauge "trunkline_node_role"
+        "1 for the role that a node has now: primary, replica or unknown.";
+    NODE_LAG = Gauge "trunkline_node_lag_seconds"
+        "How far a replica's data is behind the primary's.";
+    HEALTH_CHECKS = Counter "trunkline_node_health_checks_total"
+        "Health checks of a node, by outcome.";
+    RELOADS = Counter "trunkline_config_reloads_total"
+        "Reloads of the configuration, by outcome.";
+    RELOAD_OK = Gauge "trunkline_config_last_reload_successful"
+        "1 when the last reload of the configuration was applied, 0 when it was refused.";
+    PANICS = Counter "trunkline_panics_total"
+        "Panics caught; each is a bug of Trunkline.";
+    LABEL_SETS_FOLDED = Counter "trunkline_label_sets_folded_total"
+        "Sessions and pools counted under the label other, as there were too many databases and users.";
+    BUILD_INFO = Gauge "trunkline_build_info"
+        "Always 1; the version is a label.";
+    START_TIME = Gauge "process_start_time_seconds"
+        "When the process started, in seconds since 1970.";
+    CPU_SECONDS = Counter "process_cpu_seconds_total"
+        "User and system CPU time of the process.";
+    RESIDENT_BYTES = Gauge "process_resident_memory_bytes"
+        "Resident memory of the process.";
+    OPEN_FDS = Gauge "process_open_fds"
+        "File descriptors that the process holds open.";
+    MAX_FDS = Gauge "process_max_fds"
+        "File descriptors that the process may hold open.";
+}
+
+/// Looks a metric up by its name.
+pub fn find(name: &str) -> Option<&'static Described> {
+    ALL.iter().find(|metric| metric.name == name)
+}

@@ -1,0 +1,131 @@
+//! The handle that health checks and the freshness sampler report a node's state with.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crate::config::NodeRole;
+
+/// Stands for "lag unknown".
+const UNKNOWN_LAG: u64 = u64::MAX;
+
+#[derive(Debug)]
+struct NodeCells {
+    up: AtomicBool,
+    /// 0 unknown, 1 primary, 2 replica.
+    role: AtomicU8,
+    lag_us: AtomicU64,
+    checks_ok: Arc<AtomicU64>,
+    checks_failed: Arc<AtomicU64>,
+}
+
+/// What a node's gauges say at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeState {
+    /// Database.
+    pub database: Arc<str>,
+    /// Node.
+    pub node: Arc<str>,
+    /// Answers its health checks.
+    pub up: bool,
+    /// The role that it has now.
+    pub role: Option<NodeRole>,
+    /// How far its data is behind; `None` = not known, or a primary.
+    pub lag: Option<Duration>,
+    /// Health checks that succeeded.
+    pub checks_ok: u64,
+    /// Health checks that failed.
+    pub checks_failed: u64,
+}
+
+/// A node's metrics. Dropping it takes the node out of the gauges.
+#[derive(Debug)]
+pub struct NodeMetrics {
+    cells: Arc<NodeCells>,
+}
+
+impl NodeMetrics {
+    /// A health check succeeded and saw this role.
+    pub fn check_succeeded(&self, role: NodeRole) {
+        self.cells.checks_ok.fetch_add(1, Relaxed);
+        self.cells.up.store(true, Relaxed);
+        self.cells.role.store(if role == NodeRole::Primary { 1 } else { 2 }, Relaxed);
+    }
+
+    /// A health check failed. `up` tells whether the node still counts as up (one failure may not be enough).
+    pub fn check_failed(&self, up: bool) {
+        self.cells.checks_failed.fetch_add(1, Relaxed);
+        self.cells.up.store(up, Relaxed);
+        if !up {
+            self.cells.role.store(0, Relaxed);
+        }
+    }
+
+    /// How far the node's data is behind the primary's; `None` = not known, or a primary.
+    pub fn set_lag(&self, lag: Option<Duration>) {
+        let us = lag.map_or(UNKNOWN_LAG, |lag| u64::try_from(lag.as_micros()).unwrap_or(UNKNOWN_LAG - 1));
+        self.cells.lag_us.store(us, Relaxed);
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    database: Arc<str>,
+    node: Arc<str>,
+    cells: Weak<NodeCells>,
+    // outlive the node, as counters may not fall
+    checks_ok: Arc<AtomicU64>,
+    checks_failed: Arc<AtomicU64>,
+}
+
+/// All nodes.
+#[derive(Debug, Default)]
+pub struct NodeRegistry(Vec<Entry>);
+
+impl NodeRegistry {
+    /// A handle for a node; a node of the same name goes on with its counters.
+    pub fn register(&mut self, database: &str, node: &str) -> NodeMetrics {
+        let known = self.0.iter().position(|entry| &*entry.database == database && &*entry.node == node);
+        let entry = match known {
+            Some(place) => self.0.swap_remove(place),
+            None => Entry {
+                database: database.into(),
+                node: node.into(),
+                cells: Weak::new(),
+                checks_ok: Arc::default(),
+                checks_failed: Arc::default(),
+            },
+        };
+        let cells = Arc::new(NodeCells {
+            up: AtomicBool::new(false),
+            role: AtomicU8::new(0),
+            lag_us: AtomicU64::new(UNKNOWN_LAG),
+            checks_ok: entry.checks_ok.clone(),
+            checks_failed: entry.checks_failed.clone(),
+        });
+        self.0.push(Entry { cells: Arc::downgrade(&cells), ..entry });
+        NodeMetrics { cells }
+    }
+
+    /// The nodes that live now.
+    pub fn states(&self) -> Vec<NodeState> {
+        let states = self.0.iter().filter_map(|entry| {
+            let cells = entry.cells.upgrade()?;
+            let lag = cells.lag_us.load(Relaxed);
+            Some(NodeState {
+                database: entry.database.clone(),
+                node: entry.node.clone(),
+                up: cells.up.load(Relaxed),
+                role: match cells.role.load(Relaxed) {
+                    1 => Some(NodeRole::Primary),
+                    2 => Some(NodeRole::Replica),
+                    _ => None,
+                },
+                lag: (lag != UNKNOWN_LAG).then(|| Duration::from_micros(lag)),
+                checks_ok: cells.checks_ok.load(Relaxed),
+                checks_failed: cells.checks_failed.load(Relaxed),
+            })
+        });
+        states.collect()
+    }
+}
