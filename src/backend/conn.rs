@@ -1,5 +1,6 @@
 //! A server connection that has logged in.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -19,8 +20,6 @@ pub struct ServerConn {
     pub stream: Stream,
     /// What others may know of it without owning it.
     pub info: Arc<ServerInfo>,
-    /// Process id and secret for cancelling.
-    pub cancel: CancelKey,
     /// ParameterStatus values as the server last told them.
     pub parameters: Parameters,
     /// Session settings that are in force on it.
@@ -40,12 +39,11 @@ pub struct ServerConn {
 }
 
 /// Facts about a server connection for `SHOW SERVERS`, readable at any time.
-#[derive(Debug)]
 pub struct ServerInfo {
     /// Number within this process.
     pub id: u64,
-    /// Backend process id.
-    pub pid: u32,
+    /// Process id and secret for cancelling; the secret is never shown.
+    pub cancel: CancelKey,
     /// Peer's address as text, port apart (`unix` for a socket directory).
     pub addr: String,
     /// Peer's port.
@@ -82,13 +80,19 @@ pub enum ServerState {
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
+impl fmt::Debug for ServerInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerInfo({}, pid {}, {}:{})", self.id, self.cancel.pid, self.addr, self.port)
+    }
+}
+
 impl ServerInfo {
     /// Facts of a connection just opened over `stream`.
-    pub fn new(stream: &Stream, pid: u32) -> Self {
+    pub fn new(stream: &Stream, cancel: CancelKey) -> Self {
         let (peer, local) = (stream.peer(), stream.local());
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            pid,
+            cancel,
             addr: peer.host(),
             port: peer.port(),
             local_addr: local.host(),

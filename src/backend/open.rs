@@ -153,9 +153,8 @@ impl LoggedIn {
     fn into_conn(self, stream: Stream) -> ServerConn {
         let now = Instant::now();
         ServerConn {
-            info: Arc::new(ServerInfo::new(&stream, self.cancel.pid)),
+            info: Arc::new(ServerInfo::new(&stream, self.cancel)),
             stream,
-            cancel: self.cancel,
             parameters: self.parameters,
             settings: Settings::none(),
             prepared: Registry::default(),

@@ -53,7 +53,7 @@ impl Pool {
         // Up to a tenth earlier, so that connections opened together do not all close together.
         conn.expires = lifetime.map(|lifetime| now + lifetime.mul_f64(fastrand::f64().mul_add(-0.1, 1.0)));
         self.metrics.opened();
-        tracing::debug!(pool = %self.spec, pid = conn.info.pid, "server connection opened");
+        tracing::debug!(pool = %self.spec, pid = conn.info.cancel.pid, "server connection opened");
         let mut state = self.state.lock();
         state.opening -= 1;
         state.opened(conn.info.clone());

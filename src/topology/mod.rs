@@ -1,1 +1,10 @@
-//! Clusters of nodes: roles, health, balance.
+//! Clusters of nodes: roles, health, balance, and the pools of each (database, user).
+
+mod cluster;
+mod directory;
+mod health;
+mod node;
+
+pub use cluster::{Cluster, UserPools};
+pub use directory::{Directory, UnknownDatabase};
+pub use node::{Node, ObservedRole};

@@ -37,6 +37,11 @@ impl TxStatus {
         }
     }
 
+    /// Whether a transaction block is open, failed or not.
+    pub fn in_block(self) -> bool {
+        self != Self::Idle
+    }
+
     /// The status byte of a ReadyForQuery.
     pub fn as_byte(self) -> u8 {
         match self {

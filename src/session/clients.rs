@@ -1,0 +1,302 @@
+//! All clients: their cancel keys, what they are doing, and a way to wake each of them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::SystemTime;
+
+use foldhash::fast::RandomState;
+use parking_lot::Mutex;
+use subtle::ConstantTimeEq;
+use tokio::sync::Notify;
+
+use crate::backend::ServerInfo;
+use crate::pool::Pool;
+use crate::wire::startup::CancelKey;
+
+/// What a client is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ClientState {
+    /// Linked to no server connection.
+    Idle = 0,
+    /// Linked to a server connection.
+    Active = 1,
+    /// Waits for a server connection.
+    Waiting = 2,
+}
+
+/// A request to a session, as a bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Request {
+    /// Give up the wait for a server connection (a CancelRequest came).
+    CancelWait = 1,
+    /// Close at the end of the transaction: the proxy is shutting down.
+    Drain = 2,
+    /// Close now: the shutdown's grace is over, or an administrator said so.
+    Kill = 4,
+}
+
+/// What others may know of a session, and how they reach it.
+pub struct Client {
+    /// Number within this process.
+    pub id: u64,
+    /// Process id and secret as told to the client; the secret is never shown.
+    pub key: CancelKey,
+    /// User name.
+    pub user: String,
+    /// Database as the client named it.
+    pub database: String,
+    /// Peer's address and port.
+    pub peer: (String, u16),
+    /// Own address and port.
+    pub local: (String, u16),
+    /// TLS version and cipher, empty without.
+    pub tls: String,
+    /// `application_name` at login.
+    pub application_name: String,
+    /// `none`, `logical` or `physical`.
+    pub replication: &'static str,
+    /// When it connected.
+    pub connected: SystemTime,
+    /// Microseconds since the Unix epoch of its last request.
+    pub requested: AtomicU64,
+    /// Microseconds since the Unix epoch since when it waits; 0 = it does not.
+    pub waiting_since: AtomicU64,
+    /// How many statement names it holds.
+    pub prepared: AtomicU32,
+    state: AtomicU8,
+    requests: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+    assignment: Mutex<Assignment>,
+    released: Notify,
+    cancelling: AtomicBool,
+}
+
+/// The server connection that a cancel request of this client means at this moment (traps 63 and 64).
+#[derive(Default)]
+struct Assignment {
+    server: Option<(Arc<Pool>, Arc<ServerInfo>)>,
+    /// Cancel requests on their way to it.
+    in_flight: u32,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({}, {}@{})", self.id, self.user, self.database)
+    }
+}
+
+/// What identifies a client when it logs in.
+#[derive(Debug)]
+pub struct NewClient {
+    /// User name.
+    pub user: String,
+    /// Database as the client named it.
+    pub database: String,
+    /// Peer's address and port.
+    pub peer: (String, u16),
+    /// Own address and port.
+    pub local: (String, u16),
+    /// TLS version and cipher, empty without.
+    pub tls: String,
+    /// `application_name` at login.
+    pub application_name: String,
+    /// `none`, `logical` or `physical`.
+    pub replication: &'static str,
+    /// Length of the cancel secret: 4 in protocol 3.0, 32 in 3.2 (trap 65).
+    pub secret_len: usize,
+}
+
+impl Client {
+    fn new(id: u64, pid: u32, new: NewClient) -> Self {
+        let mut secret = vec![0; new.secret_len];
+        // The system's generator does not fail for so few bytes; if it ever did, a weaker source is better than none.
+        if rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty()).is_err() {
+            fastrand::Rng::new().fill(&mut secret);
+        }
+        Self {
+            id,
+            key: CancelKey { pid, secret },
+            user: new.user,
+            database: new.database,
+            peer: new.peer,
+            local: new.local,
+            tls: new.tls,
+            application_name: new.application_name,
+            replication: new.replication,
+            connected: SystemTime::now(),
+            requested: AtomicU64::new(0),
+            waiting_since: AtomicU64::new(0),
+            prepared: AtomicU32::new(0),
+            state: AtomicU8::new(0),
+            requests: AtomicU8::new(0),
+            waker: Mutex::default(),
+            assignment: Mutex::default(),
+            released: Notify::new(),
+            cancelling: AtomicBool::new(false),
+        }
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> ClientState {
+        match self.state.load(Ordering::Relaxed) {
+            1 => ClientState::Active,
+            2 => ClientState::Waiting,
+            _ => ClientState::Idle,
+        }
+    }
+
+    pub(super) fn set_state(&self, state: ClientState) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// Asks something of the session and wakes it.
+    pub fn request(&self, request: Request) {
+        self.requests.fetch_or(request as u8, Ordering::AcqRel);
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub(super) fn requested(&self, request: Request) -> bool {
+        self.requests.load(Ordering::Acquire) & request as u8 != 0
+    }
+
+    pub(super) fn any_request(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) != 0
+    }
+
+    pub(super) fn clear(&self, request: Request) {
+        self.requests.fetch_and(!(request as u8), Ordering::AcqRel);
+    }
+
+    /// The session's task tells how it is woken.
+    pub(super) fn set_waker(&self, waker: &Waker) {
+        let mut slot = self.waker.lock();
+        if !slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+
+    /// From now on a cancel request means this server connection.
+    pub(super) fn assign(&self, pool: &Arc<Pool>, server: &Arc<ServerInfo>) {
+        self.assignment.lock().server = Some((pool.clone(), server.clone()));
+    }
+
+    /// From now on a cancel request means none. `false` while one is on its way: the connection must not be given to
+    /// anybody else yet, see [`Client::cancels_delivered`].
+    pub(super) fn unassign(&self) -> bool {
+        let mut assignment = self.assignment.lock();
+        assignment.server = None;
+        assignment.in_flight == 0
+    }
+
+    /// Waits until every cancel request that was on its way has been delivered.
+    pub(super) async fn cancels_delivered(&self) {
+        loop {
+            let released = self.released.notified();
+            if self.assignment.lock().in_flight == 0 {
+                return;
+            }
+            released.await;
+        }
+    }
+
+    /// The server connection to cancel, held until the guard is dropped; `None` when there is none. One at a time per
+    /// client: a flood of requests costs one connection.
+    pub(super) fn begin_cancel(self: &Arc<Self>) -> Option<CancelInFlight> {
+        if self.cancelling.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let mut assignment = self.assignment.lock();
+        let Some((pool, server)) = assignment.server.clone() else {
+            drop(assignment);
+            self.cancelling.store(false, Ordering::Release);
+            return None;
+        };
+        assignment.in_flight += 1;
+        drop(assignment);
+        Some(CancelInFlight { client: self.clone(), pool, server })
+    }
+}
+
+/// A cancel request on its way to a server.
+pub(super) struct CancelInFlight {
+    client: Arc<Client>,
+    pub pool: Arc<Pool>,
+    pub server: Arc<ServerInfo>,
+}
+
+impl Drop for CancelInFlight {
+    fn drop(&mut self) {
+        self.client.assignment.lock().in_flight -= 1;
+        self.client.cancelling.store(false, Ordering::Release);
+        self.client.released.notify_waiters();
+    }
+}
+
+/// All clients that have logged in.
+#[derive(Debug, Default)]
+pub struct Clients {
+    by_pid: Mutex<HashMap<u32, Arc<Client>, RandomState>>,
+    next: AtomicU64,
+}
+
+impl Clients {
+    /// Registers a client; dropping the guard removes it.
+    pub fn register(self: &Arc<Self>, new: NewClient) -> Registered {
+        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut by_pid = self.by_pid.lock();
+        // Like a process id: positive, and not guessable as "the next one".
+        let pid = loop {
+            let pid = fastrand::u32(1..=i32::MAX as u32);
+            if !by_pid.contains_key(&pid) {
+                break pid;
+            }
+        };
+        let client = Arc::new(Client::new(id, pid, new));
+        by_pid.insert(pid, client.clone());
+        Registered { clients: self.clone(), client }
+    }
+
+    /// The client with this key; the secret is compared in constant time.
+    pub fn find(&self, key: &CancelKey) -> Option<Arc<Client>> {
+        let client = self.by_pid.lock().get(&key.pid).cloned()?;
+        bool::from(client.key.secret.as_slice().ct_eq(&key.secret)).then_some(client)
+    }
+
+    /// All clients, by id.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        let mut all: Vec<_> = self.by_pid.lock().values().cloned().collect();
+        all.sort_by_key(|client| client.id);
+        all
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_pid.lock().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A client's registration.
+#[derive(Debug)]
+pub struct Registered {
+    clients: Arc<Clients>,
+    /// The client.
+    pub client: Arc<Client>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.clients.by_pid.lock().remove(&self.client.key.pid);
+    }
+}

@@ -1,0 +1,372 @@
+//! The extended protocol, client to server: Parse, Bind, Describe, Execute, Close, Flush, Sync.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::backend::{Prepared, prepared};
+use crate::sql::{Decision, Effects, Reason, Target};
+use crate::wire::frame::{HEADER, frontend_limit};
+use crate::wire::frontend::{self, ObjectKind};
+use crate::wire::{Frame, FrameWalker, Step, build};
+
+use super::inbound::{Flow, Need, UNSEEN, close};
+use super::machine::State;
+use super::pins::Pins;
+use super::placement::Place;
+use super::relay::Session;
+use super::replies::Expect;
+use super::splice::Splice;
+
+/// Bytes of a segment (what stands between two Syncs) that are waited for before it is routed. A longer one goes to the primary.
+pub(super) const GATHER_LIMIT: usize = 48 * 1024;
+
+/// A segment without statements: it may run anywhere.
+const NOTHING: Decision = Decision { target: Target::Anywhere, reason: Reason::Empty, effects: Effects::empty() };
+
+enum Gathered {
+    /// Not all of it is here.
+    Incomplete,
+    /// It is to run here.
+    Runs(Place),
+    /// It closes statements and syncs: no server is needed.
+    Local,
+}
+
+impl Session {
+    pub(super) fn take_extended(&mut self, frame: Frame<'_>, range: Range<usize>, rest: &[u8], out: &mut Splice<'_>) -> Flow {
+        let linked = match &self.state {
+            State::Linked(link) => Some(link.primary || link.status.in_block() || self.segment_cleared || link.copy_in),
+            _ => None,
+        };
+        match linked {
+            Some(true) => {}
+            Some(false) if frame.tag == b'S' || frame.tag == b'H' => {}
+            Some(false) => match self.gather(rest) {
+                Gathered::Incomplete => return Flow::Stop(Need::Input),
+                Gathered::Runs(Place::Primary) => return self.leave_replica(out),
+                _ => self.segment_cleared = true,
+            },
+            None => {
+                if self.skip_to_sync || frame.tag == b'S' || frame.tag == b'H' {
+                    return self.take_alone(frame);
+                }
+                match self.gather(rest) {
+                    Gathered::Incomplete => return Flow::Stop(Need::Input),
+                    Gathered::Runs(place) => return Flow::Stop(Need::Lease(place)),
+                    Gathered::Local => return self.take_alone(frame),
+                }
+            }
+        }
+        self.send_extended(frame, range, out)
+    }
+
+    /// A Sync, Flush or Close that needs no server connection.
+    fn take_alone(&mut self, frame: Frame<'_>) -> Flow {
+        match frame.tag {
+            b'S' => {
+                self.skip_to_sync = false;
+                build::ready_for_query(&mut self.to_client, self.status());
+            }
+            b'C' => match frontend::object(frame.body()) {
+                Some((kind, name)) => {
+                    if kind == ObjectKind::Statement {
+                        self.names.remove(name);
+                    }
+                    build::bare(&mut self.to_client, b'3');
+                }
+                None => return close("invalid Close message"),
+            },
+            _ => {}
+        }
+        Flow::Taken
+    }
+
+    /// The segment at hand needs the primary, and the link is on a replica. What it has sent there is only Parse and Describe:
+    /// a Sync of ours ends it, and the rest runs on the primary.
+    fn leave_replica(&mut self, out: &mut Splice<'_>) -> Flow {
+        if let Some(link) = self.link()
+            && link.segment_open
+        {
+            link.segment_open = false;
+            link.replies.push(Expect::Sync { ours: true });
+            build::sync(out.insert());
+        }
+        Flow::Stop(Need::Quiet)
+    }
+
+    /// Looks ahead to the Sync or Flush that ends the segment at the beginning of `rest`, and judges all that it executes: it is
+    /// one implicit transaction (traps 1 and 30).
+    fn gather(&mut self, rest: &[u8]) -> Gathered {
+        let mut walker = FrameWalker::new(rest);
+        let mut parsed: SmallVec<[(&[u8], Decision); 4]> = SmallVec::new();
+        let mut worst = NOTHING;
+        let mut executes = false;
+        let mut local = true;
+        loop {
+            let frame = match walker.step(frontend_limit) {
+                Ok(Step::Whole(frame)) => frame,
+                Ok(Step::Partial { frame_len, .. }) if walker.position() + frame_len > GATHER_LIMIT => {
+                    return Gathered::Runs(Place::Primary);
+                }
+                Ok(_) if rest.len() > GATHER_LIMIT => return Gathered::Runs(Place::Primary),
+                Ok(_) => return Gathered::Incomplete,
+                // The frame itself will be refused when its turn comes.
+                Err(_) => return Gathered::Runs(Place::Primary),
+            };
+            let body = frame.body();
+            let decision = match frame.tag {
+                b'P' => frontend::parse(body).map(|parse| {
+                    let decision = self.ctx.decisions.decide(parse.sql, self.lex);
+                    parsed.push((parse.name, decision));
+                    decision
+                }),
+                b'B' => frontend::bind_head(body).map(|head| self.decision_of(head.statement, &parsed)),
+                b'D' => frontend::object(body).map(|(kind, name)| match kind {
+                    ObjectKind::Statement => self.decision_of(name, &parsed),
+                    ObjectKind::Portal => NOTHING,
+                }),
+                b'E' => {
+                    executes = true;
+                    Some(NOTHING)
+                }
+                b'C' => frontend::object(body).map(|_| NOTHING),
+                b'H' if local => return Gathered::Local,
+                // What comes after a Flush is not known yet: only what has not run can still move.
+                b'H' if executes => return Gathered::Runs(Place::Primary),
+                b'H' | b'S' if !local => return Gathered::Runs(self.placement.place(worst)),
+                b'S' => return Gathered::Local,
+                _ => None,
+            };
+            local &= frame.tag == b'C';
+            match decision {
+                None => return Gathered::Runs(Place::Primary),
+                Some(NOTHING) => {}
+                Some(decision) => worst = worse(worst, decision),
+            }
+        }
+    }
+
+    fn decision_of(&self, name: &[u8], parsed: &[(&[u8], Decision)]) -> Decision {
+        let in_segment = parsed.iter().rev().find(|(parsed_name, _)| *parsed_name == name).map(|(_, decision)| *decision);
+        in_segment.or_else(|| self.names.get(name).map(|statement| statement.decision)).unwrap_or(UNSEEN)
+    }
+
+    /// Sends a frame of the segment to the link.
+    fn send_extended(&mut self, frame: Frame<'_>, range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+        let body = frame.body();
+        match frame.tag {
+            b'P' => return self.send_parse(body, range, out),
+            b'B' => return self.send_bind(frame, range, out),
+            b'C' => return self.send_close(body, range, out),
+            b'D' => match frontend::object(body) {
+                Some((ObjectKind::Statement, name)) => {
+                    let known = self.names.get(name).cloned();
+                    self.provide(known.as_ref(), name, out);
+                    match name_on_server(known.as_ref(), name) {
+                        Some(renamed) => build::describe_statement(out.insert(), &renamed),
+                        None => out.pass(range),
+                    }
+                    self.expect(Expect::Describe);
+                }
+                Some((ObjectKind::Portal, _)) => {
+                    self.expect(Expect::Describe);
+                    out.pass(range);
+                }
+                None => return close("invalid Describe message"),
+            },
+            b'E' => {
+                if frontend::execute(body).is_none() {
+                    return close("invalid Execute message");
+                }
+                self.expect(Expect::Execute);
+                if let Some(link) = self.link() {
+                    link.segment_executed = true;
+                }
+                out.pass(range);
+            }
+            b'H' => {
+                self.segment_cleared = false;
+                out.pass(range);
+            }
+            _ => {
+                self.segment_cleared = false;
+                self.skip_to_sync = false;
+                if let Some(link) = self.link() {
+                    // Ignored by the server while it reads COPY data (trap 48).
+                    if !link.copy_in {
+                        link.segment_open = false;
+                        link.segment_executed = false;
+                        link.replies.push(Expect::Sync { ours: false });
+                    }
+                }
+                out.pass(range);
+            }
+        }
+        Flow::Taken
+    }
+
+    fn expect(&mut self, expect: Expect) {
+        if let Some(link) = self.link() {
+            link.segment_open = true;
+            link.replies.push(expect);
+        }
+    }
+
+    fn send_parse(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+        let Some(parse) = frontend::parse(body) else { return close("invalid Parse message") };
+        self.metrics.client_parse();
+        let decision = self.ctx.decisions.decide(parse.sql, self.lex);
+        if self.max_prepared == 0 && !parse.name.is_empty() {
+            // Not shared: the client's own name on a connection of its own.
+            self.pin(Pins::SQL_PREPARE);
+            self.expect(Expect::RawParse { ours: false });
+            out.pass(range);
+            return Flow::Taken;
+        }
+        if !parse.name.is_empty() && self.names.get(parse.name).is_some() {
+            // The server is to complain in its own words, and to fail the implicit transaction: let it have the name first.
+            build::parse(out.insert(), parse.name, b"", &[0, 0]);
+            self.expect(Expect::RawParse { ours: true });
+            self.expect(Expect::RawParse { ours: false });
+            if let Some(link) = self.link() {
+                link.lease.prepared.stray = Some(parse.name.into());
+            }
+            out.pass(range);
+            return Flow::Taken;
+        }
+        let statement = prepared::intern(parse.sql, parse.types, decision);
+        let previous = self.names.get(parse.name).cloned();
+        self.names.set(parse.name, statement.clone());
+        let max = self.max_prepared;
+        let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
+        link.segment_open = true;
+        let client = Some((parse.name.into(), previous));
+        if parse.name.is_empty() {
+            link.lease.prepared.unnamed = Some(statement.clone());
+            link.replies.push(Expect::Parse { statement, unnamed: true, client });
+            out.pass(range);
+        } else if link.lease.prepared.has(&statement) {
+            link.replies.push(Expect::MadeParse { name: parse.name.into() });
+            return Flow::Taken;
+        } else {
+            if let Some(evicted) = link.lease.prepared.add(statement.clone(), max) {
+                build::close_statement(out.insert(), &evicted.name);
+                link.replies.push(Expect::Close { ours: true });
+            }
+            build::parse(out.insert(), &statement.name, &statement.sql, &statement.types);
+            link.replies.push(Expect::Parse { statement, unnamed: false, client });
+        }
+        self.metrics.server_parse();
+        Flow::Taken
+    }
+
+    fn send_bind(&mut self, frame: Frame<'_>, range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+        let Some(head) = frontend::bind_head(frame.body()) else { return close("invalid Bind message") };
+        self.metrics.bind();
+        let known = self.names.get(head.statement).cloned();
+        let decision = known.as_ref().map_or(UNSEEN, |statement| statement.decision);
+        if let Some(notice) = self.refusal(decision.effects) {
+            return Flow::Stop(Need::Close(Some(crate::wire::ErrorNotice { severity: crate::wire::Severity::Fatal, ..notice })));
+        }
+        self.provide(known.as_ref(), head.statement, out);
+        match name_on_server(known.as_ref(), head.statement) {
+            Some(renamed) => {
+                let tail = range.start + HEADER + head.rest..range.end;
+                // The length on the wire, which may count parameters that have not come yet.
+                let [_, a, b, c, d, ..] = *frame.bytes else { return close("invalid Bind message") };
+                let len = u32::from_be_bytes([a, b, c, d]) as usize - head.statement.len() + renamed.len();
+                let grown = u32::try_from(len).unwrap_or(u32::MAX);
+                let built = out.insert();
+                built.push(b'B');
+                built.extend_from_slice(&grown.to_be_bytes());
+                built.extend_from_slice(head.portal);
+                built.push(0);
+                built.extend_from_slice(&renamed);
+                built.push(0);
+                out.pass(tail);
+            }
+            None => out.pass(range),
+        }
+        self.expect(Expect::Bind);
+        self.begin_statement(decision, &[], known.as_ref());
+        Flow::Taken
+    }
+
+    fn send_close(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+        let Some((kind, name)) = frontend::object(body) else { return close("invalid Close message") };
+        if kind == ObjectKind::Portal || name.is_empty() {
+            if kind == ObjectKind::Statement {
+                self.names.remove(name);
+                if let Some(link) = self.link() {
+                    link.lease.prepared.unnamed = None;
+                }
+            }
+            self.expect(Expect::Close { ours: false });
+            out.pass(range);
+            return Flow::Taken;
+        }
+        let statement = self.names.remove(name);
+        if statement.is_some() || prepared::looks_like_ours(name) {
+            // Other clients use it: it stays on the connection until it is the least recently used.
+            self.expect(Expect::MadeClose { name: name.into(), statement });
+        } else {
+            self.expect(Expect::Close { ours: false });
+            out.pass(range);
+        }
+        Flow::Taken
+    }
+
+    /// Makes sure that the link's connection has the statement: a Parse of ours goes ahead when it has not (trap 31).
+    fn provide(&mut self, known: Option<&Arc<Prepared>>, name: &[u8], out: &mut Splice<'_>) {
+        let max = self.max_prepared;
+        let Some(statement) = known else { return };
+        let Some(link) = self.link() else { return };
+        let registry = &mut link.lease.prepared;
+        if name.is_empty() {
+            if registry.unnamed.as_ref().is_some_and(|present| Arc::ptr_eq(present, statement)) {
+                return;
+            }
+            registry.unnamed = Some(statement.clone());
+            build::parse(out.insert(), b"", &statement.sql, &statement.types);
+        } else {
+            if registry.has(statement) {
+                return;
+            }
+            if let Some(evicted) = registry.add(statement.clone(), max) {
+                build::close_statement(out.insert(), &evicted.name);
+                link.replies.push(Expect::Close { ours: true });
+            }
+            build::parse(out.insert(), &statement.name, &statement.sql, &statement.types);
+        }
+        link.replies.push(Expect::Parse { statement: statement.clone(), unnamed: name.is_empty(), client: None });
+        link.segment_open = true;
+        self.metrics.server_parse();
+    }
+
+}
+
+/// The name to put in place of the client's; `None` = it goes as it is (the unnamed statement, and names that the server
+/// knows better than we do).
+fn name_on_server<'n>(known: Option<&'n Arc<Prepared>>, name: &[u8]) -> Option<Cow<'n, [u8]>> {
+    match known {
+        _ if name.is_empty() => None,
+        Some(statement) => Some(Cow::Borrowed(&statement.name)),
+        // Nobody reaches a shared statement by guessing its name.
+        None if prepared::looks_like_ours(name) => Some(Cow::Owned([b"unknown ", name].concat())),
+        None => None,
+    }
+}
+
+/// Of two decisions the one that binds more; effects are united.
+fn worse(a: Decision, b: Decision) -> Decision {
+    let rank = |decision: &Decision| match decision.target {
+        Target::Anywhere => 0,
+        Target::Replica => 1,
+        Target::Primary => 2,
+    };
+    let effects = a.effects | b.effects;
+    if rank(&b) > rank(&a) { Decision { effects, ..b } } else { Decision { effects, ..a } }
+}

@@ -1,0 +1,336 @@
+//! Client to server: what each frame of the client's means for the session, and what of it goes out.
+
+use std::ops::Range;
+
+use crate::sql::{Decision, Effects, OwnAction, Reason, Target, own_setting};
+use crate::wire::frame::{HEADER, frontend_limit};
+use crate::wire::{ErrorNotice, Frame, FrameWalker, SqlState, Step, build, frontend};
+
+use super::machine::State;
+use super::pins::Pins;
+use super::placement::{Place, RouteChoice};
+use super::relay::Session;
+use super::replies::Expect;
+use super::splice::Splice;
+
+/// Why the reading of the client's bytes stopped.
+#[derive(Debug)]
+pub(super) enum Need {
+    /// All whole frames are taken; more bytes are needed.
+    Input,
+    /// The next frame needs a server connection.
+    Lease(Place),
+    /// The next frame must wait until the server has answered everything before it.
+    Quiet,
+    /// The session ends, with this error if any.
+    Close(Option<ErrorNotice>),
+}
+
+/// What to do after a frame.
+#[derive(Debug)]
+pub(super) enum Flow {
+    /// It is taken.
+    Taken,
+    /// It stays where it is, for this reason.
+    Stop(Need),
+}
+
+/// A decision for what is not looked at: too long, or not SQL.
+pub(super) const UNSEEN: Decision =
+    Decision { target: Target::Primary, reason: Reason::Unparsed, effects: Effects::WRITES };
+
+impl Session {
+    /// Takes as many frames from `data` as it can. Returns how many bytes are done with, and why it stopped.
+    pub(super) fn take_client(&mut self, data: &[u8], out: &mut Splice<'_>) -> (usize, Need) {
+        let mut start = 0;
+        if self.client_pass > 0 {
+            start = self.client_pass.min(data.len());
+            self.client_pass -= start;
+            if !self.pass_is_dropped {
+                out.pass(0..start);
+            }
+        }
+        let mut walker = FrameWalker::new(&data[start..]);
+        loop {
+            let at = start + walker.position();
+            let step = match walker.step(frontend_limit) {
+                Ok(step) => step,
+                Err(bad) => return (at, Need::Close(Some(violation(bad.to_string())))),
+            };
+            let flow = match step {
+                Step::End => return (at, Need::Input),
+                Step::Partial { tag, frame_len, available } => match self.take_partial(tag, frame_len, available, at, out) {
+                    Flow::Taken => return (data.len(), Need::Input),
+                    stop => stop,
+                },
+                Step::Whole(frame) => self.take_frame(frame, at, &data[at..], out),
+            };
+            if let Flow::Stop(need) = flow {
+                return (at, need);
+            }
+        }
+    }
+
+    fn take_frame(&mut self, frame: Frame<'_>, at: usize, rest: &[u8], out: &mut Splice<'_>) -> Flow {
+        let range = at..at + frame.bytes.len();
+        if self.skip_to_sync && !matches!(frame.tag, b'S' | b'X') {
+            // What an error made void: the server would skip it too.
+            return Flow::Taken;
+        }
+        match frame.tag {
+            b'Q' => match frontend::query(frame.body()) {
+                Some(sql) => self.take_query(sql, range, out),
+                None => close("invalid Query message"),
+            },
+            b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'S' => self.take_extended(frame, range, rest, out),
+            b'd' | b'c' | b'f' => {
+                self.take_copy(frame.tag, range, out);
+                Flow::Taken
+            }
+            b'F' => self.take_function_call(frame.body(), range, out),
+            b'X' => Flow::Stop(Need::Close(None)),
+            tag => close(format!("unexpected message type {tag:#04x} in a session")),
+        }
+    }
+
+    /// The beginning of a frame. `Taken` when its bytes went out and the rest of it will pass unseen.
+    fn take_partial(&mut self, tag: u8, frame_len: usize, available: &[u8], at: usize, out: &mut Splice<'_>) -> Flow {
+        let range = at..at + available.len();
+        let remaining = frame_len - available.len();
+        if self.skip_to_sync && frame_len > self.max_inspect {
+            return self.stream_rest(remaining, true);
+        }
+        match tag {
+            b'd' => {
+                let dropped = !self.take_copy(tag, range, out);
+                self.stream_rest(remaining, dropped)
+            }
+            // A Bind of which the head is here: its parameters stream.
+            b'B' if frame_len > super::extended::GATHER_LIMIT && frontend::bind_head(&available[HEADER..]).is_some() => {
+                match self.take_extended(Frame { tag, bytes: available }, range, available, out) {
+                    Flow::Taken => self.stream_rest(remaining, false),
+                    stop => stop,
+                }
+            }
+            b'Q' | b'F' | b'P' if frame_len > self.max_inspect => match self.take_unseen(tag, range, out) {
+                Flow::Taken => self.stream_rest(remaining, false),
+                stop => stop,
+            },
+            _ => Flow::Stop(Need::Input),
+        }
+    }
+
+    fn stream_rest(&mut self, remaining: usize, dropped: bool) -> Flow {
+        self.client_pass = remaining;
+        self.pass_is_dropped = dropped;
+        Flow::Taken
+    }
+
+    /// A message too long to be inspected: it streams to the primary as it is. A Parse of that kind stays on its connection,
+    /// which is pinned, since the text is not kept for another one.
+    fn take_unseen(&mut self, tag: u8, range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+        if let Some(stop) = self.needs_other_link(UNSEEN) {
+            return stop;
+        }
+        if tag == b'P' {
+            self.pin(Pins::LARGE_STATEMENT);
+        }
+        self.begin_statement(UNSEEN, &[], None);
+        self.names.set_unnamed(None);
+        let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
+        link.lease.prepared.unnamed = None;
+        if tag == b'P' {
+            link.segment_open = true;
+            link.replies.push(Expect::RawParse { ours: false });
+        } else {
+            link.replies.push(Expect::Simple);
+        }
+        out.pass(range);
+        Flow::Taken
+    }
+
+    fn take_query(&mut self, sql: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+        let decision = self.ctx.decisions.decide(sql, self.lex);
+        let effects = decision.effects;
+        let own = effects.contains(Effects::OWN_SETTING) && !effects.contains(Effects::MULTI);
+        if own || (decision.reason == Reason::Empty && matches!(self.state, State::Idle | State::Waiting)) {
+            // Answered here, but in its turn.
+            if self.link().is_some_and(|link| !link.replies.is_empty() || link.segment_open) {
+                return Flow::Stop(Need::Quiet);
+            }
+            match own {
+                true => self.answer_own_setting(sql),
+                false => build::bare(&mut self.to_client, b'I'),
+            }
+            build::ready_for_query(&mut self.to_client, self.status());
+            return Flow::Taken;
+        }
+        if let Some(notice) = self.refusal(effects) {
+            if self.link().is_some_and(|link| !link.replies.is_empty()) {
+                return Flow::Stop(Need::Quiet);
+            }
+            notice.encode(&mut self.to_client);
+            build::ready_for_query(&mut self.to_client, self.status());
+            return Flow::Taken;
+        }
+        if let Some(stop) = self.needs_other_link(decision) {
+            return stop;
+        }
+        self.begin_statement(decision, sql, None);
+        // A simple Query ends the unnamed statement (trap 37).
+        self.names.set_unnamed(None);
+        let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
+        link.lease.prepared.unnamed = None;
+        link.replies.push(Expect::Simple);
+        out.pass(range);
+        Flow::Taken
+    }
+
+    fn take_function_call(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+        if let Some(stop) = self.needs_other_link(UNSEEN) {
+            return stop;
+        }
+        self.begin_statement(UNSEEN, b"-- function call", None);
+        // Large objects live in a transaction (trap 14); any other function may leave session state behind.
+        let oid = body.first_chunk::<4>().map_or(0, |oid| u32::from_be_bytes(*oid));
+        if !matches!(oid, 715 | 764 | 767 | 952..=958 | 964 | 1004 | 3170..=3172 | 3457..=3460) {
+            self.pin(Pins::SESSION_STATE);
+        }
+        let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
+        link.replies.push(Expect::Simple);
+        out.pass(range);
+        Flow::Taken
+    }
+
+    /// COPY data and its end. Passed on only while the server may read it; PostgreSQL ignores what comes too late, and nobody
+    /// else must get it (trap 49). Returns whether it was passed on.
+    fn take_copy(&mut self, tag: u8, range: Range<usize>, out: &mut Splice<'_>) -> bool {
+        let Some(link) = self.link() else { return false };
+        if !link.copy_in && link.replies.is_empty() {
+            return false;
+        }
+        if tag != b'd' {
+            if link.copy_in {
+                link.copy_in = false;
+            } else {
+                link.replies.push(Expect::CopyEnd);
+            }
+        }
+        out.pass(range);
+        true
+    }
+
+    /// Whether the frame with this decision cannot go to the link at hand: there is none, or it is on a replica and the
+    /// statement is not for one. A transaction stays where it began.
+    pub(super) fn needs_other_link(&mut self, decision: Decision) -> Option<Flow> {
+        let place = match &self.state {
+            State::Linked(link) if link.primary => return None,
+            State::Linked(link) if link.replies.is_empty() && (link.status.in_block() || self.pins != Pins::empty()) => {
+                return None;
+            }
+            _ => self.placement.place(decision),
+        };
+        match &self.state {
+            State::Linked(_) if place == Place::Reader => None,
+            State::Linked(_) => Some(Flow::Stop(Need::Quiet)),
+            _ => Some(Flow::Stop(Need::Lease(place))),
+        }
+    }
+
+    /// What must be refused in this mode, or on this node.
+    pub(super) fn refusal(&mut self, effects: Effects) -> Option<ErrorNotice> {
+        if self.statement_mode && effects.contains(Effects::BEGIN) {
+            return Some(
+                ErrorNotice::error(SqlState::FEATURE_NOT_SUPPORTED, "transaction blocks are not possible in statement pooling")
+                    .hint("Set pool_mode to \"transaction\" for this database or user."),
+            );
+        }
+        let on_replica = self.link().is_some_and(|link| !link.primary && link.status.in_block());
+        if on_replica && Pins::of(effects) != Pins::empty() {
+            return Some(
+                ErrorNotice::error(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "session state cannot be changed inside a READ ONLY transaction that runs on a replica",
+                )
+                .hint("Use SET LOCAL, or do it before BEGIN."),
+            );
+        }
+        None
+    }
+
+    /// Notes what a statement that is about to be sent does to the session, and starts its clock.
+    pub(super) fn begin_statement(&mut self, decision: Decision, sql: &[u8], prepared: Option<&std::sync::Arc<crate::backend::Prepared>>) {
+        let effects = decision.effects;
+        let pins = Pins::of(effects);
+        if pins != Pins::empty() {
+            self.pin(pins);
+        }
+        if effects.contains(Effects::RELEASES_ONLY)
+            && let Some(link) = self.link()
+        {
+            // RESET ALL and its like: the client's settings are gone from the connection too.
+            link.lease.settings = crate::backend::Settings::none();
+        }
+        self.wrote |= effects.contains(Effects::WRITES);
+        let primary = self.link().is_some_and(|link| link.primary);
+        self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
+        self.timing.begin(decision, sql, prepared);
+    }
+
+    pub(super) fn pin(&mut self, pins: Pins) {
+        if !self.pins.contains(pins) {
+            tracing::debug!(client = self.client.id, reason = pins.describe(), "server connection pinned");
+        }
+        self.pins |= pins;
+    }
+
+    /// `SET`, `RESET` and `SHOW` of `trunkline.…` settings.
+    fn answer_own_setting(&mut self, sql: &[u8]) {
+        let Some(setting) = own_setting(sql, self.lex) else {
+            return ErrorNotice::error(SqlState::SYNTAX_ERROR, "this form of SET is not understood for trunkline settings")
+                .hint("Write SET [LOCAL] trunkline.route = 'auto' | 'primary' | 'replica'.")
+                .encode(&mut self.to_client);
+        };
+        if setting.name != "route" {
+            return ErrorNotice::error(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"trunkline.{}\"", setting.name))
+                .hint("Known: trunkline.route.")
+                .encode(&mut self.to_client);
+        }
+        match setting.action {
+            OwnAction::Set { value, local } => {
+                let Some(choice) = RouteChoice::parse(&value) else {
+                    return ErrorNotice::error(SqlState::INVALID_PARAMETER_VALUE, format!("invalid value for parameter \"trunkline.route\": \"{value}\""))
+                        .hint("Available values: auto, primary, replica.")
+                        .encode(&mut self.to_client);
+                };
+                if local && !self.status().in_block() {
+                    ErrorNotice { severity: crate::wire::Severity::Warning, ..ErrorNotice::error(SqlState::NO_ACTIVE_TRANSACTION, "SET LOCAL can only be used in transaction blocks") }
+                        .encode(&mut self.to_client);
+                } else {
+                    if local {
+                        self.placement.choice_before_local.get_or_insert(self.placement.choice);
+                    }
+                    self.placement.choice = choice;
+                }
+                build::command_complete(&mut self.to_client, "SET");
+            }
+            OwnAction::Reset => {
+                self.placement.choice = RouteChoice::Auto;
+                build::command_complete(&mut self.to_client, "RESET");
+            }
+            OwnAction::Show => {
+                build::text_columns(&mut self.to_client, &["trunkline.route"]);
+                build::text_row(&mut self.to_client, &[self.placement.choice.as_str()]);
+                build::command_complete(&mut self.to_client, "SHOW");
+            }
+        }
+    }
+}
+
+pub(super) fn violation(message: impl Into<std::borrow::Cow<'static, str>>) -> ErrorNotice {
+    ErrorNotice::fatal(SqlState::PROTOCOL_VIOLATION, message)
+}
+
+pub(super) fn close(message: impl Into<std::borrow::Cow<'static, str>>) -> Flow {
+    Flow::Stop(Need::Close(Some(violation(message))))
+}

@@ -1,0 +1,127 @@
+//! The state of a session, and the only function that changes it.
+
+use crate::observe::ClientState as MetricState;
+use crate::pool::Lease;
+use crate::wire::TxStatus;
+
+use super::clients::ClientState;
+use super::pins::Pins;
+use super::relay::Session;
+use super::replies::Replies;
+
+/// A server connection on loan, and what is under way on it.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub lease: Lease,
+    /// Index of its node in the cluster.
+    pub node: usize,
+    /// Whether that node takes writes.
+    pub primary: bool,
+    /// What the server still owes.
+    pub replies: Replies,
+    /// Transaction status by the last ReadyForQuery.
+    pub status: TxStatus,
+    /// Extended-protocol messages were sent that no Sync has ended yet.
+    pub segment_open: bool,
+    /// An Execute is among them: what ran cannot be moved to another node.
+    pub segment_executed: bool,
+    /// The server reads COPY data.
+    pub copy_in: bool,
+    /// Bytes for the server that its socket would not take yet.
+    pub backlog: Vec<u8>,
+    /// The beginning of a frame of the server's that has not come whole.
+    pub carry: Vec<u8>,
+    /// Bytes of the current frame of the server's that are still to pass.
+    pub pass: usize,
+    /// The settings of the client could not be applied: the connection must not be used.
+    pub settings_refused: bool,
+    /// The server said FATAL: its end of the connection is about to close.
+    pub dying: bool,
+}
+
+impl Link {
+    pub fn new(lease: Lease, node: usize, primary: bool) -> Self {
+        Self {
+            lease,
+            node,
+            primary,
+            replies: Replies::default(),
+            status: TxStatus::Idle,
+            segment_open: false,
+            segment_executed: false,
+            copy_in: false,
+            backlog: Vec::new(),
+            carry: Vec::new(),
+            pass: 0,
+            settings_refused: false,
+            dying: false,
+        }
+    }
+
+    /// Whether nothing is under way: no reply outstanding, no frame half read or half sent, no open segment, no
+    /// transaction. Only then may the lease return (design §3).
+    pub fn at_rest(&self) -> bool {
+        self.status == TxStatus::Idle
+            && self.replies.is_empty()
+            && self.backlog.is_empty()
+            && self.carry.is_empty()
+            && self.pass == 0
+            && !self.segment_open
+            && !self.copy_in
+            && !self.settings_refused
+            && !self.dying
+    }
+}
+
+/// What a session is doing. Assigned only in [`Session::transition`].
+#[derive(Debug)]
+pub(super) enum State {
+    /// No server connection; between transactions.
+    Idle,
+    /// Wants a server connection and has none yet.
+    Waiting,
+    /// Has a server connection: for a statement, a transaction, or because it is pinned.
+    Linked(Box<Link>),
+    /// No more is read from the client.
+    Closing,
+}
+
+impl Session {
+    /// Changes the state, and tells all who count it. Returns the state before.
+    pub(super) fn transition(&mut self, to: State) -> State {
+        let (client, metric) = match &to {
+            State::Idle | State::Closing => (ClientState::Idle, MetricState::Idle),
+            State::Waiting => (ClientState::Waiting, MetricState::Waiting),
+            State::Linked(_) => (ClientState::Active, MetricState::Active),
+        };
+        self.client.set_state(client);
+        self.metrics.set_state(metric);
+        std::mem::replace(&mut self.state, to)
+    }
+
+    /// The link, when there is one.
+    pub(super) fn link(&mut self) -> Option<&mut Link> {
+        match &mut self.state {
+            State::Linked(link) => Some(link),
+            _ => None,
+        }
+    }
+
+    /// Transaction status as the client sees it.
+    pub(super) fn status(&self) -> TxStatus {
+        match &self.state {
+            State::Linked(link) => link.status,
+            _ => TxStatus::Idle,
+        }
+    }
+
+    /// Whether the lease may go back now.
+    pub(super) fn may_release(&self) -> bool {
+        match &self.state {
+            State::Linked(link) => {
+                link.at_rest() && self.client_pass == 0 && self.pins == Pins::empty() && !self.keeps_lease
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Server to client: which bytes pass, what is swallowed, and what they tell about the session.
+
+use quanta::Instant;
+
+use crate::backend::Settings;
+use crate::wire::frame::{HEADER, backend_limit};
+use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, backend};
+
+use super::machine::State;
+use super::pins::Pins;
+use super::relay::Session;
+use super::replies::Expect;
+use super::splice::Splice;
+
+/// Largest control message that is waited for until it is whole; longer ones pass as they come.
+const CARRY_LIMIT: usize = 32 * 1024;
+
+/// The server broke the protocol, or said something that no client asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ServerBroken;
+
+impl Session {
+    /// Takes bytes of the server's. What is for the client goes to `out`; what is left of an incomplete frame is kept in the link.
+    pub(super) fn take_server(&mut self, data: &[u8], out: &mut Splice<'_>) -> Result<(), ServerBroken> {
+        let Self { state: State::Linked(link), .. } = self else { return Err(ServerBroken) };
+        let start = link.pass.min(data.len());
+        link.pass -= start;
+        let dropped = matches!(link.replies.head(), Some(Expect::Settings));
+        if !dropped {
+            out.pass(0..start);
+        }
+        let mut walker = FrameWalker::new(&data[start..]);
+        loop {
+            let at = start + walker.position();
+            match walker.step(backend_limit).map_err(|_| ServerBroken)? {
+                Step::Whole(frame) => {
+                    let range = at..at + frame.bytes.len();
+                    // Rows and COPY data: nothing to see.
+                    if (frame.tag == b'D' || frame.tag == b'd') && !dropped {
+                        out.pass(range);
+                        continue;
+                    }
+                    if self.take_reply(frame.tag, frame.body(), out)? {
+                        out.pass(range);
+                    }
+                }
+                Step::Partial { tag, frame_len, available } => {
+                    let Some(link) = self.link() else { return Err(ServerBroken) };
+                    let data_row = tag == b'D' || tag == b'd';
+                    if !data_row && frame_len <= CARRY_LIMIT {
+                        link.carry.extend_from_slice(available);
+                        return Ok(());
+                    }
+                    let passes = if data_row { !dropped } else { self.take_reply(tag, &available[HEADER..], out)? };
+                    if passes {
+                        out.pass(at..data.len());
+                    }
+                    let Some(link) = self.link() else { return Err(ServerBroken) };
+                    link.pass = frame_len - available.len();
+                    return Ok(());
+                }
+                Step::End => {
+                    let rest = walker.rest();
+                    if !rest.is_empty()
+                        && let Some(link) = self.link()
+                    {
+                        link.carry.extend_from_slice(rest);
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// One message that is no row. Returns whether it is for the client.
+    fn take_reply(&mut self, tag: u8, body: &[u8], out: &mut Splice<'_>) -> Result<bool, ServerBroken> {
+        let Self { state: State::Linked(link), names, lex, timing, .. } = self else { return Err(ServerBroken) };
+        link.replies.make_leading(out);
+        let settings = matches!(link.replies.head(), Some(Expect::Settings));
+        match tag {
+            b'Z' => return self.take_ready(body),
+            b'E' => {
+                let code = ErrorNotice::sqlstate_of(body);
+                let fatal = is_fatal(body);
+                link.dying |= fatal;
+                if settings {
+                    link.settings_refused = true;
+                    return Ok(true);
+                }
+                if !matches!(link.replies.head(), Some(Expect::Simple) | None) && !fatal {
+                    self.skip_to_sync = !link.replies.fail_to_sync(names, &mut link.lease.prepared);
+                }
+                link.copy_in = false;
+                timing.failed(code);
+                self.metrics.error(code.as_str().as_bytes(), crate::observe::Blame::Server);
+                if fatal && code.says_server_unavailable() {
+                    // One killed backend is not a dead node: only a health check can say so (trap 66).
+                    link.lease.pool().load.probe.notify_one();
+                }
+                return Ok(true);
+            }
+            b'S' => {
+                if let Some((name, value)) = backend::parameter_status(body) {
+                    link.lease.parameters.set(name, value);
+                    if !settings {
+                        lex.observe_parameter(name, value);
+                    }
+                    // A client talks to one server that is never a standby (trap 57).
+                    return Ok(!settings && name != b"in_hot_standby");
+                }
+            }
+            _ if settings => return Ok(false),
+            b'C' => {
+                timing.completed(backend::command_rows(body));
+                link.copy_in = false;
+                match body {
+                    b"DISCARD ALL\0" => {
+                        link.lease.prepared.clear();
+                        link.lease.settings = Settings::none();
+                        names.clear();
+                        self.pins = Pins::empty();
+                    }
+                    b"DEALLOCATE ALL\0" => {
+                        link.lease.prepared.clear();
+                        names.clear();
+                        self.pins.remove(Pins::SQL_PREPARE);
+                    }
+                    _ => {}
+                }
+                let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
+                pop_if(link, |head| matches!(head, Expect::Execute));
+            }
+            b'I' | b's' => drop(pop_if(link, |head| matches!(head, Expect::Execute))),
+            b'1' => {
+                let popped = pop_if(link, |head| matches!(head, Expect::Parse { .. } | Expect::RawParse { .. }));
+                return match popped {
+                    Some(Expect::Parse { client, .. }) => Ok(client.is_some()),
+                    Some(Expect::RawParse { ours }) => Ok(!ours),
+                    _ => Err(ServerBroken),
+                };
+            }
+            b'2' => {
+                pop_if(link, |head| matches!(head, Expect::Bind)).ok_or(ServerBroken)?;
+            }
+            b'3' => {
+                return match pop_if(link, |head| matches!(head, Expect::Close { .. })) {
+                    Some(Expect::Close { ours }) => Ok(!ours),
+                    _ => Err(ServerBroken),
+                };
+            }
+            b'T' | b'n' => drop(pop_if(link, |head| matches!(head, Expect::Describe))),
+            b'G' => link.copy_in = !link.replies.copy_in_began(),
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn take_ready(&mut self, body: &[u8]) -> Result<bool, ServerBroken> {
+        let status = body.first().copied().and_then(TxStatus::from_byte).ok_or(ServerBroken)?;
+        let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
+        let was_in_block = link.status.in_block();
+        link.status = status;
+        link.copy_in = false;
+        // Whatever of the sequence was left unanswered will not come any more.
+        let for_client = loop {
+            match link.replies.pop() {
+                Some(Expect::Settings) => break false,
+                Some(Expect::Sync { ours }) => break !ours,
+                Some(Expect::Simple) => break true,
+                Some(_) => {}
+                None => return Err(ServerBroken),
+            }
+        };
+        if for_client {
+            let now = Instant::now();
+            if self.wrote && status != TxStatus::InTransaction {
+                self.placement.wrote(now);
+                self.wrote = false;
+            }
+            let ended = !status.in_block();
+            if ended && was_in_block {
+                self.placement.transaction_ended();
+            }
+            self.statement_ended(now, ended);
+        }
+        Ok(for_client)
+    }
+}
+
+fn pop_if(link: &mut super::machine::Link, wanted: impl FnOnce(&Expect) -> bool) -> Option<Expect> {
+    if link.replies.head().is_some_and(wanted) { link.replies.pop() } else { None }
+}
+
+/// Whether an ErrorResponse ends the connection: severity FATAL or PANIC, which is the first field that servers send.
+fn is_fatal(body: &[u8]) -> bool {
+    ErrorNotice::decode(body).is_fatal()
+}
+
+/// The error for a client whose server connection broke.
+pub(super) fn server_lost() -> ErrorNotice {
+    ErrorNotice::fatal(SqlState::CONNECTION_FAILURE, "the connection to the server was lost")
+        .detail("What the statement or transaction in progress has done is not known, unless its result had arrived.")
+        .hint("Reconnect and check before repeating it.")
+}

@@ -1,0 +1,53 @@
+//! Why a session keeps its server connection beyond a transaction.
+
+use bitflags::bitflags;
+
+use crate::sql::Effects;
+
+bitflags! {
+    /// Reasons for which the session's server connection must not be given to another client: state lives on it that
+    /// nothing else knows. Given up by DISCARD ALL, or at the end of the session (then the connection is reset).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Pins: u16 {
+        /// `SET`, `RESET`, `set_config`.
+        const SETTINGS = 1;
+        /// SQL `PREPARE`.
+        const SQL_PREPARE = 1 << 1;
+        /// `LISTEN`.
+        const LISTEN = 1 << 2;
+        /// Temporary tables and the like.
+        const TEMP_OBJECT = 1 << 3;
+        /// `WITH HOLD` cursors.
+        const HOLD_CURSOR = 1 << 4;
+        /// Session advisory locks.
+        const ADVISORY_LOCK = 1 << 5;
+        /// `setseed`, `currval`, LOAD, large objects and the like.
+        const SESSION_STATE = 1 << 6;
+        /// A statement too long to be kept for other connections.
+        const LARGE_STATEMENT = 1 << 7;
+    }
+}
+
+impl Pins {
+    /// The pins that a statement with these effects asks for. Statements that only give state up ask for none.
+    pub fn of(effects: Effects) -> Self {
+        const TABLE: [(Effects, Pins); 7] = [
+            (Effects::SET_SESSION, Pins::SETTINGS),
+            (Effects::SQL_PREPARE, Pins::SQL_PREPARE),
+            (Effects::LISTEN, Pins::LISTEN),
+            (Effects::TEMP_OBJECT, Pins::TEMP_OBJECT),
+            (Effects::HOLD_CURSOR, Pins::HOLD_CURSOR),
+            (Effects::ADVISORY_LOCK, Pins::ADVISORY_LOCK),
+            (Effects::SESSION_STATE, Pins::SESSION_STATE),
+        ];
+        if effects.contains(Effects::RELEASES_ONLY) {
+            return Self::empty();
+        }
+        TABLE.iter().filter(|(effect, _)| effects.intersects(*effect)).fold(Self::empty(), |pins, (_, pin)| pins | *pin)
+    }
+
+    /// Names of the reasons, for logs and the console.
+    pub fn describe(self) -> String {
+        self.iter_names().map(|(name, _)| name.to_ascii_lowercase()).collect::<Vec<_>>().join(",")
+    }
+}

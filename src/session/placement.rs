@@ -1,0 +1,135 @@
+//! From a decision about the text to a place for this session: what the session's own state adds.
+
+use std::time::Duration;
+
+use quanta::Instant;
+
+use crate::backend::Settings;
+use crate::config::{Database, PoolMode};
+use crate::sql::{Decision, Effects, Target};
+
+/// Where a statement or a whole segment is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// On a replica, or on the primary when there is none.
+    Reader,
+    /// On the primary.
+    Primary,
+}
+
+/// What a session's own choice of route says (`SET trunkline.route`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum RouteChoice {
+    /// As the statement says.
+    #[default]
+    Auto,
+    /// Everything on the primary.
+    Primary,
+    /// Everything outside transaction blocks on a replica, as a hint does.
+    Replica,
+}
+
+impl RouteChoice {
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "auto" => Some(Self::Auto),
+            "primary" => Some(Self::Primary),
+            "replica" => Some(Self::Replica),
+            _ => None,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+        }
+    }
+}
+
+/// What of a session's state decides about places.
+#[derive(Debug, Default)]
+pub(super) struct Placement {
+    /// The session's own choice.
+    pub choice: RouteChoice,
+    /// The choice that `SET LOCAL` replaced until the end of the transaction.
+    pub choice_before_local: Option<RouteChoice>,
+    /// Reads may go to replicas at all.
+    split_reads: bool,
+    /// `default_transaction_read_only` at startup.
+    default_read_only: bool,
+    /// `default_transaction_isolation` at startup is SERIALIZABLE, which no standby runs (trap 15).
+    default_serializable: bool,
+    window: Option<Duration>,
+    last_write: Option<Instant>,
+}
+
+impl Placement {
+    pub fn new(database: &Database, mode: PoolMode, settings: &Settings, choice: RouteChoice) -> Self {
+        let is_on = |name: &str| {
+            settings.get(name).is_some_and(|value| {
+                let value = value.to_ascii_lowercase();
+                !value.is_empty() && ["on", "true", "yes", "1"].iter().any(|on| on.starts_with(&value) && value != "o")
+            })
+        };
+        let isolation = settings.get("default_transaction_isolation").unwrap_or_default().to_ascii_lowercase();
+        Self {
+            choice,
+            choice_before_local: None,
+            // In session mode a client has one server connection for everything.
+            split_reads: database.routing.split_reads && mode != PoolMode::Session,
+            default_read_only: is_on("default_transaction_read_only"),
+            default_serializable: isolation.trim() == "serializable",
+            window: database.routing.read_after_write_window,
+            last_write: None,
+        }
+    }
+
+    /// A statement that may have written has ended.
+    pub fn wrote(&mut self, now: Instant) {
+        if self.window.is_some() {
+            self.last_write = Some(now);
+        }
+    }
+
+    /// The place for a statement or segment, outside a transaction block.
+    pub fn place(&mut self, decision: Decision) -> Place {
+        let effects = decision.effects;
+        if !self.split_reads || self.default_serializable {
+            return Place::Primary;
+        }
+        if effects.contains(Effects::HINTED) {
+            return if decision.target == Target::Primary { Place::Primary } else { Place::Reader };
+        }
+        match self.choice {
+            RouteChoice::Primary => return Place::Primary,
+            RouteChoice::Replica if !effects.contains(Effects::BEGIN) => return Place::Reader,
+            _ => {}
+        }
+        if effects.contains(Effects::BEGIN) {
+            let read_only = effects.contains(Effects::READ_ONLY)
+                || (self.default_read_only && !effects.contains(Effects::READ_WRITE));
+            let lone = !effects.contains(Effects::MULTI) || decision.target != Target::Primary;
+            if !read_only || effects.contains(Effects::SERIALIZABLE) || !lone {
+                return Place::Primary;
+            }
+        } else if decision.target == Target::Primary {
+            return Place::Primary;
+        }
+        match (self.last_write, self.window) {
+            (Some(at), Some(window)) if at.elapsed() < window => Place::Primary,
+            _ => {
+                self.last_write = None;
+                Place::Reader
+            }
+        }
+    }
+
+    /// The transaction has ended: what `SET LOCAL` changed goes back.
+    pub fn transaction_ended(&mut self) {
+        if let Some(choice) = self.choice_before_local.take() {
+            self.choice = choice;
+        }
+    }
+}

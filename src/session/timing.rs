@@ -1,0 +1,164 @@
+//! The clock of a statement, for metrics and the slow-query log.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use quanta::Instant;
+
+use crate::backend::Prepared;
+use crate::config::NodeRole;
+use crate::sql::{Decision, Effects, Reason, Target};
+use crate::wire::SqlState;
+
+use super::machine::State;
+use super::relay::Session;
+
+/// Bytes of a statement's text that are kept for the slow-query log.
+const KEPT_TEXT: usize = 16 * 1024;
+
+/// One statement, or one segment of the extended protocol: from its arrival to its ReadyForQuery.
+#[derive(Debug)]
+pub(super) struct Timing {
+    /// Statements slower than this are logged.
+    pub threshold: Option<Duration>,
+    running: bool,
+    arrived: Instant,
+    transaction: Option<Instant>,
+    waited: Duration,
+    first_byte: Option<Instant>,
+    decision: Decision,
+    text: Vec<u8>,
+    prepared: Option<Arc<Prepared>>,
+    rows: u64,
+    bytes: u64,
+    error: Option<SqlState>,
+}
+
+impl Timing {
+    pub fn new(threshold: Option<Duration>) -> Self {
+        let decision = Decision { target: Target::Primary, reason: Reason::Empty, effects: Effects::empty() };
+        Self {
+            threshold,
+            running: false,
+            arrived: Instant::now(),
+            transaction: None,
+            waited: Duration::ZERO,
+            first_byte: None,
+            decision,
+            text: Vec::new(),
+            prepared: None,
+            rows: 0,
+            bytes: 0,
+            error: None,
+        }
+    }
+
+    /// Something that needs a server arrived; the statement that follows started here.
+    pub fn arrived(&mut self, at: Instant) {
+        if !self.running {
+            self.arrived = at;
+            self.waited = Duration::ZERO;
+        }
+    }
+
+    /// The session waited for a server connection.
+    pub fn waited(&mut self, waited: Duration) {
+        self.waited += waited;
+    }
+
+    /// A statement goes out. Those of one pipeline count as one until its next ReadyForQuery.
+    pub fn begin(&mut self, decision: Decision, sql: &[u8], prepared: Option<&Arc<Prepared>>) {
+        if self.running {
+            return;
+        }
+        self.running = true;
+        self.first_byte = None;
+        self.decision = decision;
+        self.rows = 0;
+        self.bytes = 0;
+        self.error = None;
+        if self.threshold.is_some() {
+            self.text.clear();
+            self.text.extend_from_slice(&sql[..sql.len().min(KEPT_TEXT)]);
+            self.prepared = prepared.cloned();
+        }
+    }
+
+    /// Bytes came from the server.
+    pub fn received(&mut self, bytes: usize) {
+        if self.running {
+            self.bytes += bytes as u64;
+            if self.first_byte.is_none() && self.threshold.is_some() {
+                self.first_byte = Some(Instant::now());
+            }
+        }
+    }
+
+    pub fn completed(&mut self, rows: u64) {
+        self.rows += rows;
+    }
+
+    pub fn failed(&mut self, code: SqlState) {
+        self.error = Some(code);
+    }
+
+    /// Gives the text's memory back when it is more than a little.
+    pub fn rest(&mut self) {
+        if self.text.capacity() > 256 {
+            self.text = Vec::new();
+        }
+        self.prepared = None;
+    }
+}
+
+impl Session {
+    /// A ReadyForQuery for the client: counts the statement, and logs it when it was slow.
+    pub(super) fn statement_ended(&mut self, now: Instant, transaction_ended: bool) {
+        let State::Linked(link) = &self.state else { return };
+        let role = if link.primary { NodeRole::Primary } else { NodeRole::Replica };
+        let node = link.node;
+        let timing = &mut self.timing;
+        let began = *timing.transaction.get_or_insert(timing.arrived);
+        if timing.running {
+            timing.running = false;
+            let took = now.duration_since(timing.arrived);
+            self.metrics.statement(role, took);
+            if timing.threshold.is_some_and(|threshold| took >= threshold) {
+                self.log_slow(node, role, took, now);
+            }
+        }
+        if transaction_ended {
+            self.timing.transaction = None;
+            self.metrics.transaction(now.duration_since(began));
+        }
+        self.timing.arrived = now;
+    }
+
+    #[cold]
+    fn log_slow(&mut self, node: usize, role: NodeRole, took: Duration, now: Instant) {
+        let timing = &mut self.timing;
+        let first_byte = timing.first_byte.unwrap_or(now);
+        let sql = timing.prepared.as_ref().map_or(&timing.text[..], |prepared| &prepared.sql);
+        let statement = crate::observe::SlowStatement {
+            at: SystemTime::now(),
+            total: took,
+            wait: timing.waited,
+            first_byte: first_byte.duration_since(timing.arrived).saturating_sub(timing.waited),
+            transfer: now.duration_since(first_byte),
+            role,
+            node: &self.pools.cluster.nodes[node].settings.name,
+            reason: timing.decision.reason,
+            sql,
+            lex: self.lex,
+            database: &self.client.database,
+            user: &self.client.user,
+            application_name: &self.client.application_name,
+            client: &self.client.peer.0,
+            rows: timing.rows,
+            bytes: timing.bytes,
+            sqlstate: timing.error,
+        };
+        self.ctx.slow_log.log(&statement);
+        self.metrics.slow();
+    }
+}

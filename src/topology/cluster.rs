@@ -1,0 +1,178 @@
+//! The nodes of one configured database, and its pools.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+
+use crate::auth::{AuthContext, AuthQuery, ServerLogin};
+use crate::backend::{ConnectSpec, Parameters, Settings};
+use crate::config::{Config, Database};
+use crate::net::ClientTlsContext;
+use crate::observe::Metrics;
+use crate::pool::{self, Pool};
+
+use super::node::Node;
+
+/// The nodes and pools of one configured database. Replaced as a whole when a reload changes the database.
+pub struct Cluster {
+    /// The configuration.
+    pub database: Arc<Database>,
+    /// Its nodes, in the order configured.
+    pub nodes: Vec<Arc<Node>>,
+    /// Looks users up that the configuration does not name.
+    pub auth_query: Option<AuthQuery>,
+    pub(super) tls: Arc<ClientTlsContext>,
+    pub(super) users: Mutex<HashMap<(String, String), Arc<UserPools>>>,
+    pub(super) checks: Mutex<Vec<AbortHandle>>,
+}
+
+/// The pools of one (database, user): one per node, in the cluster's order.
+pub struct UserPools {
+    /// Database as the client named it.
+    pub database: String,
+    /// The client's user name.
+    pub user: String,
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// One per node of the cluster, in its order.
+    pub pools: Vec<Arc<Pool>>,
+    /// What servers told a session with these settings about their parameters, for the greeting of the next one.
+    greetings: Mutex<HashMap<usize, (Arc<Settings>, Arc<Parameters>)>>,
+}
+
+/// More different settings than that are not remembered: each login then asks a server.
+const MAX_GREETINGS: usize = 256;
+
+impl Cluster {
+    /// Index of the configured primary.
+    pub fn primary(&self) -> Option<usize> {
+        self.nodes.iter().position(|node| node.is_primary())
+    }
+
+    /// Picks a node for a read: of two random candidates the one with fewer outstanding leases for its weight.
+    /// Candidates are the nodes that are up and have a weight, save those in the bit set `tried`.
+    pub fn pick_reader(&self, tried: u64) -> Option<usize> {
+        let fit = |(index, node): &(usize, &Arc<Node>)| {
+            node.settings.weight > 0 && node.load.is_up() && tried & (1 << (index % 64)) == 0
+        };
+        let total: u64 = self.nodes.iter().enumerate().filter(fit).map(|(_, node)| u64::from(node.settings.weight)).sum();
+        if total == 0 {
+            return None;
+        }
+        let draw = || {
+            let mut ticket = fastrand::u64(..total);
+            self.nodes.iter().enumerate().filter(fit).find_map(|(index, node)| {
+                let weight = u64::from(node.settings.weight);
+                let hit = ticket < weight;
+                ticket = ticket.saturating_sub(weight);
+                hit.then_some(index)
+            })
+        };
+        let (a, b) = (draw()?, draw()?);
+        let load = |index: usize| {
+            let node = &self.nodes[index];
+            (u64::from(node.load.outstanding()) + 1) * 1000 / u64::from(node.settings.weight)
+        };
+        Some(if load(b) < load(a) { b } else { a })
+    }
+
+    /// The pools of a user who has just logged in, made when needed; the login's credential replaces an older one.
+    pub fn user_pools(
+        self: &Arc<Self>,
+        config: &Config,
+        database: &str,
+        user: &str,
+        login: ServerLogin,
+        auth: &Arc<AuthContext>,
+        metrics: &Metrics,
+    ) -> Arc<UserPools> {
+        let mut users = self.users.lock();
+        if let Some(found) = users.get(&(database.to_owned(), user.to_owned())) {
+            for pool in &found.pools {
+                if pool.spec.user == login.user && !login.credential.is_none() {
+                    pool.spec.credential.store(Arc::new(login.credential.clone()));
+                }
+            }
+            return found.clone();
+        }
+        let settings = config.pool_settings(&self.database, user);
+        let pools = self.nodes.iter().map(|node| {
+            let spec = ConnectSpec {
+                database: database.to_owned(),
+                node: node.settings.name.clone(),
+                hosts: node.settings.hosts.clone(),
+                tls: self.tls.clone(),
+                dbname: self.database.dbname.clone().unwrap_or_else(|| database.to_owned()),
+                user: login.user.clone(),
+                credential: ArcSwap::from_pointee(login.credential.clone()),
+                auth: auth.clone(),
+            };
+            let mut settings = settings.clone();
+            // The minimum is for nodes that are used at all: a replica without weight is not.
+            if !node.is_primary() && node.settings.weight == 0 {
+                settings.min_size = 0;
+            }
+            Pool::new(spec, node.load.clone(), settings, metrics.pool(database, user, &node.settings.name))
+        });
+        let made = Arc::new(UserPools {
+            database: database.to_owned(),
+            user: user.to_owned(),
+            cluster: self.clone(),
+            pools: pools.collect(),
+            greetings: Mutex::default(),
+        });
+        users.insert((database.to_owned(), user.to_owned()), made.clone());
+        made
+    }
+
+    /// All pools, by database and user.
+    pub fn all_pools(&self) -> Vec<Arc<UserPools>> {
+        let mut all: Vec<_> = self.users.lock().values().cloned().collect();
+        all.sort_by(|a, b| (&a.database, &a.user).cmp(&(&b.database, &b.user)));
+        all
+    }
+
+    /// One round of housekeeping over all pools.
+    pub fn tend(&self) {
+        for user in self.all_pools() {
+            user.pools.iter().for_each(pool::tend);
+        }
+    }
+
+    /// Applies pool settings of a new configuration in which the database itself is unchanged.
+    pub fn apply(&self, config: &Config) {
+        for user in self.all_pools() {
+            let settings = config.pool_settings(&self.database, &user.user);
+            for pool in &user.pools {
+                pool.set_settings(settings.clone());
+            }
+        }
+    }
+
+    /// Stops health checks and closes all pools. Sessions that hold a lease finish their transaction.
+    pub fn close(&self) {
+        self.checks.lock().drain(..).for_each(|check| check.abort());
+        for user in self.all_pools() {
+            user.pools.iter().for_each(Pool::close);
+        }
+    }
+}
+
+impl UserPools {
+    /// What a server reported under these settings, when a session with them has logged in before.
+    pub fn greeting(&self, settings: &Arc<Settings>) -> Option<Arc<Parameters>> {
+        self.greetings.lock().get(&Arc::as_ptr(settings).addr()).map(|(_, parameters)| parameters.clone())
+    }
+
+    /// Remembers what a server reported under these settings.
+    pub fn remember_greeting(&self, settings: &Arc<Settings>, parameters: Arc<Parameters>) {
+        let mut greetings = self.greetings.lock();
+        if greetings.len() >= MAX_GREETINGS {
+            greetings.clear();
+        }
+        greetings.insert(Arc::as_ptr(settings).addr(), (settings.clone(), parameters));
+    }
+}

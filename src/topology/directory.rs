@@ -1,0 +1,133 @@
+//! All clusters, by the configuration that they were made from.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+
+use crate::auth::{AuthContext, AuthQuery};
+use crate::config::{Config, Database};
+use crate::net::control::ControlSettings;
+use crate::net::{ClientTlsContext, TlsError, control};
+use crate::observe::Metrics;
+
+use super::cluster::Cluster;
+use super::health;
+use super::node::Node;
+
+/// No such database is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("database is not configured")]
+pub struct UnknownDatabase;
+
+/// The clusters in force. Swapped whole by a reload; sessions find their cluster's successor through it.
+pub struct Directory {
+    clusters: ArcSwap<BTreeMap<String, Arc<Cluster>>>,
+    control: Handle,
+    metrics: Metrics,
+    /// Shared state of authentication.
+    pub auth: Arc<AuthContext>,
+}
+
+impl Directory {
+    /// The clusters of a configuration; health checks start on the runtime `control`.
+    ///
+    /// # Errors
+    /// TLS files of a database that cannot be used.
+    pub fn new(config: &Config, control: Handle, metrics: Metrics, auth: Arc<AuthContext>) -> Result<Self, TlsError> {
+        let directory = Self { clusters: ArcSwap::default(), control, metrics, auth };
+        directory.apply(config)?;
+        Ok(directory)
+    }
+
+    /// The cluster that serves a database name.
+    ///
+    /// # Errors
+    /// [`UnknownDatabase`].
+    pub fn cluster(&self, database: &str) -> Result<Arc<Cluster>, UnknownDatabase> {
+        let clusters = self.clusters.load();
+        clusters.get(database).or_else(|| clusters.get("*")).cloned().ok_or(UnknownDatabase)
+    }
+
+    /// All clusters, by configured name.
+    pub fn clusters(&self) -> Arc<BTreeMap<String, Arc<Cluster>>> {
+        self.clusters.load_full()
+    }
+
+    /// Makes the clusters those of `config`: unchanged databases keep their nodes, health and connections; changed and
+    /// removed ones are closed once their successors are in place.
+    ///
+    /// # Errors
+    /// TLS files that cannot be used; then nothing has changed.
+    pub fn apply(&self, config: &Config) -> Result<(), TlsError> {
+        let old = self.clusters.load_full();
+        let mut new = BTreeMap::new();
+        for (name, database) in &config.databases {
+            let kept = old.get(name).filter(|cluster| cluster.database == *database).cloned();
+            let cluster = match kept {
+                Some(cluster) => cluster,
+                None => self.make(database)?,
+            };
+            new.insert(name.clone(), cluster);
+        }
+        for (name, cluster) in &new {
+            match old.get(name) {
+                Some(before) if Arc::ptr_eq(before, cluster) => cluster.apply(config),
+                _ => health::start(cluster, &self.control),
+            }
+        }
+        self.clusters.store(Arc::new(new.clone()));
+        for (name, cluster) in old.iter() {
+            if !new.get(name).is_some_and(|after| Arc::ptr_eq(after, cluster)) {
+                cluster.close();
+            }
+        }
+        Ok(())
+    }
+
+    fn make(&self, database: &Arc<Database>) -> Result<Arc<Cluster>, TlsError> {
+        let tls = ClientTlsContext::load(&database.tls)?;
+        let nodes: Vec<_> = database
+            .nodes
+            .iter()
+            .map(|node| Node::new(node.clone(), self.metrics.node(&database.name, &node.name)))
+            .collect();
+        let auth_query = database.auth_query.as_ref().and_then(|sql| {
+            let primary = nodes.iter().find(|node| node.is_primary()).or(nodes.first())?;
+            let pool = control::pool(control_settings(database, primary, &tls)?).ok()?;
+            Some(AuthQuery::new(pool, sql.clone(), self.control.clone()))
+        });
+        Ok(Arc::new(Cluster {
+            database: database.clone(),
+            nodes,
+            auth_query,
+            tls,
+            users: Default::default(),
+            checks: Default::default(),
+        }))
+    }
+}
+
+/// How the control plane connects to a node; `None` when no user for it is configured.
+pub(super) fn control_settings(database: &Database, node: &Node, tls: &Arc<ClientTlsContext>) -> Option<ControlSettings> {
+    let (user, password) = match (&database.control_user, &database.server_user) {
+        (Some(user), _) => (user, database.control_password.as_ref().or(database.server_password.as_ref())),
+        (None, Some(user)) => (user, database.server_password.as_ref()),
+        (None, None) => return None,
+    };
+    let dbname = database.dbname.clone().unwrap_or_else(|| match database.name.as_str() {
+        "*" => "postgres".to_owned(),
+        name => name.to_owned(),
+    });
+    Some(ControlSettings {
+        hosts: node.settings.hosts.clone(),
+        dbname,
+        user: user.clone(),
+        password: password.cloned(),
+        tls: tls.clone(),
+        max_size: 2,
+        connect_timeout: database.routing.health_timeout,
+        application_name: "trunkline".to_owned(),
+    })
+}
