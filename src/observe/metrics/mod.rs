@@ -30,9 +30,10 @@ use parking_lot::Mutex;
 
 use crate::config::{AuthMethod, NodeRole};
 use crate::sql::Reason;
+use crate::wire::SqlState;
 
 pub use blame::Blame;
-pub use cells::{Labels, OTHER};
+pub use cells::{Labels, OTHER, role_label};
 pub use node::NodeMetrics;
 pub use pool::{CloseCause, PoolGauges, PoolMetrics};
 pub use session::{ClientState, SessionMetrics};
@@ -157,7 +158,7 @@ impl Metrics {
 
     /// An error before there was a session: counted under database `other`, as nobody has yet proved
     /// that the database named exists.
-    pub fn error(&self, sqlstate: &[u8], blame: Blame) {
+    pub fn error(&self, sqlstate: SqlState, blame: Blame) {
         let table = self.inner.sessions.lock().errors(&OTHER.into());
         table.count(sqlstate, blame);
     }
