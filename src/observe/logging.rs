@@ -13,7 +13,9 @@ use crate::config::{LogFormat, LogSettings};
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The level is no tracing filter.
-    #[error("log level {level:?} is neither error, warn, info, debug, trace nor a filter such as \"info,trunkline::pool=debug\": {source}")]
+    #[error(
+        "log level {level:?} is neither error, warn, info, debug, trace nor a filter such as \"info,trunkline::pool=debug\": {source}"
+    )]
     Level {
         /// What was asked for.
         level: String,

@@ -84,9 +84,8 @@ fn decode(text: &str) -> Option<String> {
 
 /// `version-traceid-parentid-flags` in lower-case hex: 2, 32, 16 and 2 digits.
 fn is_traceparent(value: &str) -> bool {
-    let mut lengths = value.split('-').map(|part| {
-        part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).then_some(part.len())
-    });
+    let mut lengths =
+        value.split('-').map(|part| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).then_some(part.len()));
     [2, 32, 16, 2].into_iter().all(|length| lengths.next().flatten() == Some(length)) && lengths.next().is_none()
 }
 
@@ -103,14 +102,8 @@ mod tests {
         let text = "SELECT 1 /*action='%2Fpay%20now',db_driver='odd\\'s',\
                     traceparent='00-5bd66ef5095369c7b0d1f8f4bd33716a-c532cb4098ac3dd2-01'*/ ; ";
         let found = parse(text.as_bytes());
-        assert_eq!(
-            found.traceparent.as_deref(),
-            Some("00-5bd66ef5095369c7b0d1f8f4bd33716a-c532cb4098ac3dd2-01")
-        );
-        assert_eq!(
-            tags(text),
-            [("action".into(), "/pay now".into()), ("db_driver".into(), "odd's".into())]
-        );
+        assert_eq!(found.traceparent.as_deref(), Some("00-5bd66ef5095369c7b0d1f8f4bd33716a-c532cb4098ac3dd2-01"));
+        assert_eq!(tags(text), [("action".into(), "/pay now".into()), ("db_driver".into(), "odd's".into())]);
     }
 
     #[test]

@@ -72,11 +72,18 @@ fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
 }
 
+/// A JSON line, one field per line in the order in which they were written; what `normalize` made of the
+/// statement is its own tests' business.
+fn readable(text: &str) -> String {
+    let statement = json(text)["statement"].to_string();
+    text.trim_end().replace(&statement, "\"[normalized]\"").replace(",\"", ",\n\"")
+}
+
 #[test]
 fn the_json_line() {
     let text = written(|_| (), vec![record(TAGGED)]);
     assert!(!text.contains("hunter2") && !text.contains("4711") && !text.contains("secret"), "{text}");
-    insta::assert_json_snapshot!(json(&text), { ".statement" => "[normalized]" });
+    insta::assert_snapshot!(readable(&text));
 }
 
 #[test]
@@ -85,7 +92,7 @@ fn the_json_line_with_everything_that_may_be_asked_for() {
     failed.sqlstate = Some(SqlState::QUERY_CANCELED);
     (failed.target, failed.node, failed.rows) = (None, None, None);
     let text = written(|s| (s.raw_text, s.parameters) = (true, true), vec![failed]);
-    insta::assert_json_snapshot!(json(&text), { ".statement" => "[normalized]" });
+    insta::assert_snapshot!(readable(&text));
 }
 
 #[test]
@@ -114,8 +121,7 @@ fn each_fingerprint_has_its_rate() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("slow.log");
     let metrics = Metrics::new();
-    let log =
-        SlowLog::start(&SlowLogSettings { per_fingerprint_per_second: 2, ..settings(&file) }, &metrics).unwrap();
+    let log = SlowLog::start(&SlowLogSettings { per_fingerprint_per_second: 2, ..settings(&file) }, &metrics).unwrap();
     for n in 0..20 {
         log.record(n % 2, || record("SELECT 1"));
     }
