@@ -1,8 +1,14 @@
 //! What operators see: metrics, the slow-query log, tracing, the HTTP endpoint.
 
+pub mod http;
+pub mod logging;
 pub mod metrics;
+pub mod slow_log;
 
+pub use http::{DatabaseReadiness, HttpServer, Readiness, ReadinessSource};
+pub use logging::LogHandle;
 pub use metrics::{
     Blame, ClientState, CloseCause, DatabaseStats, Metrics, NodeMetrics, PoolGauges, PoolMetrics, SessionMetrics,
     StatCounts,
 };
+pub use slow_log::{Parameter, SlowLog, SlowLogError, StatementRecord, StatementText};

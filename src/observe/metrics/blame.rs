@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::wire::SqlState;
+
 /// Who is to blame for an error: a label of `trunkline_errors_total`, so that an alert can tell an
 /// application's typing errors from a broken network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,9 +40,9 @@ impl Blame {
 /// Classes of PostgreSQL's appendix A. A function may raise any SQLSTATE that it likes, so others are
 /// counted as `other`: the label stays bounded.
 const CLASSES: [&str; 44] = [
-    "00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23",
-    "24", "25", "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42", "44",
-    "53", "54", "55", "57", "58", "72", "F0", "HV", "P0", "XX",
+    "00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23", "24", "25",
+    "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42", "44", "53", "54", "55", "57",
+    "58", "72", "F0", "HV", "P0", "XX",
 ];
 
 /// Errors of one database by class and blame. Shared by all sessions of the database: errors are rare,
@@ -57,13 +59,9 @@ impl Default for ErrorTable {
 }
 
 impl ErrorTable {
-    /// Counts one error. `sqlstate` is the code of five characters; anything else is counted as `other`.
-    pub fn count(&self, sqlstate: &[u8], blame: Blame) {
-        let class = match sqlstate {
-            [a, b, _, _, _] => [*a, *b],
-            _ => *b"??",
-        };
-        let row = CLASSES.binary_search_by(|known| known.as_bytes().cmp(&class)).unwrap_or(CLASSES.len());
+    /// Counts one error under the class of its SQLSTATE.
+    pub fn count(&self, sqlstate: SqlState, blame: Blame) {
+        let row = CLASSES.binary_search(&sqlstate.class()).unwrap_or(CLASSES.len());
         if let Some(cell) = self.counts.get(row).and_then(|row| row.get(blame as usize)) {
             cell.fetch_add(1, Relaxed);
         }
@@ -95,11 +93,12 @@ mod tests {
     #[test]
     fn counts_by_class_and_blame_and_folds_the_unknown() {
         let table = ErrorTable::default();
-        table.count(b"42P01", Blame::Server);
-        table.count(b"42601", Blame::Server);
-        table.count(b"08006", Blame::Network);
-        table.count(b"ZZ123", Blame::Server);
-        table.count(b"", Blame::Proxy);
+        let code = |code: &str| SqlState::from_bytes(code.as_bytes()).unwrap();
+        table.count(code("42P01"), Blame::Server);
+        table.count(code("42601"), Blame::Server);
+        table.count(code("08006"), Blame::Network);
+        table.count(code("ZZ123"), Blame::Server);
+        table.count(code("Q0000"), Blame::Proxy);
         let all: Vec<_> = table.non_zero().collect();
         assert_eq!(
             all,

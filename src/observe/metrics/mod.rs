@@ -30,9 +30,10 @@ use parking_lot::Mutex;
 
 use crate::config::{AuthMethod, NodeRole};
 use crate::sql::Reason;
+use crate::wire::SqlState;
 
 pub use blame::Blame;
-pub use cells::{Labels, OTHER};
+pub use cells::{Labels, OTHER, role_label};
 pub use node::NodeMetrics;
 pub use pool::{CloseCause, PoolGauges, PoolMetrics};
 pub use session::{ClientState, SessionMetrics};
@@ -104,8 +105,7 @@ impl Metrics {
 
     /// Empty metrics in which at most `limit` (database, user) pairs become labels.
     pub fn with_label_sets(limit: usize) -> Self {
-        let recorder =
-            PrometheusBuilder::new().idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_IDLE)).build_recorder();
+        let recorder = PrometheusBuilder::new().idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_IDLE)).build_recorder();
         publish::describe(&recorder);
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -157,7 +157,7 @@ impl Metrics {
 
     /// An error before there was a session: counted under database `other`, as nobody has yet proved
     /// that the database named exists.
-    pub fn error(&self, sqlstate: &[u8], blame: Blame) {
+    pub fn error(&self, sqlstate: SqlState, blame: Blame) {
         let table = self.inner.sessions.lock().errors(&OTHER.into());
         table.count(sqlstate, blame);
     }

@@ -9,6 +9,7 @@ use super::cells::{Labels, SessionCell, role_index};
 use super::routing::RoutingTable;
 use crate::config::NodeRole;
 use crate::sql::{Reason, Target};
+use crate::wire::SqlState;
 
 /// Bytes that a session keeps to itself before it adds them to the shared counters.
 const FLUSH_AT: u64 = 1 << 20;
@@ -161,8 +162,8 @@ impl SessionMetrics {
         self.routing.count(self.stripe, target, reason as u8, super::reason_label(reason));
     }
 
-    /// The client was sent an error. `sqlstate` is the code of five characters.
-    pub fn error(&self, sqlstate: &[u8], blame: Blame) {
+    /// The client was sent an error.
+    pub fn error(&self, sqlstate: SqlState, blame: Blame) {
         self.errors.count(sqlstate, blame);
     }
 
