@@ -1,1 +1,4 @@
 //! The program: runtime, accept, signals, reload, drain, sub-commands.
+
+pub mod check;
+pub mod cli;

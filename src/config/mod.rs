@@ -1,5 +1,26 @@
 //! The configuration: TOML schema, environment, validation with line and label, the resolved immutable model.
+//!
+//! The way of a file: [`load`] reads the text, `document` turns it into the raw `schema` (every unknown key and
+//! wrong type at once, with the environment's overrides grafted in), `resolve` checks it and fills the defaults
+//! in. What is wrong is collected as [`Problem`]s, shown redacted. [`Config::from_urls`] joins at `resolve`.
 
+mod conninfo;
+mod defaults;
+mod diff;
+mod document;
+mod environment;
+mod load;
 mod model;
+mod problem;
+mod redact;
+mod resolve;
+mod schema;
+mod suggest;
+mod urls;
 
+pub use diff::{Change, Diff};
+pub use environment::Environment;
+pub use load::{Loaded, load, load_text};
 pub use model::*;
+pub use problem::{Errors, Problem, render_all};
+pub use urls::UrlArgs;
