@@ -1,1 +1,3 @@
 //! The program: runtime, accept, signals, reload, drain, sub-commands.
+
+pub mod demo;
