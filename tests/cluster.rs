@@ -15,22 +15,13 @@ use trunkline::app::demo::StopMode;
 
 #[test]
 fn a_shared_cluster_replicates_each_test_database() {
-    let db = TestDb::with(
-        clusters::shared(),
-        "CREATE TABLE t AS SELECT generate_series(1, 10) AS n",
-    );
+    let db = TestDb::with(clusters::shared(), "CREATE TABLE t AS SELECT generate_series(1, 10) AS n");
     for node in 0..3 {
         assert_eq!(db.run_on(node, "SELECT sum(n) FROM t"), "55");
     }
     assert_eq!(db.run_on(1, "SELECT pg_is_in_recovery()"), "t");
-    assert_eq!(
-        db.run_on(2, "SELECT current_setting('cluster_name')"),
-        "replica2"
-    );
-    assert_eq!(
-        db.run("SELECT tableowner FROM pg_tables WHERE tablename = 't'"),
-        APP
-    );
+    assert_eq!(db.run_on(2, "SELECT current_setting('cluster_name')"), "replica2");
+    assert_eq!(db.run("SELECT tableowner FROM pg_tables WHERE tablename = 't'"), APP);
 }
 
 #[test]
@@ -64,16 +55,9 @@ fn nodes_stop_promote_and_rejoin() {
     }
     cluster.add_replica(1).unwrap();
     let added = cluster.info().clone();
-    assert_eq!(
-        added.query(3, "app", "SELECT count(*) FROM t").unwrap(),
-        "1"
-    );
+    assert_eq!(added.query(3, "app", "SELECT count(*) FROM t").unwrap(), "1");
 
-    let pids: Vec<_> = cluster
-        .nodes()
-        .iter()
-        .filter_map(|node| node.pid())
-        .collect();
+    let pids: Vec<_> = cluster.nodes().iter().filter_map(|node| node.pid()).collect();
     assert_eq!(pids.len(), 3);
     drop(cluster);
     assert!(!root.exists());
@@ -90,11 +74,7 @@ fn the_raw_client_speaks_both_protocols() {
     assert_eq!(client.parameter("standard_conforming_strings"), Some("on"));
     assert_eq!(client.value("SELECT 1 + 1"), "2");
     assert_eq!(client.failure("SELECT nonsense"), "42703");
-    let frames = client.exchange(
-        &Batch::new()
-            .run("SELECT $1 || 'x', NULL", &[Some("a")])
-            .sync(),
-    );
+    let frames = client.exchange(&Batch::new().run("SELECT $1 || 'x', NULL", &[Some("a")]).sync());
     assert_eq!(
         summary(&frames),
         "ParseComplete BindComplete RowDescription DataRow(ax, NULL) CommandComplete(SELECT 1) ReadyForQuery(I)"
@@ -112,13 +92,9 @@ fn the_raw_client_logs_in_by_every_method_and_is_refused() {
     let mut client = RawClient::connect(info.primary_port(), MD5, MD5_PASSWORD, "app");
     assert_eq!(client.value("SELECT current_user"), MD5);
     let mut client = RawClient::unix(&info.root, info.primary_port());
-    client
-        .login(APP_PASSWORD, &[("user", APP), ("database", "app")])
-        .unwrap();
+    client.login(APP_PASSWORD, &[("user", APP), ("database", "app")]).unwrap();
     let mut client = RawClient::tcp(info.primary_port());
-    let error = client
-        .login("wrong", &[("user", APP), ("database", "app")])
-        .unwrap_err();
+    let error = client.login("wrong", &[("user", APP), ("database", "app")]).unwrap_err();
     assert_eq!(error.sqlstate(), "28P01");
     assert!(client.is_closed());
 }
@@ -129,10 +105,7 @@ fn ordinary_clients_connect() {
     let port = db.cluster().primary_port();
     sql::block_on(async {
         let client = sql::connect(port, &db).await;
-        let row = client
-            .query_one("SELECT $1::int4 * 2", &[&21_i32])
-            .await
-            .unwrap();
+        let row = client.query_one("SELECT $1::int4 * 2", &[&21_i32]).await.unwrap();
         assert_eq!(row.get::<_, i32>(0), 42);
     });
     let output = sql::psql(port, &db, "SELECT 'from psql';\n\\d\nSELECT nonsense;\n");

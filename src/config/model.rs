@@ -434,9 +434,6 @@ impl Config {
 
     /// Slow-query threshold of `user` on `database`.
     pub fn slow_query(&self, database: &Database, user: &str) -> Option<Duration> {
-        self.users
-            .get(user)
-            .and_then(|u| u.slow_query)
-            .unwrap_or(database.slow_query)
+        self.users.get(user).and_then(|u| u.slow_query).unwrap_or(database.slow_query)
     }
 }

@@ -35,9 +35,7 @@ pub fn options() -> ClusterOptions {
         seed: vec![
             format!("CREATE ROLE {APP} LOGIN CREATEDB PASSWORD '{APP_PASSWORD}'"),
             format!("CREATE ROLE {OTHER} LOGIN PASSWORD '{OTHER_PASSWORD}'"),
-            format!(
-                "SET password_encryption = 'md5'; CREATE ROLE {MD5} LOGIN PASSWORD '{MD5_PASSWORD}'"
-            ),
+            format!("SET password_encryption = 'md5'; CREATE ROLE {MD5} LOGIN PASSWORD '{MD5_PASSWORD}'"),
             format!("CREATE DATABASE {APP} OWNER {APP}"),
         ],
         hba: vec![format!("host all {MD5} 127.0.0.1/32 md5")],
@@ -71,10 +69,7 @@ pub fn shared() -> &'static ClusterInfo {
 fn join_or_start() -> (ClusterInfo, File) {
     let runner = parent_id();
     let uid = rustix::process::geteuid().as_raw();
-    let dir = std::env::temp_dir().join(format!(
-        "trunkline-shared-{uid}-{runner}-{}",
-        start_time(runner)
-    ));
+    let dir = std::env::temp_dir().join(format!("trunkline-shared-{uid}-{runner}-{}", start_time(runner)));
     let _lock = lock_dir(&dir);
     let in_use = lock_file(&dir, "use.lock");
     in_use.lock_shared().unwrap();
@@ -120,11 +115,7 @@ fn lock_dir(dir: &Path) -> File {
         if let Err(error) = made {
             assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{error}");
         }
-        let Ok(lock) = File::options()
-            .create(true)
-            .append(true)
-            .open(dir.join("lock"))
-        else {
+        let Ok(lock) = File::options().create(true).append(true).open(dir.join("lock")) else {
             continue;
         };
         lock.lock().unwrap();
@@ -136,11 +127,7 @@ fn lock_dir(dir: &Path) -> File {
 }
 
 fn lock_file(dir: &Path, name: &str) -> File {
-    File::options()
-        .create(true)
-        .append(true)
-        .open(dir.join(name))
-        .unwrap()
+    File::options().create(true).append(true).open(dir.join(name)).unwrap()
 }
 
 /// When a process started, so that a process number used again is not taken for the same process.
@@ -170,17 +157,12 @@ impl TestDb {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("t{}_{number}", std::process::id());
         let create = format!("CREATE DATABASE {name} OWNER {APP}");
-        info.query(0, "postgres", &create)
-            .unwrap_or_else(|error| panic!("{error}"));
-        let db = Self {
-            name,
-            info: info.clone(),
-        };
+        info.query(0, "postgres", &create).unwrap_or_else(|error| panic!("{error}"));
+        let db = Self { name, info: info.clone() };
         if !sql.is_empty() {
             db.run(&format!("SET ROLE {APP};\n{sql}"));
         }
-        info.wait_replayed()
-            .unwrap_or_else(|error| panic!("{error}"));
+        info.wait_replayed().unwrap_or_else(|error| panic!("{error}"));
         db
     }
 
@@ -191,24 +173,17 @@ impl TestDb {
 
     /// Runs SQL on the node of this index as superuser, past Trunkline.
     pub fn run_on(&self, node: usize, sql: &str) -> String {
-        self.info
-            .query(node, &self.name, sql)
-            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+        self.info.query(node, &self.name, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     /// Waits until every replica has what the primary has now.
     pub fn wait_replayed(&self) {
-        self.info
-            .wait_replayed()
-            .unwrap_or_else(|error| panic!("{error}"));
+        self.info.wait_replayed().unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// The URL of this database on a server or proxy at `port`, as [`APP`].
     pub fn url(&self, port: u16) -> String {
-        format!(
-            "postgres://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/{}",
-            self.name
-        )
+        format!("postgres://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/{}", self.name)
     }
 
     /// The cluster that it lives on.

@@ -53,9 +53,7 @@ impl Frame {
     /// The strings of the body, for messages that are NUL-terminated strings.
     pub fn strings(&self) -> Vec<String> {
         let text = self.body.strip_suffix(b"\0").unwrap_or(&self.body);
-        text.split(|byte| *byte == 0)
-            .map(|part| String::from_utf8_lossy(part).into_owned())
-            .collect()
+        text.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect()
     }
 }
 
@@ -66,32 +64,20 @@ impl fmt::Debug for Frame {
             b'C' => write!(f, "CommandComplete({})", self.strings()[0]),
             b'Z' => write!(f, "ReadyForQuery({})", char::from(self.body[0])),
             b'E' | b'N' => {
-                let kind = if self.tag == b'E' {
-                    "ErrorResponse"
-                } else {
-                    "NoticeResponse"
-                };
+                let kind = if self.tag == b'E' { "ErrorResponse" } else { "NoticeResponse" };
                 let message = self.field(b'M').unwrap_or_default();
                 let severity = self.field(b'S').unwrap_or_default();
                 write!(f, "{kind}({severity} {}: {message})", self.sqlstate())
             }
             b'D' => {
                 let columns = self.columns();
-                let texts: Vec<_> = columns
-                    .iter()
-                    .map(|column| column.as_deref().unwrap_or("NULL"))
-                    .collect();
+                let texts: Vec<_> = columns.iter().map(|column| column.as_deref().unwrap_or("NULL")).collect();
                 write!(f, "DataRow({})", texts.join(", "))
             }
             b'S' => write!(f, "ParameterStatus({})", self.strings().join("=")),
             tag => match name(tag) {
                 Some(name) => f.write_str(name),
-                None => write!(
-                    f,
-                    "Unknown({:?}, {} bytes)",
-                    char::from(tag),
-                    self.body.len()
-                ),
+                None => write!(f, "Unknown({:?}, {} bytes)", char::from(tag), self.body.len()),
             },
         }
     }
@@ -202,10 +188,7 @@ impl Batch {
 
     /// Parse, Bind, Describe and Execute of the unnamed statement and portal.
     pub fn run(self, sql: &str, values: &[Option<&str>]) -> Self {
-        self.parse("", sql, &[])
-            .bind("", "", values)
-            .describe(b'P', "")
-            .execute("", 0)
+        self.parse("", sql, &[]).bind("", "", values).describe(b'P', "").execute("", 0)
     }
 
     /// Flush.

@@ -28,27 +28,18 @@ pub struct Setup {
 impl Setup {
     /// With a configuration file of this text; `@PORT@` and `@METRICS_PORT@` stand for free ports.
     pub fn config(text: impl Into<String>) -> Self {
-        Self {
-            config: Some(text.into()),
-            ..Self::default()
-        }
+        Self { config: Some(text.into()), ..Self::default() }
     }
 
     /// With no file: the test's database, its primary and all replicas, on the command line.
     pub fn before(db: &TestDb) -> Self {
-        let mut args = vec![
-            "--database-url".to_owned(),
-            db.url(db.cluster().primary_port()),
-        ];
+        let mut args = vec!["--database-url".to_owned(), db.url(db.cluster().primary_port())];
         for port in db.cluster().replica_ports() {
             args.extend(["--replica-url".to_owned(), db.url(port)]);
         }
         args.extend(["--listen", "127.0.0.1:@PORT@"].map(str::to_owned));
         args.extend(["--metrics", "127.0.0.1:@METRICS_PORT@"].map(str::to_owned));
-        Self {
-            args,
-            ..Self::default()
-        }
+        Self { args, ..Self::default() }
     }
 
     /// With one more argument or several.
@@ -97,12 +88,7 @@ impl Setup {
         }
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().unwrap();
-        Trunkline {
-            child,
-            dir,
-            port,
-            metrics,
-        }
+        Trunkline { child, dir, port, metrics }
     }
 }
 
@@ -159,10 +145,7 @@ impl Trunkline {
             if let Some(line) = lines.find(|line| texts.iter().all(|text| line.contains(text))) {
                 return line.to_owned();
             }
-            assert!(
-                Instant::now() < deadline,
-                "no line with {texts:?} in the log:\n{log}"
-            );
+            assert!(Instant::now() < deadline, "no line with {texts:?} in the log:\n{log}");
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -175,8 +158,7 @@ impl Trunkline {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        self.wait_for(PATIENCE)
-            .unwrap_or_else(|| panic!("still running:\n{}", self.log()))
+        self.wait_for(PATIENCE).unwrap_or_else(|| panic!("still running:\n{}", self.log()))
     }
 
     /// Waits so long for its end.
@@ -197,18 +179,11 @@ impl Trunkline {
     pub fn http(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.metrics_port())).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        (
-            head.lines().next().unwrap_or_default().to_owned(),
-            body.to_owned(),
-        )
+        (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
     }
 
     fn wait_listening(&mut self) {
@@ -217,11 +192,7 @@ impl Trunkline {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("trunkline ended with {status}:\n{}", self.log());
             }
-            assert!(
-                Instant::now() < deadline,
-                "trunkline doesn't listen:\n{}",
-                self.log()
-            );
+            assert!(Instant::now() < deadline, "trunkline doesn't listen:\n{}", self.log());
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -81,11 +81,7 @@ impl RawClient {
     }
 
     fn over(stream: Stream) -> Self {
-        let mut client = Self {
-            stream,
-            parameters: Vec::new(),
-            key: Vec::new(),
-        };
+        let mut client = Self { stream, parameters: Vec::new(), key: Vec::new() };
         client.set_timeout(PATIENCE);
         client
     }
@@ -98,9 +94,7 @@ impl RawClient {
     /// Connects over TCP and logs in with these startup parameters.
     pub fn connect_with(port: u16, password: &str, parameters: &[(&str, &str)]) -> Self {
         let mut client = Self::tcp(port);
-        client
-            .login(password, parameters)
-            .unwrap_or_else(|frame| panic!("login failed: {frame:?}"));
+        client.login(password, parameters).unwrap_or_else(|frame| panic!("login failed: {frame:?}"));
         client
     }
 
@@ -110,18 +104,14 @@ impl RawClient {
     /// The server's ErrorResponse.
     pub fn login(&mut self, password: &str, parameters: &[(&str, &str)]) -> Result<(), Frame> {
         self.startup(parameters);
-        let user = parameters
-            .iter()
-            .find(|(key, _)| *key == "user")
-            .map_or("", |pair| pair.1);
+        let user = parameters.iter().find(|(key, _)| *key == "user").map_or("", |pair| pair.1);
         self.authenticate(user, password)?;
         loop {
             let frame = self.recv();
             match frame.tag {
                 b'S' => {
                     let mut pair = frame.strings().into_iter();
-                    self.parameters
-                        .push((pair.next().unwrap(), pair.next().unwrap_or_default()));
+                    self.parameters.push((pair.next().unwrap(), pair.next().unwrap_or_default()));
                 }
                 b'K' => self.key = frame.body,
                 b'Z' => return Ok(()),
@@ -207,8 +197,7 @@ impl RawClient {
 
     /// Reads one frame.
     pub fn recv(&mut self) -> Frame {
-        self.try_recv()
-            .unwrap_or_else(|error| panic!("no frame: {error}"))
+        self.try_recv().unwrap_or_else(|error| panic!("no frame: {error}"))
     }
 
     /// Reads one frame.
@@ -249,20 +238,14 @@ impl RawClient {
     pub fn rows(&mut self, sql: &str) -> Vec<Vec<Option<String>>> {
         let frames = self.exchange(&Batch::new().query(sql));
         assert!(!tags(&frames).contains('E'), "{sql}: {frames:?}");
-        frames
-            .iter()
-            .filter(|frame| frame.tag == b'D')
-            .map(Frame::columns)
-            .collect()
+        frames.iter().filter(|frame| frame.tag == b'D').map(Frame::columns).collect()
     }
 
     /// Runs a simple query that returns one value.
     pub fn value(&mut self, sql: &str) -> String {
         let mut rows = self.rows(sql);
         assert_eq!(rows.len(), 1, "{sql}");
-        rows.remove(0)
-            .remove(0)
-            .unwrap_or_else(|| "NULL".to_owned())
+        rows.remove(0).remove(0).unwrap_or_else(|| "NULL".to_owned())
     }
 
     /// Runs a simple query that fails, and returns its SQLSTATE.
@@ -294,10 +277,7 @@ impl RawClient {
         let silent = match self.read_exact(&mut byte) {
             Ok(()) => false,
             Err(error) => {
-                matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                )
+                matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
             }
         };
         self.set_timeout(PATIENCE);
@@ -307,9 +287,7 @@ impl RawClient {
     /// The value of a parameter that the server reported at login.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         let mut pairs = self.parameters.iter().rev();
-        pairs
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Sends a CancelRequest with this client's key over a new TCP connection and waits until the
@@ -318,16 +296,11 @@ impl RawClient {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let length = i32::try_from(self.key.len() + 8).unwrap();
         let head = [length.to_be_bytes(), CANCEL.to_be_bytes()].concat();
-        stream
-            .write_all(&[&head, self.key.as_slice()].concat())
-            .unwrap();
+        stream.write_all(&[&head, self.key.as_slice()].concat()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).unwrap();
-        assert!(
-            rest.is_empty(),
-            "a cancel request is never answered: {rest:?}"
-        );
+        assert!(rest.is_empty(), "a cancel request is never answered: {rest:?}");
     }
 
     /// Closes the connection at once, with no Terminate.
@@ -343,16 +316,9 @@ impl RawClient {
     pub fn set_timeout(&mut self, time: Duration) {
         let time = Some(time);
         match &self.stream {
-            Stream::Unix(stream) => stream
-                .set_read_timeout(time)
-                .and_then(|()| stream.set_write_timeout(time)),
-            Stream::Tcp(stream) => stream
-                .set_read_timeout(time)
-                .and_then(|()| stream.set_write_timeout(time)),
-            Stream::Tls(tls) => tls
-                .sock
-                .set_read_timeout(time)
-                .and_then(|()| tls.sock.set_write_timeout(time)),
+            Stream::Unix(stream) => stream.set_read_timeout(time).and_then(|()| stream.set_write_timeout(time)),
+            Stream::Tcp(stream) => stream.set_read_timeout(time).and_then(|()| stream.set_write_timeout(time)),
+            Stream::Tls(tls) => tls.sock.set_read_timeout(time).and_then(|()| tls.sock.set_write_timeout(time)),
         }
         .unwrap();
     }

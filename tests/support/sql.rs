@@ -10,26 +10,14 @@ use super::clusters::{APP, APP_PASSWORD, TestDb};
 
 /// A runtime for a test: as many threads as the test asks tokio-postgres to use, which is one.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(120), future)
-            .await
-            .expect("the test hangs")
-    })
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(120), future).await.expect("the test hangs") })
 }
 
 /// Connects to a server or proxy at `port` as [`APP`] in the default settings of tokio-postgres.
 pub async fn connect(port: u16, db: &TestDb) -> Client {
     let mut config = Config::new();
-    config
-        .host("127.0.0.1")
-        .port(port)
-        .user(APP)
-        .password(APP_PASSWORD)
-        .dbname(&db.name);
+    config.host("127.0.0.1").port(port).user(APP).password(APP_PASSWORD).dbname(&db.name);
     connect_with(&config).await.unwrap()
 }
 
@@ -62,14 +50,7 @@ pub fn psql(port: u16, db: &TestDb, script: &str) -> PsqlOutput {
 }
 
 /// Runs psql as any user with more arguments and a script on standard input.
-pub fn psql_as(
-    port: u16,
-    database: &str,
-    user: &str,
-    password: &str,
-    script: &str,
-    args: &[&str],
-) -> PsqlOutput {
+pub fn psql_as(port: u16, database: &str, user: &str, password: &str, script: &str, args: &[&str]) -> PsqlOutput {
     use std::io::Write;
     let pg = PgBinaries::find().unwrap();
     let mut child = Command::new(pg.path("psql"))
@@ -83,12 +64,7 @@ pub fn psql_as(
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(script.as_bytes())
-        .unwrap();
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     PsqlOutput {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

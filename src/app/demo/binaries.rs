@@ -34,11 +34,7 @@ impl PgBinaries {
     /// [`ClusterError::NoBinaries`], or [`ClusterError::NoAccount`] when run as root on a machine
     /// without an unprivileged account.
     pub fn find() -> Result<Self, ClusterError> {
-        let account = if rustix::process::geteuid().is_root() {
-            Some(unprivileged_account()?)
-        } else {
-            None
-        };
+        let account = if rustix::process::geteuid().is_root() { Some(unprivileged_account()?) } else { None };
         let mut looked = BTreeSet::new();
         for dir in candidates() {
             if dir.join("initdb").is_file() && dir.join("postgres").is_file() {
@@ -59,11 +55,7 @@ impl PgBinaries {
     /// Full path of a program such as `psql`.
     pub fn path(&self, program: &str) -> PathBuf {
         let own = self.dir.join(program);
-        if own.is_file() {
-            own
-        } else {
-            PathBuf::from(program)
-        }
+        if own.is_file() { own } else { PathBuf::from(program) }
     }
 
     /// A command that runs a program as the servers' account, in `dir`, without any `PG…` variable
@@ -75,11 +67,7 @@ impl PgBinaries {
                 command.env_remove(name);
             }
         }
-        command
-            .env("LC_ALL", "C")
-            .env("HOME", dir)
-            .current_dir(dir)
-            .stdin(Stdio::null());
+        command.env("LC_ALL", "C").env("HOME", dir).current_dir(dir).stdin(Stdio::null());
         if let Some(account) = self.account {
             command.uid(account.uid).gid(account.gid);
         }
@@ -117,20 +105,11 @@ impl PgBinaries {
             .output()
             .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
             .unwrap_or_default();
-        let uid = self.account.map_or_else(
-            || rustix::process::geteuid().as_raw(),
-            |account| account.uid,
-        );
+        let uid = self.account.map_or_else(|| rustix::process::geteuid().as_raw(), |account| account.uid);
         format!("{uid}-{version}")
             .trim()
             .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || c == '.' {
-                    c
-                } else {
-                    '-'
-                }
-            })
+            .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
             .collect()
     }
 }
@@ -143,10 +122,7 @@ pub(super) fn finish(program: &str, command: &mut Command) -> Result<String, Clu
     }
     let mut text = String::from_utf8_lossy(&output.stderr).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stdout));
-    Err(ClusterError::Program {
-        program: program.to_owned(),
-        output: text.trim().to_owned(),
-    })
+    Err(ClusterError::Program { program: program.to_owned(), output: text.trim().to_owned() })
 }
 
 /// Directories that may hold the server programs, best first.
@@ -160,11 +136,7 @@ fn candidates() -> Vec<PathBuf> {
     }
     let mut versioned = versions_below(Path::new("/usr/lib/postgresql"), "", "bin");
     versioned.extend(versions_below(Path::new("/usr"), "pgsql-", "bin"));
-    versioned.extend(versions_below(
-        Path::new("/opt/homebrew/opt"),
-        "postgresql@",
-        "bin",
-    ));
+    versioned.extend(versions_below(Path::new("/opt/homebrew/opt"), "postgresql@", "bin"));
     versioned.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     dirs.extend(versioned.into_iter().map(|(_, dir)| dir));
     dirs.push(PathBuf::from("/usr/local/pgsql/bin"));
@@ -195,9 +167,7 @@ fn versions_below(base: &Path, prefix: &str, tail: &str) -> Vec<(u32, PathBuf)> 
 /// The account `postgres`, or else `nobody`.
 fn unprivileged_account() -> Result<Account, ClusterError> {
     let passwd = fs::read_to_string("/etc/passwd").doing(|| "reading /etc/passwd".to_owned())?;
-    account_in(&passwd, "postgres")
-        .or_else(|| account_in(&passwd, "nobody"))
-        .ok_or(ClusterError::NoAccount)
+    account_in(&passwd, "postgres").or_else(|| account_in(&passwd, "nobody")).ok_or(ClusterError::NoAccount)
 }
 
 /// Looks an account up in the text of a passwd file; root's own ids never count.
@@ -218,14 +188,12 @@ fn account_in(passwd: &str, name: &str) -> Option<Account> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\npostgresql:x:7:7::/:\npostgres:x:101:104:PostgreSQL:/var:/bin/bash\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/bash\npostgresql:x:7:7::/:\npostgres:x:101:104:PostgreSQL:/var:/bin/bash\n";
 
     #[test]
     fn accounts_are_read_by_their_whole_name() {
-        assert_eq!(
-            account_in(PASSWD, "postgres"),
-            Some(Account { uid: 101, gid: 104 })
-        );
+        assert_eq!(account_in(PASSWD, "postgres"), Some(Account { uid: 101, gid: 104 }));
         assert_eq!(account_in(PASSWD, "nobody"), None);
         assert_eq!(account_in(PASSWD, "root"), None);
     }

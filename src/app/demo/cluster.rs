@@ -80,11 +80,7 @@ impl Cluster {
         let mut cluster = Self {
             nodes: Vec::new(),
             _guard: guard,
-            info: ClusterInfo {
-                root,
-                superuser_password: options.superuser_password.clone(),
-                nodes: Vec::new(),
-            },
+            info: ClusterInfo { root, superuser_password: options.superuser_password.clone(), nodes: Vec::new() },
             pg,
             settings: options.settings.clone(),
             detached: false,
@@ -98,15 +94,11 @@ impl Cluster {
     }
 
     fn fill(&mut self, options: &ClusterOptions) -> Result<(), ClusterError> {
-        let seed = Seed {
-            superuser_password: &options.superuser_password,
-            statements: &options.seed,
-            hba: &options.hba,
-        };
+        let seed =
+            Seed { superuser_password: &options.superuser_password, statements: &options.seed, hba: &options.hba };
         let names = (1..=options.replicas).map(|number| format!("replica{number}"));
         for name in std::iter::once("primary".to_owned()).chain(names) {
-            self.nodes
-                .push(Node::new(self.pg.clone(), &self.info.root, name)?);
+            self.nodes.push(Node::new(self.pg.clone(), &self.info.root, name)?);
         }
         let primary_data = self.nodes[0].data_dir();
         match &options.template_cache {
@@ -117,11 +109,7 @@ impl Cluster {
             copy_dir(&self.pg, primary_data, node.data_dir())?;
         }
         self.spawn_all()?;
-        self.info.nodes = self
-            .nodes
-            .iter()
-            .map(|node| (node.name().to_owned(), node.port()))
-            .collect();
+        self.info.nodes = self.nodes.iter().map(|node| (node.name().to_owned(), node.port())).collect();
         self.wait_streaming(options.replicas)
     }
 
@@ -254,28 +242,12 @@ impl ClusterInfo {
     pub fn query(&self, node: usize, database: &str, sql: &str) -> Result<String, ClusterError> {
         let pg = PgBinaries::find()?;
         let mut psql = pg.command("psql", &self.root);
-        psql.args([
-            "-X",
-            "-q",
-            "-A",
-            "-t",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-U",
-            "postgres",
-        ])
-        .arg("-h")
-        .arg(&self.root)
-        .args([
-            "-p",
-            &self.port(node).to_string(),
-            "-d",
-            database,
-            "-c",
-            sql,
-        ])
-        .env("PGPASSWORD", &self.superuser_password)
-        .env("PGOPTIONS", "-c synchronous_commit=local");
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres"])
+            .arg("-h")
+            .arg(&self.root)
+            .args(["-p", &self.port(node).to_string(), "-d", database, "-c", sql])
+            .env("PGPASSWORD", &self.superuser_password)
+            .env("PGOPTIONS", "-c synchronous_commit=local");
         finish("psql", &mut psql).map(|text| text.trim_end().to_owned())
     }
 
@@ -307,8 +279,7 @@ fn make_root(pg: &PgBinaries, wanted: Option<&Path>) -> Result<PathBuf, ClusterE
         Some(dir) => {
             let used = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
             if used {
-                return Err(std::io::Error::other("it is not empty"))
-                    .doing(|| format!("using {}", dir.display()));
+                return Err(std::io::Error::other("it is not empty")).doing(|| format!("using {}", dir.display()));
             }
             dir.to_owned()
         }
@@ -322,10 +293,8 @@ fn make_root(pg: &PgBinaries, wanted: Option<&Path>) -> Result<PathBuf, ClusterE
     let root = fs::canonicalize(&root).doing(|| format!("looking at {}", root.display()))?;
     if root.as_os_str().len() > LONGEST_ROOT {
         let _ = fs::remove_dir(&root);
-        return Err(std::io::Error::other(
-            "its path is too long for Unix sockets",
-        ))
-        .doing(|| format!("using {}", root.display()));
+        return Err(std::io::Error::other("its path is too long for Unix sockets"))
+            .doing(|| format!("using {}", root.display()));
     }
     Ok(root)
 }

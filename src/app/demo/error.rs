@@ -68,10 +68,7 @@ pub(crate) trait Doing<T> {
 
 impl<T> Doing<T> for io::Result<T> {
     fn doing(self, doing: impl FnOnce() -> String) -> Result<T, ClusterError> {
-        self.map_err(|source| ClusterError::Io {
-            doing: doing(),
-            source,
-        })
+        self.map_err(|source| ClusterError::Io { doing: doing(), source })
     }
 }
 

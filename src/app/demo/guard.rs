@@ -54,11 +54,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Starts the guard of the servers below `root`.
-    pub(super) fn start(
-        root: &Path,
-        lifetime: &Lifetime,
-        keep_files: bool,
-    ) -> Result<Self, ClusterError> {
+    pub(super) fn start(root: &Path, lifetime: &Lifetime, keep_files: bool) -> Result<Self, ClusterError> {
         let (wait, detached) = match lifetime {
             Lifetime::Owner => ("cat", false),
             Lifetime::Script(script) => (script.as_str(), true),
@@ -69,11 +65,7 @@ impl Guard {
             .arg(if keep_files { "no" } else { "yes" })
             .arg(wait)
             .current_dir("/")
-            .stdin(if detached {
-                Stdio::null()
-            } else {
-                Stdio::piped()
-            })
+            .stdin(if detached { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             // A group of its own: Ctrl-C at the terminal is not meant for it.

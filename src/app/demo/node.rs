@@ -44,11 +44,7 @@ pub enum StopMode {
 
 impl Node {
     /// A server whose data directory is `root/<name>`; that directory is made by the caller.
-    pub(super) fn new(
-        pg: Arc<PgBinaries>,
-        root: &Path,
-        name: String,
-    ) -> Result<Self, ClusterError> {
+    pub(super) fn new(pg: Arc<PgBinaries>, root: &Path, name: String) -> Result<Self, ClusterError> {
         Ok(Self {
             port: PortLease::take()?,
             data: root.join(&name),
@@ -104,9 +100,7 @@ impl Node {
             ("unix_socket_directories", sockets.display().to_string()),
             ("cluster_name", self.name.clone()),
         ];
-        let given = settings
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.clone()));
+        let given = settings.iter().map(|(key, value)| (key.as_str(), value.clone()));
         for (key, value) in own.into_iter().chain(given) {
             let _ = writeln!(text, "{key} = '{}'", value.replace('\'', "''"));
         }
@@ -141,10 +135,8 @@ impl Node {
     /// # Errors
     /// The files can't be written.
     pub(super) fn follow(&self, port: u16, password: &str) -> Result<(), ClusterError> {
-        let conninfo = format!(
-            "host=127.0.0.1 port={port} user={REPLICATOR} password={password} application_name={}",
-            self.name
-        );
+        let conninfo =
+            format!("host=127.0.0.1 port={port} user={REPLICATOR} password={password} application_name={}", self.name);
         self.write_file("standby.signal", "")?;
         self.configure(&[("primary_conninfo", &conninfo)])
     }
@@ -165,11 +157,7 @@ impl Node {
             return Ok(());
         }
         let doing = || format!("starting server {}", self.name);
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(&self.log)
-            .doing(doing)?;
+        let log = File::options().create(true).append(true).open(&self.log).doing(doing)?;
         let spawned = self
             .pg
             .command("postgres", &self.data)
@@ -305,10 +293,7 @@ impl Node {
         let Some(child) = slot.as_mut() else {
             return Ok(true);
         };
-        let ended = child
-            .try_wait()
-            .doing(|| format!("waiting for server {}", self.name))?
-            .is_some();
+        let ended = child.try_wait().doing(|| format!("waiting for server {}", self.name))?.is_some();
         if ended {
             *slot = None;
         }
@@ -319,12 +304,7 @@ impl Node {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         let tail = lines[lines.len().saturating_sub(12)..].join("\n");
-        ClusterError::Server {
-            node: self.name.clone(),
-            what,
-            log: self.log.clone(),
-            tail,
-        }
+        ClusterError::Server { node: self.name.clone(), what, log: self.log.clone(), tail }
     }
 }
 

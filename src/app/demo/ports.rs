@@ -37,10 +37,7 @@ impl PortLease {
                 Ok(lock) => lock,
                 Err(source) if source.kind() == io::ErrorKind::PermissionDenied => continue,
                 Err(source) => {
-                    return Err(ClusterError::Io {
-                        doing: format!("reserving a port by {}", path.display()),
-                        source,
-                    });
+                    return Err(ClusterError::Io { doing: format!("reserving a port by {}", path.display()), source });
                 }
             };
             if lock.try_lock().is_ok() && is_free(port) {

@@ -64,13 +64,7 @@ impl Seed<'_> {
         made
     }
 
-    fn init_with(
-        &self,
-        pg: &PgBinaries,
-        parent: &Path,
-        data: &Path,
-        password_file: &Path,
-    ) -> Result<(), ClusterError> {
+    fn init_with(&self, pg: &PgBinaries, parent: &Path, data: &Path, password_file: &Path) -> Result<(), ClusterError> {
         let mut initdb = pg.command("initdb", parent);
         initdb
             .arg("--pgdata")
@@ -81,12 +75,8 @@ impl Seed<'_> {
             .args(["--encoding=UTF8", "--locale=C"]);
         finish("initdb", &mut initdb)?;
         let conf = data.join("postgresql.conf");
-        let mut file = File::options()
-            .append(true)
-            .open(&conf)
-            .doing(|| format!("opening {}", conf.display()))?;
-        file.write_all(COMMON_CONF.as_bytes())
-            .doing(|| format!("writing {}", conf.display()))?;
+        let mut file = File::options().append(true).open(&conf).doing(|| format!("opening {}", conf.display()))?;
+        file.write_all(COMMON_CONF.as_bytes()).doing(|| format!("writing {}", conf.display()))?;
         let hba: String = self.hba.iter().map(|line| format!("{line}\n")).collect();
         write_private(pg, &data.join("pg_hba.conf"), &(hba + HBA))?;
         self.run_statements(pg, data)
@@ -94,10 +84,7 @@ impl Seed<'_> {
 
     /// Runs the statements in single-user mode: no socket, no waiting, a clean shutdown at the end.
     fn run_statements(&self, pg: &PgBinaries, data: &Path) -> Result<(), ClusterError> {
-        let mut input = format!(
-            "CREATE ROLE {REPLICATOR} REPLICATION LOGIN PASSWORD '{}'\n",
-            self.superuser_password
-        );
+        let mut input = format!("CREATE ROLE {REPLICATOR} REPLICATION LOGIN PASSWORD '{}'\n", self.superuser_password);
         for statement in self.statements {
             input.push_str(statement);
             input.push('\n');
@@ -122,10 +109,7 @@ impl Seed<'_> {
         if output.status.success() && !text.contains("ERROR:") {
             return Ok(());
         }
-        Err(ClusterError::Program {
-            program: "postgres --single".to_owned(),
-            output: text.trim().to_owned(),
-        })
+        Err(ClusterError::Program { program: "postgres --single".to_owned(), output: text.trim().to_owned() })
     }
 
     /// The data directory of these contents below `cache`, made when it isn't there yet. Safe
@@ -140,8 +124,7 @@ impl Seed<'_> {
             .append(true)
             .open(&lock_path)
             .doing(|| format!("opening {}", lock_path.display()))?;
-        lock.lock()
-            .doing(|| format!("locking {}", lock_path.display()))?;
+        lock.lock().doing(|| format!("locking {}", lock_path.display()))?;
         if data.is_dir() {
             return Ok(data);
         }
@@ -176,8 +159,7 @@ pub(super) fn private_dir(pg: &PgBinaries, dir: &Path) -> Result<(), ClusterErro
     if meta.is_dir() && (us.is_root() || meta.uid() == us.as_raw()) {
         return Ok(());
     }
-    Err(std::io::Error::other("it belongs to someone else"))
-        .doing(|| format!("using {}", dir.display()))
+    Err(std::io::Error::other("it belongs to someone else")).doing(|| format!("using {}", dir.display()))
 }
 
 /// Writes a file that only the servers' account (and root) can read.
@@ -190,7 +172,6 @@ pub(super) fn write_private(pg: &PgBinaries, path: &Path, text: &str) -> Result<
         .mode(0o600)
         .open(path)
         .doing(|| format!("opening {}", path.display()))?;
-    file.write_all(text.as_bytes())
-        .doing(|| format!("writing {}", path.display()))?;
+    file.write_all(text.as_bytes()).doing(|| format!("writing {}", path.display()))?;
     pg.give(path)
 }

@@ -38,9 +38,9 @@ impl Blame {
 /// Classes of PostgreSQL's appendix A. A function may raise any SQLSTATE that it likes, so others are
 /// counted as `other`: the label stays bounded.
 const CLASSES: [&str; 44] = [
-    "00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23",
-    "24", "25", "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42", "44",
-    "53", "54", "55", "57", "58", "72", "F0", "HV", "P0", "XX",
+    "00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23", "24", "25",
+    "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42", "44", "53", "54", "55", "57",
+    "58", "72", "F0", "HV", "P0", "XX",
 ];
 
 /// Errors of one database by class and blame. Shared by all sessions of the database: errors are rare,

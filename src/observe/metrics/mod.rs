@@ -104,8 +104,7 @@ impl Metrics {
 
     /// Empty metrics in which at most `limit` (database, user) pairs become labels.
     pub fn with_label_sets(limit: usize) -> Self {
-        let recorder =
-            PrometheusBuilder::new().idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_IDLE)).build_recorder();
+        let recorder = PrometheusBuilder::new().idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_IDLE)).build_recorder();
         publish::describe(&recorder);
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self {

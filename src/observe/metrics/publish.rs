@@ -222,8 +222,7 @@ fn own_text(totals: &BTreeMap<Labels, SessionTotals>, process: Process) -> Strin
         for (labels, total) in totals {
             let histograms = if waits { &total.waits } else { &total.statements };
             for role in ROLES {
-                let pairs =
-                    [("database", &*labels.database), ("user", &*labels.user), ("target", role_label(role))];
+                let pairs = [("database", &*labels.database), ("user", &*labels.user), ("target", role_label(role))];
                 text.histogram(name, &pairs, &histograms[role_index(role)]);
             }
         }

@@ -71,8 +71,7 @@ impl RoutingTable {
         for target in TARGETS {
             for (number, label) in self.labels.iter().enumerate() {
                 let Some(label) = label.get() else { continue };
-                let count: u64 =
-                    self.stripes.iter().map(|stripe| stripe.0[place(target)][number].load(Relaxed)).sum();
+                let count: u64 = self.stripes.iter().map(|stripe| stripe.0[place(target)][number].load(Relaxed)).sum();
                 if count > 0 {
                     all.push((target_label(target), *label, count));
                 }
@@ -101,9 +100,6 @@ mod tests {
         table.count(3, Target::Replica, 0, "read");
         table.count(3, Target::Primary, 2, "write");
         table.count(3, Target::Primary, 255, "far");
-        assert_eq!(
-            table.non_zero(),
-            [("replica", "read", 2), ("primary", "write", 1), ("primary", "far", 1)]
-        );
+        assert_eq!(table.non_zero(), [("replica", "read", 2), ("primary", "write", 1), ("primary", "far", 1)]);
     }
 }
