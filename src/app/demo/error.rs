@@ -77,3 +77,6 @@ impl<T> Doing<T> for rustix::io::Result<T> {
         self.map_err(io::Error::from).doing(doing)
     }
 }
+
+/// The text says all; there is no place in a file to point at.
+impl miette::Diagnostic for ClusterError {}
