@@ -40,9 +40,8 @@ struct Interner {
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-static INTERNER: LazyLock<Mutex<Interner>> = LazyLock::new(|| {
-    Mutex::new(Interner { hasher: RandomState::default(), by_hash: HashMap::new(), sweep_at: 1024 })
-});
+static INTERNER: LazyLock<Mutex<Interner>> =
+    LazyLock::new(|| Mutex::new(Interner { hasher: RandomState::default(), by_hash: HashMap::new(), sweep_at: 1024 }));
 /// Names on servers start with this: random per process, so that no client's own name can be one of them.
 static PREFIX: LazyLock<String> = LazyLock::new(|| format!("tl{:08x}_", fastrand::u32(..)));
 
@@ -56,9 +55,13 @@ pub fn intern(sql: &[u8], types: &[u8], decision: Decision) -> Arc<Prepared> {
         types.hash(&mut state);
         state.finish()
     };
-    let found = interner.by_hash.get(&hash).into_iter().flatten().filter_map(Weak::upgrade).find(|statement| {
-        *statement.sql == *sql && *statement.types == *types && statement.decision == decision
-    });
+    let found = interner
+        .by_hash
+        .get(&hash)
+        .into_iter()
+        .flatten()
+        .filter_map(Weak::upgrade)
+        .find(|statement| *statement.sql == *sql && *statement.types == *types && statement.decision == decision);
     if let Some(found) = found {
         return found;
     }
@@ -166,7 +169,8 @@ mod tests {
     #[test]
     fn trap_35_least_recently_used_goes_first() {
         let mut registry = Registry::default();
-        let statements: Vec<_> = (0..3).map(|n| intern(format!("SELECT {n} /*lru*/").as_bytes(), &[0, 0], READ)).collect();
+        let statements: Vec<_> =
+            (0..3).map(|n| intern(format!("SELECT {n} /*lru*/").as_bytes(), &[0, 0], READ)).collect();
         assert!(registry.add(statements[0].clone(), 2).is_none());
         assert!(registry.add(statements[1].clone(), 2).is_none());
         assert!(registry.has(&statements[0]));

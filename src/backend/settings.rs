@@ -136,7 +136,10 @@ mod tests {
     fn trap_56_only_the_difference() {
         let from = pairs(&[("a", "1"), ("b", "2"), ("app.x", "3")]);
         let to = pairs(&[("a", "1"), ("c", "4")]);
-        assert_eq!(difference(&from, &to), "SELECT pg_catalog.set_config('c','4',false);RESET \"app\".\"x\";RESET \"b\"");
+        assert_eq!(
+            difference(&from, &to),
+            "SELECT pg_catalog.set_config('c','4',false);RESET \"app\".\"x\";RESET \"b\""
+        );
         assert_eq!(difference(&to, &Settings::none()), "RESET \"a\";RESET \"c\"");
     }
 

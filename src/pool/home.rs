@@ -32,7 +32,8 @@ pub fn current() -> usize {
 /// Runs a task on this thread's runtime if it is a worker, else on the workers in turn.
 pub fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     let homes = HOMES.get().map_or(&[][..], Vec::as_slice);
-    let number = if current() < homes.len() { current() } else { NEXT.fetch_add(1, Ordering::Relaxed) % homes.len().max(1) };
+    let number =
+        if current() < homes.len() { current() } else { NEXT.fetch_add(1, Ordering::Relaxed) % homes.len().max(1) };
     match homes.get(number) {
         Some(handle) => drop(handle.spawn(task)),
         None => drop(tokio::spawn(task)),

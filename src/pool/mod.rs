@@ -220,9 +220,11 @@ impl Pool {
             active: state.open.saturating_sub(idle + tested),
             opening: state.opening,
             waiting: state.waiters.iter().filter(|waiter| waiter.is_waiting()).count(),
-            max_wait_us: state.waiters.iter().find(|waiter| waiter.is_waiting()).map_or(0, |waiter| {
-                u64::try_from(waiter.since.elapsed().as_micros()).unwrap_or(u64::MAX)
-            }),
+            max_wait_us: state
+                .waiters
+                .iter()
+                .find(|waiter| waiter.is_waiting())
+                .map_or(0, |waiter| u64::try_from(waiter.since.elapsed().as_micros()).unwrap_or(u64::MAX)),
         }
     }
 
