@@ -1,1 +1,19 @@
 //! Listeners, streams (TCP, TLS, Unix), TLS contexts, connecting.
+//!
+//! A [`Stream`] shows readiness and non-blocking reads and writes, not `AsyncRead`: the relay waits for what it
+//! needs and then makes exactly the system calls that move bytes.
+
+mod connect;
+pub mod control;
+mod listen;
+mod open;
+mod socket;
+mod stream;
+mod tls;
+
+pub use connect::{ConnectError, ConnectOptions, Encryption, HostError, HostFailure, SslPlan, connect};
+pub use listen::{Accepted, ListenError, ListenOptions, Listener};
+pub use open::{OpenError, OpenSettings, Opened, open};
+pub use socket::PeerAddr;
+pub use stream::{IdleCheck, Stream};
+pub use tls::{ClientTlsContext, ServerTlsContext, TlsError, TlsInfo, TlsStream};

@@ -1,0 +1,232 @@
+//! Listening for clients.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::socket::{PeerAddr, tune_tcp};
+use super::Stream;
+use crate::config::ListenAddr;
+
+/// Settings of listening sockets and of what they accept.
+#[derive(Debug, Clone, Copy)]
+pub struct ListenOptions {
+    /// Connections that may wait to be accepted.
+    pub backlog: i32,
+    /// Share the port with other processes (SO_REUSEPORT), for a hand-over between two of them.
+    pub reuse_port: bool,
+    /// TCP keepalive idle time of accepted sockets.
+    pub keepalive: Option<Duration>,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self { backlog: 1024, reuse_port: false, keepalive: None }
+    }
+}
+
+/// An address that cannot be listened on. The text names it and the fix.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// A running server answers on that Unix socket.
+    #[error("{path}: another server is listening there: stop it, or use another directory or port", path = .0.display())]
+    SocketInUse(PathBuf),
+    /// Something else than a socket has that name.
+    #[error("{path}: exists and is not a socket: remove it, or use another directory or port", path = .0.display())]
+    NotASocket(PathBuf),
+    /// The system refused.
+    #[error("cannot listen on {address}: {source}{hint}", hint = listen_hint(source))]
+    System {
+        /// The address or path.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn listen_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => " (another program has this port: stop it or choose another port)",
+        io::ErrorKind::PermissionDenied => " (ports under 1024 and foreign directories need a permission)",
+        io::ErrorKind::AddrNotAvailable => " (this machine does not have that address)",
+        io::ErrorKind::NotFound => " (the directory does not exist)",
+        _ => "",
+    }
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Unix { listener: UnixListener, path: PathBuf },
+}
+
+/// A listening socket. The file of a Unix socket is removed on drop.
+#[derive(Debug)]
+pub struct Listener {
+    kind: Kind,
+    keepalive: Option<Duration>,
+}
+
+/// A connection just accepted, not yet bound to a runtime.
+#[derive(Debug)]
+pub struct Accepted {
+    socket: AcceptedSocket,
+    /// Who connected.
+    pub peer: PeerAddr,
+}
+
+#[derive(Debug)]
+enum AcceptedSocket {
+    Tcp(std::net::TcpStream),
+    Unix(UnixStream),
+}
+
+impl Accepted {
+    /// Binds the connection to the runtime of the calling task.
+    ///
+    /// # Errors
+    /// The runtime cannot take it.
+    pub fn into_stream(self) -> io::Result<Stream> {
+        match self.socket {
+            AcceptedSocket::Tcp(socket) => tokio::net::TcpStream::from_std(socket).map(Stream::Tcp),
+            AcceptedSocket::Unix(socket) => tokio::net::UnixStream::from_std(socket).map(Stream::Unix),
+        }
+    }
+}
+
+impl Listener {
+    /// Binds and listens, on the runtime of the calling task.
+    ///
+    /// # Errors
+    /// [`ListenError`]. A Unix socket's file that nobody answers on is taken over, anything else is left alone.
+    pub fn bind(address: &ListenAddr, options: &ListenOptions) -> Result<Self, ListenError> {
+        let kind = match address {
+            ListenAddr::Tcp(addr) => {
+                let failed = |source| ListenError::System { address: addr.to_string(), source };
+                Kind::Tcp(bind_tcp(*addr, options).and_then(TcpListener::from_std).map_err(failed)?)
+            }
+            ListenAddr::Unix { dir, port, mode } => {
+                let path = dir.join(format!(".s.PGSQL.{port}"));
+                let failed = |source| ListenError::System { address: path.display().to_string(), source };
+                remove_stale(&path)?;
+                let listener = bind_unix(&path, *mode, options.backlog).and_then(UnixListener::from_std).map_err(failed)?;
+                Kind::Unix { listener, path }
+            }
+        };
+        Ok(Self { kind, keepalive: options.keepalive })
+    }
+
+    /// The address in use (the port that the system chose, when 0 was asked for); `None` for a Unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.kind {
+            Kind::Tcp(listener) => listener.local_addr().ok(),
+            Kind::Unix { .. } => None,
+        }
+    }
+
+    /// Waits for the next connection. Never fails: a client that gave up is passed over, and when descriptors or
+    /// memory run out it waits for some to come back (trap 80). Cancel-safe.
+    pub async fn accept(&self) -> Accepted {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.accept_once().await {
+                Ok(accepted) => return accepted,
+                Err(e) if is_exhaustion(&e) => {
+                    tracing::warn!(error = %e, pause_ms = pause.as_millis() as u64, "cannot accept a client: raise the limit of open files (LimitNOFILE, ulimit -n)");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Err(e) => {
+                    // The client gave up between connect and accept, or the network did.
+                    tracing::debug!(error = %e, "a client went away before it was accepted");
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    async fn accept_once(&self) -> io::Result<Accepted> {
+        match &self.kind {
+            Kind::Tcp(listener) => {
+                let (socket, addr) = listener.accept().await?;
+                tune_tcp(&socket, self.keepalive)?;
+                // Out of this runtime's reactor: another one will serve it.
+                Ok(Accepted { socket: AcceptedSocket::Tcp(socket.into_std()?), peer: PeerAddr::tcp(addr) })
+            }
+            Kind::Unix { listener, .. } => {
+                let (socket, _) = listener.accept().await?;
+                Ok(Accepted { socket: AcceptedSocket::Unix(socket.into_std()?), peer: PeerAddr::Unix })
+            }
+        }
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// EMFILE, ENFILE, ENOBUFS, ENOMEM: accepting again at once would spin.
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    error.raw_os_error().is_some_and(|code| {
+        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&Errno::from_raw_os_error(code))
+    })
+}
+
+fn bind_tcp(addr: SocketAddr, options: &ListenOptions) -> io::Result<std::net::TcpListener> {
+    let socket = RawSocket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if addr.is_ipv6() {
+        // `::` and `0.0.0.0` can then both be listed, and mean what they say.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(addr))?;
+    socket.listen(options.backlog)?;
+    Ok(socket.into())
+}
+
+fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<std::os::unix::net::UnixListener> {
+    let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    // Nobody can connect before `listen`, so the mode is in force for the first client.
+    let listening = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).and_then(|()| socket.listen(backlog));
+    if let Err(e) = listening {
+        // Our own file: nothing else may trip over it.
+        let _ = std::fs::remove_file(path);
+        return Err(e);
+    }
+    Ok(socket.into())
+}
+
+/// Removes the socket file that a dead process left: only when connecting is refused.
+fn remove_stale(path: &Path) -> Result<(), ListenError> {
+    use std::os::unix::fs::FileTypeExt;
+    let Ok(meta) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !meta.file_type().is_socket() {
+        return Err(ListenError::NotASocket(path.to_owned()));
+    }
+    match UnixStream::connect(path) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)
+            .map_err(|source| ListenError::System { address: path.display().to_string(), source }),
+        _ => Err(ListenError::SocketInUse(path.to_owned())),
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Kind::Unix { path, .. } = &self.kind {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

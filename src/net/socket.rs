@@ -1,0 +1,147 @@
+//! The two kinds of socket below everything: TCP and Unix.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::net::RecvFlags;
+use tokio::net::{TcpStream, UnixStream};
+
+use super::IdleCheck;
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PeerAddr {
+    /// TCP address. An IPv4 address that came in by an IPv6 socket is given as IPv4.
+    Tcp(SocketAddr),
+    /// Unix socket.
+    Unix,
+}
+
+impl PeerAddr {
+    /// Makes the address canonical: `::ffff:a.b.c.d` is `a.b.c.d`.
+    pub fn tcp(addr: SocketAddr) -> Self {
+        Self::Tcp(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
+    }
+}
+
+impl fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix => f.write_str("[local]"),
+        }
+    }
+}
+
+/// A connected socket, without TLS.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Runs the same expression on either kind of socket.
+macro_rules! each {
+    ($socket:expr, $s:ident => $body:expr) => {
+        match $socket {
+            Socket::Tcp($s) => $body,
+            Socket::Unix($s) => $body,
+        }
+    };
+}
+
+impl Socket {
+    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => s.poll_read_ready(cx))
+    }
+
+    pub(super) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => s.poll_write_ready(cx))
+    }
+
+    pub(super) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        each!(self, s => s.try_read(buf))
+    }
+
+    pub(super) fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        each!(self, s => s.try_write(buf))
+    }
+
+    pub(super) fn peer(&self) -> io::Result<PeerAddr> {
+        match self {
+            Self::Tcp(s) => s.peer_addr().map(PeerAddr::tcp),
+            Self::Unix(_) => Ok(PeerAddr::Unix),
+        }
+    }
+
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(s) => s.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Ends the sending direction; the peer reads EOF.
+    pub(super) fn shutdown_write(&self) {
+        // An error means that the connection is gone already, which is what was asked for.
+        let _ = rustix::net::shutdown(self, rustix::net::Shutdown::Write);
+    }
+
+    pub(super) fn idle_check(&self) -> IdleCheck {
+        idle_check(self)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        each!(self, s => s.as_fd())
+    }
+}
+
+/// Lets rustls read and write the socket without blocking.
+impl io::Read for &Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.try_read(buf)
+    }
+}
+
+impl io::Write for &Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.try_write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        each!(self, s => s.try_write_vectored(bufs))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Looks at the socket's receive queue without taking from it.
+pub(super) fn idle_check(fd: impl AsFd) -> IdleCheck {
+    let mut byte = [0u8; 1];
+    match rustix::net::recv(fd, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((_, 0)) => IdleCheck::Closed,
+        Ok(_) => IdleCheck::HasData,
+        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => IdleCheck::Quiet,
+        Err(_) => IdleCheck::Closed,
+    }
+}
+
+/// Sets what every TCP connection here wants: no delay, and keepalive when asked for.
+pub(super) fn tune_tcp(socket: &impl AsFd, keepalive: Option<Duration>) -> io::Result<()> {
+    let socket = socket2::SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    if let Some(idle) = keepalive {
+        let interval = (idle / 4).max(Duration::from_secs(1));
+        let settings = socket2::TcpKeepalive::new().with_time(idle.max(Duration::from_secs(1))).with_interval(interval);
+        socket.set_tcp_keepalive(&settings.with_retries(4))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! TLS towards servers.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls_pki_types::ServerName;
+
+use super::verify::{Check, Verifier};
+use super::{ALPN, TlsError, TlsStream, pem, provider};
+use crate::config::{ServerTls, SslMode};
+use crate::net::{SslPlan, Stream};
+
+/// `sslmode`, roots and client certificate, ready for handshakes.
+#[derive(Debug)]
+pub struct ClientTlsContext {
+    mode: SslMode,
+    direct: bool,
+    /// `None` when the mode never encrypts.
+    config: Option<Arc<ClientConfig>>,
+}
+
+impl ClientTlsContext {
+    /// A context that never encrypts.
+    pub fn disabled() -> Arc<Self> {
+        Arc::new(Self { mode: SslMode::Disable, direct: false, config: None })
+    }
+
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`TlsError`], which names the file and the fix.
+    pub fn load(settings: &ServerTls) -> Result<Arc<Self>, TlsError> {
+        let mode = settings.mode;
+        if mode == SslMode::Disable {
+            return Ok(Self::disabled());
+        }
+        if settings.direct && matches!(mode, SslMode::Allow | SslMode::Prefer) {
+            return Err(TlsError::Incomplete(
+                "direct TLS cannot fall back to plain text: use sslmode require, verify-ca or verify-full",
+            ));
+        }
+        let check = match mode {
+            SslMode::VerifyFull => Check::ChainAndName,
+            SslMode::VerifyCa => Check::Chain,
+            // libpq: a root file turns `require` into `verify-ca`
+            SslMode::Require if settings.ca.is_some() => Check::Chain,
+            _ => Check::Nothing,
+        };
+        let (roots, pinned) = match &settings.ca {
+            Some(path) if check != Check::Nothing => pem::roots("server CA", path)?,
+            _ if check != Check::Nothing => {
+                (RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }, Vec::new())
+            }
+            _ => (RootCertStore::empty(), Vec::new()),
+        };
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verifier::new(check, roots, pinned)));
+        let mut config = match (&settings.cert, &settings.key) {
+            (None, None) => builder.with_no_client_auth(),
+            (Some(cert), Some(key)) => {
+                let chain = pem::certificates("server TLS client certificate", cert)?;
+                let secret = pem::private_key("server TLS client key", key)?;
+                builder
+                    .with_client_auth_cert(chain, secret)
+                    .map_err(|e| pem::key_refused("server TLS client key", key, &e))?
+            }
+            _ => return Err(TlsError::Incomplete("a client certificate for servers needs both cert and key")),
+        };
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Arc::new(Self { mode, direct: settings.direct, config: Some(Arc::new(config)) }))
+    }
+
+    /// The order in which plain text and TLS are tried.
+    pub fn plan(&self) -> SslPlan {
+        SslPlan::new(self.mode)
+    }
+
+    pub(in crate::net) fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Runs the handshake with a server.
+    ///
+    /// # Errors
+    /// As [`TlsStream::handshake`]; `InvalidInput` when the host's name cannot stand in a certificate and has to.
+    pub(in crate::net) async fn connect(&self, stream: Stream, host: &str) -> io::Result<Stream> {
+        let Some(config) = &self.config else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let name = match ServerName::try_from(host.to_owned()) {
+            Ok(name) => name,
+            Err(e) if self.mode == SslMode::VerifyFull => return Err(io::Error::new(io::ErrorKind::InvalidInput, e)),
+            // No name is checked; an address also keeps SNI out.
+            Err(_) => ServerName::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        };
+        let socket = stream.into_socket().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let stream = TlsStream::handshake(socket, connection.into(), &[], None).await?;
+        Ok(Stream::Tls(Box::new(stream)))
+    }
+}
