@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use quanta::Instant;
 
 use super::{Parameters, Registry, Settings};
-use crate::net::Stream;
+use crate::net::{PeerAddr, Stream};
 use crate::wire::startup::CancelKey;
 
 /// One logged-in server connection. Owned by the pool while idle and by a session's lease while in use.
@@ -89,15 +89,16 @@ impl fmt::Debug for ServerInfo {
 impl ServerInfo {
     /// Facts of a connection just opened over `stream`.
     pub fn new(stream: &Stream, cancel: CancelKey) -> Self {
-        let (peer, local) = (stream.peer(), stream.local());
+        let (addr, port) = stream.peer().parts();
+        let (local_addr, local_port) = stream.local_addr().map_or_else(Default::default, |a| PeerAddr::tcp(a).parts());
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             cancel,
-            addr: peer.host(),
-            port: peer.port(),
-            local_addr: local.host(),
-            local_port: local.port(),
-            tls: stream.tls_summary().unwrap_or_default(),
+            addr,
+            port,
+            local_addr,
+            local_port,
+            tls: stream.tls_info().map(|tls| format!("{}/{}", tls.version, tls.cipher)).unwrap_or_default(),
             connected: SystemTime::now(),
             state: AtomicU8::new(ServerState::Idle as u8),
             client: AtomicU64::new(0),

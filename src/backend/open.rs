@@ -121,7 +121,7 @@ pub async fn open_with(spec: &ConnectSpec, extra: &[(&str, &str)]) -> Result<Ser
             OpenError::Login(error) => error.is_startup_refusal(),
             _ => false,
         };
-        match plan.retry(stream.is_tls()) {
+        match plan.retry(&stream) {
             Some(other) if startup_refused => encryption = other,
             _ => return Err(refusal),
         }

@@ -7,6 +7,7 @@ mod connect;
 pub mod control;
 mod listen;
 mod open;
+mod relay;
 mod socket;
 mod stream;
 mod tls;

@@ -26,6 +26,14 @@ impl PeerAddr {
     pub fn tcp(addr: SocketAddr) -> Self {
         Self::Tcp(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
     }
+
+    /// Address and port as the console shows them; `unix` and 0 for a Unix socket.
+    pub fn parts(&self) -> (String, u16) {
+        match self {
+            Self::Tcp(addr) => (addr.ip().to_string(), addr.port()),
+            Self::Unix => ("unix".to_owned(), 0),
+        }
+    }
 }
 
 impl fmt::Display for PeerAddr {

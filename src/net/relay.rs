@@ -1,0 +1,92 @@
+//! What the relay and the pools need of a [`Stream`] beyond readiness: reads and writes that wait in the same call.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{IdleCheck, Stream};
+
+impl Stream {
+    /// Takes up to `buf.len()` bytes, or waits for some. `Ok(0)` = the peer sends no more.
+    ///
+    /// On TCP and Unix sockets a read that does not fill `buf` also clears the readiness, so that no failed read follows it.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn poll_read_into(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut into = ReadBuf::new(buf);
+        match self {
+            Self::Tcp(s) => ready!(Pin::new(s).poll_read(cx, &mut into))?,
+            Self::Unix(s) => ready!(Pin::new(s).poll_read(cx, &mut into))?,
+            Self::Tls(s) => loop {
+                match s.try_read(into.initialize_unfilled()) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(s.poll_readable(cx))?,
+                    done => return Poll::Ready(done),
+                }
+            },
+        }
+        Poll::Ready(Ok(into.filled().len()))
+    }
+
+    /// Gives bytes to the connection, or waits until it takes some: how many were taken.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn poll_write_from(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Unix(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Tls(s) => loop {
+                match s.try_write(buf) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(s.poll_writable(cx))?,
+                    done => return Poll::Ready(done),
+                }
+            },
+        }
+    }
+
+    /// Pushes out ciphertext that waits; done at once without TLS.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.try_flush()? {
+            ready!(self.poll_writable(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether an idle connection is open with nothing to read. Costs no system call while its reactor has seen nothing.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        match self.poll_readable(&mut cx) {
+            Poll::Pending => true,
+            Poll::Ready(_) => self.idle_check() == IdleCheck::Quiet,
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let n = ready!(self.get_mut().poll_read_into(cx, buf.initialize_unfilled()))?;
+        buf.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_write_from(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_push(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().shutdown();
+        Poll::Ready(Ok(()))
+    }
+}

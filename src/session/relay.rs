@@ -1,0 +1,571 @@
+//! The loop of a session: waits for its client and its server, moves bytes, and calls for what cannot be done at once.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context as Cx, Poll};
+use std::time::Duration;
+
+use quanta::Instant;
+use tokio::time::{Instant as TokioInstant, Sleep};
+
+use crate::backend::Settings;
+use crate::config::{PoolMode, PoolSettings};
+use crate::net::Stream;
+use crate::observe::{Blame, SessionMetrics};
+use crate::pool::WaiterSlot;
+use crate::sql::LexOptions;
+use crate::topology::UserPools;
+use crate::wire::{ErrorNotice, SqlState, build};
+
+use super::buffers::{self, READ_SIZE};
+use super::clients::{Client, Registered, Request};
+use super::inbound::Need;
+use super::login::Login;
+use super::machine::State;
+use super::names::Names;
+use super::outbound::{ServerBroken, server_lost};
+use super::pins::Pins;
+use super::placement::{Place, Placement};
+use super::splice::Splice;
+use super::timing::Timing;
+use super::{Context, passthrough};
+
+/// One client's session, from its login to its end.
+pub struct Session {
+    pub(super) ctx: Arc<Context>,
+    pub(super) client: Arc<Client>,
+    _registered: Registered,
+    pub(super) stream: Stream,
+    pub(super) pools: Arc<UserPools>,
+    pub(super) pool_settings: Arc<PoolSettings>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) lex: LexOptions,
+    pub(super) names: Names,
+    pub(super) placement: Placement,
+    pub(super) pins: Pins,
+    pub(super) metrics: SessionMetrics,
+    pub(super) timing: Timing,
+    pub(super) state: State,
+    pub(super) slot: Arc<WaiterSlot>,
+    /// Bytes of the client's that are read and not yet taken.
+    inbox: Vec<u8>,
+    /// The inbox cannot go on before the server has answered.
+    stalled: bool,
+    /// Bytes for the client that its socket would not take yet, or that we made.
+    pub(super) to_client: Vec<u8>,
+    /// Bytes of the client's current frame that are still to pass unseen.
+    pub(super) client_pass: usize,
+    pub(super) pass_is_dropped: bool,
+    /// An error voided the client's messages up to its next Sync.
+    pub(super) skip_to_sync: bool,
+    /// The segment at hand was judged and is on the right node.
+    pub(super) segment_cleared: bool,
+    /// A statement that may write is under way in this transaction.
+    pub(super) wrote: bool,
+    /// Session pooling: the lease is kept until the client leaves.
+    pub(super) keeps_lease: bool,
+    pub(super) statement_mode: bool,
+    pub(super) max_prepared: usize,
+    pub(super) max_inspect: usize,
+    pub(super) generation: usize,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// When the present state began, for time-outs.
+    since: Instant,
+    query_cancelled: bool,
+}
+
+/// Why the loop stopped moving bytes.
+enum Event {
+    /// A server connection is needed.
+    Acquire(Place),
+    /// The lease is at rest, but cancel requests are still on their way to it.
+    AwaitCancels,
+    /// The session ends.
+    End(Ending),
+}
+
+/// How a session ends.
+pub(super) enum Ending {
+    /// The client said goodbye.
+    Goodbye,
+    /// The client is gone.
+    ClientGone,
+    /// With a last word to the client.
+    Told(Box<ErrorNotice>, Blame),
+}
+
+/// Serves a client that has logged in, until its session ends.
+pub async fn serve(login: Login) {
+    if login.replication.is_some() {
+        return passthrough::serve(login).await;
+    }
+    Session::new(login).run().await;
+}
+
+impl Session {
+    fn new(login: Login) -> Self {
+        let Login { ctx, stream, registered, pools, settings, lex, route_choice, .. } = login;
+        let config = ctx.config.load();
+        let database = &pools.cluster.database;
+        let pool_settings = Arc::new(config.pool_settings(database, &registered.client.user));
+        let metrics = ctx.metrics.session(&pools.database, &pools.user);
+        Self {
+            client: registered.client.clone(),
+            _registered: registered,
+            stream,
+            placement: Placement::new(database, pool_settings.mode, &settings, route_choice),
+            keeps_lease: pool_settings.mode == PoolMode::Session,
+            statement_mode: pool_settings.mode == PoolMode::Statement,
+            max_prepared: pool_settings.max_prepared as usize,
+            max_inspect: config.client.max_inspect_bytes as usize,
+            timing: Timing::new(config.slow_query(database, &pools.user)),
+            generation: ctx.generation.load(Ordering::Acquire),
+            pool_settings,
+            pools,
+            settings,
+            lex,
+            names: Names::default(),
+            pins: Pins::empty(),
+            metrics,
+            state: State::Idle,
+            slot: Arc::default(),
+            inbox: Vec::new(),
+            stalled: false,
+            to_client: Vec::new(),
+            client_pass: 0,
+            pass_is_dropped: false,
+            skip_to_sync: false,
+            segment_cleared: false,
+            wrote: false,
+            timer: None,
+            since: Instant::now(),
+            query_cancelled: false,
+            ctx,
+        }
+    }
+
+    async fn run(mut self) {
+        let ending = loop {
+            match poll_fn(|cx| self.poll_io(cx)).await {
+                Event::Acquire(place) => {
+                    if let Err(ending) = self.acquire(place).await {
+                        break ending;
+                    }
+                }
+                Event::AwaitCancels => self.client.clone().cancels_delivered().await,
+                Event::End(ending) => break ending,
+            }
+        };
+        self.end(ending).await;
+    }
+
+    /// Moves bytes until nothing moves, or until something is needed that takes waiting for.
+    fn poll_io(&mut self, cx: &mut Cx<'_>) -> Poll<Event> {
+        self.client.set_waker(cx.waker());
+        loop {
+            if self.client.any_request()
+                && let Some(ending) = self.poll_requests()
+            {
+                return Poll::Ready(Event::End(ending));
+            }
+            let mut moved = false;
+            match self.poll_backlogs(cx) {
+                Ok(progress) => moved |= progress,
+                Err(ending) => return Poll::Ready(Event::End(ending)),
+            }
+            match self.poll_server(cx) {
+                Ok(progress) => moved |= progress,
+                Err(ending) => return Poll::Ready(Event::End(ending)),
+            }
+            if self.may_release() {
+                // Given to the next client before anything else is read of this one.
+                if !self.release() {
+                    return Poll::Ready(Event::AwaitCancels);
+                }
+                moved = true;
+            }
+            match self.poll_client(cx) {
+                Ok(progress) => moved |= progress,
+                Err(event) => return Poll::Ready(event),
+            }
+            if !moved {
+                return match self.poll_timer(cx) {
+                    Some(ending) => Poll::Ready(Event::End(ending)),
+                    None => Poll::Pending,
+                };
+            }
+        }
+    }
+
+    /// Returns the lease. `false` while cancel requests are on their way to it.
+    fn release(&mut self) -> bool {
+        if !self.client.unassign() {
+            return false;
+        }
+        if let State::Linked(link) = self.transition(State::Idle) {
+            link.lease.check_in();
+        }
+        self.stalled = false;
+        self.segment_cleared = false;
+        self.timing.rest();
+        self.since = Instant::now();
+        true
+    }
+
+    fn poll_requests(&mut self) -> Option<Ending> {
+        let shutdown = |message| {
+            let notice = ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, message).hint("Connect again.");
+            Some(Ending::Told(Box::new(notice), Blame::Proxy))
+        };
+        if self.client.requested(Request::Kill) {
+            return shutdown("terminating connection due to administrator command");
+        }
+        let resting = matches!(self.state, State::Idle) && self.inbox.is_empty() && self.client_pass == 0;
+        let kept = matches!(&self.state, State::Linked(link) if link.at_rest());
+        if self.client.requested(Request::Drain) && self.to_client.is_empty() && (resting || kept) {
+            return shutdown("terminating connection: the proxy is shutting down");
+        }
+        self.client.clear(Request::CancelWait);
+        None
+    }
+
+    /// Writes what earlier writes left over. Until it is gone nothing more is read for that side (backpressure, trap 47).
+    fn poll_backlogs(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
+        let mut moved = false;
+        if !self.to_client.is_empty() {
+            match drain(&mut self.stream, &mut self.to_client, cx) {
+                Poll::Ready(Ok(n)) => {
+                    self.metrics.client_sent(n);
+                    moved = true;
+                }
+                Poll::Ready(Err(_)) => return Err(Ending::ClientGone),
+                Poll::Pending => {}
+            }
+        }
+        if self.stream.wants_flush()
+            && let Poll::Ready(Err(_)) = self.stream.poll_push(cx)
+        {
+            return Err(Ending::ClientGone);
+        }
+        let State::Linked(link) = &mut self.state else { return Ok(moved) };
+        let link = &mut **link;
+        let sent = if link.backlog.is_empty() {
+            if link.lease.stream.wants_flush() { link.lease.stream.poll_push(cx).map_ok(|()| 0) } else { Poll::Pending }
+        } else {
+            let sent = drain(&mut link.lease.stream, &mut link.backlog, cx);
+            moved |= sent.is_ready();
+            sent
+        };
+        match sent {
+            Poll::Ready(Ok(n)) => self.metrics.server_sent(n),
+            // What the server said before it closed is still to be read.
+            Poll::Ready(Err(_)) => link.backlog.clear(),
+            Poll::Pending => {}
+        }
+        Ok(moved)
+    }
+
+    /// Server to client. `true` when bytes were read.
+    fn poll_server(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
+        let mut moved = false;
+        loop {
+            if !self.to_client.is_empty() || !matches!(self.state, State::Linked(_)) || self.may_release() {
+                return Ok(moved);
+            }
+            let step = buffers::with(|buffers| {
+                let State::Linked(link) = &mut self.state else { return Ok(None) };
+                let carried = link.carry.len();
+                let room = carried + READ_SIZE;
+                if buffers.read.len() < room {
+                    buffers.read.resize(room, 0);
+                }
+                let n = match link.lease.stream.poll_read_into(cx, &mut buffers.read[carried..room]) {
+                    Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Err(self.server_gone()),
+                    Poll::Ready(Ok(n)) => n,
+                    Poll::Pending => return Ok(None),
+                };
+                buffers.read[..carried].copy_from_slice(&link.carry);
+                link.carry.clear();
+                self.metrics.server_received(n);
+                self.timing.received(n);
+                let mut out = Splice::new(&buffers.read[..carried + n], &mut buffers.built);
+                self.take_server(&buffers.read[..carried + n], &mut out).map_err(|ServerBroken| self.server_gone())?;
+                let bytes = out.finish();
+                send(&mut self.stream, &mut self.to_client, bytes, cx).map_err(|_| Ending::ClientGone)?;
+                self.metrics.client_sent(bytes.len());
+                Ok(Some(()))
+            })?;
+            if step.is_none() {
+                return Ok(moved);
+            }
+            moved = true;
+            self.stalled = false;
+            self.since = Instant::now();
+            if matches!(&self.state, State::Linked(link) if link.settings_refused && link.replies.is_empty()) {
+                return Err(self.settings_refused());
+            }
+        }
+    }
+
+    /// Client to server. `true` when bytes were read or taken.
+    fn poll_client(&mut self, cx: &mut Cx<'_>) -> Result<bool, Event> {
+        let blocked = match &self.state {
+            State::Linked(link) => !link.backlog.is_empty() || link.dying,
+            _ => false,
+        };
+        if blocked || self.stalled || self.to_client.len() > READ_SIZE {
+            return Ok(false);
+        }
+        buffers::with(|buffers| {
+            let carried = self.inbox.len();
+            let room = carried + READ_SIZE;
+            if buffers.read.len() < room {
+                buffers.read.resize(room, 0);
+            }
+            let n = match self.stream.poll_read_into(cx, &mut buffers.read[carried..room]) {
+                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Err(Event::End(Ending::ClientGone)),
+                Poll::Ready(Ok(n)) => n,
+                Poll::Pending => return Ok(false),
+            };
+            self.metrics.client_received(n);
+            self.timing.arrived(Instant::now());
+            self.since = Instant::now();
+            buffers.read[..carried].copy_from_slice(&self.inbox);
+            self.inbox.clear();
+            let data = &buffers.read[..carried + n];
+            let result = self.digest(data, &mut buffers.built, cx);
+            if buffers.read.len() > 4 * READ_SIZE {
+                buffers.read.truncate(READ_SIZE);
+                buffers.read.shrink_to_fit();
+            }
+            result.map(|()| true)
+        })
+    }
+
+    /// What is in the inbox, once more: a server connection is there now, or the server has answered.
+    pub(super) fn digest_inbox(&mut self, cx: &mut Cx<'_>) -> Result<(), Ending> {
+        let data = std::mem::take(&mut self.inbox);
+        let result = buffers::with(|buffers| self.digest(&data, &mut buffers.built, cx));
+        match result {
+            Ok(()) => Ok(()),
+            Err(Event::End(ending)) => Err(ending),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Takes frames and sends what comes of them, with a server connection that is free at once if one is needed.
+    fn digest(&mut self, data: &[u8], built: &mut Vec<u8>, cx: &mut Cx<'_>) -> Result<(), Event> {
+        let mut from = 0;
+        loop {
+            let mut out = Splice::new(&data[from..], built);
+            if let State::Linked(_) = self.state {
+                self.prepare_link(&mut out);
+            }
+            let (taken, need) = self.take_client(&data[from..], &mut out);
+            let bytes = out.finish();
+            if let State::Linked(link) = &mut self.state
+                && !bytes.is_empty()
+            {
+                let link = &mut **link;
+                // A broken connection shows when it is read.
+                let _ = send(&mut link.lease.stream, &mut link.backlog, bytes, cx);
+                self.metrics.server_sent(bytes.len());
+            }
+            from += taken;
+            self.answer_made();
+            match need {
+                Need::Input => break,
+                Need::Quiet => {
+                    self.stalled = true;
+                    break;
+                }
+                Need::Lease(place) => {
+                    self.refresh().map_err(Event::End)?;
+                    if !self.try_acquire(place) {
+                        self.inbox.extend_from_slice(&data[from..]);
+                        return Err(Event::Acquire(place));
+                    }
+                }
+                Need::Close(notice) => {
+                    return Err(Event::End(match notice {
+                        Some(notice) => Ending::Told(Box::new(notice), Blame::Client),
+                        None => Ending::Goodbye,
+                    }));
+                }
+            }
+        }
+        self.inbox.extend_from_slice(&data[from..]);
+        if self.inbox.is_empty() && self.inbox.capacity() > 512 {
+            self.inbox = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Replies that are ours to make and that nothing of the server's will follow.
+    fn answer_made(&mut self) {
+        let Self { state: State::Linked(link), to_client, .. } = self else { return };
+        if !link.replies.is_empty() && link.replies.all_made() {
+            let mut made = Vec::new();
+            let mut out = Splice::new(&[], &mut made);
+            link.replies.make_leading(&mut out);
+            to_client.extend_from_slice(out.finish());
+        }
+    }
+
+    /// The server connection broke. Its last words have been passed on; a client that saw a FATAL needs no second one.
+    fn server_gone(&mut self) -> Ending {
+        let dying = matches!(&self.state, State::Linked(link) if link.dying);
+        if let State::Linked(link) = &self.state {
+            link.lease.pool().load.probe.notify_one();
+        }
+        if dying { Ending::ClientGone } else { Ending::Told(Box::new(server_lost()), Blame::Network) }
+    }
+
+    fn settings_refused(&mut self) -> Ending {
+        let notice = ErrorNotice::fatal(SqlState::CONNECTION_FAILURE, "the session's settings could not be applied to another server connection")
+            .detail("Whether the statement that followed was executed is not known.")
+            .hint("The servers of this database differ in what they accept; see the error before this one.");
+        Ending::Told(Box::new(notice), Blame::Server)
+    }
+
+    /// The time-out that holds in the present state, and what it says.
+    fn limit(&self) -> Option<(Duration, Limit)> {
+        let client = &self.ctx.config.load().client;
+        match &self.state {
+            State::Idle => client.idle_timeout.map(|limit| (limit, Limit::Idle)),
+            State::Linked(link) if link.replies.is_empty() && link.status.in_block() => {
+                client.idle_transaction_timeout.map(|limit| (limit, Limit::IdleInTransaction))
+            }
+            State::Linked(link) if link.replies.is_empty() => client.idle_timeout.map(|limit| (limit, Limit::Idle)),
+            State::Linked(_) => self.pool_settings.query_timeout.map(|limit| (limit, Limit::Query)),
+            _ => None,
+        }
+    }
+
+    /// Arms the timer for the present state and looks whether it is over. The timer is left alone while it stands earlier
+    /// than needed: a statement costs no timer operation.
+    fn poll_timer(&mut self, cx: &mut Cx<'_>) -> Option<Ending> {
+        loop {
+            let (limit, kind) = self.limit()?;
+            let elapsed = self.since.elapsed();
+            if elapsed >= limit {
+                return self.time_is_over(limit, kind);
+            }
+            let at = TokioInstant::now() + (limit - elapsed);
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            if timer.is_elapsed() || timer.deadline() > at {
+                timer.as_mut().reset(at);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return None;
+            }
+        }
+    }
+
+    fn time_is_over(&mut self, limit: Duration, kind: Limit) -> Option<Ending> {
+        let told = |code, message: &'static str| Some(Ending::Told(Box::new(ErrorNotice::fatal(code, message)), Blame::Client));
+        match kind {
+            Limit::Idle => told(SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout"),
+            Limit::IdleInTransaction => told(
+                SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
+                "terminating connection due to idle-in-transaction timeout",
+            ),
+            Limit::Query if self.query_cancelled => told(SqlState::QUERY_CANCELED, "query_timeout passed and the server did not stop the statement"),
+            Limit::Query => {
+                tracing::info!(client = self.client.id, ?limit, "statement cancelled by query_timeout");
+                self.query_cancelled = true;
+                self.since = Instant::now();
+                let (clients, key) = (self.ctx.clients.clone(), self.client.key.clone());
+                drop(tokio::spawn(async move { super::cancel(&clients, &key).await }));
+                None
+            }
+        }
+    }
+
+    async fn end(mut self, ending: Ending) {
+        let mut last = std::mem::take(&mut self.to_client);
+        match &ending {
+            Ending::Told(notice, blame) => {
+                self.metrics.error(notice.code.as_str().as_bytes(), *blame);
+                tracing::debug!(client = self.client.id, %notice, "session ended");
+                notice.encode(&mut last);
+            }
+            Ending::Goodbye | Ending::ClientGone => {}
+        }
+        if !matches!(ending, Ending::ClientGone) || !last.is_empty() {
+            // A client that does not read gets no more than a moment.
+            let _ = tokio::time::timeout(Duration::from_secs(2), self.stream.write_all(&last)).await;
+            self.stream.shutdown();
+        }
+        self.give_back().await;
+    }
+
+    /// After the end: the connection goes back clean, or is closed (trap 29).
+    async fn give_back(mut self) {
+        self.client.unassign();
+        self.client.clone().cancels_delivered().await;
+        let State::Linked(link) = self.transition(State::Closing) else { return };
+        let clean = link.at_rest() && self.client_pass == 0;
+        let reset_query = self.pool_settings.reset_query.clone();
+        let needs_reset = self.pins != Pins::empty() || self.keeps_lease;
+        let mut lease = link.lease;
+        if !clean {
+            // In the middle of something: closing the connection makes the server roll back.
+            let mut goodbye = Vec::with_capacity(5);
+            build::terminate(&mut goodbye);
+            let _ = tokio::time::timeout(Duration::from_secs(1), lease.stream.write_all(&goodbye)).await;
+            return;
+        }
+        if !needs_reset {
+            return lease.check_in();
+        }
+        if !reset_query.is_empty() {
+            lease.info.set_state(crate::backend::ServerState::Tested, 0);
+            let reset = crate::backend::reset(&mut lease, reset_query.as_bytes());
+            if tokio::time::timeout(Duration::from_secs(5), reset).await.is_ok_and(|done| done.is_ok()) {
+                lease.check_in();
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Limit {
+    Idle,
+    IdleInTransaction,
+    Query,
+}
+
+/// Writes at once what the socket takes, behind what waits already; the rest waits.
+fn send(stream: &mut Stream, backlog: &mut Vec<u8>, mut bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<()> {
+    if backlog.is_empty() {
+        while !bytes.is_empty() {
+            match stream.poll_write_from(cx, bytes) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(n)) => bytes = &bytes[n..],
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+    }
+    backlog.extend_from_slice(bytes);
+    Ok(())
+}
+
+/// Writes a backlog as far as the socket takes it.
+fn drain(stream: &mut Stream, backlog: &mut Vec<u8>, cx: &mut Cx<'_>) -> Poll<io::Result<usize>> {
+    match stream.poll_write_from(cx, backlog) {
+        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        Poll::Ready(Ok(n)) => {
+            backlog.drain(..n);
+            if backlog.is_empty() && backlog.capacity() > 512 {
+                *backlog = Vec::new();
+            }
+            Poll::Ready(Ok(n))
+        }
+        other => other,
+    }
+}
