@@ -1,0 +1,102 @@
+//! Secrets in the forms they are stored in, and what logs in to servers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Authenticated, ScramKeys, ScramVerifier};
+use crate::config::{Database, Secret, User};
+
+/// A user's secret as the configuration or `auth_query` has it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StoredSecret {
+    /// The password itself.
+    Plain(Secret),
+    /// A SCRAM-SHA-256 verifier.
+    Scram(ScramVerifier),
+    /// `md5` and 32 hexadecimal digits: MD5 of password and user name.
+    Md5(Secret),
+}
+
+impl StoredSecret {
+    /// Tells the forms apart as PostgreSQL does (`get_password_type`): what is neither a verifier nor a hash is a
+    /// password.
+    pub fn parse(secret: &Secret) -> Self {
+        let text = secret.expose();
+        if let Some(verifier) = ScramVerifier::parse(text) {
+            return Self::Scram(verifier);
+        }
+        let is_hash = text.strip_prefix("md5").is_some_and(|hex| {
+            hex.len() == 32 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        });
+        if is_hash { Self::Md5(secret.clone()) } else { Self::Plain(secret.clone()) }
+    }
+
+    /// What it is good for on a server. A verifier is good for nothing there.
+    pub fn credential(&self) -> ServerCredential {
+        match self {
+            Self::Plain(secret) => ServerCredential::Plain(secret.clone()),
+            Self::Md5(hash) => ServerCredential::Md5Hash(hash.clone()),
+            Self::Scram(_) => ServerCredential::None,
+        }
+    }
+}
+
+/// What we log in to a server with.
+#[derive(Clone, PartialEq)]
+pub enum ServerCredential {
+    /// Nothing: good for `trust`, `peer` and client certificates.
+    None,
+    /// A password: good for every method.
+    Plain(Secret),
+    /// MD5 of password and user name: good for `md5`.
+    Md5Hash(Secret),
+    /// Keys that a client's own SCRAM login yielded: good for SCRAM with the same verifier.
+    ScramKeys(Arc<ScramKeys>),
+}
+
+impl fmt::Debug for ServerCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "no password",
+            Self::Plain(_) => "a password",
+            Self::Md5Hash(_) => "an MD5 hash",
+            Self::ScramKeys(_) => "SCRAM keys",
+        })
+    }
+}
+
+/// Who logs in to a database's servers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerLogin {
+    /// User on the server.
+    pub user: String,
+    /// How it proves that.
+    pub credential: ServerCredential,
+}
+
+/// Who serves this client on the servers: the database's user before the user's own `server_user` before the client's
+/// name. A password or key is never carried over to another name than the one it belongs to (trap 77).
+pub fn server_login(database: &Database, user: Option<&User>, client: &Authenticated) -> ServerLogin {
+    let of = |secret: &Secret| StoredSecret::parse(secret).credential();
+    let own = || {
+        let configured = user.and_then(|user| user.server_password.as_ref()).map(of);
+        configured.unwrap_or_else(|| client.server_credential.clone())
+    };
+    if let Some(name) = &database.server_user {
+        let credential = match &database.server_password {
+            Some(password) => of(password),
+            None if *name == client.user => own(),
+            None => ServerCredential::None,
+        };
+        return ServerLogin { user: name.clone(), credential };
+    }
+    if let Some(name) = user.and_then(|user| user.server_user.as_ref()) {
+        let credential = match user.and_then(|user| user.server_password.as_ref()) {
+            Some(password) => of(password),
+            None if *name == client.user => client.server_credential.clone(),
+            None => ServerCredential::None,
+        };
+        return ServerLogin { user: name.clone(), credential };
+    }
+    ServerLogin { user: client.user.clone(), credential: own() }
+}
