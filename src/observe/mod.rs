@@ -11,4 +11,4 @@ pub use metrics::{
     Blame, ClientState, CloseCause, DatabaseStats, Metrics, NodeMetrics, PoolGauges, PoolMetrics, SessionMetrics,
     StatCounts,
 };
-pub use slow_log::{Parameter, SlowLog, SlowLogError, StatementRecord, StatementText};
+pub use slow_log::{Parameter, SlowLog, SlowLogError, SlowStatement};

@@ -1,11 +1,10 @@
 //! A histogram of fixed buckets on plain atomics.
 //!
-//! Why not the exporter's own: `metrics-exporter-prometheus` keeps every sample (16 bytes and a clock
-//! reading) in a lock-free list until someone scrapes or runs its upkeep, so memory grows with the
-//! rate of statements, and each 64th sample allocates. Measured on the 2-core build machine with
-//! `cargo test --release observe::metrics::histogram -- --ignored --nocapture`: see [`tests::cost`].
-//! Here a sample is two relaxed additions on memory that is allocated once, and the text is made
-//! when `/metrics` is read.
+//! Why not the exporter's own: `metrics-exporter-prometheus` keeps every sample in a lock-free list until
+//! someone scrapes or runs its upkeep, so memory grows with the rate of statements. Measured on a 2-core
+//! machine (`cargo test --release observe -- --ignored --nocapture`): 30 ns and 16.5 bytes a sample there,
+//! 5 ns and nothing here; all counting for a simple statement together takes 28 ns. Here a sample is two
+//! relaxed additions on memory that is allocated once, and the text is made when `/metrics` is read.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

@@ -234,7 +234,7 @@ impl Metrics {
 }
 
 /// The label of a reason.
-fn reason_label(reason: Reason) -> &'static str {
+pub fn reason_label(reason: Reason) -> &'static str {
     match reason {
         Reason::Read => "read",
         Reason::Empty => "empty",

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
-use super::shim::normalize;
-use super::{Parameter, StatementRecord, comment};
+use super::Parameter;
+use super::record::StatementRecord;
+use super::shim::{normalize, sql_tags};
 use crate::config::{LogFormat, SlowLogSettings};
-use crate::observe::metrics::role_label;
+use crate::observe::metrics::{reason_label, role_label};
 
 /// What of the settings concerns a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +36,8 @@ struct Line<'a> {
     wait_ms: f64,
     first_byte_ms: f64,
     transfer_ms: f64,
-    target: Option<&'static str>,
-    node: Option<&'a str>,
+    target: &'static str,
+    node: &'a str,
     reason: &'static str,
     fingerprint: String,
     statement: String,
@@ -45,7 +47,7 @@ struct Line<'a> {
     user: &'a str,
     application_name: &'a str,
     client: &'a str,
-    rows: Option<u64>,
+    rows: u64,
     bytes: u64,
     sqlstate: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,8 +61,8 @@ struct Line<'a> {
 }
 
 /// Appends the record's line, newline included.
-pub fn render(out: &mut Vec<u8>, fingerprint: u128, record: &StatementRecord, options: LineOptions) {
-    let line = Line::new(fingerprint, record, options);
+pub fn render(out: &mut Vec<u8>, record: &StatementRecord, options: LineOptions) {
+    let line = Line::new(record, options);
     let start = out.len();
     let written = match options.format {
         LogFormat::Json => serde_json::to_writer(&mut *out, &line).map_err(std::io::Error::from),
@@ -75,25 +77,26 @@ pub fn render(out: &mut Vec<u8>, fingerprint: u128, record: &StatementRecord, op
 }
 
 impl<'a> Line<'a> {
-    fn new(fingerprint: u128, record: &'a StatementRecord, options: LineOptions) -> Self {
-        let text = &record.statement;
-        // tags stand at the end: of a text that was cut there are none, and what looks like them isn't
-        let tags = if text.cut { comment::Tags::default() } else { comment::parse(&text.bytes) };
+    fn new(record: &'a StatementRecord, options: LineOptions) -> Self {
+        let (sql, lex) = (&record.sql, record.lex);
+        let mut tags = sql_tags(sql, lex).unwrap_or_default();
+        // it has a field of its own
+        tags.tags.retain(|(key, _)| key != "traceparent");
         let parameters = (options.parameters && !record.parameters.is_empty())
-            .then(|| record.parameters.iter().take(Parameter::MOST).map(Parameter::render).collect());
+            .then(|| record.parameters.iter().map(Parameter::render).collect());
         Self {
-            time: format!("{:.6}", record.ended),
+            time: time(record.at),
             event: "slow_statement",
             duration_ms: ms(record.total),
             wait_ms: ms(record.wait),
             first_byte_ms: ms(record.first_byte),
             transfer_ms: ms(record.transfer),
-            target: record.target.map(role_label),
-            node: record.node.as_deref(),
-            reason: record.reason,
-            fingerprint: format!("{fingerprint:032x}"),
-            statement: normalize(&text.bytes, text.lex),
-            cut: text.cut,
+            target: role_label(record.role),
+            node: &record.node,
+            reason: reason_label(record.reason),
+            fingerprint: record.fingerprint.to_string(),
+            statement: normalize(sql, lex),
+            cut: record.cut,
             database: &record.database,
             user: &record.user,
             application_name: &record.application_name,
@@ -102,8 +105,8 @@ impl<'a> Line<'a> {
             bytes: record.bytes,
             sqlstate: record.sqlstate.as_ref().map(|code| code.as_str()),
             traceparent: tags.traceparent,
-            tags: tags.tags,
-            raw: options.raw_text.then(|| String::from_utf8_lossy(&text.bytes).into_owned()),
+            tags: tags.tags.into_iter().collect(),
+            raw: options.raw_text.then(|| String::from_utf8_lossy(sql).into_owned()),
             parameters,
         }
     }
@@ -116,16 +119,14 @@ impl<'a> Line<'a> {
             self.time, self.event, self.duration_ms, self.wait_ms, self.first_byte_ms, self.transfer_ms
         )?;
         let mut pair = |key: &str, value: &str| write!(out, " {}={}", Quoted(key), Quoted(value));
-        pair("target", self.target.unwrap_or("-"))?;
-        pair("node", self.node.unwrap_or("-"))?;
+        pair("target", self.target)?;
+        pair("node", self.node)?;
         pair("reason", self.reason)?;
         pair("database", self.database)?;
         pair("user", self.user)?;
         pair("application_name", self.application_name)?;
         pair("client", self.client)?;
-        if let Some(rows) = self.rows {
-            pair("rows", &rows.to_string())?;
-        }
+        pair("rows", &self.rows.to_string())?;
         pair("bytes", &self.bytes.to_string())?;
         if let Some(sqlstate) = self.sqlstate {
             pair("sqlstate", sqlstate)?;
@@ -149,6 +150,12 @@ impl<'a> Line<'a> {
         }
         Ok(())
     }
+}
+
+/// RFC 3339 in UTC, with microseconds.
+fn time(at: SystemTime) -> String {
+    // out of range only for clocks that are thousands of years off
+    format!("{:.6}", Timestamp::try_from(at).unwrap_or_default())
 }
 
 fn ms(duration: Duration) -> f64 {

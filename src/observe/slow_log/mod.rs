@@ -1,15 +1,14 @@
 //! The slow-query log: one line for each statement that took longer than its threshold.
 //!
-//! It is never on a query's way. A session that sees a slow statement asks [`SlowLog::record`], which
-//! checks the rate of the fingerprint, copies what the line needs into a [`StatementRecord`] and puts it
-//! on a bounded queue, or counts a drop. A thread of its own removes literals, renders and writes.
+//! It is never on a query's way. A session that sees a slow statement calls [`SlowLog::log`], which checks the rate of
+//! the fingerprint, copies what the line needs and puts it on a bounded queue, or counts a drop. A thread of its own
+//! removes literals, renders and writes.
 
-mod comment;
 mod limit;
 mod line;
 mod parameter;
 mod record;
-mod shim;
+pub(crate) mod shim;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -27,9 +26,11 @@ use super::metrics::{Metrics, SlowLogCounters};
 use crate::config::SlowLogSettings;
 
 pub use parameter::Parameter;
-pub use record::{StatementRecord, StatementText};
+pub use record::{KEPT_TEXT, SlowStatement};
 
 use limit::RateLimit;
+use record::StatementRecord;
+use shim::fingerprint;
 use sink::Sink;
 use writer::{Control, Message, Writer};
 
@@ -102,21 +103,22 @@ impl SlowLog {
     }
 
     /// Logs a slow statement, unless its fingerprint has been logged often enough this second or the
-    /// queue is full: then a drop is counted and `build` does not run. Never blocks.
-    pub fn record(&self, fingerprint: u128, build: impl FnOnce() -> StatementRecord) {
+    /// queue is full: then a drop is counted and nothing is copied. Never blocks.
+    pub fn log(&self, statement: &SlowStatement<'_>) {
         let shared = &*self.shared;
-        if !shared.limit.admit(fingerprint) {
+        let fingerprint = fingerprint(record::kept(statement.sql), statement.lex);
+        if !shared.limit.admit(fingerprint.0) {
             shared.counters.rate_limited.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        // the place is taken before the record is built, so that the queue never exceeds its capacity
+        // the place is taken before the copy is made, so that the queue never exceeds its capacity
         if shared.depth.fetch_add(1, Ordering::Relaxed) >= shared.capacity.load(Ordering::Relaxed) {
             shared.depth.fetch_sub(1, Ordering::Relaxed);
             shared.counters.queue_full.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let record = Box::new(build());
-        if shared.sender.send(Message::Record(fingerprint, record)).is_err() {
+        let record = Box::new(StatementRecord::new(statement, fingerprint));
+        if shared.sender.send(Message::Record(record)).is_err() {
             shared.depth.fetch_sub(1, Ordering::Relaxed);
             shared.counters.write_errors.fetch_add(1, Ordering::Relaxed);
         }

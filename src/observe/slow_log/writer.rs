@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
+use super::SlowLogCounters;
 use super::line::{self, LineOptions};
+use super::record::StatementRecord;
 use super::sink::Sink;
-use super::{SlowLogCounters, StatementRecord};
 
 /// Lines are written when so many bytes of them are at hand, or the queue is empty.
 const BATCH: usize = 64 * 1024;
@@ -14,8 +15,8 @@ const BATCH: usize = 64 * 1024;
 /// What the writer is told.
 #[derive(Debug)]
 pub enum Message {
-    /// A statement with its fingerprint.
-    Record(u128, Box<StatementRecord>),
+    /// A statement.
+    Record(Box<StatementRecord>),
     /// Something else.
     Control(Control),
 }
@@ -74,9 +75,9 @@ impl Writer {
                 }
             };
             match message {
-                Message::Record(fingerprint, record) => {
+                Message::Record(record) => {
                     self.depth.fetch_sub(1, Relaxed);
-                    line::render(&mut self.batch, fingerprint, &record, self.options);
+                    line::render(&mut self.batch, &record, self.options);
                     self.lines += 1;
                     if self.batch.len() >= BATCH {
                         self.flush();
