@@ -1,1 +1,7 @@
 //! Decisions: where a statement goes, and why.
+
+mod cache;
+mod explain;
+
+pub use cache::{DecisionCache, MAX_CACHED_TEXT};
+pub use explain::{RouteReport, RouteRow, explain, explain_offline};

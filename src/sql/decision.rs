@@ -2,32 +2,31 @@
 
 use bitflags::bitflags;
 
-/// Where a statement may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub use super::reason::Reason;
+
+/// Where a statement may run. Ordered: in a string of several statements the greatest wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Target {
+    /// Needs no server data, or concerns only the transaction or cursor that the session has open: an empty query,
+    /// `COMMIT`, `ROLLBACK`, `SAVEPOINT`, `FETCH`, `SET TRANSACTION READ ONLY`, `SET trunkline.…`. Stays where the
+    /// session is; goes anywhere when the session is nowhere.
+    Anywhere,
     /// A read: any node gives the right answer.
     Replica,
     /// Everything else, and everything unknown.
     Primary,
-    /// Depends on nothing but the session: stays where the session is, or goes anywhere (`SELECT 1`-like
-    /// statements are `Replica`; this is for an empty query, which needs no server data).
-    Anywhere,
 }
 
-/// Why. Each has a short stable label (`as_str`) for metrics and logs, and a sentence (`explain`).
-/// The classifier's author adds variants as needed; `u8` representation, no payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Reason {
-    /// A plain read.
-    Read,
-    /// Empty query, or only comments.
-    Empty,
-    /// Changes data.
-    Write,
-    /// Unknown to us: not parsable.
-    Unparsed,
+impl Target {
+    /// Stable name for logs, labels and tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Anywhere => "anywhere",
+            Self::Replica => "replica",
+            Self::Primary => "primary",
+        }
+    }
 }
 
 bitflags! {
@@ -36,23 +35,27 @@ bitflags! {
     pub struct Effects: u32 {
         /// Opens a transaction block (`BEGIN`, `START TRANSACTION`).
         const BEGIN = 1;
-        /// With `BEGIN`: the block says READ ONLY (and not SERIALIZABLE): it may run on a replica.
+        /// With `BEGIN`: the block says READ ONLY (and not SERIALIZABLE): it may run on a replica. Absent when a hint
+        /// asks for the primary.
         const READ_ONLY = 1 << 1;
         /// With `BEGIN`: the block says READ WRITE.
         const READ_WRITE = 1 << 2;
         /// With `BEGIN` or `SET TRANSACTION`: isolation SERIALIZABLE (not possible on a standby).
         const SERIALIZABLE = 1 << 3;
-        /// Ends a block: COMMIT, END, ROLLBACK, ABORT, PREPARE TRANSACTION.
+        /// Ends a block: COMMIT, END, ROLLBACK, ABORT, PREPARE TRANSACTION. With `AND CHAIN` a new block begins at once
+        /// (ReadyForQuery tells); COMMIT/ROLLBACK PREPARED don't end one.
         const TX_END = 1 << 4;
-        /// `SET TRANSACTION` / `SET LOCAL`: lives until the end of the transaction.
+        /// `SET TRANSACTION`, `SET LOCAL`, `SET CONSTRAINTS`, `SET transaction_… = …`, `set_config(…, true)`: lives until
+        /// the end of the transaction.
         const SET_LOCAL = 1 << 5;
         /// Changes session state by SET, RESET, SET SESSION CHARACTERISTICS, SET ROLE, `set_config(…, false)`.
+        /// A `set_config` whose third argument is no constant has this and `SET_LOCAL`.
         const SET_SESSION = 1 << 6;
-        /// SQL `PREPARE`, or `DEALLOCATE` of one name.
+        /// SQL `PREPARE`, or `DEALLOCATE` of one name (then with `RELEASES_ONLY`).
         const SQL_PREPARE = 1 << 7;
         /// SQL `EXECUTE`.
         const SQL_EXECUTE = 1 << 8;
-        /// `LISTEN` / `UNLISTEN`.
+        /// `LISTEN`, or `UNLISTEN` (then with `RELEASES_ONLY`).
         const LISTEN = 1 << 9;
         /// Makes a temporary table, view or sequence (also `SELECT INTO TEMP`, `pg_temp.` names).
         const TEMP_OBJECT = 1 << 10;
@@ -60,12 +63,12 @@ bitflags! {
         const HOLD_CURSOR = 1 << 11;
         /// Takes a session-level advisory lock.
         const ADVISORY_LOCK = 1 << 12;
-        /// Other state of the server session: setseed, currval/lastval, LOAD, large-object descriptors,
-        /// exported snapshots.
+        /// Other state of the server session: setseed, currval/lastval, LOAD. Not what dies with the transaction
+        /// (large-object descriptors, exported snapshots): ReadyForQuery keeps the connection for these.
         const SESSION_STATE = 1 << 13;
         /// `DISCARD ALL`.
         const DISCARD_ALL = 1 << 14;
-        /// `DEALLOCATE ALL`, `DISCARD PLANS` excepted.
+        /// `DEALLOCATE ALL`, and `DISCARD ALL`; `DISCARD PLANS` excepted.
         const DEALLOCATE_ALL = 1 << 15;
         /// More than one statement in the string.
         const MULTI = 1 << 16;
@@ -77,8 +80,9 @@ bitflags! {
         const LITERAL_MATTERS = 1 << 19;
         /// Decided by a hint in a comment.
         const HINTED = 1 << 20;
-        /// Releases session state without making any (`pg_advisory_unlock_all`, `CLOSE ALL`, `UNLISTEN *`,
-        /// `RESET ALL`, `DISCARD …`): no reason to pin.
+        /// Every statement of the string releases session state and none makes any (`pg_advisory_unlock…`, `CLOSE`,
+        /// `UNLISTEN`, `RESET`, `DEALLOCATE`, `DISCARD`): no reason to pin, whatever other bits say. The one bit that is
+        /// not a union but holds for all statements.
         const RELEASES_ONLY = 1 << 21;
         /// `COPY … FROM STDIN` or `COPY … TO STDOUT`.
         const COPY = 1 << 22;
@@ -86,7 +90,8 @@ bitflags! {
         const CURSOR = 1 << 23;
         /// `SAVEPOINT`, `RELEASE`, `ROLLBACK TO`.
         const SAVEPOINT = 1 << 24;
-        /// `SET TRANSACTION READ ONLY` as the whole statement (with `SET_LOCAL`).
+        /// `SET TRANSACTION` or `SET transaction_read_only` that says READ ONLY and not SERIALIZABLE (with `SET_LOCAL`).
+        /// Absent when a hint asks for the primary.
         const SET_TX_READ_ONLY = 1 << 25;
     }
 }
@@ -101,3 +106,13 @@ pub struct Decision {
     /// What else it does: the union over its statements.
     pub effects: Effects,
 }
+
+impl Decision {
+    /// What a text that we can't judge gets: the primary, and it may have written.
+    pub const fn unknown(reason: Reason) -> Self {
+        Self { target: Target::Primary, reason, effects: Effects::WRITES }
+    }
+}
+
+// Decisions are copied into caches and sessions by the million.
+const _: () = assert!(size_of::<Decision>() <= 8);

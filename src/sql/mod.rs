@@ -1,5 +1,35 @@
-//! What a statement's text alone can tell: lexer, fingerprint, hints, classifier. Pure functions.
+//! What a statement's text alone can tell: lexer, fingerprint, hints, classifier. Pure functions of text.
+//!
+//! [`analyze`] is the face: bytes in, an [`Analysis`] out, whatever the bytes. A text is cut into tokens by
+//! [`Lexer`], into statements by `split`, and each statement is judged by its first words (`scanner`), by the known
+//! functions that it calls (`calls`) and, if it may be a read, by sqlparser's tree of it (`query`).
 
+mod calls;
+mod classify;
+mod cursor;
 mod decision;
+mod fingerprint;
+mod fold;
+mod functions;
+mod hint;
+mod keywords;
+mod lexer;
+mod normalize;
+mod query;
+mod reason;
+mod relations;
+mod scanner;
+mod settings;
+mod split;
+mod sqlcommenter;
+mod verdict;
 
-pub use decision::*;
+pub use classify::{Analysis, StatementAnalysis, analyze, analyze_detailed, decide};
+pub use decision::{Decision, Effects, Reason, Target};
+pub use fingerprint::{Fingerprint, fingerprint, fingerprint_seeded};
+pub use functions::{Call, FunctionLists, FunctionName, judge as judge_function};
+pub use hint::{Hint, of_text as hint_of};
+pub use lexer::{Kind, LexOptions, Lexer, Token};
+pub use normalize::{MAX_NORMALIZED, normalize};
+pub use settings::{OwnAction, OwnSetting, SettingChange, SettingValue, own_setting, setting_change};
+pub use sqlcommenter::{SqlTags, sql_tags};

@@ -1,0 +1,257 @@
+//! Decision caches: from the bytes of a text to its decision, nearly always without reading it.
+//!
+//! Three steps. The *text cache* of the thread knows texts by their exact bytes: one hash, one comparison, no lock.
+//! The *fingerprint cache* of the process knows statements by their 128-bit literal-stripped fingerprint, under a
+//! secret seed. What neither knows is analysed.
+//!
+//! What keeps them right: `standard_conforming_strings` and the encoding's safety are part of every key; hints are
+//! part of the fingerprint; a decision that depends on literals is never stored by fingerprint; a new generation
+//! (reload, or something learned) is a new seed and a new epoch, so that no older entry can be found.
+
+use std::cell::RefCell;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
+use parking_lot::RwLock;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::Cache;
+
+use crate::sql::{
+    self, Decision, Effects, Fingerprint, FunctionLists, LexOptions, Reason, Target, fingerprint_seeded,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Longest text, in bytes, that the text cache keeps.
+pub const MAX_CACHED_TEXT: usize = 2048;
+/// Slots of the text cache of one thread, for all databases: at most 4 MiB of text.
+const SLOTS: usize = 2048;
+/// Entries of one fingerprint cache.
+const FINGERPRINTS: usize = 16 * 1024;
+/// Most statements that are remembered as refused by a standby.
+const MAX_LEARNED: usize = 4096;
+
+/// Decisions by text, for the databases that share one configuration of functions.
+pub struct DecisionCache {
+    shared: Cache<u128, Decision, UnitWeighter, BuildHasherDefault<Identity>>,
+    rules: ArcSwap<Rules>,
+    /// Statements that a standby has refused, by fingerprint under `learned_seed`.
+    learned: RwLock<HashSet<u128>>,
+    any_learned: AtomicBool,
+    learned_seed: [u64; 2],
+    /// That of `rules`, where the text cache reads it without more.
+    epoch: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// What decisions depend on besides the text.
+struct Rules {
+    epoch: u64,
+    seed: [u64; 2],
+    lists: FunctionLists,
+}
+
+impl Rules {
+    fn new(lists: FunctionLists) -> Self {
+        // Unique in the process, so that the caches of two databases never find each other's entries.
+        static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
+        let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
+        Self { epoch, seed: random_seed(), lists }
+    }
+}
+
+fn random_seed() -> [u64; 2] {
+    // `RandomState` of the standard library is keyed by the operating system's generator.
+    let secret = std::hash::RandomState::new();
+    [secret.hash_one(1u8), secret.hash_one(2u8)]
+}
+
+impl std::fmt::Debug for DecisionCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DecisionCache").field("entries", &self.shared.len()).finish_non_exhaustive()
+    }
+}
+
+impl DecisionCache {
+    /// An empty cache that judges functions by these lists.
+    pub fn new(lists: FunctionLists) -> Self {
+        let rules = Rules::new(lists);
+        Self {
+            shared: Cache::with(
+                FINGERPRINTS,
+                FINGERPRINTS as u64,
+                UnitWeighter,
+                BuildHasherDefault::default(),
+                quick_cache::sync::DefaultLifecycle::default(),
+            ),
+            epoch: AtomicU64::new(rules.epoch),
+            rules: ArcSwap::from_pointee(rules),
+            learned: RwLock::default(),
+            any_learned: AtomicBool::new(false),
+            learned_seed: random_seed(),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// Where a text may run. Never fails; the first time may take as long as parsing does.
+    #[inline]
+    pub fn decide(&self, sql: &[u8], opts: LexOptions) -> Decision {
+        if sql.len() > MAX_CACHED_TEXT {
+            return self.decide_by_fingerprint(sql, opts);
+        }
+        let epoch = self.epoch.load(Ordering::Acquire);
+        TEXTS.with_borrow_mut(|texts| {
+            let hash = texts.hash(sql);
+            match texts.find(hash, epoch, sql, opts) {
+                Some(decision) => decision,
+                None => {
+                    let decision = self.decide_by_fingerprint(sql, opts);
+                    texts.store(hash, epoch, sql, opts, decision);
+                    decision
+                }
+            }
+        })
+    }
+
+    fn decide_by_fingerprint(&self, sql: &[u8], opts: LexOptions) -> Decision {
+        let rules = self.rules.load();
+        let key = fingerprint_seeded(sql, opts, rules.seed).0;
+        if let Some(decision) = self.shared.get(&key) {
+            return decision;
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        let mut decision = sql::decide(sql, opts, &rules.lists);
+        if decision.target == Target::Replica && self.has_learned(sql, opts) {
+            decision.target = Target::Primary;
+            decision.reason = Reason::Learned;
+            decision.effects |= Effects::WRITES;
+            decision.effects -= Effects::READ_ONLY;
+        }
+        if !decision.effects.contains(Effects::LITERAL_MATTERS) {
+            self.shared.insert(key, decision);
+        }
+        decision
+    }
+
+    /// The stable fingerprint of a text, for logs: the same in every process and run. Computed, not looked up.
+    pub fn fingerprint_of(&self, sql: &[u8], opts: LexOptions) -> Fingerprint {
+        sql::fingerprint(sql, opts)
+    }
+
+    /// Forgets every decision and judges functions by these lists from now on. What was learned stays.
+    pub fn reload(&self, lists: FunctionLists) {
+        let rules = Rules::new(lists);
+        let epoch = rules.epoch;
+        self.rules.store(rules.into());
+        self.epoch.store(epoch, Ordering::Release);
+        self.shared.clear();
+    }
+
+    /// Remembers that a standby refused this statement: from now on it goes to the primary, whatever its literals.
+    pub fn remember_primary(&self, sql: &[u8], opts: LexOptions) {
+        let key = fingerprint_seeded(sql, opts, self.learned_seed).0;
+        let is_new = {
+            let mut learned = self.learned.write();
+            learned.len() < MAX_LEARNED && learned.insert(key)
+        };
+        if is_new {
+            self.any_learned.store(true, Ordering::Release);
+            let lists = self.rules.load().lists.clone();
+            self.reload(lists);
+        }
+    }
+
+    fn has_learned(&self, sql: &[u8], opts: LexOptions) -> bool {
+        self.any_learned.load(Ordering::Acquire)
+            && self.learned.read().contains(&fingerprint_seeded(sql, opts, self.learned_seed).0)
+    }
+
+    /// How many texts had to be analysed since the start.
+    pub fn misses(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
+    }
+
+    /// How many statements the fingerprint cache holds.
+    pub fn len(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// Whether the fingerprint cache is empty.
+    pub fn is_empty(&self) -> bool {
+        self.shared.is_empty()
+    }
+}
+
+/// Fingerprints are hashes already.
+#[derive(Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, value: u128) {
+        self.0 = (value as u64) ^ ((value >> 64) as u64);
+    }
+}
+
+thread_local! {
+    static TEXTS: RefCell<Texts> = RefCell::new(Texts::new());
+}
+
+/// The text cache of a thread: two slots for each place of the hash.
+struct Texts {
+    slots: Vec<Option<Slot>>,
+    hasher: RandomState,
+}
+
+struct Slot {
+    hash: u64,
+    epoch: u64,
+    bits: u8,
+    decision: Decision,
+    text: Box<[u8]>,
+}
+
+impl Texts {
+    fn new() -> Self {
+        let mut slots = Vec::new();
+        slots.resize_with(SLOTS, || None);
+        Self { slots, hasher: RandomState::default() }
+    }
+
+    #[inline]
+    fn hash(&self, text: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(text);
+        hasher.finish()
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, epoch: u64, text: &[u8], opts: LexOptions) -> Option<Decision> {
+        let first = hash as usize % SLOTS & !1;
+        self.slots[first..first + 2].iter().flatten().find_map(|slot| {
+            (slot.hash == hash && slot.epoch == epoch && slot.bits == opts.bits() && *slot.text == *text)
+                .then_some(slot.decision)
+        })
+    }
+
+    fn store(&mut self, hash: u64, epoch: u64, text: &[u8], opts: LexOptions, decision: Decision) {
+        let first = hash as usize % SLOTS & !1;
+        // The older of the two moves aside, so that a text seen once can't push out one that is seen all the time
+        // together with its neighbour.
+        self.slots.swap(first, first + 1);
+        self.slots[first] = Some(Slot { hash, epoch, bits: opts.bits(), decision, text: text.into() });
+    }
+}

@@ -1,0 +1,103 @@
+use super::*;
+
+fn cache() -> DecisionCache {
+    DecisionCache::new(FunctionLists::default())
+}
+
+const STD: LexOptions = LexOptions { standard_conforming_strings: true, safe_encoding: true };
+const OFF: LexOptions = LexOptions { standard_conforming_strings: false, safe_encoding: true };
+
+#[test]
+fn a_text_is_analysed_once_and_its_literals_do_not_matter() {
+    let cache = cache();
+    for id in 0..100 {
+        let sql = format!("SELECT * FROM t WHERE id = {id}");
+        assert_eq!(cache.decide(sql.as_bytes(), STD).target, Target::Replica);
+        assert_eq!(cache.decide(sql.as_bytes(), STD).target, Target::Replica);
+    }
+    assert_eq!(cache.misses(), 1);
+}
+
+#[test]
+fn trap_19_standard_conforming_strings_is_part_of_the_key() {
+    let cache = cache();
+    let sql = br"SELECT '\'; DELETE FROM t; --'";
+    assert_eq!(cache.decide(sql, STD).target, Target::Primary);
+    assert_eq!(cache.decide(sql, OFF).target, Target::Replica);
+    assert_eq!(cache.decide(sql, STD).target, Target::Primary);
+}
+
+#[test]
+fn hinted_texts_share_nothing_with_others() {
+    let cache = cache();
+    assert_eq!(cache.decide(b"SELECT 1", STD).target, Target::Replica);
+    assert_eq!(cache.decide(b"/* trunkline: primary */ SELECT 1", STD).target, Target::Primary);
+    assert_eq!(cache.decide(b"SELECT 2", STD).target, Target::Replica);
+    assert_eq!(cache.decide(b"SELECT f()", STD).target, Target::Primary);
+    assert_eq!(cache.decide(b"SELECT f() -- trunkline: replica", STD).target, Target::Replica);
+    assert_eq!(cache.decide(b"SELECT f() -- ", STD).target, Target::Primary);
+}
+
+#[test]
+fn where_literals_matter_nothing_is_shared() {
+    let cache = cache();
+    let effects = |sql: &str| cache.decide(sql.as_bytes(), STD).effects;
+    assert!(effects("SELECT set_config('a', 'b', 't')").contains(Effects::SET_LOCAL));
+    assert!(effects("SELECT set_config('a', 'b', 'f')").contains(Effects::SET_SESSION));
+    assert!(!effects("SELECT set_config('a', 'b', 't')").contains(Effects::SET_SESSION));
+    assert_eq!(cache.decide(b"EXPLAIN (ANALYZE 0) DELETE FROM t", STD).reason, Reason::Explain);
+    assert_eq!(cache.decide(b"EXPLAIN (ANALYZE 1) DELETE FROM t", STD).reason, Reason::Write);
+}
+
+#[test]
+fn reload_forgets() {
+    let cache = cache();
+    assert_eq!(cache.decide(b"SELECT f(1)", STD).target, Target::Primary);
+    cache.reload(FunctionLists::new(["f"], ["lower"]));
+    assert_eq!(cache.decide(b"SELECT f(1)", STD).target, Target::Replica);
+    assert_eq!(cache.decide(b"SELECT lower('x')", STD).reason, Reason::ListedFunction);
+    cache.reload(FunctionLists::default());
+    assert_eq!(cache.decide(b"SELECT f(1)", STD).target, Target::Primary);
+}
+
+#[test]
+fn two_caches_of_a_thread_do_not_mix() {
+    let (one, two) = (cache(), DecisionCache::new(FunctionLists::new(["f"], [""; 0])));
+    for _ in 0..3 {
+        assert_eq!(one.decide(b"SELECT f()", STD).target, Target::Primary);
+        assert_eq!(two.decide(b"SELECT f()", STD).target, Target::Replica);
+    }
+}
+
+#[test]
+fn what_a_standby_refused_stays_on_the_primary() {
+    let cache = cache();
+    assert_eq!(cache.decide(b"SELECT * FROM bumping_view WHERE id = 1", STD).target, Target::Replica);
+    cache.remember_primary(b"SELECT * FROM bumping_view WHERE id = 1", STD);
+    for id in 1..4 {
+        let sql = format!("SELECT * FROM bumping_view WHERE id = {id}");
+        assert_eq!(cache.decide(sql.as_bytes(), STD).reason, Reason::Learned);
+    }
+    cache.reload(FunctionLists::default());
+    assert_eq!(cache.decide(b"SELECT * FROM bumping_view WHERE id = 9", STD).reason, Reason::Learned);
+    assert_eq!(cache.decide(b"SELECT * FROM other_view WHERE id = 9", STD).target, Target::Replica);
+}
+
+#[test]
+fn long_texts_are_decided_as_well() {
+    let cache = cache();
+    let list = (0..20_000).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let sql = format!("SELECT * FROM t WHERE id IN ({list})");
+    assert_eq!(cache.decide(sql.as_bytes(), STD).target, Target::Primary, "too many tokens to be parsed");
+    assert_eq!(cache.decide(b"SELECT * FROM t WHERE id IN (1)", STD).target, Target::Primary, "the same statement");
+}
+
+#[test]
+fn decisions_are_shared_between_threads() {
+    let cache = cache();
+    cache.decide(b"SELECT * FROM t", STD);
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(cache.decide(b"SELECT * FROM t", STD).target, Target::Replica));
+    });
+    assert_eq!(cache.misses(), 1);
+}

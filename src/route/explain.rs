@@ -1,0 +1,118 @@
+//! What `trunkline route '<sql>'` and `SHOW ROUTE '<sql>'` say about a text.
+
+use std::fmt;
+
+use crate::sql::{self, Effects, Fingerprint, FunctionLists, LexOptions, Reason, Target};
+
+/// Where a text would go, and why, statement by statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteReport {
+    /// One row per statement, in the order of the text.
+    pub statements: Vec<RouteRow>,
+    /// The decision on the whole text, which is never split; its `sql` is the normalised text.
+    pub overall: RouteRow,
+    /// The stable fingerprint of the text.
+    pub fingerprint: Fingerprint,
+}
+
+/// One statement, or the whole text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteRow {
+    /// The statement without literals.
+    pub sql: String,
+    /// Where it may run.
+    pub target: Target,
+    /// Why.
+    pub reason: Reason,
+    /// A sentence for people.
+    pub sentence: String,
+    /// The names of its effects, lower case, in the order of the bits.
+    pub effects: Vec<String>,
+}
+
+/// Explains a text as it would be routed outside a transaction, in a session that has not written, without asking
+/// any server.
+pub fn explain_offline(sql: &str) -> RouteReport {
+    explain(sql.as_bytes(), LexOptions::default(), &FunctionLists::default())
+}
+
+/// Explains a text under a session's options and a database's function lists.
+pub fn explain(sql: &[u8], opts: LexOptions, lists: &FunctionLists) -> RouteReport {
+    let (analysis, details) = sql::analyze_detailed(sql, opts, lists);
+    let statements: Vec<RouteRow> = details
+        .iter()
+        .map(|detail| {
+            let text = sql.get(detail.range.clone()).unwrap_or_default();
+            row(sql::normalize(text, opts), detail.decision, detail.culprit.as_deref())
+        })
+        .collect();
+    let culprit = details
+        .iter()
+        .find(|detail| detail.decision.reason == analysis.decision.reason)
+        .and_then(|detail| detail.culprit.as_deref());
+    let overall = row(sql::normalize(sql, opts), analysis.decision, culprit);
+    RouteReport { statements, overall, fingerprint: analysis.fingerprint }
+}
+
+fn row(sql: String, decision: sql::Decision, culprit: Option<&str>) -> RouteRow {
+    let because = decision.reason.explain();
+    let culprit = culprit.map(|culprit| format!(" ({culprit})")).unwrap_or_default();
+    let sentence = match decision.target {
+        Target::Primary => format!("Goes to the primary, because {because}{culprit}."),
+        Target::Replica => format!("May go to a replica, because {because}{culprit}."),
+        Target::Anywhere => format!("Stays where the session is, because {because}{culprit}."),
+    };
+    RouteRow {
+        sql,
+        target: decision.target,
+        reason: decision.reason,
+        sentence,
+        effects: effect_names(decision.effects),
+    }
+}
+
+fn effect_names(effects: Effects) -> Vec<String> {
+    effects.iter_names().map(|(name, _)| name.to_ascii_lowercase()).collect()
+}
+
+impl fmt::Display for RouteReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for row in &self.statements {
+            writeln!(f, "{}\n{row}", row.sql)?;
+        }
+        if self.statements.len() != 1 {
+            writeln!(f, "The whole text:\n{}", self.overall)?;
+        }
+        write!(f, "fingerprint {}", self.fingerprint)
+    }
+}
+
+impl fmt::Display for RouteRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {} [{}] {}", self.target.as_str(), self.reason.as_str(), self.sentence)?;
+        if !self.effects.is_empty() {
+            write!(f, "\n  effects: {}", self.effects.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_function_that_decided() {
+        let report = explain_offline("SELECT 1; SELECT public.bump(2)");
+        assert_eq!(report.statements.len(), 2);
+        assert_eq!(report.statements[0].target, Target::Replica);
+        assert_eq!(report.overall.target, Target::Primary);
+        assert!(report.overall.sentence.contains("(function public.bump)"), "{report}");
+        assert!(report.to_string().contains("primary [unknown_function]"), "{report}");
+    }
+
+    #[test]
+    fn shows_no_literals() {
+        assert!(!explain_offline("SELECT 'secret'").to_string().contains("secret"));
+    }
+}

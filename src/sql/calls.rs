@@ -1,0 +1,115 @@
+//! Known functions called anywhere in a statement, found by the lexer alone.
+//!
+//! Every name before a parenthesis is looked up. A name that turns out to be no call (a list of column names) can
+//! only cost a trip to the primary; calls of unknown functions are the parser's business.
+
+use super::cursor::{Cursor, identifier};
+use super::decision::Effects;
+use super::functions::{self, FunctionLists, FunctionName};
+use super::lexer::{Kind, Token};
+use super::reason::Reason;
+use super::verdict::Verdict;
+
+/// The worst of the known functions that are called, with all their effects; a read when there is none.
+pub(super) fn judge(text: &[u8], cursor: Cursor<'_>, lists: &FunctionLists) -> Verdict {
+    let tokens = cursor.rest();
+    let mut verdict = Verdict::replica(Reason::Read);
+    let mut releases = false;
+    for (at, pair) in tokens.windows(2).enumerate() {
+        let [name, paren] = pair else { continue };
+        if paren.kind != Kind::Punct || text[paren.start as usize] != b'(' {
+            continue;
+        }
+        let Some(bytes) = identifier(text, *name) else { continue };
+        let Ok(bare) = std::str::from_utf8(&bytes) else { continue };
+        let schema = schema_of(text, &tokens[..at]);
+        let Ok(schema) = schema.as_deref().map(std::str::from_utf8).transpose() else { continue };
+        if name.kind == Kind::Word && bare == "operator" && schema.is_none() {
+            verdict.join(judge_operator(text, &tokens[at + 2..]));
+            continue;
+        }
+        let Some(call) = functions::judge_known(FunctionName { schema, name: bare }, lists) else { continue };
+        let mut effects = call.effects;
+        releases |= effects.contains(Effects::RELEASES_ONLY);
+        effects -= Effects::RELEASES_ONLY;
+        if bare == "set_config" {
+            let mut ahead = Cursor::new(text, &tokens[at + 1..]);
+            effects |= ahead.parenthesised().map_or(SET_CONFIG_UNKNOWN, set_config);
+        }
+        match call.reason {
+            None => verdict.effects |= effects,
+            Some(reason) => verdict.join(Verdict::primary(reason, effects).with_culprit(format!("function {bare}"))),
+        }
+    }
+    if releases && verdict.effects.is_empty() {
+        verdict.effects |= Effects::RELEASES_ONLY;
+    }
+    verdict
+}
+
+/// The schema before the name that follows these tokens.
+fn schema_of<'a>(text: &'a [u8], before: &[Token]) -> Option<std::borrow::Cow<'a, [u8]>> {
+    let [.., schema, dot] = before else { return None };
+    if dot.kind != Kind::Punct || text[dot.start as usize] != b'.' {
+        return None;
+    }
+    identifier(text, *schema)
+}
+
+/// `OPERATOR(schema.+)`: an operator of another schema than PostgreSQL's own may do anything.
+fn judge_operator(text: &[u8], after: &[Token]) -> Verdict {
+    let own = match after {
+        [first, ..] if first.kind == Kind::Op => true,
+        [schema, ..] => identifier(text, *schema).is_some_and(|name| &*name == b"pg_catalog"),
+        [] => true,
+    };
+    if own {
+        Verdict::replica(Reason::Read)
+    } else {
+        Verdict::primary(Reason::UnknownFunction, Effects::WRITES).with_culprit("operator")
+    }
+}
+
+const SET_CONFIG_UNKNOWN: Effects = Effects::SET_SESSION.union(Effects::SET_LOCAL);
+
+/// What `set_config` with these arguments does: the third says whether it is for the transaction only.
+fn set_config(mut arguments: Cursor<'_>) -> Effects {
+    let mut commas = 0;
+    let mut depth = 0;
+    while commas < 2 {
+        let Some(token) = arguments.next() else { return SET_CONFIG_UNKNOWN };
+        match (token.kind, arguments.bytes(token)) {
+            (Kind::Punct, b"(" | b"[") => depth += 1,
+            (Kind::Punct, b")" | b"]") => depth -= 1,
+            (Kind::Punct, b",") if depth == 0 => commas += 1,
+            _ => {}
+        }
+    }
+    if arguments.is("is_local") && arguments.rest().len() > 1 {
+        // Named notation: `is_local => true`.
+        arguments.next();
+        arguments.next();
+    }
+    let Some(value) = arguments.next() else { return SET_CONFIG_UNKNOWN };
+    let is_boolean_cast = arguments.is_sign("::")
+        && (arguments.is_at(1, "bool") || arguments.is_at(1, "boolean"))
+        && arguments.rest().len() == 2;
+    if !arguments.at_end() && !is_boolean_cast {
+        return SET_CONFIG_UNKNOWN;
+    }
+    let bytes = match value.kind {
+        Kind::Str => arguments.bytes(value).trim_ascii().strip_prefix(b"'").and_then(|b| b.strip_suffix(b"'")),
+        Kind::Word => Some(arguments.bytes(value)),
+        _ => None,
+    };
+    let is = |words: &[&str]| {
+        bytes.is_some_and(|bytes| words.iter().any(|word| bytes.eq_ignore_ascii_case(word.as_bytes())))
+    };
+    if is(&["true", "t", "on", "yes", "y", "1"]) {
+        Effects::SET_LOCAL
+    } else if is(&["false", "f", "off", "no", "n", "0"]) {
+        Effects::SET_SESSION
+    } else {
+        SET_CONFIG_UNKNOWN
+    }
+}

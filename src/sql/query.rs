@@ -1,0 +1,66 @@
+//! The parser's opinion of a query: a read, or why not.
+
+mod rebuild;
+mod visit;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sqlparser::ast::Visit;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::Token;
+
+use super::cursor::Cursor;
+use super::decision::Effects;
+use super::functions::FunctionLists;
+use super::reason::Reason;
+use super::relations;
+use super::split::StatementTokens;
+use super::verdict::Verdict;
+
+/// Longest text, literals removed, that is parsed.
+const MAX_PARSE_BYTES: usize = 128 * 1024;
+/// Deepest nesting of parentheses that is parsed: sqlparser tries a parenthesis as this and as that.
+const MAX_DEPTH: u32 = 24;
+/// Most tokens that can make a tree deeper: a tree is dropped recursively.
+const MAX_JOINTS: u32 = 2000;
+/// What sqlparser may recurse.
+const RECURSION: usize = 128;
+
+/// Parses the query of these tokens and judges its tree. `statement` is the statement that they are of.
+pub(super) fn judge(cursor: Cursor<'_>, statement: &StatementTokens, lists: &FunctionLists) -> Verdict {
+    if statement.bad {
+        return Verdict::unparsed();
+    }
+    if statement.cut || statement.depth > MAX_DEPTH || statement.joints > MAX_JOINTS {
+        return Verdict::primary(Reason::TooLong, Effects::WRITES);
+    }
+    let Some(sql) = rebuild::rebuild(cursor) else { return Verdict::unparsed() };
+    if sql.len() > MAX_PARSE_BYTES {
+        return Verdict::primary(Reason::TooLong, Effects::WRITES);
+    }
+    // The parser has never panicked on what was tried; a client must not be the one to find the text that it does.
+    catch_unwind(AssertUnwindSafe(|| parse_and_visit(&sql, lists))).unwrap_or_else(|_| Verdict::unparsed())
+}
+
+fn parse_and_visit(sql: &str, lists: &FunctionLists) -> Verdict {
+    let dialect = PostgreSqlDialect {};
+    let Ok(mut parser) = Parser::new(&dialect).with_recursion_limit(RECURSION).try_with_sql(sql) else {
+        return Verdict::unparsed();
+    };
+    let Ok(query) = parser.parse_query() else { return Verdict::unparsed() };
+    if parser.peek_token().token != Token::EOF {
+        return Verdict::unparsed();
+    }
+    let mut judge = visit::Judge::new(lists);
+    let _ = query.visit(&mut judge);
+    judge.verdict()
+}
+
+/// Judges reading one relation.
+pub(super) fn judge_relation(schema: Option<&str>, name: &str) -> Verdict {
+    match relations::judge(schema, name) {
+        None => Verdict::replica(Reason::Read),
+        Some(reason) => Verdict::primary(reason, Effects::empty()).with_culprit(format!("relation {name}")),
+    }
+}

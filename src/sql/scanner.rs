@@ -1,0 +1,95 @@
+//! The keyword scanner: what a statement is, by its first words.
+//!
+//! It comes before the parser, for two reasons. sqlparser does not know much of PostgreSQL's transaction, session
+//! and cursor control; and all of that, like every plain write, is told by its first words in nanoseconds. Only what
+//! may be a read goes on to the parser.
+
+mod cursors;
+mod session;
+mod transaction;
+
+#[cfg(test)]
+mod tests;
+
+use super::cursor::Cursor;
+use super::decision::Effects;
+use super::keywords::KeywordBits;
+use super::reason::Reason;
+use super::verdict::Verdict;
+
+/// What the first words say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Scanned {
+    /// All there is to know.
+    Done(Verdict),
+    /// A query (`SELECT`, `WITH`, `VALUES`, `TABLE`, or one in parentheses): to be parsed.
+    Query,
+    /// `EXPLAIN`: to be judged by what it explains.
+    Explain,
+    /// `COPY`.
+    Copy,
+    /// `DECLARE`: by its query.
+    Declare,
+}
+
+/// Judges a statement by its first words. `bits` are those of the whole statement.
+pub(super) fn scan(cursor: Cursor<'_>, bits: KeywordBits) -> Scanned {
+    let Some(first) = cursor.peek() else {
+        return Scanned::Done(Verdict::anywhere(Reason::Empty, Effects::empty()));
+    };
+    if cursor.is_sign("(") {
+        return Scanned::Query;
+    }
+    let mut word = [0u8; 12];
+    let bytes = cursor.bytes(first);
+    let Some(lower) = word.get_mut(..bytes.len()) else { return Scanned::Done(Verdict::unparsed()) };
+    lower.copy_from_slice(bytes);
+    lower.make_ascii_lowercase();
+    let mut rest = cursor;
+    rest.next();
+    let writes = |reason| Verdict::primary(reason, Effects::WRITES);
+    let verdict = match &*lower {
+        b"select" | b"with" | b"values" | b"table" => return Scanned::Query,
+        b"explain" => return Scanned::Explain,
+        b"copy" => return Scanned::Copy,
+        b"declare" => return Scanned::Declare,
+        b"insert" | b"update" | b"delete" | b"merge" | b"truncate" => writes(Reason::Write),
+        b"create" | b"alter" | b"drop" | b"comment" | b"grant" | b"revoke" | b"reassign" | b"security" | b"import"
+        | b"refresh" => {
+            let mut verdict = writes(Reason::Ddl);
+            if bits.contains(KeywordBits::TEMP) && &*lower == b"create" {
+                verdict.effects |= Effects::TEMP_OBJECT;
+            }
+            verdict
+        }
+        b"begin" | b"start" => transaction::begin(rest, &*lower == b"start"),
+        b"commit" | b"end" | b"rollback" | b"abort" => transaction::end(rest, lower),
+        b"savepoint" | b"release" => Verdict::anywhere(Reason::TxControl, Effects::SAVEPOINT),
+        b"set" => session::set(rest),
+        b"reset" => session::reset(rest),
+        b"show" => session::show(rest),
+        b"discard" => session::discard(rest),
+        b"prepare" => session::prepare(rest),
+        b"execute" => Verdict::primary(
+            Reason::PreparedSql,
+            Effects::SQL_EXECUTE | Effects::WRITES | Effects::LITERAL_MATTERS,
+        ),
+        b"deallocate" => session::deallocate(rest),
+        b"listen" => Verdict::primary(Reason::Notify, Effects::LISTEN),
+        b"unlisten" => Verdict::primary(Reason::Notify, Effects::LISTEN | Effects::RELEASES_ONLY),
+        b"notify" => Verdict::primary(Reason::Notify, Effects::empty()),
+        b"load" => Verdict::primary(Reason::SessionState, Effects::SESSION_STATE),
+        b"fetch" | b"move" => Verdict::anywhere(Reason::Cursor, Effects::CURSOR),
+        b"close" => Verdict::anywhere(Reason::Cursor, Effects::CURSOR | Effects::RELEASES_ONLY),
+        b"call" | b"do" => writes(Reason::Procedure),
+        b"lock" => Verdict::primary(Reason::LockTable, Effects::empty()),
+        b"vacuum" | b"analyze" | b"analyse" | b"cluster" | b"reindex" | b"checkpoint" => {
+            Verdict::primary(Reason::Maintenance, Effects::empty())
+        }
+        _ => Verdict::unparsed(),
+    };
+    Scanned::Done(verdict)
+}
+
+pub(super) use cursors::{Declared, declare};
+pub(super) use session::{set_target, strip_set_scope};

@@ -1,0 +1,138 @@
+//! `BEGIN`, `COMMIT` and their relatives, in every spelling (traps 22–25).
+
+use super::super::cursor::Cursor;
+use super::super::decision::Effects;
+use super::super::lexer::Kind;
+use super::super::reason::Reason;
+use super::super::verdict::Verdict;
+
+/// What a list of transaction modes says; the last word on each matter wins, as on the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Modes {
+    pub(super) read_only: Option<bool>,
+    pub(super) serializable: Option<bool>,
+    /// There was something that is no mode: the server will refuse it, or knows more than we do.
+    pub(super) unknown: bool,
+}
+
+impl Modes {
+    /// Reads modes, separated by commas or not, up to the end.
+    pub(super) fn read(mut cursor: Cursor<'_>) -> Self {
+        let mut modes = Self::default();
+        while !cursor.at_end() {
+            if cursor.eat_all(&["read", "only"]) {
+                modes.read_only = Some(true);
+            } else if cursor.eat_all(&["read", "write"]) {
+                modes.read_only = Some(false);
+            } else if cursor.eat_all(&["isolation", "level"]) {
+                if cursor.eat("serializable") {
+                    modes.serializable = Some(true);
+                } else if cursor.eat_all(&["repeatable", "read"])
+                    || cursor.eat_all(&["read", "committed"])
+                    || cursor.eat_all(&["read", "uncommitted"])
+                {
+                    modes.serializable = Some(false);
+                } else {
+                    modes.unknown = true;
+                    return modes;
+                }
+            } else if cursor.eat_all(&["not", "deferrable"]) || cursor.eat("deferrable") || cursor.eat_sign(",") {
+            } else {
+                modes.unknown = true;
+                return modes;
+            }
+        }
+        modes
+    }
+
+    /// The effects that the modes have by themselves.
+    pub(super) fn effects(self) -> Effects {
+        let mut effects = Effects::empty();
+        effects.set(Effects::READ_WRITE, self.read_only == Some(false));
+        effects.set(Effects::SERIALIZABLE, self.serializable == Some(true));
+        effects
+    }
+
+    /// Declared READ ONLY, and nothing that a standby can't do.
+    pub(super) fn standby_can(self) -> bool {
+        self.read_only == Some(true) && self.serializable != Some(true) && !self.unknown
+    }
+}
+
+/// After `BEGIN` or `START`.
+pub(super) fn begin(mut cursor: Cursor<'_>, start: bool) -> Verdict {
+    if start {
+        if !cursor.eat("transaction") {
+            // START_REPLICATION and its like are one word; whatever this is, we don't know it.
+            return Verdict::unparsed();
+        }
+    } else if !cursor.eat("work") {
+        cursor.eat("transaction");
+    }
+    let modes = Modes::read(cursor);
+    let mut effects = Effects::BEGIN | modes.effects();
+    if modes.standby_can() {
+        effects |= Effects::READ_ONLY;
+        let mut verdict = Verdict::replica(Reason::ReadOnlyTx);
+        verdict.effects = effects;
+        return verdict;
+    }
+    let reason = if modes.serializable == Some(true) { Reason::Serializable } else { Reason::TxControl };
+    Verdict::primary(reason, effects)
+}
+
+/// After `COMMIT`, `END`, `ROLLBACK` or `ABORT`, whose lower-case word is `verb`.
+pub(super) fn end(mut cursor: Cursor<'_>, verb: &[u8]) -> Verdict {
+    if cursor.is("prepared") && cursor.rest().len() > 1 {
+        return Verdict::primary(Reason::TwoPhase, Effects::WRITES);
+    }
+    if !cursor.eat("work") {
+        cursor.eat("transaction");
+    }
+    if verb == b"rollback" && cursor.is("to") {
+        return Verdict::anywhere(Reason::TxControl, Effects::SAVEPOINT);
+    }
+    Verdict::anywhere(Reason::TxControl, Effects::TX_END)
+}
+
+/// After `SET [LOCAL|SESSION] TRANSACTION`.
+pub(super) fn set_transaction(mut cursor: Cursor<'_>) -> Verdict {
+    if cursor.eat("snapshot") {
+        return Verdict::primary(Reason::NodeState, Effects::SET_LOCAL | Effects::LITERAL_MATTERS);
+    }
+    let modes = Modes::read(cursor);
+    let effects = Effects::SET_LOCAL | modes.effects();
+    if modes.standby_can() {
+        Verdict::anywhere(Reason::TxControl, effects | Effects::SET_TX_READ_ONLY)
+    } else if modes.serializable == Some(true) {
+        Verdict::primary(Reason::Serializable, effects)
+    } else if modes.read_only == Some(false) || modes.unknown {
+        Verdict::primary(Reason::TxControl, effects)
+    } else {
+        Verdict::anywhere(Reason::TxControl, effects)
+    }
+}
+
+/// After `SET [LOCAL|SESSION]`, of one of the variables that live for one transaction: `transaction_read_only`,
+/// `transaction_isolation`, `transaction_deferrable`. `cursor` stands after `=` or `TO`.
+pub(super) fn set_variable(name: &[u8], mut cursor: Cursor<'_>) -> Verdict {
+    let value = cursor.next().filter(|_| cursor.at_end());
+    let bytes = value.map(|token| cursor.bytes(token)).unwrap_or_default();
+    let text = match value.map(|token| token.kind) {
+        Some(Kind::Str) => bytes.strip_prefix(b"'").and_then(|b| b.strip_suffix(b"'")).unwrap_or_default(),
+        _ => bytes,
+    };
+    let is = |word: &str| text.eq_ignore_ascii_case(word.as_bytes());
+    let effects = Effects::SET_LOCAL | Effects::LITERAL_MATTERS;
+    match name {
+        b"transaction_read_only" if ["on", "true", "yes", "1", "t", "y"].iter().any(|word| is(word)) => {
+            Verdict::anywhere(Reason::TxControl, effects | Effects::SET_TX_READ_ONLY)
+        }
+        // Trap 23: a standby refuses to become writable.
+        b"transaction_read_only" => Verdict::primary(Reason::TxControl, effects | Effects::READ_WRITE),
+        b"transaction_isolation" if is("serializable") => {
+            Verdict::primary(Reason::Serializable, effects | Effects::SERIALIZABLE)
+        }
+        _ => Verdict::anywhere(Reason::TxControl, effects),
+    }
+}
