@@ -29,7 +29,6 @@ use metrics_util::MetricKindMask;
 use parking_lot::Mutex;
 
 use crate::config::{AuthMethod, NodeRole};
-use crate::sql::Reason;
 use crate::wire::SqlState;
 
 pub use blame::Blame;
@@ -230,15 +229,5 @@ impl Metrics {
                 _ = stats.tick() => self.tick_stats(),
             }
         }
-    }
-}
-
-/// The label of a reason.
-pub fn reason_label(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Read => "read",
-        Reason::Empty => "empty",
-        Reason::Write => "write",
-        Reason::Unparsed => "unparsed",
     }
 }

@@ -159,7 +159,7 @@ impl SessionMetrics {
     /// A statement was sent where `target` says, for `reason`.
     #[inline]
     pub fn routed(&self, target: Target, reason: Reason) {
-        self.routing.count(self.stripe, target, reason as u8, super::reason_label(reason));
+        self.routing.count(self.stripe, target, reason as u8, reason.as_str());
     }
 
     /// The client was sent an error.

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use super::*;
-use crate::sql::Target;
+use crate::sql::{Reason, Target};
 use crate::wire::SqlState;
 
 /// Metrics in which every metric of the catalogue has a value.

@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::Parameter;
 use super::record::StatementRecord;
-use super::shim::{normalize, sql_tags};
 use crate::config::{LogFormat, SlowLogSettings};
-use crate::observe::metrics::{reason_label, role_label};
+use crate::observe::metrics::role_label;
+use crate::sql::{normalize, sql_tags};
 
 /// What of the settings concerns a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl<'a> Line<'a> {
             transfer_ms: ms(record.transfer),
             target: role_label(record.role),
             node: &record.node,
-            reason: reason_label(record.reason),
+            reason: record.reason.as_str(),
             fingerprint: record.fingerprint.to_string(),
             statement: normalize(sql, lex),
             cut: record.cut,

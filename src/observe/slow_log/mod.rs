@@ -8,7 +8,6 @@ mod limit;
 mod line;
 mod parameter;
 mod record;
-pub(crate) mod shim;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -24,13 +23,13 @@ use parking_lot::Mutex;
 
 use super::metrics::{Metrics, SlowLogCounters};
 use crate::config::SlowLogSettings;
+use crate::sql::fingerprint;
 
 pub use parameter::Parameter;
 pub use record::{KEPT_TEXT, SlowStatement};
 
 use limit::RateLimit;
 use record::StatementRecord;
-use shim::fingerprint;
 use sink::Sink;
 use writer::{Control, Message, Writer};
 

@@ -3,9 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::Parameter;
-use super::shim::{Fingerprint, LexOptions};
 use crate::config::NodeRole;
-use crate::sql::Reason;
+use crate::sql::{Fingerprint, LexOptions, Reason};
 use crate::wire::SqlState;
 
 /// Most bytes of a statement that are kept; the rest is cut.

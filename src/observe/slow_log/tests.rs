@@ -4,10 +4,9 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
-use super::shim::LexOptions;
 use super::*;
 use crate::config::{LogFormat, NodeRole};
-use crate::sql::Reason;
+use crate::sql::{LexOptions, Reason};
 use crate::wire::SqlState;
 
 const STOP: Duration = Duration::from_secs(10);
