@@ -4,10 +4,12 @@ mod conn;
 mod open;
 mod parameters;
 pub mod prepared;
+mod reset;
 mod settings;
 
 pub use conn::{ServerConn, ServerInfo, ServerState};
 pub use open::{ConnectSpec, OpenError, cancel, open, open_failure, open_with};
 pub use parameters::Parameters;
 pub use prepared::{Prepared, Registry};
+pub use reset::{apply_settings, reset};
 pub use settings::Settings;

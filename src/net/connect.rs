@@ -75,6 +75,20 @@ pub struct ConnectError {
     pub hosts: Vec<HostError>,
 }
 
+impl ConnectError {
+    /// Whether this says that the server cannot be reached: its sockets were tried and failed. A name that was not resolved
+    /// (trap 89), our own lack of file descriptors (trap 80) and a disagreement about TLS say nothing of the kind.
+    pub fn is_unreachable(&self) -> bool {
+        let ours = |error: &io::Error| {
+            matches!(rustix::io::Errno::from_io_error(error), Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+        };
+        self.hosts.iter().any(|host| match &host.failure {
+            HostFailure::Connect(error) | HostFailure::Negotiate(error) => !ours(error),
+            _ => false,
+        })
+    }
+}
+
 /// What went wrong with one address.
 #[derive(Debug)]
 pub struct HostError {

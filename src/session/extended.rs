@@ -68,7 +68,7 @@ impl Session {
         match frame.tag {
             b'S' => {
                 self.skip_to_sync = false;
-                build::ready_for_query(&mut self.to_client, self.status());
+                self.answer_ready();
             }
             b'C' => match frontend::object(frame.body()) {
                 Some((kind, name)) => {
@@ -119,7 +119,7 @@ impl Session {
             let body = frame.body();
             let decision = match frame.tag {
                 b'P' => frontend::parse(body).map(|parse| {
-                    let decision = self.ctx.decisions.decide(parse.sql, self.lex);
+                    let decision = self.decisions.decide(parse.sql, self.lex);
                     parsed.push((parse.name, decision));
                     decision
                 }),
@@ -218,7 +218,7 @@ impl Session {
     fn send_parse(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
         let Some(parse) = frontend::parse(body) else { return close("invalid Parse message") };
         self.metrics.client_parse();
-        let decision = self.ctx.decisions.decide(parse.sql, self.lex);
+        let decision = self.decisions.decide(parse.sql, self.lex);
         if self.max_prepared == 0 && !parse.name.is_empty() {
             // Not shared: the client's own name on a connection of its own.
             self.pin(Pins::SQL_PREPARE);

@@ -150,7 +150,7 @@ impl Session {
     }
 
     fn take_query(&mut self, sql: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
-        let decision = self.ctx.decisions.decide(sql, self.lex);
+        let decision = self.decisions.decide(sql, self.lex);
         let effects = decision.effects;
         let own = effects.contains(Effects::OWN_SETTING) && !effects.contains(Effects::MULTI);
         if own || (decision.reason == Reason::Empty && matches!(self.state, State::Idle | State::Waiting)) {
@@ -162,7 +162,7 @@ impl Session {
                 true => self.answer_own_setting(sql),
                 false => build::bare(&mut self.to_client, b'I'),
             }
-            build::ready_for_query(&mut self.to_client, self.status());
+            self.answer_ready();
             return Flow::Taken;
         }
         if let Some(notice) = self.refusal(effects) {
@@ -170,7 +170,7 @@ impl Session {
                 return Flow::Stop(Need::Quiet);
             }
             notice.encode(&mut self.to_client);
-            build::ready_for_query(&mut self.to_client, self.status());
+            self.answer_ready();
             return Flow::Taken;
         }
         if let Some(stop) = self.needs_other_link(decision) {

@@ -2,7 +2,7 @@
 
 use crate::observe::ClientState as MetricState;
 use crate::pool::Lease;
-use crate::wire::TxStatus;
+use crate::wire::{TxStatus, build};
 
 use super::clients::ClientState;
 use super::pins::Pins;
@@ -113,6 +113,12 @@ impl Session {
             State::Linked(link) => link.status,
             _ => TxStatus::Idle,
         }
+    }
+
+    /// Ends an answer of our own.
+    pub(super) fn answer_ready(&mut self) {
+        let status = self.status();
+        build::ready_for_query(&mut self.to_client, status);
     }
 
     /// Whether the lease may go back now.

@@ -23,15 +23,17 @@ mod replies;
 mod splice;
 mod timing;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
+use parking_lot::Mutex;
 
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::observe::{Metrics, SlowLog};
 use crate::route::DecisionCache;
+use crate::sql::FunctionLists;
 use crate::topology::Directory;
 
 pub use cancel::cancel;
@@ -51,12 +53,34 @@ pub struct Context {
     pub metrics: Metrics,
     /// The slow-query log.
     pub slow_log: SlowLog,
-    /// Decisions by statement.
-    pub decisions: DecisionCache,
+    /// Decisions by statement, for each configured database.
+    pub decisions: Mutex<HashMap<String, Arc<DecisionCache>>>,
     /// A shutdown has begun.
     pub draining: AtomicBool,
     /// Grows by one with each reload that was applied.
     pub generation: AtomicUsize,
-    /// Connections that are still logging in, so that they cannot outnumber the clients that may be served.
-    pub logins: Semaphore,
+}
+
+impl Context {
+    /// The decision cache of a database, made when it is first asked for.
+    pub fn decisions(&self, database: &Database) -> Arc<DecisionCache> {
+        let mut all = self.decisions.lock();
+        let made = || Arc::new(DecisionCache::new(function_lists(database)));
+        all.entry(database.name.clone()).or_insert_with(made).clone()
+    }
+
+    /// The function lists may have changed: decisions are made anew.
+    pub fn forget_decisions(&self, config: &Config) {
+        let mut all = self.decisions.lock();
+        all.retain(|name, _| config.databases.contains_key(name));
+        for (name, cache) in all.iter() {
+            if let Some(database) = config.databases.get(name) {
+                cache.reload(function_lists(database));
+            }
+        }
+    }
+}
+
+fn function_lists(database: &Database) -> FunctionLists {
+    FunctionLists::new(&database.routing.read_only_functions, &database.routing.primary_functions)
 }

@@ -92,7 +92,7 @@ impl Session {
                 }
                 link.copy_in = false;
                 timing.failed(code);
-                self.metrics.error(code.as_str().as_bytes(), crate::observe::Blame::Server);
+                self.metrics.error(code, crate::observe::Blame::Server);
                 if fatal && code.says_server_unavailable() {
                     // One killed backend is not a dead node: only a health check can say so (trap 66).
                     link.lease.pool().load.probe.notify_one();

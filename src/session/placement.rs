@@ -8,6 +8,8 @@ use crate::backend::Settings;
 use crate::config::{Database, PoolMode};
 use crate::sql::{Decision, Effects, Target};
 
+use super::pins::Pins;
+
 /// Where a statement or a whole segment is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -86,6 +88,12 @@ impl Placement {
         }
     }
 
+    /// Follows a reload of the database's settings.
+    pub fn follow(&mut self, database: &Database) {
+        self.split_reads &= database.routing.split_reads;
+        self.window = database.routing.read_after_write_window;
+    }
+
     /// A statement that may have written has ended.
     pub fn wrote(&mut self, now: Instant) {
         if self.window.is_some() {
@@ -104,7 +112,11 @@ impl Placement {
         }
         match self.choice {
             RouteChoice::Primary => return Place::Primary,
-            RouteChoice::Replica if !effects.contains(Effects::BEGIN) => return Place::Reader,
+            RouteChoice::Replica
+                if !effects.intersects(Effects::BEGIN | Effects::WRITES) && Pins::of(effects).is_empty() =>
+            {
+                return Place::Reader;
+            }
             _ => {}
         }
         if effects.contains(Effects::BEGIN) {

@@ -16,6 +16,7 @@ use crate::config::{PoolMode, PoolSettings};
 use crate::net::Stream;
 use crate::observe::{Blame, SessionMetrics};
 use crate::pool::WaiterSlot;
+use crate::route::DecisionCache;
 use crate::sql::LexOptions;
 use crate::topology::UserPools;
 use crate::wire::{ErrorNotice, SqlState, build};
@@ -43,6 +44,7 @@ pub struct Session {
     pub(super) pool_settings: Arc<PoolSettings>,
     pub(super) settings: Arc<Settings>,
     pub(super) lex: LexOptions,
+    pub(super) decisions: Arc<DecisionCache>,
     pub(super) names: Names,
     pub(super) placement: Placement,
     pub(super) pins: Pins,
@@ -74,7 +76,7 @@ pub struct Session {
     timer: Option<Pin<Box<Sleep>>>,
     /// When the present state began, for time-outs.
     since: Instant,
-    query_cancelled: bool,
+    pub(super) query_cancelled: bool,
 }
 
 /// Why the loop stopped moving bytes.
@@ -123,6 +125,7 @@ impl Session {
             max_inspect: config.client.max_inspect_bytes as usize,
             timing: Timing::new(config.slow_query(database, &pools.user)),
             generation: ctx.generation.load(Ordering::Acquire),
+            decisions: ctx.decisions(database),
             pool_settings,
             pools,
             settings,
@@ -404,6 +407,19 @@ impl Session {
         Ok(())
     }
 
+    /// The frame at the front of the inbox was refused: a Query is answered and gone, anything else is void up to its Sync.
+    pub(super) fn drop_refused(&mut self) {
+        if self.inbox.first() != Some(&b'Q') && self.inbox.first() != Some(&b'F') {
+            self.skip_to_sync = true;
+            return;
+        }
+        let len = self.inbox.get(1..5).map_or(0, |len| u32::from_be_bytes([len[0], len[1], len[2], len[3]]) as usize + 1);
+        self.client_pass = len.saturating_sub(self.inbox.len());
+        self.pass_is_dropped = true;
+        self.inbox.drain(..len.min(self.inbox.len()));
+        self.answer_ready();
+    }
+
     /// Replies that are ours to make and that nothing of the server's will follow.
     fn answer_made(&mut self) {
         let Self { state: State::Linked(link), to_client, .. } = self else { return };
@@ -489,7 +505,7 @@ impl Session {
         let mut last = std::mem::take(&mut self.to_client);
         match &ending {
             Ending::Told(notice, blame) => {
-                self.metrics.error(notice.code.as_str().as_bytes(), *blame);
+                self.metrics.error(notice.code, *blame);
                 tracing::debug!(client = self.client.id, %notice, "session ended");
                 notice.encode(&mut last);
             }

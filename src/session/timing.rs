@@ -157,6 +157,7 @@ impl Session {
             rows: timing.rows,
             bytes: timing.bytes,
             sqlstate: timing.error,
+            parameters: &[],
         };
         self.ctx.slow_log.log(&statement);
         self.metrics.slow();

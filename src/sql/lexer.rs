@@ -32,6 +32,17 @@ impl LexOptions {
         u8::from(self.standard_conforming_strings) | (u8::from(self.safe_encoding) << 1)
     }
 
+    /// Follows a ParameterStatus: `standard_conforming_strings` and `client_encoding` change how text is read (trap 19).
+    pub fn observe_parameter(&mut self, name: &[u8], value: &[u8]) {
+        match name {
+            b"standard_conforming_strings" => self.standard_conforming_strings = value == b"on",
+            b"client_encoding" => {
+                self.safe_encoding = std::str::from_utf8(value).is_ok_and(Self::encoding_is_safe);
+            }
+            _ => {}
+        }
+    }
+
     /// Whether a client encoding, as ParameterStatus or `SET client_encoding` spells it, is safe to lex by bytes.
     pub fn encoding_is_safe(name: &str) -> bool {
         const UNSAFE: [&str; 13] = [

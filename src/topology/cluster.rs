@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use crate::auth::{AuthContext, AuthQuery, ServerLogin};
+use crate::auth::{AuthContext, AuthQuery, ServerCredential, ServerLogin};
 use crate::backend::{ConnectSpec, Parameters, Settings};
 use crate::config::{Config, Database};
 use crate::net::ClientTlsContext;
@@ -37,6 +37,8 @@ pub struct UserPools {
     pub user: String,
     /// The cluster.
     pub cluster: Arc<Cluster>,
+    /// How its connections log in, for the pools of a cluster that takes this one's place.
+    pub login: ServerLogin,
     /// One per node of the cluster, in its order.
     pub pools: Vec<Arc<Pool>>,
     /// What servers told a session with these settings about their parameters, for the greeting of the next one.
@@ -92,7 +94,7 @@ impl Cluster {
         let mut users = self.users.lock();
         if let Some(found) = users.get(&(database.to_owned(), user.to_owned())) {
             for pool in &found.pools {
-                if pool.spec.user == login.user && !login.credential.is_none() {
+                if pool.spec.user == login.user && login.credential != ServerCredential::None {
                     pool.spec.credential.store(Arc::new(login.credential.clone()));
                 }
             }
@@ -121,6 +123,7 @@ impl Cluster {
             database: database.to_owned(),
             user: user.to_owned(),
             cluster: self.clone(),
+            login: login.clone(),
             pools: pools.collect(),
             greetings: Mutex::default(),
         });
@@ -158,6 +161,8 @@ impl Cluster {
         for user in self.all_pools() {
             user.pools.iter().for_each(Pool::close);
         }
+        // The pools name their cluster: let go of them.
+        self.users.lock().clear();
     }
 }
 

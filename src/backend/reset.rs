@@ -1,0 +1,64 @@
+//! Making a connection as good as new.
+
+use std::io;
+use std::sync::Arc;
+
+use super::{ServerConn, Settings};
+use crate::wire::{ErrorNotice, TxStatus, backend, build};
+
+/// Largest message that a reset query may be answered with.
+const MAX_ANSWER: u32 = 1 << 20;
+
+/// Runs the reset query (`DISCARD ALL`) and verifies that the connection is idle after it.
+///
+/// # Errors
+/// The connection broke, the query failed, or a transaction is open: close the connection. The caller bounds the time.
+pub async fn reset(conn: &mut ServerConn, query: &[u8]) -> io::Result<()> {
+    let mut message = Vec::with_capacity(query.len() + 6);
+    build::query(&mut message, query);
+    conn.stream.write_all(&message).await?;
+    let mut body = Vec::new();
+    let mut failed = false;
+    loop {
+        match conn.stream.read_frame(&mut body, MAX_ANSWER).await? {
+            b'E' => failed = true,
+            b'Z' => break,
+            _ => {}
+        }
+    }
+    if failed || body.first().copied().and_then(TxStatus::from_byte) != Some(TxStatus::Idle) {
+        return Err(io::Error::other("the reset query failed"));
+    }
+    conn.settings = Settings::none();
+    conn.prepared.clear();
+    Ok(())
+}
+
+/// Applies a session's settings and waits for the answer, noting what the server then reports. `Some` = the server refused them,
+/// and the connection is as before.
+///
+/// # Errors
+/// The connection broke: close it.
+pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> io::Result<Option<ErrorNotice>> {
+    let mut message = Vec::with_capacity(256);
+    settings.write_difference(&conn.settings, &mut message);
+    conn.stream.write_all(&message).await?;
+    let mut body = Vec::new();
+    let mut refusal = None;
+    loop {
+        match conn.stream.read_frame(&mut body, MAX_ANSWER).await? {
+            b'S' => {
+                if let Some((name, value)) = backend::parameter_status(&body) {
+                    conn.parameters.set(name, value);
+                }
+            }
+            b'E' => refusal = Some(ErrorNotice::decode(&body)),
+            b'Z' => break,
+            _ => {}
+        }
+    }
+    if refusal.is_none() {
+        conn.settings = settings.clone();
+    }
+    Ok(refusal)
+}

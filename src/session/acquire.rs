@@ -1,0 +1,207 @@
+//! Getting a server connection, and getting it ready for this session.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
+
+use quanta::Instant;
+
+use crate::backend::{self, OpenError};
+use crate::config::NodeRole;
+use crate::observe::Blame;
+use crate::pool::{CheckOutError, Lease};
+use crate::wire::{ErrorNotice, SqlState, build};
+
+use super::clients::Request;
+use super::machine::{Link, State};
+use super::placement::Place;
+use super::relay::{Ending, Session};
+use super::replies::Expect;
+use super::splice::Splice;
+
+/// Pause before a node that could not be reached is tried again on behalf of a waiting client.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// How a wait ended.
+enum Waited {
+    Leased(Lease),
+    Failed(CheckOutError),
+    Cancelled,
+    Killed,
+}
+
+impl Session {
+    /// Follows a reload: the session's database and user may have new pools, or be gone.
+    pub(super) fn refresh(&mut self) -> Result<(), Ending> {
+        let generation = self.ctx.generation.load(Ordering::Acquire);
+        if generation == self.generation {
+            return Ok(());
+        }
+        self.generation = generation;
+        let gone = |what: &str| {
+            let notice = ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, format!("{what} was removed from the configuration"));
+            Ending::Told(Box::new(notice), Blame::Config)
+        };
+        let cluster = self.ctx.directory.cluster(&self.client.database).map_err(|_| gone("the database"))?;
+        let config = self.ctx.config.load_full();
+        if !Arc::ptr_eq(&cluster, &self.pools.cluster) {
+            let login = self.pools.login.clone();
+            self.pools =
+                cluster.user_pools(&config, &self.client.database, &self.client.user, login, &self.ctx.directory.auth, &self.ctx.metrics);
+        }
+        self.pool_settings = Arc::new(config.pool_settings(&self.pools.cluster.database, &self.client.user));
+        self.max_prepared = self.pool_settings.max_prepared as usize;
+        self.timing.threshold = config.slow_query(&self.pools.cluster.database, &self.client.user);
+        self.placement.follow(&self.pools.cluster.database);
+        Ok(())
+    }
+
+    /// Takes a connection that is free at once.
+    pub(super) fn try_acquire(&mut self, place: Place) -> bool {
+        let Some(node) = self.choose(place, 0) else { return false };
+        let Some(lease) = self.pools.pools[node].try_check_out() else { return false };
+        self.attach(lease, node, Duration::ZERO);
+        true
+    }
+
+    /// The node for a place: a reader that was not tried yet, else the primary. Without a configured primary, reads still run.
+    fn choose(&self, place: Place, tried: u64) -> Option<usize> {
+        let cluster = &self.pools.cluster;
+        match place {
+            Place::Primary => cluster.primary(),
+            Place::Reader => cluster.pick_reader(tried).or_else(|| cluster.primary()),
+        }
+    }
+
+    fn attach(&mut self, lease: Lease, node: usize, waited: Duration) {
+        let primary = self.pools.cluster.nodes[node].is_primary();
+        lease.link(self.client.id);
+        self.client.assign(lease.pool(), &lease.info);
+        self.client.prepared.store(u32::try_from(self.names.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.metrics.assigned(if primary { NodeRole::Primary } else { NodeRole::Replica }, waited);
+        self.timing.waited(waited);
+        // A segment that was gathered runs here as a whole.
+        self.segment_cleared = true;
+        self.query_cancelled = false;
+        self.transition(State::Linked(Box::new(Link::new(lease, node, primary))));
+    }
+
+    /// What a fresh link needs before the client's bytes: the session's settings, and the end of a name left behind by another
+    /// client's error. It goes out in the same write.
+    pub(super) fn prepare_link(&mut self, out: &mut Splice<'_>) {
+        let State::Linked(link) = &mut self.state else { return };
+        if !link.replies.is_empty() || link.status.in_block() || link.segment_open {
+            return;
+        }
+        let conn = &mut *link.lease;
+        if let Some(stray) = conn.prepared.stray.take() {
+            build::close_statement(out.insert(), &stray);
+            link.replies.push(Expect::Close { ours: true });
+        }
+        if !Arc::ptr_eq(&conn.settings, &self.settings) && self.pins.is_empty() {
+            self.settings.write_difference(&conn.settings, out.insert());
+            conn.settings = self.settings.clone();
+            link.replies.push(Expect::Settings);
+        }
+    }
+
+    /// Waits for a connection, then goes on with what the client had sent. When none can be had the client learns why, and the
+    /// session goes on.
+    pub(super) async fn acquire(&mut self, place: Place) -> Result<(), Ending> {
+        self.transition(State::Waiting);
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.client.waiting_since.store(u64::try_from(since.as_micros()).unwrap_or(0), Ordering::Relaxed);
+        let outcome = self.wait_for_lease(place).await;
+        self.client.waiting_since.store(0, Ordering::Relaxed);
+        match outcome {
+            Ok((lease, node, waited)) => self.attach(lease, node, waited),
+            Err(ending) => {
+                self.transition(State::Idle);
+                self.refuse_waiting(ending?);
+            }
+        }
+        poll_fn(|cx| Poll::Ready(self.digest_inbox(cx))).await
+    }
+
+    async fn wait_for_lease(&mut self, place: Place) -> Result<(Lease, usize, Duration), Result<ErrorNotice, Ending>> {
+        let began = Instant::now();
+        let mut tried = 0u64;
+        loop {
+            let Some(node) = self.choose(place, tried) else {
+                return Err(Ok(ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "no primary is configured for this database")
+                    .hint("Only reads are possible here.")));
+            };
+            match self.wait_at(node).await {
+                Waited::Leased(lease) => return Ok((lease, node, began.elapsed())),
+                Waited::Cancelled => {
+                    return Err(Ok(ErrorNotice::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")));
+                }
+                Waited::Killed => return Err(Err(Ending::ClientGone)),
+                Waited::Failed(CheckOutError::Closed) => {
+                    self.refresh().map_err(Err)?;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Waited::Failed(CheckOutError::Timeout) => return Err(Ok(self.wait_timed_out())),
+                Waited::Failed(CheckOutError::Open(error)) => {
+                    if !self.may_try_again(place, node, &mut tried, &error, began) {
+                        return Err(Ok(backend::open_failure(&error)));
+                    }
+                    if self.pools.cluster.primary() == Some(node) {
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A failure to open: a read goes to another node; a write waits for its primary until the time for waiting is over.
+    fn may_try_again(&self, place: Place, node: usize, tried: &mut u64, error: &OpenError, began: Instant) -> bool {
+        let is_primary = self.pools.cluster.primary() == Some(node);
+        *tried |= 1 << (node % 64);
+        if place == Place::Reader && !is_primary {
+            return true;
+        }
+        error.says_node_is_down() && self.pool_settings.wait_timeout.is_none_or(|limit| began.elapsed() < limit)
+    }
+
+    async fn wait_at(&mut self, node: usize) -> Waited {
+        let pool = self.pools.pools[node].clone();
+        let slot = self.slot.clone();
+        let client = self.client.clone();
+        let asked = poll_fn(|cx| {
+            client.set_waker(cx.waker());
+            if client.requested(Request::Kill) {
+                return Poll::Ready(Waited::Killed);
+            }
+            if client.requested(Request::CancelWait) {
+                client.clear(Request::CancelWait);
+                return Poll::Ready(Waited::Cancelled);
+            }
+            Poll::Pending
+        });
+        tokio::select! {
+            biased;
+            result = pool.check_out(&slot) => match result {
+                Ok(lease) => Waited::Leased(lease),
+                Err(error) => Waited::Failed(error),
+            },
+            waited = asked => waited,
+        }
+    }
+
+    fn wait_timed_out(&self) -> ErrorNotice {
+        let limit = self.pool_settings.wait_timeout.unwrap_or_default();
+        ErrorNotice::error(SqlState::QUERY_CANCELED, format!("no server connection came free within {limit:?} (wait_timeout)"))
+            .hint("Raise pool size or wait_timeout, or look for long transactions with SHOW CLIENTS on the admin console.")
+    }
+
+    /// The statement that waited fails: a Query at once, a segment of the extended protocol up to its Sync.
+    fn refuse_waiting(&mut self, notice: ErrorNotice) {
+        let blame = if notice.code == SqlState::QUERY_CANCELED { Blame::Proxy } else { Blame::Network };
+        self.metrics.error(notice.code, blame);
+        notice.encode(&mut self.to_client);
+        self.drop_refused();
+    }
+}

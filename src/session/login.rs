@@ -1,0 +1,293 @@
+//! From a startup packet to a session that may speak: authentication, settings, the greeting.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::auth::{self, AuthError};
+use crate::backend::{self, Parameters, Settings};
+use crate::net::Stream;
+use crate::observe::Blame;
+use crate::pool::{Lease, WaiterSlot};
+use crate::sql::LexOptions;
+use crate::topology::UserPools;
+use crate::wire::startup::{Startup, parse_options};
+use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
+
+use super::clients::{NewClient, Registered};
+use super::placement::RouteChoice;
+use super::Context;
+
+/// Length of a cancel secret in protocol 3.2.
+const LONG_SECRET: usize = 32;
+
+/// A client that has logged in and been greeted.
+pub struct Login {
+    pub(super) ctx: Arc<Context>,
+    pub(super) stream: Stream,
+    pub(super) registered: Registered,
+    pub(super) pools: Arc<UserPools>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) lex: LexOptions,
+    pub(super) route_choice: RouteChoice,
+    /// `logical` or `physical`: then the greeting is still to be sent.
+    pub(super) replication: Option<&'static str>,
+    pub(super) startup: Startup,
+    pub(super) greeting: Vec<u8>,
+}
+
+/// A login that failed; the client was told.
+#[derive(Debug)]
+pub struct LoginRefused {
+    /// What it was told; `None` when it had gone.
+    pub notice: Option<ErrorNotice>,
+}
+
+/// What a startup packet asks for, apart from who.
+struct Wishes {
+    settings: Arc<Settings>,
+    route_choice: RouteChoice,
+    replication: Option<&'static str>,
+}
+
+/// Logs a client in. The caller bounds the time.
+///
+/// # Errors
+/// [`LoginRefused`]; the client was told why.
+pub async fn log_in(ctx: Arc<Context>, mut stream: Stream, startup: Startup) -> Result<Login, LoginRefused> {
+    match attempt(&ctx, &mut stream, &startup).await {
+        Ok(done) => {
+            let Done { registered, pools, wishes, greeting, lex } = done;
+            if wishes.replication.is_none() && stream.write_all(&greeting).await.is_err() {
+                return Err(LoginRefused { notice: None });
+            }
+            Ok(Login {
+                ctx,
+                stream,
+                registered,
+                pools,
+                settings: wishes.settings,
+                lex,
+                route_choice: wishes.route_choice,
+                replication: wishes.replication,
+                startup,
+                greeting,
+            })
+        }
+        Err(refusal) => {
+            if let Some(notice) = &refusal.notice {
+                let mut out = Vec::new();
+                notice.encode(&mut out);
+                // The client may have gone; there is nobody else to tell.
+                let _ = stream.write_all(&out).await;
+            }
+            stream.shutdown();
+            Err(refusal)
+        }
+    }
+}
+
+struct Done {
+    registered: Registered,
+    pools: Arc<UserPools>,
+    wishes: Wishes,
+    greeting: Vec<u8>,
+    lex: LexOptions,
+}
+
+impl From<ErrorNotice> for LoginRefused {
+    fn from(notice: ErrorNotice) -> Self {
+        Self { notice: Some(notice) }
+    }
+}
+
+async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> Result<Done, LoginRefused> {
+    let config = ctx.config.load_full();
+    let user = startup.get("user").unwrap_or_default();
+    let database = startup.get("database").filter(|name| !name.is_empty()).unwrap_or(user);
+    if ctx.draining.load(Ordering::Acquire) {
+        return Err(refuse(ctx, ErrorNotice::fatal(SqlState::CANNOT_CONNECT_NOW, "the proxy is shutting down"), Blame::Proxy));
+    }
+    let cluster = ctx.directory.cluster(database).ok();
+    let known = config.users.get(user);
+    let login = auth::Login {
+        startup,
+        database,
+        hba: &config.hba,
+        user: known.map(|user| &**user),
+        auth_query: cluster.as_ref().and_then(|cluster| cluster.auth_query.as_ref()),
+    };
+    let authenticated = match auth::authenticate_client(stream, &login, &ctx.directory.auth).await {
+        Ok(authenticated) => authenticated,
+        Err(error) => return Err(auth_failed(ctx, &error)),
+    };
+    // Only who has proved who he is learns which databases there are.
+    let Some(cluster) = cluster else {
+        let notice = ErrorNotice::fatal(SqlState::UNKNOWN_DATABASE, format!("database \"{database}\" does not exist"))
+            .hint("It is not among the databases of the proxy's configuration.");
+        return Err(refuse(ctx, notice, Blame::Client));
+    };
+    let wishes = wishes(startup).map_err(|notice| refuse(ctx, notice, Blame::Client))?;
+    check_limits(ctx, database, user, cluster.database.max_clients, known.and_then(|user| user.max_clients))?;
+    let server_login = auth::server_login(&cluster.database, known.map(|user| &**user), &authenticated);
+    let pools = cluster.user_pools(&config, database, user, server_login, &ctx.directory.auth, &ctx.metrics);
+    let registered = ctx.clients.register(NewClient {
+        user: user.to_owned(),
+        database: database.to_owned(),
+        peer: stream.peer().parts(),
+        local: stream.local_addr().map_or_else(Default::default, |addr| crate::net::PeerAddr::tcp(addr).parts()),
+        tls: stream.tls_info().map(|tls| format!("{}/{}", tls.version, tls.cipher)).unwrap_or_default(),
+        application_name: wishes.settings.get("application_name").unwrap_or_default().to_owned(),
+        replication: wishes.replication.unwrap_or("none"),
+        secret_len: if startup.minor >= 2 { LONG_SECRET } else { 4 },
+    });
+    let mut greeting = authenticated.greeting;
+    let mut lex = LexOptions::default();
+    if wishes.replication.is_none() {
+        let parameters = server_parameters(&pools, &wishes.settings).await.map_err(|notice| refuse(ctx, notice, Blame::Server))?;
+        for (name, value) in parameters.iter() {
+            lex.observe_parameter(name, value);
+            // One server, and never a standby: which node answered here is nobody's business (trap 57).
+            let value = if name == b"in_hot_standby" { b"off" } else { value };
+            build::parameter_status(&mut greeting, name, value);
+        }
+        build::backend_key_data(&mut greeting, &registered.client.key);
+        build::ready_for_query(&mut greeting, TxStatus::Idle);
+    }
+    Ok(Done { registered, pools, wishes, greeting, lex })
+}
+
+fn refuse(ctx: &Context, notice: ErrorNotice, blame: Blame) -> LoginRefused {
+    ctx.metrics.error(notice.code, blame);
+    notice.into()
+}
+
+fn auth_failed(ctx: &Context, error: &AuthError) -> LoginRefused {
+    let notice = error.notice();
+    if let Some(notice) = &notice {
+        tracing::info!(%error, "login refused");
+        ctx.metrics.error(notice.code, Blame::Client);
+    }
+    if let AuthError::Failed { method, .. } = error {
+        ctx.metrics.auth_failed(*method);
+    }
+    LoginRefused { notice }
+}
+
+fn check_limits(ctx: &Context, database: &str, user: &str, of_database: Option<u32>, of_user: Option<u32>) -> Result<(), LoginRefused> {
+    let full = |limit: u32, count: usize| count >= limit as usize;
+    let over = if full(ctx.config.load().max_clients, ctx.clients.len()) {
+        Some("max_clients")
+    } else if of_database.is_some() || of_user.is_some() {
+        let all = ctx.clients.all();
+        let of_database = of_database.filter(|limit| full(*limit, all.iter().filter(|client| client.database == database).count()));
+        let of_user = of_user.filter(|limit| full(*limit, all.iter().filter(|client| client.user == user).count()));
+        of_database.map(|_| "max_clients of the database").or(of_user.map(|_| "max_clients of the user"))
+    } else {
+        None
+    };
+    match over {
+        None => Ok(()),
+        Some(limit) => {
+            let notice = ErrorNotice::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+                .detail(format!("The limit reached is {limit}."))
+                .hint("Close connections that are not needed, or raise the limit in the proxy's configuration.");
+            Err(refuse(ctx, notice, Blame::Client))
+        }
+    }
+}
+
+fn wishes(startup: &Startup) -> Result<Wishes, ErrorNotice> {
+    let mut entries = Vec::new();
+    let mut route_choice = RouteChoice::Auto;
+    let mut add = |name: &str, value: &str| -> Result<(), ErrorNotice> {
+        match name.to_ascii_lowercase().strip_prefix("trunkline.") {
+            None => entries.push((name.to_owned(), value.to_owned())),
+            Some("route") if RouteChoice::parse(value).is_some() => route_choice = RouteChoice::parse(value).unwrap_or_default(),
+            Some("route") => {
+                return Err(ErrorNotice::fatal(SqlState::INVALID_PARAMETER_VALUE, format!("invalid value for parameter \"trunkline.route\": \"{value}\""))
+                    .hint("Available values: auto, primary, replica."));
+            }
+            Some(other) => {
+                return Err(ErrorNotice::fatal(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"trunkline.{other}\""))
+                    .hint("Known: trunkline.route."));
+            }
+        }
+        Ok(())
+    };
+    let mut replication = None;
+    for (name, value) in &startup.parameters {
+        match name.as_str() {
+            "user" | "database" => {}
+            "replication" => replication = replication_kind(value)?,
+            "options" => {
+                let options = parse_options(value).map_err(|word| {
+                    ErrorNotice::fatal(SqlState::SYNTAX_ERROR, format!("invalid command-line argument for server process: {word}"))
+                        .hint("Only settings are understood in options: -c name=value or --name=value.")
+                })?;
+                for (name, value) in &options {
+                    add(name, value)?;
+                }
+            }
+            name => add(name, value)?,
+        }
+    }
+    Ok(Wishes { settings: Settings::intern(entries), route_choice, replication })
+}
+
+/// `replication` as PostgreSQL reads it: `database`, or a boolean.
+fn replication_kind(value: &str) -> Result<Option<&'static str>, ErrorNotice> {
+    match value.to_ascii_lowercase().as_str() {
+        "database" => Ok(Some("logical")),
+        "true" | "on" | "yes" | "1" | "t" | "y" => Ok(Some("physical")),
+        "false" | "off" | "no" | "0" | "f" | "n" => Ok(None),
+        _ => Err(ErrorNotice::fatal(SqlState::INVALID_PARAMETER_VALUE, format!("invalid value for parameter \"replication\": \"{value}\""))
+            .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")),
+    }
+}
+
+/// What a server reports to a session with these settings. Asked of a server once per (database, user, settings); that a server
+/// accepts them is known by it, too.
+async fn server_parameters(pools: &UserPools, settings: &Arc<Settings>) -> Result<Arc<Parameters>, ErrorNotice> {
+    if let Some(known) = pools.greeting(settings) {
+        return Ok(known);
+    }
+    let fatal = |notice: ErrorNotice| ErrorNotice { severity: Severity::Fatal, ..notice };
+    let mut lease = any_server(pools).await.map_err(fatal)?;
+    if !Arc::ptr_eq(&lease.settings, settings) {
+        let applied = backend::apply_settings(&mut lease, settings).await;
+        match applied {
+            Ok(None) => {}
+            // Refused whole: the connection is as it was.
+            Ok(Some(refusal)) => {
+                lease.check_in();
+                return Err(fatal(refusal));
+            }
+            Err(_) => return Err(super::outbound::server_lost()),
+        }
+    }
+    let parameters = Arc::new(lease.parameters.clone());
+    lease.check_in();
+    pools.remember_greeting(settings, parameters.clone());
+    Ok(parameters)
+}
+
+/// A connection to the primary, or to any other node while there is no primary: reads go on without it.
+async fn any_server(pools: &UserPools) -> Result<Lease, ErrorNotice> {
+    let cluster = &pools.cluster;
+    let mut order: Vec<usize> = (0..cluster.nodes.len()).collect();
+    order.sort_by_key(|&node| (!cluster.nodes[node].load.is_up(), !cluster.nodes[node].is_primary()));
+    let slot = Arc::new(WaiterSlot::default());
+    let mut failure = None;
+    for node in order {
+        match pools.pools[node].check_out(&slot).await {
+            Ok(lease) => return Ok(lease),
+            Err(crate::pool::CheckOutError::Open(error)) => {
+                failure.get_or_insert(backend::open_failure(&error));
+            }
+            Err(error) => {
+                failure.get_or_insert(ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, error.to_string()));
+            }
+        }
+    }
+    Err(failure.unwrap_or_else(|| ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "no server is configured for this database")))
+}
