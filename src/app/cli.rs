@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::demo::DemoArgs;
 use crate::config::{Config, Environment, Errors, Loaded, UrlArgs, load};
 
 /// Where a configuration file is looked for when none is named.
@@ -83,26 +84,6 @@ impl CheckArgs {
     pub fn file(&self, env: &Environment) -> PathBuf {
         config_file(self.config.as_ref(), env).unwrap_or_else(|| DEFAULT_CONFIG.into())
     }
-}
-
-/// Arguments of `demo`.
-#[derive(Debug, Clone, Args)]
-pub struct DemoArgs {
-    /// Address for clients
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6432")]
-    pub listen: String,
-
-    /// Address of /metrics, /healthz and /readyz
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9127")]
-    pub metrics: String,
-
-    /// Replicas to make
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=8))]
-    pub replicas: u8,
-
-    /// Directory of initdb, postgres and pg_basebackup; found by itself when left out
-    #[arg(long, value_name = "DIR")]
-    pub pg_bin: Option<PathBuf>,
 }
 
 /// Arguments of `route`.

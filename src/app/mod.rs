@@ -3,3 +3,8 @@
 pub mod check;
 pub mod cli;
 pub mod demo;
+mod front;
+mod reload;
+pub mod route;
+mod rt;
+pub mod run;

@@ -1,0 +1,222 @@
+//! `trunkline run`: everything started in order, then signals, then everything ended in order.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::admin::Console;
+use crate::auth::AuthContext;
+use crate::config::{Config, Environment, Loaded};
+use crate::net::{ListenError, ListenOptions, Listener, ServerTlsContext, TlsError};
+use crate::observe::logging::{self, LogError};
+use crate::observe::{DatabaseReadiness, HttpServer, LogHandle, Metrics, Readiness, SlowLog, SlowLogError};
+use crate::session::{Clients, Context};
+use crate::topology::Directory;
+
+use super::front::{self, Front};
+use super::reload::Reloader;
+use super::rt::{self, Workers};
+
+/// Why the program could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The log cannot be set up.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// TLS files that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address that cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The slow-query log cannot be opened.
+    #[error(transparent)]
+    SlowLog(#[from] SlowLogError),
+    /// The address of /metrics cannot be listened on.
+    #[error("cannot serve /metrics on {0}: {1}")]
+    Http(std::net::SocketAddr, io::Error),
+    /// The system refused something.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Serves until a signal ends the program. `file` is what a reload reads again.
+///
+/// # Errors
+/// [`RunError`]: the program could not start.
+pub fn run(loaded: Loaded, file: Option<PathBuf>, env: Environment) -> Result<(), RunError> {
+    let config = loaded.config;
+    let log = logging::init(&config.log)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let workers = Arc::new(Workers::start(config.workers)?);
+    let served = rt::control(serve(config, file, env, log, workers.clone()))?;
+    drop(workers);
+    served
+}
+
+async fn serve(
+    config: Config,
+    file: Option<PathBuf>,
+    env: Environment,
+    log: LogHandle,
+    workers: Arc<Workers>,
+) -> Result<(), RunError> {
+    let metrics = Metrics::new();
+    metrics.set_max_clients(config.max_clients);
+    count_panics(metrics.clone());
+    let slow_log = SlowLog::start(&config.slow_log, &metrics)?;
+    let tls = ServerTlsContext::load(&config.client_tls)?;
+    let control = tokio::runtime::Handle::current();
+    let directory = Directory::new(&config, control, metrics.clone(), Arc::new(AuthContext::new()?))?;
+    let ctx = Arc::new(Context {
+        config: ArcSwap::from_pointee(config.clone()),
+        directory,
+        clients: Arc::<Clients>::default(),
+        metrics: metrics.clone(),
+        slow_log: slow_log.clone(),
+        decisions: Default::default(),
+        draining: false.into(),
+        generation: 0.into(),
+    });
+    let (reloader, mut reloads) = Reloader::new(ctx.clone(), file, env, log);
+    let console = Arc::new(Console::new(ctx.clone(), reloader.requests()));
+    let front = Arc::new(Front { ctx: ctx.clone(), tls: ArcSwapOption::new(tls), console });
+
+    let options = ListenOptions { keepalive: config.client.keepalive, ..ListenOptions::default() };
+    let mut acceptors = Vec::new();
+    for address in &config.listen {
+        let listener = Listener::bind(address, &options)?;
+        tracing::info!(?address, "listening");
+        acceptors.push(tokio::spawn(front::accept(listener, front.clone(), workers.clone())));
+    }
+    let (stop_http, mut stopped) = watch::channel(false);
+    if let Some(address) = config.metrics {
+        let server = HttpServer::bind(address).await.map_err(|error| RunError::Http(address, error))?;
+        let readiness_ctx = ctx.clone();
+        let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
+        tokio::spawn(server.serve(metrics.clone(), Arc::new(move || readiness(&readiness_ctx)), stop));
+    }
+    tokio::spawn(metrics.run());
+    tokio::spawn(keep_house(ctx.clone()));
+    // Not under systemd: nobody to tell.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+
+    let mut signals = Signals::new()?;
+    let fast = loop {
+        tokio::select! {
+            _ = signals.hangup.recv() => {
+                slow_log.reopen();
+                let _ = sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Ready)]);
+                // A refused reload has been logged; the old configuration stays.
+                let _ = reloader.reload(&front);
+                let _ = sd_notify::notify(&[NotifyState::Ready]);
+            }
+            Some(request) = reloads.recv() => request.answer(reloader.reload(&front)),
+            _ = signals.terminate.recv() => break false,
+            _ = signals.interrupt.recv() => break true,
+        }
+    };
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    tracing::info!(fast, clients = ctx.clients.len(), "shutting down");
+    ctx.draining.store(true, Ordering::Release);
+    acceptors.iter().for_each(tokio::task::JoinHandle::abort);
+    drain(&ctx, fast, &mut signals).await;
+    for cluster in ctx.directory.clusters().values() {
+        cluster.close();
+    }
+    let _ = stop_http.send(true);
+    slow_log.shutdown(Duration::from_secs(2));
+    tracing::info!("stopped");
+    Ok(())
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Lets transactions finish for as long as the configuration grants (a second signal ends that), then closes the rest.
+async fn drain(ctx: &Arc<Context>, fast: bool, signals: &mut Signals) {
+    let limit = ctx.config.load().client.drain_timeout;
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    let mut patient = !fast;
+    let mut grace = 100;
+    while !ctx.clients.is_empty() {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            patient = false;
+        }
+        // Asked again each time: a session that was just logging in is told, too.
+        front::close_sessions(ctx, !patient);
+        if !patient {
+            grace -= 1;
+            if grace == 0 {
+                tracing::warn!(clients = ctx.clients.len(), "clients left that did not close in time");
+                return;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            _ = signals.terminate.recv() => patient = false,
+            _ = signals.interrupt.recv() => patient = false,
+        }
+    }
+}
+
+/// Once a second: idle connections are looked after.
+async fn keep_house(ctx: Arc<Context>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        for cluster in ctx.directory.clusters().values() {
+            cluster.tend();
+        }
+    }
+}
+
+fn readiness(ctx: &Context) -> Readiness {
+    let clusters = ctx.directory.clusters();
+    let databases = clusters.values().map(|cluster| {
+        let up = |primary: bool| {
+            cluster.nodes.iter().filter(|node| node.is_primary() == primary && node.load.is_up()).count()
+        };
+        DatabaseReadiness {
+            database: cluster.database.name.clone(),
+            primary: up(true) > 0,
+            replicas_up: up(false),
+            replicas: cluster.nodes.iter().filter(|node| !node.is_primary()).count(),
+        }
+    });
+    Readiness { draining: ctx.draining.load(Ordering::Acquire), databases: databases.collect() }
+}
+
+/// A panic ends the session that it happened in, and nothing else; it is counted and logged with a number.
+fn count_panics(metrics: Metrics) {
+    std::panic::set_hook(Box::new(move |panic| {
+        metrics.panicked();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("no message");
+        tracing::error!(place, message, backtrace = %std::backtrace::Backtrace::force_capture(), "panic: this is a bug of Trunkline's");
+    }));
+}
