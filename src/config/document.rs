@@ -22,6 +22,8 @@ pub(super) struct Document {
     pub(super) raw: RawConfig,
     /// What must not be shown.
     pub(super) masks: Vec<Range<usize>>,
+    /// Paths of the entries that were refused: what is missing because of that is no mistake of its own.
+    pub(super) refused: Vec<String>,
     /// The text is not TOML: nothing could be read.
     pub(super) syntax_error: bool,
 }
@@ -41,12 +43,13 @@ pub(super) fn read(text: &str, env: &Environment, sources: &mut Sources, problem
             .help("strings stand in quotes, tables are [name], lists are [\"a\", \"b\"]");
     }
     if !errors.is_empty() {
-        return Document { raw: RawConfig::default(), masks, syntax_error: true };
+        return Document { raw: RawConfig::default(), masks, refused: Vec::new(), syntax_error: true };
     }
     let mut root = tree.into_inner();
     graft(&mut root, env, sources, problems, &mut masks);
-    let raw = deserialize(root, text.len(), sources, problems, &mut masks);
-    Document { raw, masks, syntax_error: false }
+    let mut refused = Vec::new();
+    let raw = deserialize(root, text.len(), sources, problems, &mut masks, &mut refused);
+    Document { raw, masks, refused, syntax_error: false }
 }
 
 /// Deserializes, cutting out what is refused.
@@ -56,6 +59,7 @@ fn deserialize<'a>(
     sources: &'a Sources,
     problems: &mut Problems,
     masks: &mut Vec<Range<usize>>,
+    refused: &mut Vec<String>,
 ) -> RawConfig {
     loop {
         let error = match RawConfig::deserialize(Deserializer::from(Spanned::new(0..len, root.clone()))) {
@@ -70,22 +74,24 @@ fn deserialize<'a>(
         if retype(&mut root, &span, sources) {
             continue;
         }
-        report(&error, &span, problems);
-        match cut(&mut root, &span) {
-            // Nobody knows what the value of an unknown key is, perhaps a misspelt password.
-            Some(value) if error.message().starts_with("unknown field") => masks.push(value),
-            Some(_) => {}
-            None => return RawConfig::default(),
+        let cut = cut(&mut root, &span);
+        report(&error, &span, cut.as_ref().map(|cut| cut.path.join(".")), problems);
+        let Some(cut) = cut else { return RawConfig::default() };
+        // Nobody knows what the value of an unknown key is, perhaps a misspelt password.
+        if error.message().starts_with("unknown field") {
+            masks.push(cut.value);
         }
+        refused.push(cut.path.join("."));
     }
 }
 
 /// Words one refusal of the schema.
-fn report(error: &toml::de::Error, span: &Range<usize>, problems: &mut Problems) {
+fn report(error: &toml::de::Error, span: &Range<usize>, path: Option<String>, problems: &mut Problems) {
     let message = error.message();
     let Some(rest) = message.strip_prefix("unknown field `") else {
         let message = message.replace("invalid type: ", "wrong type: ").replace("map, expected", "table, expected");
-        problems.error("this value can't be used").at(span.clone(), message);
+        let what = path.map_or("this value".into(), |path| format!("the value of {path}"));
+        problems.error(format!("{what} can't be used")).at(span.clone(), message);
         return;
     };
     let (key, expected) = rest.split_once('`').unwrap_or((rest, ""));
@@ -98,30 +104,44 @@ fn report(error: &toml::de::Error, span: &Range<usize>, problems: &mut Problems)
     problems.error(format!("unknown key \"{key}\"")).at(span.clone(), "not known here").help(help);
 }
 
-/// Takes the entry at `span` out of the table; the result is the place of its value.
-fn cut(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<Range<usize>> {
+/// An entry that was taken out of the tree.
+struct Cut {
+    /// Keys and indices from the root.
+    path: Vec<String>,
+    /// The place of its value.
+    value: Range<usize>,
+}
+
+impl Cut {
+    fn below(mut self, parent: &str) -> Self {
+        self.path.insert(0, parent.to_owned());
+        self
+    }
+}
+
+/// Takes the innermost entry at `span` out of the table.
+fn cut(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<Cut> {
     let mut found = None;
     for (key, value) in table.iter_mut() {
-        // Look inside first: the innermost entry that has the place is the refused one.
         let inner = match value.get_mut() {
             DeValue::Table(inner) => cut(inner, span),
             DeValue::Array(items) => cut_item(items, span),
             _ => None,
         };
-        if inner.is_some() {
-            return inner;
+        if let Some(inner) = inner {
+            return Some(inner.below(key.get_ref()));
         }
         if key.span() == *span || covers(&value.span(), span) {
             found = Some((key.get_ref().clone().into_owned(), value.span()));
             break;
         }
     }
-    let (name, place) = found?;
+    let (name, value) = found?;
     table.remove(name.as_str());
-    Some(place)
+    Some(Cut { path: vec![name], value })
 }
 
-fn cut_item(items: &mut DeArray<'_>, span: &Range<usize>) -> Option<Range<usize>> {
+fn cut_item(items: &mut DeArray<'_>, span: &Range<usize>) -> Option<Cut> {
     let mut found = None;
     for (index, item) in items.iter_mut().enumerate() {
         let inner = match item.get_mut() {
@@ -129,19 +149,19 @@ fn cut_item(items: &mut DeArray<'_>, span: &Range<usize>) -> Option<Range<usize>
             DeValue::Array(inner) => cut_item(inner, span),
             _ => None,
         };
-        if inner.is_some() {
-            return inner;
+        if let Some(inner) = inner {
+            return Some(inner.below(&index.to_string()));
         }
         if covers(&item.span(), span) {
             found = Some((index, item.span()));
             break;
         }
     }
-    let (index, place) = found?;
+    let (index, value) = found?;
     let mut kept = DeArray::new();
     items.iter().enumerate().filter(|(i, _)| *i != index).for_each(|(_, item)| kept.push(item.clone()));
     *items = kept;
-    Some(place)
+    Some(Cut { path: vec![index.to_string()], value })
 }
 
 fn covers(outer: &Range<usize>, inner: &Range<usize>) -> bool {
@@ -212,8 +232,13 @@ fn graft(
     for (name, value, key, place) in entries {
         let key = key.start + base..key.end + base;
         let place = place.start + base..place.end + base;
-        let path: Vec<&str> = name[OVERRIDE_PREFIX.len()..].split("__").collect();
-        let secret = path.last().is_some_and(|last| redact::looks_secret(last));
+        let mut start = key.start + OVERRIDE_PREFIX.len();
+        let mut path: Vec<Part<'_>> = Vec::new();
+        for part in name[OVERRIDE_PREFIX.len()..].split("__") {
+            path.push((part, start..start + part.len()));
+            start += part.len() + 2;
+        }
+        let secret = path.last().is_some_and(|(last, _)| redact::looks_secret(last));
         if secret {
             masks.push(place.clone());
         }
@@ -228,7 +253,7 @@ fn graft(
             },
             _ => DeValue::String(DeString::Owned(value.to_owned())),
         };
-        if path.iter().any(|part| part.is_empty()) || !insert(root, &path, &key, Spanned::new(place, parsed)) {
+        if path.iter().any(|(part, _)| part.is_empty()) || !insert(root, &path, Spanned::new(place, parsed)) {
             problems
                 .error(format!("the environment variable {name} names nothing"))
                 .at(key, "no such place in the configuration")
@@ -278,9 +303,12 @@ fn number_text(value: &DeValue<'_>) -> String {
     }
 }
 
+/// One part of a variable's name, and its place: every part has its own, as keys in a file have.
+type Part<'a> = (&'a str, Range<usize>);
+
 /// Sets `path` in `table`; a part matches a key that is there whatever its case, and is lower case otherwise.
-fn insert(table: &mut DeTable<'_>, path: &[&str], key: &Range<usize>, value: Spanned<DeValue<'static>>) -> bool {
-    let Some((first, rest)) = path.split_first() else { return false };
+fn insert(table: &mut DeTable<'_>, path: &[Part<'_>], value: Spanned<DeValue<'static>>) -> bool {
+    let Some(((first, key), rest)) = path.split_first() else { return false };
     let existing = table.keys().find(|k| k.get_ref().eq_ignore_ascii_case(first)).map(|k| k.get_ref().to_string());
     let name = existing.unwrap_or_else(|| first.to_ascii_lowercase());
     if rest.is_empty() {
@@ -293,21 +321,21 @@ fn insert(table: &mut DeTable<'_>, path: &[&str], key: &Range<usize>, value: Spa
         table.insert(Spanned::new(key.clone(), DeString::Owned(name.clone())), empty);
     }
     match table.get_mut(name.as_str()).map(Spanned::get_mut) {
-        Some(DeValue::Table(inner)) => insert(inner, rest, key, value),
-        Some(DeValue::Array(items)) => insert_item(items, rest, key, value),
+        Some(DeValue::Table(inner)) => insert(inner, rest, value),
+        Some(DeValue::Array(items)) => insert_item(items, rest, value),
         _ => false,
     }
 }
 
-fn insert_item(items: &mut DeArray<'_>, path: &[&str], key: &Range<usize>, value: Spanned<DeValue<'static>>) -> bool {
-    let Some((first, rest)) = path.split_first() else { return false };
+fn insert_item(items: &mut DeArray<'_>, path: &[Part<'_>], value: Spanned<DeValue<'static>>) -> bool {
+    let Some(((first, _), rest)) = path.split_first() else { return false };
     let Some(item) = first.parse::<usize>().ok().and_then(|index| items.get_mut(index)) else { return false };
     match item.get_mut() {
         _ if rest.is_empty() => {
             *item = value;
             true
         }
-        DeValue::Table(inner) => insert(inner, rest, key, value),
+        DeValue::Table(inner) => insert(inner, rest, value),
         _ => false,
     }
 }

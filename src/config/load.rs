@@ -1,5 +1,6 @@
 //! From a file, a text or URLs to a [`Config`].
 
+use std::ops::Range;
 use std::path::Path;
 
 use super::document;
@@ -61,7 +62,7 @@ fn read(name: &str, text: &str, dir: &Path, env: &Environment, open_to_all: bool
     if document.syntax_error {
         return Err(problems.into_errors(&sources, &document.masks));
     }
-    finish(document.raw, problems, &sources, &document.masks, dir, env)
+    finish(document.raw, problems, &sources, (&document.masks, &document.refused), dir, env)
 }
 
 /// Resolves, and sorts what came out into a configuration with warnings or a list of mistakes.
@@ -69,11 +70,11 @@ pub(super) fn finish(
     raw: RawConfig,
     mut problems: Problems,
     sources: &Sources,
-    masks: &[std::ops::Range<usize>],
+    (masks, refused): (&[Range<usize>], &[String]),
     dir: &Path,
     env: &Environment,
 ) -> Result<Loaded, Errors> {
-    let config = resolve::resolve(raw, &mut Context { problems: &mut problems, env, dir });
+    let config = resolve::resolve(raw, &mut Context { problems: &mut problems, env, dir, refused });
     if problems.has_errors() {
         return Err(problems.into_errors(sources, masks));
     }

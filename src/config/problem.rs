@@ -55,13 +55,16 @@ impl Problem {
     }
 }
 
-/// One line, for logs: `file:line: message (fix)`.
+/// One line, for logs: `file:line: message: label (fix)`.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
             write!(f, "{}:{}: ", place.source.name(), place.line)?;
         }
         f.write_str(&self.message)?;
+        if let Some(label) = self.place.as_ref().and_then(|place| place.labels.first()?.label()) {
+            write!(f, ": {label}")?;
+        }
         if let Some(help) = &self.help {
             write!(f, " ({help})")?;
         }

@@ -31,7 +31,7 @@ impl Redacted {
     fn offset(&self, original: usize, is_end: bool) -> usize {
         let mut shift: isize = 0;
         for mask in &self.masks {
-            if original <= mask.start && !(is_end && original > mask.start) {
+            if original <= mask.start {
                 break;
             }
             if original < mask.end {

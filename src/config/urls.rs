@@ -112,7 +112,7 @@ impl Config {
         raw.databases.insert(Spanned::new(at, name), database);
         let mut sources = Sources::default();
         sources.push("command line", line.text);
-        load::finish(raw, problems, &sources, &line.masks, Path::new("."), env)
+        load::finish(raw, problems, &sources, (&line.masks, &[]), Path::new("."), env)
     }
 }
 

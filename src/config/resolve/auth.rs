@@ -85,6 +85,7 @@ pub(super) fn hba(
 ) -> Vec<HbaRule> {
     let known = Known { databases, users, tls, has_auth_query: databases.values().any(|d| d.auth_query.is_some()) };
     if raw.hba.is_empty() {
+        // A mistake elsewhere may be all that keeps a password away.
         if !known.has_auth_query && !users.values().any(|user| user.secret.is_some()) && !cx.problems.has_errors() {
             cx.problems
                 .error("nobody could log in: no user has a password")
@@ -92,7 +93,7 @@ pub(super) fn hba(
         }
         return vec![defaults::hba_rule()];
     }
-    let rules: Vec<HbaRule> = raw.hba.iter().map(|rule| hba_rule(rule, &known, cx)).collect();
+    let rules: Vec<HbaRule> = raw.hba.iter().enumerate().map(|(i, rule)| hba_rule(i, rule, &known, cx)).collect();
     let verifies = |method: AuthMethod| matches!(method, AuthMethod::Md5 | AuthMethod::Password { .. });
     if rules.iter().any(|rule| rule.method == AuthMethod::ScramSha256) && !rules.iter().any(|r| verifies(r.method)) {
         for name in raw.users.keys() {
@@ -116,7 +117,7 @@ struct Known<'a> {
     has_auth_query: bool,
 }
 
-fn hba_rule(place: &Spanned<schema::Hba>, known: &Known<'_>, cx: &mut Context<'_>) -> HbaRule {
+fn hba_rule(index: usize, place: &Spanned<schema::Hba>, known: &Known<'_>, cx: &mut Context<'_>) -> HbaRule {
     let raw = place.get_ref();
     let kind = word(&raw.r#type, HbaKind::Any);
     let names = |list: &_| -> Vec<Spanned<String>> {
@@ -127,10 +128,12 @@ fn hba_rule(place: &Spanned<schema::Hba>, known: &Known<'_>, cx: &mut Context<'_
     let cert_map: BTreeMap<String, String> =
         raw.cert_map.iter().flatten().map(|(cn, user)| (cn.clone(), user.get_ref().clone())).collect();
     let Some(method_place) = &raw.method else {
-        cx.problems
-            .error("an HBA rule needs a method")
-            .at(place.span(), "method is missing")
-            .help("method = \"scram-sha-256\", or md5, password, cert, trust, reject");
+        if !cx.is_refused(&format!("hba.{index}.method")) {
+            cx.problems
+                .error("an HBA rule needs a method")
+                .at(place.span(), "method is missing")
+                .help("method = \"scram-sha-256\", or md5, password, cert, trust, reject");
+        }
         return HbaRule { method: AuthMethod::Reject, ..defaults::hba_rule() };
     };
     let chosen = method_place.get_ref().0;

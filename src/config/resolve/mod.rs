@@ -33,6 +33,15 @@ pub(super) struct Context<'a> {
     pub(super) env: &'a Environment,
     /// Relative paths start here.
     pub(super) dir: &'a Path,
+    /// Paths of entries that the schema refused.
+    pub(super) refused: &'a [String],
+}
+
+impl Context<'_> {
+    /// Whether an entry at or below `path` was refused: what is missing there is no mistake of its own.
+    fn is_refused(&self, path: &str) -> bool {
+        self.refused.iter().any(|refused| refused.strip_prefix(path).is_some_and(|r| r.is_empty() || r.starts_with('.')))
+    }
 }
 
 /// Resolves the whole of it. The result is only to be used when `cx.problems` has no errors.
@@ -47,7 +56,7 @@ pub(super) fn resolve(raw: RawConfig, cx: &mut Context<'_>) -> Config {
         slow_query,
     };
     let mut users = users(&raw.users, cx);
-    if raw.databases.is_empty() {
+    if raw.databases.is_empty() && !cx.is_refused("databases") {
         cx.problems.error("no database is configured").help(
             "add [databases.NAME] with url = \"postgres://user:password@host:5432/dbname\", or start with --database-url",
         );
@@ -175,7 +184,8 @@ fn pool(raw: &schema::Pool, base: PoolSettings, cx: &mut Context<'_>) -> PoolSet
 }
 
 fn min_within_size(min: &Opt<Count>, size: &Opt<Count>, min_value: u32, size_value: u32, cx: &mut Context<'_>) {
-    if min_value <= size_value {
+    // When neither stands here, the mistake is noted where they do.
+    if min_value <= size_value || (min.is_none() && size.is_none()) {
         return;
     }
     let draft = cx.problems.error("min_size is greater than size");

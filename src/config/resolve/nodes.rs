@@ -63,8 +63,9 @@ pub(super) fn servers(name: &Spanned<String>, raw: &schema::Database, cx: &mut C
         placed.extend(node(format!("replica{}", i + 1), NodeRole::Replica, &info, text.span(), cx));
     }
     let mut replicas = 0;
-    for table in &raw.nodes {
-        placed.push(from_table(table, &mut replicas, cx));
+    for (index, table) in raw.nodes.iter().enumerate() {
+        let path = format!("databases.{}.nodes.{index}", name.get_ref());
+        placed.push(from_table(table, &path, &mut replicas, cx));
     }
     check(name, raw, &placed, cx);
     placed.sort_by_key(|placed| placed.node.role != NodeRole::Primary);
@@ -88,11 +89,13 @@ fn one_way_only(raw: &schema::Database, cx: &mut Context<'_>) {
 }
 
 fn check(name: &Spanned<String>, raw: &schema::Database, placed: &[Placed], cx: &mut Context<'_>) {
-    let read_only = raw.read_only.as_ref().is_some_and(|v| *v.get_ref());
     let label = name.get_ref();
+    let ways = ["url", "replica_urls", "primary", "replicas", "nodes", "read_only"];
+    let refused = ways.iter().any(|key| cx.is_refused(&format!("databases.{label}.{key}")));
+    let read_only = refused || raw.read_only.as_ref().is_some_and(|v| *v.get_ref());
     let primaries: Vec<&Placed> = placed.iter().filter(|p| p.node.role == NodeRole::Primary).collect();
     match (primaries.as_slice(), read_only) {
-        ([], _) if placed.is_empty() => {
+        ([], _) if placed.is_empty() && !refused => {
             cx.problems
                 .error(format!("database {label} has no servers"))
                 .at(name.span(), "no servers")
@@ -104,7 +107,7 @@ fn check(name: &Spanned<String>, raw: &schema::Database, placed: &[Placed], cx: 
                 .at(name.span(), "only replicas")
                 .help("give one node role = \"primary\", or say read_only = true");
         }
-        ([one], true) => {
+        ([one], true) if !refused => {
             let draft = cx.problems.error(format!("database {label} is read-only, but has a primary"));
             draft.at(one.span.clone(), "the primary");
             if let Some(flag) = &raw.read_only {
@@ -245,9 +248,9 @@ fn stand_in(role: NodeRole, span: Range<usize>) -> Placed {
     Placed { node, span }
 }
 
-fn from_table(table: &Spanned<schema::Node>, replicas: &mut usize, cx: &mut Context<'_>) -> Placed {
+fn from_table(table: &Spanned<schema::Node>, path: &str, replicas: &mut usize, cx: &mut Context<'_>) -> Placed {
     let raw = table.get_ref();
-    if raw.role.is_none() {
+    if raw.role.is_none() && !cx.is_refused(&format!("{path}.role")) {
         cx.problems
             .error("a node needs a role")
             .at(table.span(), "role is missing")
@@ -262,7 +265,7 @@ fn from_table(table: &Spanned<schema::Node>, replicas: &mut usize, cx: &mut Cont
     for host in items(&raw.hosts) {
         hosts.extend(host_port(&host, port, cx));
     }
-    if raw.host.is_none() && raw.hosts.is_none() {
+    if raw.host.is_none() && raw.hosts.is_none() && !cx.is_refused(path) {
         cx.problems.error("a node needs a host").at(table.span(), "host is missing").help("host = \"db1.example\"");
     }
     let default = match role {
