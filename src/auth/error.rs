@@ -160,4 +160,9 @@ impl ServerAuthError {
     pub fn is_startup_refusal(&self) -> bool {
         matches!(self, Self::Refused(notice) if notice.code == SqlState::INVALID_AUTHORIZATION)
     }
+
+    /// Whether the connection was lost, rather than an answer given.
+    pub fn is_network(&self) -> bool {
+        matches!(self, Self::Io(_) | Self::Closed)
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 
-use super::socket::tune_tcp;
+use super::socket::{is_exhaustion, tune_tcp};
 use super::{ClientTlsContext, Stream};
 use crate::config::{HostPort, SslMode};
 use crate::wire::build;
@@ -73,6 +73,19 @@ pub struct ConnectOptions {
 pub struct ConnectError {
     /// What went wrong, in the order tried; empty only when no host was given.
     pub hosts: Vec<HostError>,
+}
+
+impl ConnectError {
+    /// Whether the cause is on our side or in the way, so that nothing is known about the server: descriptors ran out, a
+    /// name was not resolved (trap 89), or TLS settings do not fit together.
+    pub fn is_local(&self) -> bool {
+        self.hosts.iter().all(|host| match &host.failure {
+            HostFailure::Resolve(_) | HostFailure::NoTls | HostFailure::Alpn => true,
+            HostFailure::Handshake(e) => e.get_ref().is_some_and(|e| e.is::<rustls::Error>()),
+            HostFailure::Connect(e) => is_exhaustion(e) || e.kind() == io::ErrorKind::PermissionDenied,
+            HostFailure::Negotiate(_) | HostFailure::Answer => false,
+        })
+    }
 }
 
 /// What went wrong with one address.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::socket::{PeerAddr, tune_tcp};
+use super::socket::{PeerAddr, is_exhaustion, tune_tcp};
 use super::Stream;
 use crate::config::ListenAddr;
 
@@ -169,14 +169,6 @@ impl Listener {
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// EMFILE, ENFILE, ENOBUFS, ENOMEM: accepting again at once would spin.
-fn is_exhaustion(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    error.raw_os_error().is_some_and(|code| {
-        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&Errno::from_raw_os_error(code))
-    })
-}
 
 fn bind_tcp(addr: SocketAddr, options: &ListenOptions) -> io::Result<std::net::TcpListener> {
     let socket = RawSocket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
