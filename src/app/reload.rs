@@ -25,7 +25,12 @@ pub struct Reloader {
 
 impl Reloader {
     /// A reloader of `file`, and the queue of requests for it.
-    pub fn new(ctx: Arc<Context>, file: Option<PathBuf>, env: Environment, log: LogHandle) -> (Self, mpsc::Receiver<ReloadRequest>) {
+    pub fn new(
+        ctx: Arc<Context>,
+        file: Option<PathBuf>,
+        env: Environment,
+        log: LogHandle,
+    ) -> (Self, mpsc::Receiver<ReloadRequest>) {
         let (requests, queue) = mpsc::channel(16);
         (Self { ctx, file, env, log, requests }, queue)
     }

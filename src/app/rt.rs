@@ -50,7 +50,9 @@ impl Workers {
 
     /// Runs a session on the worker that has the fewest.
     pub fn deal(&self, session: impl Future<Output = ()> + Send + 'static) {
-        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.sessions.load(Ordering::Relaxed)) else { return };
+        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.sessions.load(Ordering::Relaxed)) else {
+            return;
+        };
         let counted = Counted::new(worker.sessions.clone());
         worker.handle.spawn(async move {
             session.await;

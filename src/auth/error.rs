@@ -65,7 +65,9 @@ fn method_name(method: AuthMethod) -> &'static str {
 impl From<io::Error> for AuthError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::ClientLeft,
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                Self::ClientLeft
+            }
             io::ErrorKind::InvalidData => Self::Malformed("invalid length of a password message"),
             _ => Self::Io(error),
         }
@@ -159,5 +161,10 @@ impl ServerAuthError {
     /// know another.
     pub fn is_startup_refusal(&self) -> bool {
         matches!(self, Self::Refused(notice) if notice.code == SqlState::INVALID_AUTHORIZATION)
+    }
+
+    /// Whether the connection was lost, rather than an answer given.
+    pub fn is_network(&self) -> bool {
+        matches!(self, Self::Io(_) | Self::Closed)
     }
 }

@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn kinds() {
-        let matched = |kind, connection: &Connection<'_>| first_match(&[rule(kind, &[], &[], &[])], connection).is_some();
+        let matched =
+            |kind, connection: &Connection<'_>| first_match(&[rule(kind, &[], &[], &[])], connection).is_some();
         let (unix, plain, tls) = (from("", false), from("10.0.0.1:5", false), from("10.0.0.1:5", true));
         for (kind, expected) in [
             (HbaKind::Local, [true, false, false]),

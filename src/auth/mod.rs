@@ -24,4 +24,5 @@ pub use secret::{ServerCredential, ServerLogin, StoredSecret, server_login};
 pub use server::{ServerGreeting, authenticate_server};
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;

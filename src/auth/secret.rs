@@ -54,6 +54,13 @@ pub enum ServerCredential {
     ScramKeys(Arc<ScramKeys>),
 }
 
+impl ServerCredential {
+    /// Whether there is nothing to log in with.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+}
+
 impl fmt::Debug for ServerCredential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -87,8 +87,8 @@ impl OpenError {
         match self.notice() {
             Some(notice) => notice.code.says_server_unavailable(),
             None => match self {
-                Self::Connect(error) => error.is_unreachable(),
-                Self::Login(ServerAuthError::Io(_) | ServerAuthError::Closed) => true,
+                Self::Connect(error) => !error.is_local(),
+                Self::Login(error) => error.is_network(),
                 Self::Io(_) | Self::Timeout => true,
                 _ => false,
             },

@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn reads_every_part() {
-        let info = parse_url("postgres://app:p%40ss%2Fw%25@db1.example:5433/shop?sslmode=require&connect_timeout=3").unwrap();
+        let info =
+            parse_url("postgres://app:p%40ss%2Fw%25@db1.example:5433/shop?sslmode=require&connect_timeout=3").unwrap();
         assert_eq!(info.user.as_deref(), Some("app"));
         assert_eq!(info.password, Some(Secret::new("p@ss/w%")));
         assert_eq!(info.hosts, hosts(&[("db1.example", Some(5433))]));
@@ -224,7 +225,11 @@ mod tests {
 
     #[test]
     fn reads_socket_directories() {
-        for url in ["postgres:///d?host=/run/pg&port=5433", "postgres://%2Frun%2Fpg:5433/d", "postgres:///d?host=%2Frun%2Fpg&port=5433"] {
+        for url in [
+            "postgres:///d?host=/run/pg&port=5433",
+            "postgres://%2Frun%2Fpg:5433/d",
+            "postgres:///d?host=%2Frun%2Fpg&port=5433",
+        ] {
             let info = parse_url(url).unwrap();
             assert_eq!(info.hosts, hosts(&[("/run/pg", Some(5433))]), "{url}");
             assert_eq!(info.dbname.as_deref(), Some("d"));
@@ -245,7 +250,9 @@ mod tests {
 
     #[test]
     fn an_unencoded_password_is_refused_and_not_repeated() {
-        for url in ["postgres://u:se/cret@h/d", "postgres://u:secret", "postgres://u:se?cret@h/d", "postgres://u:se%cret@h/d"] {
+        for url in
+            ["postgres://u:se/cret@h/d", "postgres://u:secret", "postgres://u:se?cret@h/d", "postgres://u:se%cret@h/d"]
+        {
             let message = parse_url(url).unwrap_err();
             assert!(!message.contains("cret"), "{url}: {message}");
         }
@@ -260,7 +267,8 @@ mod tests {
 
     #[test]
     fn ports_are_checked() {
-        for url in ["postgres://h:0/d", "postgres://h:65536/d", "postgres://h:x/d", "postgres:///d?host=a,b,c&port=1,2"] {
+        for url in ["postgres://h:0/d", "postgres://h:65536/d", "postgres://h:x/d", "postgres:///d?host=a,b,c&port=1,2"]
+        {
             assert!(parse_url(url).is_err(), "{url}");
         }
         assert!(parse_url("mysql://h/d").is_err());

@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Config, Database, HbaRule, ListenAddr, NodeSettings, PoolSettings, RoutingSettings, Secret, ServerTls, User};
+use super::{
+    Config, Database, HbaRule, ListenAddr, NodeSettings, PoolSettings, RoutingSettings, Secret, ServerTls, User,
+};
 
 /// One setting that differs. Secrets are never in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +115,8 @@ impl Changes {
             self.note(format!("slow_log.format: {:?} -> {:?}", a.format, b.format));
         }
         if a.file != b.file {
-            let show = |file: &Option<std::path::PathBuf>| file.as_ref().map_or("stderr".into(), |f| f.display().to_string());
+            let show =
+                |file: &Option<std::path::PathBuf>| file.as_ref().map_or("stderr".into(), |f| f.display().to_string());
             self.note(format!("slow_log.file: {} -> {}", show(&a.file), show(&b.file)));
         }
         self.value("slow_log.raw_text", &a.raw_text, &b.raw_text);

@@ -3,12 +3,12 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::Config;
 use super::document;
 use super::environment::{self, Environment};
 use super::problem::{Errors, Problem, Problems, Sources};
 use super::resolve::{self, Context};
 use super::schema::RawConfig;
-use super::Config;
 
 /// A configuration that can be used, and what should be known about it.
 #[derive(Debug, Clone)]
@@ -85,9 +85,8 @@ pub(super) fn finish(
 fn has_secrets(raw: &RawConfig) -> bool {
     let databases = raw.databases.values().flat_map(|database| [&database.server_password, &database.control_password]);
     let users = raw.users.values().flat_map(|user| [&user.password, &user.server_password]);
-    let plain = databases.chain(users).flatten().any(|secret| {
-        !environment::is_only_interpolation(secret.get_ref().0.expose())
-    });
+    let plain =
+        databases.chain(users).flatten().any(|secret| !environment::is_only_interpolation(secret.get_ref().0.expose()));
     let in_url = raw.databases.values().filter_map(|database| database.url.as_ref()).any(|url| {
         let password = super::conninfo::parse_url(url.get_ref()).ok().and_then(|info| info.password);
         password.is_some_and(|password| !environment::is_only_interpolation(password.expose()))

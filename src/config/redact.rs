@@ -189,7 +189,9 @@ fn secret_word_end(line: &str) -> Option<usize> {
         if looks_secret(&line[word_start..word_end]) {
             let next = line[word_end..].trim_start_matches([' ', '\t', '"', '\'']);
             if next.starts_with(['=', ':']) || (!has_equals && !next.is_empty()) {
-                return Some(word_end + (line[word_end..].len() - next.len()) + usize::from(next.starts_with(['=', ':'])));
+                return Some(
+                    word_end + (line[word_end..].len() - next.len()) + usize::from(next.starts_with(['=', ':'])),
+                );
             }
         }
         at = word_end;

@@ -95,7 +95,9 @@ impl Config {
         if let Some(text) = &args.slow_query {
             let text = line.add("--slow-query", text);
             match text.get_ref().parse::<Dur>() {
-                Ok(dur) => raw.slow_log = SlowLog { slow_query: Some(Spanned::new(text.span(), dur)), ..SlowLog::default() },
+                Ok(dur) => {
+                    raw.slow_log = SlowLog { slow_query: Some(Spanned::new(text.span(), dur)), ..SlowLog::default() }
+                }
                 Err(why) => {
                     problems.error("not a duration").at(text.span(), why);
                 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 
-use super::socket::tune_tcp;
+use super::socket::{is_exhaustion, tune_tcp};
 use super::{ClientTlsContext, Stream};
 use crate::config::{HostPort, SslMode};
 use crate::wire::build;
@@ -76,15 +76,14 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    /// Whether this says that the server cannot be reached: its sockets were tried and failed. A name that was not resolved
-    /// (trap 89), our own lack of file descriptors (trap 80) and a disagreement about TLS say nothing of the kind.
-    pub fn is_unreachable(&self) -> bool {
-        let ours = |error: &io::Error| {
-            matches!(rustix::io::Errno::from_io_error(error), Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
-        };
-        self.hosts.iter().any(|host| match &host.failure {
-            HostFailure::Connect(error) | HostFailure::Negotiate(error) => !ours(error),
-            _ => false,
+    /// Whether the cause is on our side or in the way, so that nothing is known about the server: descriptors ran out, a
+    /// name was not resolved (trap 89), or TLS settings do not fit together.
+    pub fn is_local(&self) -> bool {
+        self.hosts.iter().all(|host| match &host.failure {
+            HostFailure::Resolve(_) | HostFailure::NoTls | HostFailure::Alpn => true,
+            HostFailure::Handshake(e) => e.get_ref().is_some_and(|e| e.is::<rustls::Error>()),
+            HostFailure::Connect(e) => is_exhaustion(e) || e.kind() == io::ErrorKind::PermissionDenied,
+            HostFailure::Negotiate(_) | HostFailure::Answer => false,
         })
     }
 }

@@ -33,8 +33,8 @@ pub struct ControlSettings {
     pub tls: Arc<ClientTlsContext>,
     /// Most connections.
     pub max_size: usize,
-    /// Longest time to open one; also longest wait for one. `None` = forever.
-    pub timeout: Option<Duration>,
+    /// Longest time to open one; also longest wait for one.
+    pub connect_timeout: Duration,
     /// `application_name` on the server.
     pub application_name: String,
 }
@@ -44,7 +44,7 @@ pub struct ControlSettings {
 ///
 /// # Errors
 /// deadpool refuses the settings.
-pub fn pool(settings: &ControlSettings) -> Result<Pool, BuildError> {
+pub fn pool(settings: ControlSettings) -> Result<Pool, BuildError> {
     let mut config = tokio_postgres::Config::new();
     config
         .user(&settings.user)
@@ -54,21 +54,20 @@ pub fn pool(settings: &ControlSettings) -> Result<Pool, BuildError> {
     if let Some(password) = &settings.password {
         config.password(password.expose());
     }
-    let connector =
-        Connector { hosts: settings.hosts.clone(), tls: Arc::clone(&settings.tls), timeout: settings.timeout };
-    let manager =
-        Manager::from_connect(config, connector, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+    let limit = settings.connect_timeout;
+    let connector = Connector { hosts: settings.hosts, tls: settings.tls, limit };
+    let manager = Manager::from_connect(config, connector, ManagerConfig { recycling_method: RecyclingMethod::Fast });
     Pool::builder(manager)
         .max_size(settings.max_size)
         .runtime(Runtime::Tokio1)
-        .timeouts(Timeouts { wait: settings.timeout, create: settings.timeout, recycle: settings.timeout })
+        .timeouts(Timeouts { wait: Some(limit), create: Some(limit), recycle: Some(limit) })
         .build()
 }
 
 struct Connector {
     hosts: Vec<HostPort>,
     tls: Arc<ClientTlsContext>,
-    timeout: Option<Duration>,
+    limit: Duration,
 }
 
 type Opened = Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error>;
@@ -97,12 +96,9 @@ impl Connector {
     async fn attempt(&self, mut config: tokio_postgres::Config, encryption: Encryption) -> (bool, bool, Opened) {
         let options = ConnectOptions { keepalive: Some(Duration::from_secs(30)) };
         let connecting = connect(&self.hosts, &self.tls, encryption, &options);
-        let stream = match self.timeout {
-            None => connecting.await.map_err(io::Error::other),
-            Some(limit) => match tokio::time::timeout(limit, connecting).await {
-                Ok(connected) => connected.map_err(io::Error::other),
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
-            },
+        let stream = match tokio::time::timeout(self.limit, connecting).await {
+            Ok(connected) => connected.map_err(io::Error::other),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
         // tokio-postgres has no public error of its own for "not connected": the first write reports it.
         let stream = match stream {

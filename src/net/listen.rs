@@ -10,8 +10,8 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::socket::{PeerAddr, tune_tcp};
 use super::Stream;
+use super::socket::{PeerAddr, is_exhaustion, tune_tcp};
 use crate::config::ListenAddr;
 
 /// Settings of listening sockets and of what they accept.
@@ -115,7 +115,8 @@ impl Listener {
                 let path = dir.join(format!(".s.PGSQL.{port}"));
                 let failed = |source| ListenError::System { address: path.display().to_string(), source };
                 remove_stale(&path)?;
-                let listener = bind_unix(&path, *mode, options.backlog).and_then(UnixListener::from_std).map_err(failed)?;
+                let listener =
+                    bind_unix(&path, *mode, options.backlog).and_then(UnixListener::from_std).map_err(failed)?;
                 Kind::Unix { listener, path }
             }
         };
@@ -170,14 +171,6 @@ impl Listener {
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// EMFILE, ENFILE, ENOBUFS, ENOMEM: accepting again at once would spin.
-fn is_exhaustion(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    error.raw_os_error().is_some_and(|code| {
-        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&Errno::from_raw_os_error(code))
-    })
-}
-
 fn bind_tcp(addr: SocketAddr, options: &ListenOptions) -> io::Result<std::net::TcpListener> {
     let socket = RawSocket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -199,7 +192,8 @@ fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<std::os::unix::
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
     // Nobody can connect before `listen`, so the mode is in force for the first client.
-    let listening = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).and_then(|()| socket.listen(backlog));
+    let listening =
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).and_then(|()| socket.listen(backlog));
     if let Err(e) = listening {
         // Our own file: nothing else may trip over it.
         let _ = std::fs::remove_file(path);

@@ -18,3 +18,9 @@ pub use open::{OpenError, OpenSettings, Opened, open};
 pub use socket::PeerAddr;
 pub use stream::{IdleCheck, Stream};
 pub use tls::{ClientTlsContext, ServerTlsContext, TlsError, TlsInfo, TlsStream};
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

@@ -153,3 +153,11 @@ pub(super) fn tune_tcp(socket: &impl AsFd, keepalive: Option<Duration>) -> io::R
     }
     Ok(())
 }
+
+/// EMFILE, ENFILE, ENOBUFS, ENOMEM: no fault of the other end, and trying again at once would spin.
+pub(super) fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    error.raw_os_error().is_some_and(|code| {
+        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&Errno::from_raw_os_error(code))
+    })
+}

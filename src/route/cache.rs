@@ -19,9 +19,7 @@ use parking_lot::RwLock;
 use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
 
-use crate::sql::{
-    self, Decision, Effects, Fingerprint, FunctionLists, LexOptions, Reason, Target, fingerprint_seeded,
-};
+use crate::sql::{self, Decision, Effects, Fingerprint, FunctionLists, LexOptions, Reason, Target, fingerprint_seeded};
 
 #[cfg(test)]
 mod tests;

@@ -41,15 +41,22 @@ impl Session {
         }
         self.generation = generation;
         let gone = |what: &str| {
-            let notice = ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, format!("{what} was removed from the configuration"));
+            let notice =
+                ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, format!("{what} was removed from the configuration"));
             Ending::Told(Box::new(notice), Blame::Config)
         };
         let cluster = self.ctx.directory.cluster(&self.client.database).map_err(|_| gone("the database"))?;
         let config = self.ctx.config.load_full();
         if !Arc::ptr_eq(&cluster, &self.pools.cluster) {
             let login = self.pools.login.clone();
-            self.pools =
-                cluster.user_pools(&config, &self.client.database, &self.client.user, login, &self.ctx.directory.auth, &self.ctx.metrics);
+            self.pools = cluster.user_pools(
+                &config,
+                &self.client.database,
+                &self.client.user,
+                login,
+                &self.ctx.directory.auth,
+                &self.ctx.metrics,
+            );
         }
         self.pool_settings = Arc::new(config.pool_settings(&self.pools.cluster.database, &self.client.user));
         self.max_prepared = self.pool_settings.max_prepared as usize;
@@ -130,13 +137,19 @@ impl Session {
         let mut tried = 0u64;
         loop {
             let Some(node) = self.choose(place, tried) else {
-                return Err(Ok(ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "no primary is configured for this database")
-                    .hint("Only reads are possible here.")));
+                return Err(Ok(ErrorNotice::error(
+                    SqlState::CANNOT_CONNECT_NOW,
+                    "no primary is configured for this database",
+                )
+                .hint("Only reads are possible here.")));
             };
             match self.wait_at(node).await {
                 Waited::Leased(lease) => return Ok((lease, node, began.elapsed())),
                 Waited::Cancelled => {
-                    return Err(Ok(ErrorNotice::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")));
+                    return Err(Ok(ErrorNotice::error(
+                        SqlState::QUERY_CANCELED,
+                        "canceling statement due to user request",
+                    )));
                 }
                 Waited::Killed => return Err(Err(Ending::ClientGone)),
                 Waited::Failed(CheckOutError::Closed) => {
@@ -193,8 +206,11 @@ impl Session {
 
     fn wait_timed_out(&self) -> ErrorNotice {
         let limit = self.pool_settings.wait_timeout.unwrap_or_default();
-        ErrorNotice::error(SqlState::QUERY_CANCELED, format!("no server connection came free within {limit:?} (wait_timeout)"))
-            .hint("Raise pool size or wait_timeout, or look for long transactions with SHOW CLIENTS on the admin console.")
+        ErrorNotice::error(
+            SqlState::QUERY_CANCELED,
+            format!("no server connection came free within {limit:?} (wait_timeout)"),
+        )
+        .hint("Raise pool size or wait_timeout, or look for long transactions with SHOW CLIENTS on the admin console.")
     }
 
     /// The statement that waited fails: a Query at once, a segment of the extended protocol up to its Sync.

@@ -36,7 +36,13 @@ enum Gathered {
 }
 
 impl Session {
-    pub(super) fn take_extended(&mut self, frame: Frame<'_>, range: Range<usize>, rest: &[u8], out: &mut Splice<'_>) -> Flow {
+    pub(super) fn take_extended(
+        &mut self,
+        frame: Frame<'_>,
+        range: Range<usize>,
+        rest: &[u8],
+        out: &mut Splice<'_>,
+    ) -> Flow {
         let linked = match &self.state {
             State::Linked(link) => Some(link.primary || link.status.in_block() || self.segment_cleared || link.copy_in),
             _ => None,
@@ -150,7 +156,8 @@ impl Session {
     }
 
     fn decision_of(&self, name: &[u8], parsed: &[(&[u8], Decision)]) -> Decision {
-        let in_segment = parsed.iter().rev().find(|(parsed_name, _)| *parsed_name == name).map(|(_, decision)| *decision);
+        let in_segment =
+            parsed.iter().rev().find(|(parsed_name, _)| *parsed_name == name).map(|(_, decision)| *decision);
         in_segment.or_else(|| self.names.get(name).map(|statement| statement.decision)).unwrap_or(UNSEEN)
     }
 
@@ -269,7 +276,10 @@ impl Session {
         let known = self.names.get(head.statement).cloned();
         let decision = known.as_ref().map_or(UNSEEN, |statement| statement.decision);
         if let Some(notice) = self.refusal(decision.effects) {
-            return Flow::Stop(Need::Close(Some(crate::wire::ErrorNotice { severity: crate::wire::Severity::Fatal, ..notice })));
+            return Flow::Stop(Need::Close(Some(crate::wire::ErrorNotice {
+                severity: crate::wire::Severity::Fatal,
+                ..notice
+            })));
         }
         self.provide(known.as_ref(), head.statement, out);
         match name_on_server(known.as_ref(), head.statement) {
@@ -345,7 +355,6 @@ impl Session {
         link.segment_open = true;
         self.metrics.server_parse();
     }
-
 }
 
 /// The name to put in place of the client's; `None` = it goes as it is (the unnamed statement, and names that the server

@@ -59,10 +59,12 @@ impl Session {
             };
             let flow = match step {
                 Step::End => return (at, Need::Input),
-                Step::Partial { tag, frame_len, available } => match self.take_partial(tag, frame_len, available, at, out) {
-                    Flow::Taken => return (data.len(), Need::Input),
-                    stop => stop,
-                },
+                Step::Partial { tag, frame_len, available } => {
+                    match self.take_partial(tag, frame_len, available, at, out) {
+                        Flow::Taken => return (data.len(), Need::Input),
+                        stop => stop,
+                    }
+                }
                 Step::Whole(frame) => self.take_frame(frame, at, &data[at..], out),
             };
             if let Flow::Stop(need) = flow {
@@ -106,7 +108,9 @@ impl Session {
                 self.stream_rest(remaining, dropped)
             }
             // A Bind of which the head is here: its parameters stream.
-            b'B' if frame_len > super::extended::GATHER_LIMIT && frontend::bind_head(&available[HEADER..]).is_some() => {
+            b'B' if frame_len > super::extended::GATHER_LIMIT
+                && frontend::bind_head(&available[HEADER..]).is_some() =>
+            {
                 match self.take_extended(Frame { tag, bytes: available }, range, available, out) {
                     Flow::Taken => self.stream_rest(remaining, false),
                     stop => stop,
@@ -225,7 +229,9 @@ impl Session {
     pub(super) fn needs_other_link(&mut self, decision: Decision) -> Option<Flow> {
         let place = match &self.state {
             State::Linked(link) if link.primary => return None,
-            State::Linked(link) if link.replies.is_empty() && (link.status.in_block() || self.pins != Pins::empty()) => {
+            State::Linked(link)
+                if link.replies.is_empty() && (link.status.in_block() || self.pins != Pins::empty()) =>
+            {
                 return None;
             }
             _ => self.placement.place(decision),
@@ -241,8 +247,11 @@ impl Session {
     pub(super) fn refusal(&mut self, effects: Effects) -> Option<ErrorNotice> {
         if self.statement_mode && effects.contains(Effects::BEGIN) {
             return Some(
-                ErrorNotice::error(SqlState::FEATURE_NOT_SUPPORTED, "transaction blocks are not possible in statement pooling")
-                    .hint("Set pool_mode to \"transaction\" for this database or user."),
+                ErrorNotice::error(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "transaction blocks are not possible in statement pooling",
+                )
+                .hint("Set pool_mode to \"transaction\" for this database or user."),
             );
         }
         let on_replica = self.link().is_some_and(|link| !link.primary && link.status.in_block());
@@ -259,7 +268,12 @@ impl Session {
     }
 
     /// Notes what a statement that is about to be sent does to the session, and starts its clock.
-    pub(super) fn begin_statement(&mut self, decision: Decision, sql: &[u8], prepared: Option<&std::sync::Arc<crate::backend::Prepared>>) {
+    pub(super) fn begin_statement(
+        &mut self,
+        decision: Decision,
+        sql: &[u8],
+        prepared: Option<&std::sync::Arc<crate::backend::Prepared>>,
+    ) {
         let effects = decision.effects;
         let pins = Pins::of(effects);
         if pins != Pins::empty() {
@@ -287,25 +301,40 @@ impl Session {
     /// `SET`, `RESET` and `SHOW` of `trunkline.…` settings.
     fn answer_own_setting(&mut self, sql: &[u8]) {
         let Some(setting) = own_setting(sql, self.lex) else {
-            return ErrorNotice::error(SqlState::SYNTAX_ERROR, "this form of SET is not understood for trunkline settings")
-                .hint("Write SET [LOCAL] trunkline.route = 'auto' | 'primary' | 'replica'.")
-                .encode(&mut self.to_client);
+            return ErrorNotice::error(
+                SqlState::SYNTAX_ERROR,
+                "this form of SET is not understood for trunkline settings",
+            )
+            .hint("Write SET [LOCAL] trunkline.route = 'auto' | 'primary' | 'replica'.")
+            .encode(&mut self.to_client);
         };
         if setting.name != "route" {
-            return ErrorNotice::error(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"trunkline.{}\"", setting.name))
-                .hint("Known: trunkline.route.")
-                .encode(&mut self.to_client);
+            return ErrorNotice::error(
+                SqlState::UNDEFINED_OBJECT,
+                format!("unrecognized configuration parameter \"trunkline.{}\"", setting.name),
+            )
+            .hint("Known: trunkline.route.")
+            .encode(&mut self.to_client);
         }
         match setting.action {
             OwnAction::Set { value, local } => {
                 let Some(choice) = RouteChoice::parse(&value) else {
-                    return ErrorNotice::error(SqlState::INVALID_PARAMETER_VALUE, format!("invalid value for parameter \"trunkline.route\": \"{value}\""))
-                        .hint("Available values: auto, primary, replica.")
-                        .encode(&mut self.to_client);
+                    return ErrorNotice::error(
+                        SqlState::INVALID_PARAMETER_VALUE,
+                        format!("invalid value for parameter \"trunkline.route\": \"{value}\""),
+                    )
+                    .hint("Available values: auto, primary, replica.")
+                    .encode(&mut self.to_client);
                 };
                 if local && !self.status().in_block() {
-                    ErrorNotice { severity: crate::wire::Severity::Warning, ..ErrorNotice::error(SqlState::NO_ACTIVE_TRANSACTION, "SET LOCAL can only be used in transaction blocks") }
-                        .encode(&mut self.to_client);
+                    ErrorNotice {
+                        severity: crate::wire::Severity::Warning,
+                        ..ErrorNotice::error(
+                            SqlState::NO_ACTIVE_TRANSACTION,
+                            "SET LOCAL can only be used in transaction blocks",
+                        )
+                    }
+                    .encode(&mut self.to_client);
                 } else {
                     if local {
                         self.placement.choice_before_local.get_or_insert(self.placement.choice);

@@ -13,9 +13,9 @@ use crate::topology::UserPools;
 use crate::wire::startup::{Startup, parse_options};
 use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
+use super::Context;
 use super::clients::{NewClient, Registered};
 use super::placement::RouteChoice;
-use super::Context;
 
 /// Length of a cancel secret in protocol 3.2.
 const LONG_SECRET: usize = 32;
@@ -105,7 +105,11 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
     let user = startup.get("user").unwrap_or_default();
     let database = startup.get("database").filter(|name| !name.is_empty()).unwrap_or(user);
     if ctx.draining.load(Ordering::Acquire) {
-        return Err(refuse(ctx, ErrorNotice::fatal(SqlState::CANNOT_CONNECT_NOW, "the proxy is shutting down"), Blame::Proxy));
+        return Err(refuse(
+            ctx,
+            ErrorNotice::fatal(SqlState::CANNOT_CONNECT_NOW, "the proxy is shutting down"),
+            Blame::Proxy,
+        ));
     }
     let cluster = ctx.directory.cluster(database).ok();
     let known = config.users.get(user);
@@ -143,7 +147,8 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
     let mut greeting = authenticated.greeting;
     let mut lex = LexOptions::default();
     if wishes.replication.is_none() {
-        let parameters = server_parameters(&pools, &wishes.settings).await.map_err(|notice| refuse(ctx, notice, Blame::Server))?;
+        let parameters =
+            server_parameters(&pools, &wishes.settings).await.map_err(|notice| refuse(ctx, notice, Blame::Server))?;
         for (name, value) in parameters.iter() {
             lex.observe_parameter(name, value);
             // One server, and never a standby: which node answered here is nobody's business (trap 57).
@@ -173,13 +178,20 @@ fn auth_failed(ctx: &Context, error: &AuthError) -> LoginRefused {
     LoginRefused { notice }
 }
 
-fn check_limits(ctx: &Context, database: &str, user: &str, of_database: Option<u32>, of_user: Option<u32>) -> Result<(), LoginRefused> {
+fn check_limits(
+    ctx: &Context,
+    database: &str,
+    user: &str,
+    of_database: Option<u32>,
+    of_user: Option<u32>,
+) -> Result<(), LoginRefused> {
     let full = |limit: u32, count: usize| count >= limit as usize;
     let over = if full(ctx.config.load().max_clients, ctx.clients.len()) {
         Some("max_clients")
     } else if of_database.is_some() || of_user.is_some() {
         let all = ctx.clients.all();
-        let of_database = of_database.filter(|limit| full(*limit, all.iter().filter(|client| client.database == database).count()));
+        let of_database =
+            of_database.filter(|limit| full(*limit, all.iter().filter(|client| client.database == database).count()));
         let of_user = of_user.filter(|limit| full(*limit, all.iter().filter(|client| client.user == user).count()));
         of_database.map(|_| "max_clients of the database").or(of_user.map(|_| "max_clients of the user"))
     } else {
@@ -202,14 +214,22 @@ fn wishes(startup: &Startup) -> Result<Wishes, ErrorNotice> {
     let mut add = |name: &str, value: &str| -> Result<(), ErrorNotice> {
         match name.to_ascii_lowercase().strip_prefix("trunkline.") {
             None => entries.push((name.to_owned(), value.to_owned())),
-            Some("route") if RouteChoice::parse(value).is_some() => route_choice = RouteChoice::parse(value).unwrap_or_default(),
+            Some("route") if RouteChoice::parse(value).is_some() => {
+                route_choice = RouteChoice::parse(value).unwrap_or_default()
+            }
             Some("route") => {
-                return Err(ErrorNotice::fatal(SqlState::INVALID_PARAMETER_VALUE, format!("invalid value for parameter \"trunkline.route\": \"{value}\""))
-                    .hint("Available values: auto, primary, replica."));
+                return Err(ErrorNotice::fatal(
+                    SqlState::INVALID_PARAMETER_VALUE,
+                    format!("invalid value for parameter \"trunkline.route\": \"{value}\""),
+                )
+                .hint("Available values: auto, primary, replica."));
             }
             Some(other) => {
-                return Err(ErrorNotice::fatal(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"trunkline.{other}\""))
-                    .hint("Known: trunkline.route."));
+                return Err(ErrorNotice::fatal(
+                    SqlState::UNDEFINED_OBJECT,
+                    format!("unrecognized configuration parameter \"trunkline.{other}\""),
+                )
+                .hint("Known: trunkline.route."));
             }
         }
         Ok(())
@@ -221,8 +241,11 @@ fn wishes(startup: &Startup) -> Result<Wishes, ErrorNotice> {
             "replication" => replication = replication_kind(value)?,
             "options" => {
                 let options = parse_options(value).map_err(|word| {
-                    ErrorNotice::fatal(SqlState::SYNTAX_ERROR, format!("invalid command-line argument for server process: {word}"))
-                        .hint("Only settings are understood in options: -c name=value or --name=value.")
+                    ErrorNotice::fatal(
+                        SqlState::SYNTAX_ERROR,
+                        format!("invalid command-line argument for server process: {word}"),
+                    )
+                    .hint("Only settings are understood in options: -c name=value or --name=value.")
                 })?;
                 for (name, value) in &options {
                     add(name, value)?;
@@ -240,8 +263,11 @@ fn replication_kind(value: &str) -> Result<Option<&'static str>, ErrorNotice> {
         "database" => Ok(Some("logical")),
         "true" | "on" | "yes" | "1" | "t" | "y" => Ok(Some("physical")),
         "false" | "off" | "no" | "0" | "f" | "n" => Ok(None),
-        _ => Err(ErrorNotice::fatal(SqlState::INVALID_PARAMETER_VALUE, format!("invalid value for parameter \"replication\": \"{value}\""))
-            .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")),
+        _ => Err(ErrorNotice::fatal(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("invalid value for parameter \"replication\": \"{value}\""),
+        )
+        .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")),
     }
 }
 
@@ -289,5 +315,7 @@ async fn any_server(pools: &UserPools) -> Result<Lease, ErrorNotice> {
             }
         }
     }
-    Err(failure.unwrap_or_else(|| ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "no server is configured for this database")))
+    Err(failure.unwrap_or_else(|| {
+        ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "no server is configured for this database")
+    }))
 }

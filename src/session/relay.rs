@@ -413,7 +413,8 @@ impl Session {
             self.skip_to_sync = true;
             return;
         }
-        let len = self.inbox.get(1..5).map_or(0, |len| u32::from_be_bytes([len[0], len[1], len[2], len[3]]) as usize + 1);
+        let len =
+            self.inbox.get(1..5).map_or(0, |len| u32::from_be_bytes([len[0], len[1], len[2], len[3]]) as usize + 1);
         self.client_pass = len.saturating_sub(self.inbox.len());
         self.pass_is_dropped = true;
         self.inbox.drain(..len.min(self.inbox.len()));
@@ -441,9 +442,12 @@ impl Session {
     }
 
     fn settings_refused(&mut self) -> Ending {
-        let notice = ErrorNotice::fatal(SqlState::CONNECTION_FAILURE, "the session's settings could not be applied to another server connection")
-            .detail("Whether the statement that followed was executed is not known.")
-            .hint("The servers of this database differ in what they accept; see the error before this one.");
+        let notice = ErrorNotice::fatal(
+            SqlState::CONNECTION_FAILURE,
+            "the session's settings could not be applied to another server connection",
+        )
+        .detail("Whether the statement that followed was executed is not known.")
+        .hint("The servers of this database differ in what they accept; see the error before this one.");
         Ending::Told(Box::new(notice), Blame::Server)
     }
 
@@ -482,14 +486,17 @@ impl Session {
     }
 
     fn time_is_over(&mut self, limit: Duration, kind: Limit) -> Option<Ending> {
-        let told = |code, message: &'static str| Some(Ending::Told(Box::new(ErrorNotice::fatal(code, message)), Blame::Client));
+        let told = |code, message: &'static str| {
+            Some(Ending::Told(Box::new(ErrorNotice::fatal(code, message)), Blame::Client))
+        };
         match kind {
             Limit::Idle => told(SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout"),
-            Limit::IdleInTransaction => told(
-                SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
-                "terminating connection due to idle-in-transaction timeout",
-            ),
-            Limit::Query if self.query_cancelled => told(SqlState::QUERY_CANCELED, "query_timeout passed and the server did not stop the statement"),
+            Limit::IdleInTransaction => {
+                told(SqlState::IDLE_IN_TRANSACTION_TIMEOUT, "terminating connection due to idle-in-transaction timeout")
+            }
+            Limit::Query if self.query_cancelled => {
+                told(SqlState::QUERY_CANCELED, "query_timeout passed and the server did not stop the statement")
+            }
             Limit::Query => {
                 tracing::info!(client = self.client.id, ?limit, "statement cancelled by query_timeout");
                 self.query_cancelled = true;

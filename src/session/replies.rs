@@ -69,9 +69,9 @@ impl Replies {
 
     /// Whether nothing is to come from the server: all that is left is for us to make.
     pub fn all_made(&self) -> bool {
-        self.queue.iter().all(|expect| {
-            matches!(expect, Expect::MadeParse { .. } | Expect::MadeClose { .. } | Expect::CopyEnd)
-        })
+        self.queue
+            .iter()
+            .all(|expect| matches!(expect, Expect::MadeParse { .. } | Expect::MadeClose { .. } | Expect::CopyEnd))
     }
 
     /// Makes the replies at the head that are ours to make (trap 32: each in its place).

@@ -54,11 +54,7 @@ pub fn analyze(sql: &[u8], opts: LexOptions, lists: &FunctionLists) -> Analysis 
 }
 
 /// As [`analyze`], and what each statement says by itself.
-pub fn analyze_detailed(
-    sql: &[u8],
-    opts: LexOptions,
-    lists: &FunctionLists,
-) -> (Analysis, Vec<StatementAnalysis>) {
+pub fn analyze_detailed(sql: &[u8], opts: LexOptions, lists: &FunctionLists) -> (Analysis, Vec<StatementAnalysis>) {
     let mut details = Vec::new();
     let judged = judge_text(sql, opts, lists, |statement| details.push(statement));
     if let Some(hint) = judged.hint {
@@ -94,12 +90,7 @@ struct Judged {
     hint: Option<Hint>,
 }
 
-fn judge_text(
-    sql: &[u8],
-    opts: LexOptions,
-    lists: &FunctionLists,
-    mut each: impl FnMut(StatementAnalysis),
-) -> Judged {
+fn judge_text(sql: &[u8], opts: LexOptions, lists: &FunctionLists, mut each: impl FnMut(StatementAnalysis)) -> Judged {
     let mut splitter = Splitter::new(sql, opts);
     let mut verdict = Verdict::anywhere(Reason::Empty, Effects::empty());
     let mut statement = StatementTokens::default();

@@ -22,9 +22,8 @@ impl KeywordBits {
     /// queries, so that a parse tree grows deeper by it.
     pub(super) fn note(&mut self, text: &[u8], before: Token, word: &[u8]) -> bool {
         let is = |keyword: &str| word.eq_ignore_ascii_case(keyword.as_bytes());
-        let after = |keyword: &str| {
-            before.kind == Kind::Word && before.of(text).eq_ignore_ascii_case(keyword.as_bytes())
-        };
+        let after =
+            |keyword: &str| before.kind == Kind::Word && before.of(text).eq_ignore_ascii_case(keyword.as_bytes());
         match word.len() {
             2 => {
                 if (is("no")) && after("for") {

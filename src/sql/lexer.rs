@@ -46,12 +46,23 @@ impl LexOptions {
     /// Whether a client encoding, as ParameterStatus or `SET client_encoding` spells it, is safe to lex by bytes.
     pub fn encoding_is_safe(name: &str) -> bool {
         const UNSAFE: [&str; 13] = [
-            "sjis", "shiftjis", "mskanji", "win932", "windows932", "shiftjis2004", "big5", "win950", "windows950",
-            "gbk", "gb18030", "johab", "uhc",
+            "sjis",
+            "shiftjis",
+            "mskanji",
+            "win932",
+            "windows932",
+            "shiftjis2004",
+            "big5",
+            "win950",
+            "windows950",
+            "gbk",
+            "gb18030",
+            "johab",
+            "uhc",
         ];
-        let plain: String =
-            name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-        !UNSAFE.contains(&plain.as_str()) && !matches!(plain.as_str(), "win936" | "windows936" | "win949" | "windows949")
+        let plain: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+        !UNSAFE.contains(&plain.as_str())
+            && !matches!(plain.as_str(), "win936" | "windows936" | "win949" | "windows949")
     }
 }
 
@@ -140,8 +151,22 @@ const fn classes() -> [u8; 256] {
         }
         if matches!(
             b,
-            b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'+' | b'-' | b'*' | b'/' | b'%' | b'<'
-                | b'>' | b'='
+            b'~' | b'!'
+                | b'@'
+                | b'#'
+                | b'^'
+                | b'&'
+                | b'|'
+                | b'`'
+                | b'?'
+                | b'+'
+                | b'-'
+                | b'*'
+                | b'/'
+                | b'%'
+                | b'<'
+                | b'>'
+                | b'='
         ) {
             class |= OPERATOR;
         }

@@ -60,9 +60,9 @@ fn spaced(text: &[u8], before: Token, token: Token) -> bool {
     let cast = |token: Token| token.kind == Kind::Colon;
     match (single(before), single(token)) {
         (b'(' | b'[' | b'.', _) | (_, b')' | b']' | b',' | b'.' | b'[') => false,
-        (0, b'(') if before.kind == Kind::Word => KEYWORDS_BEFORE_PAREN
-            .iter()
-            .any(|word| before.of(text).eq_ignore_ascii_case(word.as_bytes())),
+        (0, b'(') if before.kind == Kind::Word => {
+            KEYWORDS_BEFORE_PAREN.iter().any(|word| before.of(text).eq_ignore_ascii_case(word.as_bytes()))
+        }
         (0, b'(') if matches!(before.kind, Kind::QuotedWord | Kind::UnicodeWord) => false,
         _ => !cast(before) && !cast(token),
     }
@@ -70,8 +70,32 @@ fn spaced(text: &[u8], before: Token, token: Token) -> bool {
 
 /// Words that a space separates from a parenthesis; others look like function names.
 const KEYWORDS_BEFORE_PAREN: [&str; 26] = [
-    "in", "values", "and", "or", "not", "as", "from", "where", "on", "using", "over", "select", "when", "then", "else",
-    "join", "having", "union", "all", "except", "intersect", "by", "filter", "group", "limit", "offset",
+    "in",
+    "values",
+    "and",
+    "or",
+    "not",
+    "as",
+    "from",
+    "where",
+    "on",
+    "using",
+    "over",
+    "select",
+    "when",
+    "then",
+    "else",
+    "join",
+    "having",
+    "union",
+    "all",
+    "except",
+    "intersect",
+    "by",
+    "filter",
+    "group",
+    "limit",
+    "offset",
 ];
 
 #[cfg(test)]

@@ -168,10 +168,14 @@ impl Reason {
             Self::SessionState => "it changes or uses state of the session, which is kept on the primary",
             Self::PreparedSql => "it uses a statement prepared in SQL, whose text isn't in this string",
             Self::Notify => "notifications exist on the primary only",
-            Self::NodeState => "it asks for the state of one server (process, WAL, activity, configuration), and a replica would answer differently",
+            Self::NodeState => {
+                "it asks for the state of one server (process, WAL, activity, configuration), and a replica would answer differently"
+            }
             Self::Explain => "it explains a statement that would itself run on the primary",
             Self::HintPrimary => "a comment in it asks for the primary",
-            Self::Encoding => "the client encoding allows ASCII bytes inside other characters, so the text can't be cut safely",
+            Self::Encoding => {
+                "the client encoding allows ASCII bytes inside other characters, so the text can't be cut safely"
+            }
             Self::TooLong => "it is too long or too deeply nested to be examined",
             Self::Unparsed => "its syntax is not known to Trunkline's parser",
             Self::UnknownFunction => "it calls a function that isn't PostgreSQL's own and may write",

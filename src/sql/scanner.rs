@@ -70,10 +70,9 @@ pub(super) fn scan(cursor: Cursor<'_>, bits: KeywordBits) -> Scanned {
         b"show" => session::show(rest),
         b"discard" => session::discard(rest),
         b"prepare" => session::prepare(rest),
-        b"execute" => Verdict::primary(
-            Reason::PreparedSql,
-            Effects::SQL_EXECUTE | Effects::WRITES | Effects::LITERAL_MATTERS,
-        ),
+        b"execute" => {
+            Verdict::primary(Reason::PreparedSql, Effects::SQL_EXECUTE | Effects::WRITES | Effects::LITERAL_MATTERS)
+        }
         b"deallocate" => session::deallocate(rest),
         b"listen" => Verdict::primary(Reason::Notify, Effects::LISTEN),
         b"unlisten" => Verdict::primary(Reason::Notify, Effects::LISTEN | Effects::RELEASES_ONLY),

@@ -181,7 +181,12 @@ fn read_value(mut cursor: Cursor<'_>) -> Option<SettingValue> {
     }
     let mut values = Vec::new();
     loop {
-        let sign = if cursor.eat_sign("-") { "-" } else { cursor.eat_sign("+"); "" };
+        let sign = if cursor.eat_sign("-") {
+            "-"
+        } else {
+            cursor.eat_sign("+");
+            ""
+        };
         let token = cursor.next()?;
         let value = match token.kind {
             Kind::Number => text(cursor.bytes(token)),

@@ -138,10 +138,10 @@ mod tests {
 
     #[test]
     fn escapes() {
-        assert_eq!(of(r"SELECT 1 /*name='it\'s',x='%zz%4'*/").unwrap().tags, [
-            ("name".to_owned(), "it's".to_owned()),
-            ("x".to_owned(), "%zz%4".to_owned()),
-        ]);
+        assert_eq!(
+            of(r"SELECT 1 /*name='it\'s',x='%zz%4'*/").unwrap().tags,
+            [("name".to_owned(), "it's".to_owned()), ("x".to_owned(), "%zz%4".to_owned()),]
+        );
     }
 
     #[test]

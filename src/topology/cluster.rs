@@ -60,7 +60,8 @@ impl Cluster {
         let fit = |(index, node): &(usize, &Arc<Node>)| {
             node.settings.weight > 0 && node.load.is_up() && tried & (1 << (index % 64)) == 0
         };
-        let total: u64 = self.nodes.iter().enumerate().filter(fit).map(|(_, node)| u64::from(node.settings.weight)).sum();
+        let total: u64 =
+            self.nodes.iter().enumerate().filter(fit).map(|(_, node)| u64::from(node.settings.weight)).sum();
         if total == 0 {
             return None;
         }

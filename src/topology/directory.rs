@@ -110,7 +110,11 @@ impl Directory {
 }
 
 /// How the control plane connects to a node; `None` when no user for it is configured.
-pub(super) fn control_settings(database: &Database, node: &Node, tls: &Arc<ClientTlsContext>) -> Option<ControlSettings> {
+pub(super) fn control_settings(
+    database: &Database,
+    node: &Node,
+    tls: &Arc<ClientTlsContext>,
+) -> Option<ControlSettings> {
     let (user, password) = match (&database.control_user, &database.server_user) {
         (Some(user), _) => (user, database.control_password.as_ref().or(database.server_password.as_ref())),
         (None, Some(user)) => (user, database.server_password.as_ref()),

@@ -70,7 +70,11 @@ async fn watch(cluster: std::sync::Weak<Cluster>, node: Arc<Node>) {
             }
         }
         // While failures are being counted, or the node is down, look more often.
-        let pause = if failures > 0 { routing.health_interval.min(Duration::from_millis(500)) } else { routing.health_interval };
+        let pause = if failures > 0 {
+            routing.health_interval.min(Duration::from_millis(500))
+        } else {
+            routing.health_interval
+        };
         let _ = tokio::time::timeout(pause, node.load.probe.notified()).await;
     }
 }

@@ -48,13 +48,7 @@ pub struct Checked {
 impl Node {
     /// A node that counts as up until a check says otherwise.
     pub fn new(settings: NodeSettings, metrics: NodeMetrics) -> Arc<Self> {
-        Arc::new(Self {
-            settings,
-            load: Arc::default(),
-            metrics,
-            role: AtomicU8::new(0),
-            checked: Mutex::default(),
-        })
+        Arc::new(Self { settings, load: Arc::default(), metrics, role: AtomicU8::new(0), checked: Mutex::default() })
     }
 
     /// Whether it is configured as the primary.

@@ -228,7 +228,9 @@ fn check_fit(
     if let (Some(map), false) = (raw.cert_map.as_ref().and_then(|m| m.values().next()), chosen == Method::Cert) {
         cx.problems.error("cert_map belongs to method cert").at(map.span(), "no meaning here");
     }
-    if chosen == Method::Trust && matches!(rule.kind, HbaKind::Host | HbaKind::HostNoSsl | HbaKind::HostSsl | HbaKind::Any) {
+    if chosen == Method::Trust
+        && matches!(rule.kind, HbaKind::Host | HbaKind::HostNoSsl | HbaKind::HostSsl | HbaKind::Any)
+    {
         let loopback = |net: &IpNet| net.addr().is_loopback() && net.broadcast().is_loopback();
         if rule.addresses.is_empty() || !rule.addresses.iter().all(loopback) {
             cx.problems

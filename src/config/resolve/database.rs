@@ -160,10 +160,9 @@ fn auth_query(query: &Opt<String>, has_control: bool, cx: &mut Context<'_>) -> O
             .help("add control_user and control_password");
     }
     if !query.get_ref().contains("$1") {
-        cx.problems
-            .error("auth_query doesn't ask for a user")
-            .at(query.span(), "$1 is missing")
-            .help("for example: SELECT rolname, rolpassword, rolvaliduntil FROM pg_authid WHERE rolname = $1 AND rolcanlogin");
+        cx.problems.error("auth_query doesn't ask for a user").at(query.span(), "$1 is missing").help(
+            "for example: SELECT rolname, rolpassword, rolvaliduntil FROM pg_authid WHERE rolname = $1 AND rolcanlogin",
+        );
     }
     Some(query.get_ref().clone())
 }

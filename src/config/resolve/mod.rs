@@ -40,7 +40,9 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     /// Whether an entry at or below `path` was refused: what is missing there is no mistake of its own.
     fn is_refused(&self, path: &str) -> bool {
-        self.refused.iter().any(|refused| refused.strip_prefix(path).is_some_and(|r| r.is_empty() || r.starts_with('.')))
+        self.refused
+            .iter()
+            .any(|refused| refused.strip_prefix(path).is_some_and(|r| r.is_empty() || r.starts_with('.')))
     }
 }
 
@@ -191,7 +193,9 @@ fn min_within_size(min: &Opt<Count>, size: &Opt<Count>, min_value: u32, size_val
     let draft = cx.problems.error("min_size is greater than size");
     match (min, size) {
         (Some(min), Some(size)) => {
-            draft.at(min.span(), format!("{min_value} kept open")).at(size.span(), format!("but only {size_value} allowed"));
+            draft
+                .at(min.span(), format!("{min_value} kept open"))
+                .at(size.span(), format!("but only {size_value} allowed"));
         }
         (Some(min), None) => {
             draft.at(min.span(), format!("{min_value} kept open, but size is {size_value}"));

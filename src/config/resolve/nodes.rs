@@ -196,7 +196,8 @@ fn pairs(text: &Spanned<String>, cx: &mut Context<'_>) -> Option<Conninfo> {
             return None;
         }
     };
-    let login = [("user", info.user.is_some()), ("password", info.password.is_some()), ("dbname", info.dbname.is_some())];
+    let login =
+        [("user", info.user.is_some()), ("password", info.password.is_some()), ("dbname", info.dbname.is_some())];
     for (key, _) in login.into_iter().filter(|(_, given)| *given) {
         let ours = if key == "dbname" { "dbname" } else { "server_user and server_password" };
         cx.problems

@@ -17,8 +17,7 @@ const SOCKET_PATH_MAX: usize = 107;
 /// `listen` and the Unix socket.
 pub(super) fn listen(raw: &schema::General, cx: &mut Context<'_>) -> Vec<ListenAddr> {
     let default = Spanned::new(0..0, defaults::LISTEN.to_owned());
-    let asked: Vec<Spanned<String>> =
-        if raw.listen.is_some() { items(&raw.listen).collect() } else { vec![default] };
+    let asked: Vec<Spanned<String>> = if raw.listen.is_some() { items(&raw.listen).collect() } else { vec![default] };
     let mut addrs: Vec<ListenAddr> = Vec::new();
     for item in &asked {
         match tcp_addresses(item.get_ref()) {
@@ -33,17 +32,17 @@ pub(super) fn listen(raw: &schema::General, cx: &mut Context<'_>) -> Vec<ListenA
                 }
             }
             Err(why) => {
-                cx.problems
-                    .error("not an address to listen on")
-                    .at(item.span(), why)
-                    .help("write \"127.0.0.1:6432\", \"[::1]:6432\" or \"*:6432\"; a Unix socket goes into unix_socket_dir");
+                cx.problems.error("not an address to listen on").at(item.span(), why).help(
+                    "write \"127.0.0.1:6432\", \"[::1]:6432\" or \"*:6432\"; a Unix socket goes into unix_socket_dir",
+                );
             }
         }
     }
     if let Some(dir) = &raw.unix_socket_dir {
         addrs.extend(unix_socket(dir, raw, &addrs, cx));
     } else {
-        let stray = [raw.unix_socket_port.as_ref().map(Spanned::span), raw.unix_socket_mode.as_ref().map(Spanned::span)];
+        let stray =
+            [raw.unix_socket_port.as_ref().map(Spanned::span), raw.unix_socket_mode.as_ref().map(Spanned::span)];
         for span in stray.into_iter().flatten() {
             cx.problems.error("there is no Unix socket").at(span, "needs unix_socket_dir");
         }

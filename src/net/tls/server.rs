@@ -45,8 +45,7 @@ impl ServerTlsContext {
             Some(path) => {
                 let (roots, _) = pem::roots("client CA", path)?;
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-                let verifier =
-                    if settings.require_client_cert { verifier } else { verifier.allow_unauthenticated() };
+                let verifier = if settings.require_client_cert { verifier } else { verifier.allow_unauthenticated() };
                 let verifier = verifier.build().map_err(|e| TlsError::Content {
                     what: "client CA",
                     path: path.clone(),
@@ -55,9 +54,8 @@ impl ServerTlsContext {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder
-            .with_single_cert(chain, key)
-            .map_err(|e| pem::key_refused("client TLS key", key_path, &e))?;
+        let mut config =
+            builder.with_single_cert(chain, key).map_err(|e| pem::key_refused("client TLS key", key_path, &e))?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Some(Arc::new(Self { config: Arc::new(config), certificate })))
     }

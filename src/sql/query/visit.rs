@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, Query, Select, Statement, TableFactor, Visitor,
-};
+use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, Query, Select, Statement, TableFactor, Visitor};
 
 use super::super::decision::Effects;
 use super::super::functions::{self, FunctionLists, FunctionName};

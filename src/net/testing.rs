@@ -1,0 +1,97 @@
+//! Certificates and connected streams for the tests of this room and of the rooms below it.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use tempfile::TempDir;
+
+use super::{ClientTlsContext, ServerTlsContext, Stream};
+use crate::config::{ClientTls, ClientTlsMode, ServerTls, SslMode};
+
+/// A directory with an authority (`ca.pem`), another one (`other-ca.pem`), a server's certificate for `localhost`
+/// (`server.pem`, `server.key`), one by common name only (`cn.pem`, `cn.key`), and a client's for `alice`
+/// (`alice.pem`, `alice.key`).
+pub(crate) struct Certificates {
+    dir: TempDir,
+}
+
+impl Certificates {
+    pub(crate) fn make() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
+        let authority = |name: &str| {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.distinguished_name.push(DnType::CommonName, name);
+            CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+        };
+        let (ca, other) = (authority("test authority"), authority("another authority"));
+        write("ca.pem", ca.pem());
+        write("other-ca.pem", other.pem());
+        for (file, common_name, names) in [
+            ("server", "server", vec!["localhost".to_owned()]),
+            ("cn", "localhost", vec![]),
+            ("alice", "alice", vec![]),
+        ] {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(names).unwrap();
+            params.distinguished_name.push(DnType::CommonName, common_name);
+            write(&format!("{file}.pem"), params.signed_by(&key, &ca).unwrap().pem());
+            write(&format!("{file}.key"), key.serialize_pem());
+        }
+        Self { dir }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn client_tls(&self) -> ClientTls {
+        ClientTls {
+            mode: ClientTlsMode::Allow,
+            cert: Some(self.path("server.pem")),
+            key: Some(self.path("server.key")),
+            client_ca: Some(self.path("ca.pem")),
+            require_client_cert: false,
+        }
+    }
+
+    pub(crate) fn server_tls(&self, mode: SslMode) -> ServerTls {
+        ServerTls { mode, ca: Some(self.path("ca.pem")), cert: None, key: None, direct: false }
+    }
+
+    pub(crate) fn accepting(&self) -> Arc<ServerTlsContext> {
+        ServerTlsContext::load(&self.client_tls()).unwrap().unwrap()
+    }
+}
+
+/// Two ends of a TCP connection.
+pub(crate) async fn tcp_pair() -> (Stream, Stream) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (client, accepted) = tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
+    (Stream::Tcp(client.unwrap()), Stream::Tcp(accepted.unwrap().0))
+}
+
+/// Two ends of a Unix connection.
+pub(crate) fn unix_pair() -> (Stream, Stream) {
+    let (a, b) = tokio::net::UnixStream::pair().unwrap();
+    (Stream::Unix(a), Stream::Unix(b))
+}
+
+/// Client's and server's end of an encrypted connection. `alice` = the client presents her certificate.
+pub(crate) async fn tls_pair(certificates: &Certificates, alice: bool) -> (Stream, Stream) {
+    let mut settings = certificates.server_tls(SslMode::VerifyFull);
+    if alice {
+        settings.cert = Some(certificates.path("alice.pem"));
+        settings.key = Some(certificates.path("alice.key"));
+    }
+    let connecting: Arc<ClientTlsContext> = ClientTlsContext::load(&settings).unwrap();
+    let accepting = certificates.accepting();
+    let (client, server) = tcp_pair().await;
+    let (client, server) = tokio::join!(connecting.connect(client, "localhost"), accepting.accept(server, &[]));
+    (client.unwrap(), server.unwrap())
+}
