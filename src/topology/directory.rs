@@ -95,7 +95,7 @@ impl Directory {
             .collect();
         let auth_query = database.auth_query.as_ref().and_then(|sql| {
             let primary = nodes.iter().find(|node| node.is_primary()).or(nodes.first())?;
-            let pool = control::pool(&control_settings(database, primary, &tls)?).ok()?;
+            let pool = control::pool(control_settings(database, primary, &tls)?).ok()?;
             Some(AuthQuery::new(pool, sql.clone(), self.control.clone()))
         });
         Ok(Arc::new(Cluster {
@@ -131,7 +131,7 @@ pub(super) fn control_settings(
         password: password.cloned(),
         tls: tls.clone(),
         max_size: 2,
-        timeout: Some(database.routing.health_timeout),
+        connect_timeout: database.routing.health_timeout,
         application_name: "trunkline".to_owned(),
     })
 }

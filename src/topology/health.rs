@@ -41,7 +41,7 @@ pub(super) fn start(cluster: &Arc<Cluster>, control: &Handle) {
 async fn watch(cluster: std::sync::Weak<Cluster>, node: Arc<Node>) {
     let Some((database, tls)) = cluster.upgrade().map(|c| (c.database.clone(), c.tls.clone())) else { return };
     let routing = &database.routing;
-    let pool = control_settings(&database, &node, &tls).and_then(|settings| control::pool(&settings).ok());
+    let pool = control_settings(&database, &node, &tls).and_then(|settings| control::pool(settings).ok());
     let mut failures = 0;
     loop {
         if cluster.strong_count() == 0 {
