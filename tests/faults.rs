@@ -1,0 +1,132 @@
+//! Nodes that die: what clients notice of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::clusters::{self, APP, APP_PASSWORD};
+use support::process::{Setup, Trunkline};
+use support::raw::RawClient;
+use trunkline::app::demo::{Cluster, StopMode};
+
+fn before(cluster: &Cluster, routing: &str) -> Trunkline {
+    let node = |name: &str, role: &str, port: u16| {
+        format!("[[databases.app.nodes]]\nname = \"{name}\"\nrole = \"{role}\"\nhost = \"127.0.0.1\"\nport = {port}\n")
+    };
+    let replicas: Vec<u16> = cluster.info().replica_ports().collect();
+    Setup::config(format!(
+        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n\
+         [metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n\
+         [users.{APP}]\npassword = \"{APP_PASSWORD}\"\n\
+         [databases.app]\ncontrol_user = \"{APP}\"\ncontrol_password = \"{APP_PASSWORD}\"\n\
+         [databases.app.pool]\nwait_timeout = \"3s\"\n\
+         [databases.app.routing]\nhealth_interval = \"300ms\"\nhealth_timeout = \"1s\"\n{routing}\n{}{}{}",
+        node("primary", "primary", cluster.info().primary_port()),
+        node("replica1", "replica", replicas[0]),
+        node("replica2", "replica", replicas[1]),
+    ))
+    .start()
+}
+
+fn client(proxy: &Trunkline) -> RawClient {
+    RawClient::connect(proxy.port(), APP, APP_PASSWORD, "app")
+}
+
+/// Which server answers a read: by its port.
+fn reader(client: &mut RawClient) -> String {
+    client.value("/* trunkline: replica */ SELECT inet_server_port()")
+}
+
+#[test]
+fn reads_spread_over_replicas_and_survive_their_death_and_return() {
+    let cluster = clusters::own();
+    let proxy = before(&cluster, "");
+    let mut client = client(&proxy);
+    let ports: Vec<String> = cluster.info().replica_ports().map(|port| port.to_string()).collect();
+    let spread = |client: &mut RawClient| {
+        let mut seen: Vec<String> = (0..60).map(|_| reader(client)).collect();
+        seen.sort();
+        seen.dedup();
+        seen
+    };
+    let mut both = ports.clone();
+    both.sort();
+    assert_eq!(spread(&mut client), both, "both replicas serve reads, the primary none");
+
+    // A dead replica costs no statement an error that has not reached it.
+    cluster.replicas()[0].kill().unwrap();
+    for _ in 0..50 {
+        assert_eq!(reader(&mut client), ports[1]);
+    }
+    // No replica at all: the primary.
+    cluster.replicas()[1].kill().unwrap();
+    for _ in 0..50 {
+        assert_eq!(reader(&mut client), cluster.info().primary_port().to_string());
+    }
+    // They come back by themselves.
+    cluster.replicas()[0].start().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while reader(&mut client) != ports[0] {
+        assert!(Instant::now() < deadline, "the replica that came back serves no reads");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn without_a_primary_reads_go_on_and_writes_wait_for_it() {
+    let cluster = clusters::own();
+    let proxy = before(&cluster, "read_after_write_window = \"0\"");
+    let mut session = client(&proxy);
+    session.value("SELECT 1");
+    cluster.info().query(0, "app", "CREATE TABLE t (n int); GRANT ALL ON t TO PUBLIC").unwrap();
+    cluster.info().wait_replayed().unwrap();
+    cluster.primary().stop(StopMode::Immediate).unwrap();
+
+    assert_eq!(session.value("SELECT count(*) FROM t"), "0", "reads go on");
+    let mut newcomer = client(&proxy);
+    assert_eq!(newcomer.value("SELECT count(*) FROM t"), "0", "also for who comes now");
+
+    let began = Instant::now();
+    assert_eq!(session.failure("INSERT INTO t VALUES (1)"), "57P03");
+    let waited = began.elapsed();
+    assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(8), "waited {waited:?} for a limit of 3s");
+    assert_eq!(session.value("SELECT count(*) FROM t"), "0", "the session goes on after the error");
+    let (status, _) = proxy.http("/readyz");
+    assert!(status.contains("503"), "{status}");
+
+    // A write that waits gets its primary when it returns in time.
+    let writer = thread::spawn(move || newcomer.exchange(&support::frames::Batch::new().query("INSERT INTO t VALUES (2)")));
+    thread::sleep(Duration::from_millis(300));
+    cluster.primary().start().unwrap();
+    assert_eq!(support::frames::tags(&writer.join().unwrap()), "CZ");
+}
+
+#[test]
+fn a_session_reads_its_own_writes_from_the_primary_for_the_window() {
+    let cluster = clusters::own();
+    let proxy = before(&cluster, "read_after_write_window = \"1s\"");
+    let mut client = client(&proxy);
+    client.exchange(&support::frames::Batch::new().query("CREATE TABLE w (n int)"));
+    cluster.info().wait_replayed().unwrap();
+    let port = "SELECT inet_server_port() FROM (SELECT count(*) FROM w) AS c";
+    let read = format!("/* trunkline: replica */ {port}");
+    let (_, before) = proxy.http("/metrics");
+    let replica_reads = |text: &str| {
+        let line = text.lines().find(|line| line.starts_with("trunkline_routing_decisions_total{target=\"replica\",reason=\"read\"}"));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    client.exchange(&support::frames::Batch::new().query("INSERT INTO w VALUES (1)"));
+    for n in 0..20 {
+        assert_eq!(client.value("SELECT count(*) FROM w"), "1", "read {n} after the write");
+    }
+    let (_, during) = proxy.http("/metrics");
+    assert_eq!(replica_reads(&during), replica_reads(&before), "reads within the window are the primary's");
+    thread::sleep(Duration::from_millis(1100));
+    assert_eq!(client.value("SELECT count(*) FROM w"), "1");
+    let (_, after) = proxy.http("/metrics");
+    assert_eq!(replica_reads(&after), replica_reads(&during) + 1, "after the window reads are the replicas' again");
+    assert_ne!(client.value(&read), cluster.info().primary_port().to_string(), "a hint decides at any time");
+}

@@ -1,0 +1,119 @@
+//! Reload and shutdown while clients work.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use support::clusters::{self, APP, APP_PASSWORD, TestDb};
+use support::frames::{Batch, tags};
+use support::process::Setup;
+use support::raw::RawClient;
+
+fn config(db: &TestDb, pool_size: u32, drain: &str) -> String {
+    let cluster = db.cluster();
+    let replica = cluster.replica_ports().next().unwrap();
+    format!(
+        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n\
+         [client]\ndrain_timeout = \"{drain}\"\n\
+         [users.{APP}]\npassword = \"{APP_PASSWORD}\"\n\
+         [databases.{name}]\ncontrol_user = \"{APP}\"\ncontrol_password = \"{APP_PASSWORD}\"\n\
+         [databases.{name}.pool]\nsize = {pool_size}\n\
+         [[databases.{name}.nodes]]\nname = \"primary\"\nrole = \"primary\"\nhost = \"127.0.0.1\"\nport = {primary}\n\
+         [[databases.{name}.nodes]]\nname = \"replica\"\nrole = \"replica\"\nhost = \"127.0.0.1\"\nport = {replica}\n",
+        name = db.name,
+        primary = cluster.primary_port(),
+    )
+}
+
+fn connect(port: u16, db: &TestDb) -> RawClient {
+    RawClient::connect(port, APP, APP_PASSWORD, &db.name)
+}
+
+#[test]
+fn reloads_under_load_cost_no_statement_an_error() {
+    let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
+    let mut proxy = Setup::config(config(&db, 3, "5s")).start();
+    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let port = proxy.port();
+    thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let mut client = connect(port, &db);
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(client.value("SELECT 41 + 1"), "42");
+                    let frames = client.exchange(&Batch::new().query("BEGIN; INSERT INTO t VALUES (1); COMMIT"));
+                    assert_eq!(tags(&frames), "CCCZ");
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for round in 0..6 {
+            proxy.rewrite_config(&config(&db, 2 + round % 3, "5s"));
+            proxy.signal(Signal::HUP);
+            thread::sleep(Duration::from_millis(150));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(db.run("SELECT count(*) FROM t"), done.load(Ordering::Relaxed).to_string());
+    proxy.wait_for_log(&["configuration reloaded"]);
+}
+
+#[test]
+fn a_bad_file_is_refused_whole_and_service_goes_on() {
+    let db = TestDb::new(clusters::shared());
+    let mut proxy = Setup::config(config(&db, 3, "5s")).start();
+    let mut client = connect(proxy.port(), &db);
+    proxy.rewrite_config("[databases.x]\nnonsense = 1\n");
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_log(&["reload refused"]);
+    assert_eq!(client.value("SELECT 1"), "1");
+    assert_eq!(connect(proxy.port(), &db).value("SELECT 2"), "2");
+}
+
+#[test]
+fn sigterm_lets_transactions_finish_and_tells_the_others() {
+    let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
+    let mut proxy = Setup::config(config(&db, 3, "10s")).start();
+    let mut idle = connect(proxy.port(), &db);
+    let mut busy = connect(proxy.port(), &db);
+    assert_eq!(tags(&busy.exchange(&Batch::new().query("BEGIN"))), "CZ");
+    proxy.signal(Signal::TERM);
+    assert_eq!(idle.recv().sqlstate(), "57P01", "an idle client is told at once");
+    assert!(idle.is_closed());
+    // Nobody new.
+    thread::sleep(Duration::from_millis(200));
+    assert!(std::net::TcpStream::connect(("127.0.0.1", proxy.port())).is_err());
+    assert_eq!(tags(&busy.exchange(&Batch::new().query("INSERT INTO t VALUES (1)"))), "CZ");
+    assert_eq!(tags(&busy.exchange(&Batch::new().query("COMMIT"))), "CZ");
+    assert_eq!(busy.recv().sqlstate(), "57P01", "told once its transaction is over");
+    assert!(proxy.wait().success());
+    assert_eq!(db.run("SELECT count(*) FROM t"), "1");
+}
+
+#[test]
+fn the_drain_ends_at_its_limit_and_sigint_does_not_wait() {
+    let db = TestDb::new(clusters::shared());
+    for (signal, drain, least) in [(Signal::TERM, "1s", 0.8), (Signal::INT, "60s", 0.0)] {
+        let mut proxy = Setup::config(config(&db, 3, drain)).start();
+        let mut stuck = connect(proxy.port(), &db);
+        stuck.exchange(&Batch::new().query("BEGIN"));
+        let began = Instant::now();
+        proxy.signal(signal);
+        assert_eq!(stuck.recv().sqlstate(), "57P01");
+        assert!(proxy.wait().success());
+        let took = began.elapsed().as_secs_f64();
+        assert!(took >= least && took < 8.0, "{signal:?} took {took} s");
+        // Its transaction was rolled back: nothing is left on the server.
+        let open = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND xact_start IS NOT NULL AND pid <> pg_backend_pid()", db.name);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while db.run(&open) != "0" {
+            assert!(Instant::now() < deadline, "a transaction was left open");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
