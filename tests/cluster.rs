@@ -1,7 +1,7 @@
 //! The test support itself, against plain PostgreSQL: clusters and the raw client do what the other
 //! tests take for granted.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod support;
 

@@ -4,7 +4,7 @@
 //! run) and a [`clusters::TestDb`] of their own on it. A test that stops, promotes or reconfigures
 //! servers starts its own with [`clusters::own`]. [`process::Trunkline`] runs the program under test.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 pub mod clusters;
 pub mod frames;

@@ -1,0 +1,34 @@
+# What a newcomer needs: `make demo`, `make test`, `make bench`. Missing tools are installed from the
+# distribution's packages.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench
+
+CARGO ?= cargo
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+
+demo: ## a throw-away primary and two replicas with Trunkline before them; ARGS="--port 6000 --keep"
+	@.ci/install-tools build postgres
+	$(CARGO) run --locked --release -- demo $(ARGS)
+
+test: ## all tests, against real servers and real drivers; ARGS="name-of-a-test"
+	@.ci/install-tools build libclang postgres promtool python node
+	@.ci/install-drivers
+	$(CARGO) test --locked --quiet --doc
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		set -x; $(CARGO) nextest run --locked $(ARGS); \
+	else \
+		set -x; $(CARGO) test --locked --no-fail-fast --lib --bins --tests $(ARGS); \
+	fi
+
+lint: ## formatting, lints, and no OpenSSL among the dependencies
+	@.ci/install-tools build libclang
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- --deny warnings
+	@! grep -E '^name = "openssl(-sys)?"' Cargo.lock
+
+bench: ## pgbench against PostgreSQL directly, through PgBouncer and through Trunkline; ARGS="--rounds 5"
+	@.ci/install-tools build postgres pgbouncer
+	$(CARGO) bench --locked --bench e2e -- $(ARGS)

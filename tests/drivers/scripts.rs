@@ -1,0 +1,64 @@
+//! Drivers of other languages: each has a script of scenarios beside this file, which prints one line per
+//! scenario and ends with status 1 when any failed.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::Fixture;
+
+/// Where `.ci/install-drivers` puts the drivers.
+fn installed() -> PathBuf {
+    // CARGO_TARGET_TMPDIR is target/tmp.
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("drivers")
+}
+
+/// Whether the interpreter is there; says so when it isn't.
+fn is_there(interpreter: &str) -> bool {
+    let there = Command::new(interpreter).arg("--version").output().is_ok();
+    if !there {
+        eprintln!("skipped: {interpreter} is not installed");
+    }
+    there
+}
+
+fn run(command: &mut Command, fixture: &Fixture) {
+    let output = command.env("DATABASE_URL", fixture.url()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    println!("{text}");
+    assert!(output.status.success(), "{text}\n{errors}");
+    fixture.assert_pool_kept();
+}
+
+fn python(script: &str) {
+    if !is_there("python3") {
+        return;
+    }
+    let interpreter = installed().join("python/bin/python");
+    assert!(interpreter.is_file(), "no drivers in {}: run .ci/install-drivers", installed().display());
+    let fixture = Fixture::new();
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/drivers/python").join(script);
+    run(Command::new(interpreter).arg("-B").arg(path), &fixture);
+}
+
+#[test]
+fn psycopg() {
+    python("psycopg_driver.py");
+}
+
+#[test]
+fn asyncpg() {
+    python("asyncpg_driver.py");
+}
+
+#[test]
+fn node_postgres() {
+    if !is_there("node") {
+        return;
+    }
+    let modules = installed().join("node");
+    assert!(modules.join("node_modules").is_dir(), "no drivers in {}: run .ci/install-drivers", modules.display());
+    let fixture = Fixture::new();
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/drivers/node/node_postgres_driver.mjs");
+    run(Command::new("node").arg(path).env("DRIVER_MODULES", modules), &fixture);
+}
