@@ -247,3 +247,7 @@ async fn connect_address(
         _ => Err(HostFailure::Answer),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

@@ -202,3 +202,7 @@ async fn encrypt(slot: &mut Option<Stream>, tls: &ServerTlsContext, prefix: &[u8
 fn gone() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;
