@@ -98,7 +98,8 @@ fn without_a_primary_reads_go_on_and_writes_wait_for_it() {
     assert!(status.contains("503"), "{status}");
 
     // A write that waits gets its primary when it returns in time.
-    let writer = thread::spawn(move || newcomer.exchange(&support::frames::Batch::new().query("INSERT INTO t VALUES (2)")));
+    let writer =
+        thread::spawn(move || newcomer.exchange(&support::frames::Batch::new().query("INSERT INTO t VALUES (2)")));
     thread::sleep(Duration::from_millis(300));
     cluster.primary().start().unwrap();
     assert_eq!(support::frames::tags(&writer.join().unwrap()), "CZ");
@@ -115,7 +116,9 @@ fn a_session_reads_its_own_writes_from_the_primary_for_the_window() {
     let read = format!("/* trunkline: replica */ {port}");
     let (_, before) = proxy.http("/metrics");
     let replica_reads = |text: &str| {
-        let line = text.lines().find(|line| line.starts_with("trunkline_routing_decisions_total{target=\"replica\",reason=\"read\"}"));
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("trunkline_routing_decisions_total{target=\"replica\",reason=\"read\"}"));
         line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap_or(0)
     };
     client.exchange(&support::frames::Batch::new().query("INSERT INTO w VALUES (1)"));

@@ -109,7 +109,10 @@ fn the_drain_ends_at_its_limit_and_sigint_does_not_wait() {
         let took = began.elapsed().as_secs_f64();
         assert!(took >= least && took < 8.0, "{signal:?} took {took} s");
         // Its transaction was rolled back: nothing is left on the server.
-        let open = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND xact_start IS NOT NULL AND pid <> pg_backend_pid()", db.name);
+        let open = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND xact_start IS NOT NULL AND pid <> pg_backend_pid()",
+            db.name
+        );
         let deadline = Instant::now() + Duration::from_secs(5);
         while db.run(&open) != "0" {
             assert!(Instant::now() < deadline, "a transaction was left open");

@@ -129,8 +129,17 @@ fn refuses_bad_server_first_messages() {
     let begun = Begun::with_user(Binding::Unable, "", "abc");
     assert!(begun.server_first(b"r=abcd,s=QUJD,i=4096").is_some());
     for bad in [
-        "", "r=", "r=abc,s=QUJD,i=4096", "r=xbcd,s=QUJD,i=4096", "r=abcd,s=QUJD", "r=abcd,s=?,i=4096", "r=abcd,s=QUJD,i=0",
-        "r=abcd,s=QUJD,i=-1", "r=abcd,s=QUJD,i=4000001", "m=x,r=abcd,s=QUJD,i=1", "e=other-error",
+        "",
+        "r=",
+        "r=abc,s=QUJD,i=4096",
+        "r=xbcd,s=QUJD,i=4096",
+        "r=abcd,s=QUJD",
+        "r=abcd,s=?,i=4096",
+        "r=abcd,s=QUJD,i=0",
+        "r=abcd,s=QUJD,i=-1",
+        "r=abcd,s=QUJD,i=4000001",
+        "m=x,r=abcd,s=QUJD,i=1",
+        "e=other-error",
     ] {
         assert!(begun.server_first(bad.as_bytes()).is_none(), "{bad}");
     }
@@ -144,7 +153,9 @@ fn verifiers_are_read_as_postgresql_writes_them() {
     let keys = ScramKeys::derive(PASSWORD, &verifier.salt, verifier.iterations);
     assert!(verifier.accepts(&keys.client_key) && keys.verifier() == verifier);
     assert!(!verifier.accepts(&ScramKeys::derive("pen", &verifier.salt, verifier.iterations).client_key));
-    for bad in ["", "SCRAM-SHA-256$", "SCRAM-SHA-256$0:QUJD$QUJD:QUJD", &text[..text.len() - 4], &text.replace("4096", "x")] {
+    for bad in
+        ["", "SCRAM-SHA-256$", "SCRAM-SHA-256$0:QUJD$QUJD:QUJD", &text[..text.len() - 4], &text.replace("4096", "x")]
+    {
         assert!(ScramVerifier::parse(bad).is_none(), "{bad}");
     }
     assert!(matches!(StoredSecret::parse(&Secret::new(text)), StoredSecret::Scram(_)));
@@ -157,7 +168,12 @@ fn verifiers_are_read_as_postgresql_writes_them() {
 #[test]
 fn debug_shows_no_secret() {
     let keys = ScramKeys::derive(PASSWORD, b"salt", 1);
-    let shown = format!("{:?} {:?} {:?}", keys.verifier(), ServerCredential::ScramKeys(Arc::new(keys)), StoredSecret::parse(&Secret::new(PASSWORD)));
+    let shown = format!(
+        "{:?} {:?} {:?}",
+        keys.verifier(),
+        ServerCredential::ScramKeys(Arc::new(keys)),
+        StoredSecret::parse(&Secret::new(PASSWORD))
+    );
     assert_eq!(shown, "ScramVerifier(…) SCRAM keys Plain(Secret(…))");
 }
 
@@ -317,7 +333,8 @@ async fn no_rule_no_entry() {
     let shared = context();
     let mut other = rule(AuthMethod::Trust);
     other.users = vec!["bob".to_owned()];
-    let (ours, theirs) = login_over(tcp_pair().await, &[other], None, &ServerCredential::None, (&shared, &shared)).await;
+    let (ours, theirs) =
+        login_over(tcp_pair().await, &[other], None, &ServerCredential::None, (&shared, &shared)).await;
     assert!(matches!(ours, Err(AuthError::NoHbaEntry(_))));
     let Err(ServerAuthError::Refused(notice)) = theirs else { panic!() };
     assert_eq!(notice.code, SqlState::INVALID_AUTHORIZATION);
@@ -331,7 +348,8 @@ async fn seen(method: AuthMethod, secret: Option<&str>, context: &AuthContext) -
     let startup = startup("alice");
     let rules = [rule(method)];
     let serving = async {
-        let login = Login { startup: &startup, database: "app", hba: &rules, user: secret.map(|_| &alice), auth_query: None };
+        let login =
+            Login { startup: &startup, database: "app", hba: &rules, user: secret.map(|_| &alice), auth_query: None };
         let error = authenticate_client(&mut server, &login, context).await.unwrap_err();
         let mut out = Vec::new();
         error.notice().unwrap().encode(&mut out);
@@ -420,7 +438,9 @@ async fn trap_75_malformed_password_messages() {
     }
     assert!(matches!(disturbed(clear, b"p\0\0\0\x05\0").await, AuthError::Failed { .. }), "empty password");
     assert!(matches!(disturbed(clear, b"p\0\0\0\x07a\0b").await, AuthError::Malformed(_)));
-    for sasl in [&b"SCRAM-SHA-256\0"[..], b"SCRAM-SHA-256\0\0\0\0\x05n,,", b"SCRAM-SHA-256\0\xff\xff\xff\xfex", b"\0\0\0\0\0"] {
+    for sasl in
+        [&b"SCRAM-SHA-256\0"[..], b"SCRAM-SHA-256\0\0\0\0\x05n,,", b"SCRAM-SHA-256\0\xff\xff\xff\xfex", b"\0\0\0\0\0"]
+    {
         let mut bytes = Vec::new();
         build::message(&mut bytes, b'p', |out| out.extend_from_slice(sasl));
         assert!(matches!(disturbed(AuthMethod::ScramSha256, &bytes).await, AuthError::Malformed(_)), "{sasl:?}");
@@ -461,8 +481,11 @@ async fn served(script: &[u8], credential: &ServerCredential) -> Result<ServerGr
 #[tokio::test]
 async fn trap_60_notices_and_parameters_during_a_login() {
     let mut script = Vec::new();
-    crate::wire::ErrorNotice { severity: crate::wire::Severity::Notice, ..crate::wire::ErrorNotice::error(SqlState::SUCCESS, "hi") }
-        .encode(&mut script);
+    crate::wire::ErrorNotice {
+        severity: crate::wire::Severity::Notice,
+        ..crate::wire::ErrorNotice::error(SqlState::SUCCESS, "hi")
+    }
+    .encode(&mut script);
     build::parameter_status(&mut script, b"TimeZone", b"UTC");
     build::negotiate_protocol_version(&mut script, 0, &[]);
     build::authentication_ok(&mut script);

@@ -1,8 +1,10 @@
 //! ParameterStatus values of a server connection.
 
+type Bytes = Box<[u8]>;
+
 /// The reported parameters in the order in which the server first told them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Parameters(Vec<(Box<[u8]>, Box<[u8]>)>);
+pub struct Parameters(Vec<(Bytes, Bytes)>);
 
 impl Parameters {
     /// Takes a reported value; returns whether it is new.

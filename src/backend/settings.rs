@@ -14,7 +14,9 @@ pub struct Settings {
     entries: Vec<(String, String)>,
 }
 
-static INTERNED: OnceLock<Mutex<HashMap<Vec<(String, String)>, Weak<Settings>>>> = OnceLock::new();
+type Interned = Mutex<HashMap<Vec<(String, String)>, Weak<Settings>>>;
+
+static INTERNED: OnceLock<Interned> = OnceLock::new();
 
 impl Settings {
     /// The interned settings with these entries; of a repeated name the last value counts.

@@ -7,10 +7,13 @@ use crate::backend::{OpenError, ServerConn, ServerInfo};
 
 use super::waiter::Waiter;
 
+/// Boxed from its opening to its end: connections change hands at every transaction, and a pointer is cheap to move.
+type Owned = Box<ServerConn>;
+
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// Idle connections by home thread, newest last. Homes that are no worker's share the last list.
-    idle: Vec<Vec<Box<ServerConn>>>,
+    idle: Vec<Vec<Owned>>,
     /// Those who wait, oldest first. Entries whose client gave up are passed over.
     pub waiters: VecDeque<Waiter>,
     /// Connections that exist: idle and leased.
@@ -31,7 +34,7 @@ impl State {
     }
 
     /// Pops the newest idle connection, of this home if it has one.
-    pub fn pop_idle(&mut self, home: usize) -> Option<Box<ServerConn>> {
+    pub fn pop_idle(&mut self, home: usize) -> Option<Owned> {
         let own = self.list_of(home);
         if let Some(conn) = self.idle.get_mut(own).and_then(Vec::pop) {
             return Some(conn);
@@ -40,7 +43,7 @@ impl State {
     }
 
     /// Puts a connection into the idle list of its home.
-    pub fn push_idle(&mut self, conn: Box<ServerConn>) {
+    pub fn push_idle(&mut self, conn: Owned) {
         let list = self.list_of(conn.home);
         if self.idle.len() <= list {
             self.idle.resize_with(list + 1, Vec::new);
@@ -54,12 +57,12 @@ impl State {
     }
 
     /// Takes all idle connections out.
-    pub fn take_idle(&mut self) -> Vec<Box<ServerConn>> {
+    pub fn take_idle(&mut self) -> Vec<Owned> {
         self.idle.iter_mut().flat_map(std::mem::take).collect()
     }
 
     /// Takes out the idle connections that `unwanted` names, oldest first.
-    pub fn take_idle_if(&mut self, mut unwanted: impl FnMut(&mut ServerConn) -> bool) -> Vec<Box<ServerConn>> {
+    pub fn take_idle_if(&mut self, mut unwanted: impl FnMut(&mut ServerConn) -> bool) -> Vec<Owned> {
         let mut taken = Vec::new();
         for list in &mut self.idle {
             taken.extend(list.extract_if(.., |conn| unwanted(conn)));
@@ -68,7 +71,7 @@ impl State {
     }
 
     /// Gives the connection to the oldest client that still waits, or keeps it as idle.
-    pub fn hand_over(&mut self, conn: Box<ServerConn>) {
+    pub fn hand_over(&mut self, conn: Owned) {
         let mut conn = conn;
         while let Some(waiter) = self.waiters.pop_front() {
             match waiter.give(Ok(conn)) {

@@ -9,6 +9,9 @@ use crate::wire::build;
 use super::names::Names;
 use super::splice::Splice;
 
+/// A name of the client's, and what it stood for before.
+pub(super) type NamedBefore = (Box<[u8]>, Option<Arc<Prepared>>);
+
 /// One reply, or group of replies, that is still to come.
 #[derive(Debug)]
 pub(super) enum Expect {
@@ -22,7 +25,7 @@ pub(super) enum Expect {
         /// It stands as the unnamed statement on the server.
         unnamed: bool,
         /// The client's Parse (its name, empty = unnamed, and what the name stood for before), or one of ours.
-        client: Option<(Box<[u8]>, Option<Arc<Prepared>>)>,
+        client: Option<NamedBefore>,
     },
     /// ParseComplete of a Parse that we track nothing of: `ours` is dropped.
     RawParse { ours: bool },

@@ -42,8 +42,11 @@ pub struct UserPools {
     /// One per node of the cluster, in its order.
     pub pools: Vec<Arc<Pool>>,
     /// What servers told a session with these settings about their parameters, for the greeting of the next one.
-    greetings: Mutex<HashMap<usize, (Arc<Settings>, Arc<Parameters>)>>,
+    greetings: Mutex<HashMap<usize, Greeting>>,
 }
+
+/// The settings are held so that their address, the key, stays theirs.
+type Greeting = (Arc<Settings>, Arc<Parameters>);
 
 /// More different settings than that are not remembered: each login then asks a server.
 const MAX_GREETINGS: usize = 256;
