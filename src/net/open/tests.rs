@@ -23,7 +23,7 @@ fn settings(tls: Option<&ServerTlsContext>) -> OpenSettings<'_> {
 }
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future).await.expect("took over ten seconds")
+    tokio::time::timeout(Duration::from_secs(10), Box::pin(future)).await.expect("took over ten seconds")
 }
 
 /// Sends `bytes` as they are: what came of it, and what the client got.
@@ -106,7 +106,10 @@ async fn trap_73_nothing_unencrypted_behind_ssl_request() {
     let (opened, got) = send(&[SSL, &startup_packet()].concat(), &settings(Some(&accepting))).await;
     assert!(matches!(opened, Err(OpenError::DataAfterSslRequest)), "{opened:?}");
     let notice = notice(&got);
-    assert_eq!((notice.code, &*notice.message), (SqlState::PROTOCOL_VIOLATION, "received unencrypted data after SSL request"));
+    assert_eq!(
+        (notice.code, &*notice.message),
+        (SqlState::PROTOCOL_VIOLATION, "received unencrypted data after SSL request")
+    );
 
     // Behind the answer it is no handshake either.
     let (mut client, server) = tcp_pair().await;
