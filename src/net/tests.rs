@@ -8,7 +8,7 @@ use super::{ClientTlsContext, IdleCheck, ServerTlsContext, Stream, TlsError};
 use crate::config::SslMode;
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future).await.expect("took over ten seconds")
+    tokio::time::timeout(Duration::from_secs(10), Box::pin(future)).await.expect("took over ten seconds")
 }
 
 async fn all_kinds() -> Vec<(&'static str, Stream, Stream)> {
@@ -248,4 +248,17 @@ fn errors_of_contexts_name_the_file_and_the_fix() {
     let mut half = certificates.server_tls(SslMode::Require);
     half.cert = Some(certificates.path("alice.pem"));
     assert!(matches!(ClientTlsContext::load(&half), Err(TlsError::Incomplete(_))));
+}
+
+/// A session's task is as large as its largest phase: these are the phases of this room and of `auth`.
+#[tokio::test]
+async fn futures_of_the_login_are_small() {
+    let (_client, server) = unix_pair();
+    let settings = super::OpenSettings { max_startup_bytes: 10_000, tls: None, tls_required: false };
+    let opening = super::open(server, &settings);
+    assert!(size_of_val(&opening) < 2_500, "{}", size_of_val(&opening));
+    drop(opening);
+    let (mut client, _server) = unix_pair();
+    let mut buf = [0; 8];
+    assert!(size_of_val(&client.read_some(&mut buf)) < 100);
 }

@@ -23,7 +23,7 @@ fn settings(tls: Option<&ServerTlsContext>) -> OpenSettings<'_> {
 }
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future).await.expect("took over ten seconds")
+    tokio::time::timeout(Duration::from_secs(10), Box::pin(future)).await.expect("took over ten seconds")
 }
 
 /// Sends `bytes` as they are: what came of it, and what the client got.

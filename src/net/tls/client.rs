@@ -97,7 +97,8 @@ impl ClientTlsContext {
         };
         let socket = stream.into_socket().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-        let stream = TlsStream::handshake(socket, connection.into(), &[], None).await?;
+        // Boxed: the task of a session is as large as its largest phase for all its life.
+        let stream = Box::pin(TlsStream::handshake(socket, connection.into(), &[], None)).await?;
         Ok(Stream::Tls(Box::new(stream)))
     }
 }

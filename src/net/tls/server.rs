@@ -67,7 +67,8 @@ impl ServerTlsContext {
     pub(in crate::net) async fn accept(&self, stream: Stream, prefix: &[u8]) -> io::Result<Stream> {
         let socket = stream.into_socket().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let connection = ServerConnection::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
-        let stream = TlsStream::handshake(socket, connection.into(), prefix, Some(&self.certificate)).await?;
+        // Boxed: the task of a session is as large as its largest phase for all its life.
+        let stream = Box::pin(TlsStream::handshake(socket, connection.into(), prefix, Some(&self.certificate))).await?;
         Ok(Stream::Tls(Box::new(stream)))
     }
 }
