@@ -177,6 +177,11 @@ impl Pool {
         state.hand_over(conn);
     }
 
+    /// A client gives up its place.
+    fn leave_line(&self, slot: &Arc<WaiterSlot>) {
+        self.state.lock().waiters.retain(|waiter| !waiter.is_of(slot));
+    }
+
     /// A leased connection is gone; a waiter may need another one.
     fn lost(self: &Arc<Self>, info: &ServerInfo) {
         let mut state = self.state.lock();

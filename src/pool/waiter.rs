@@ -57,6 +57,11 @@ impl Waiter {
         None
     }
 
+    /// Whether the place is this slot's.
+    pub fn is_of(&self, slot: &Arc<WaiterSlot>) -> bool {
+        Arc::ptr_eq(&self.slot, slot)
+    }
+
     /// Whether the client still waits.
     pub fn is_waiting(&self) -> bool {
         let inner = self.slot.inner.lock();
@@ -109,14 +114,17 @@ impl Future for Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        let answer = {
+        let (gave_up, answer) = {
             let mut inner = self.slot.inner.lock();
-            inner.waiting = false;
             inner.waker = None;
-            inner.answer.take()
+            (std::mem::take(&mut inner.waiting), inner.answer.take())
         };
         if let Some(Ok(conn)) = answer {
             self.pool.put_back(conn);
+        }
+        if gave_up {
+            // The place in the line goes, too: an entry that nobody waits behind must hold nobody up.
+            self.pool.leave_line(&self.slot);
         }
     }
 }

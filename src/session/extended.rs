@@ -31,7 +31,8 @@ enum Gathered {
     Incomplete,
     /// It is to run here.
     Runs(Place),
-    /// It closes statements and syncs: no server is needed.
+    /// It closes statements, or prepares what a server has accepted before, and syncs: no server is needed. A client that prepares
+    /// before it begins must not wait for clients that are in a transaction (pgbench prepares so, blocking all its clients).
     Local,
 }
 
@@ -69,13 +70,35 @@ impl Session {
         self.send_extended(frame, range, out)
     }
 
-    /// A Sync, Flush or Close that needs no server connection.
+    /// Whether a Parse is of a named statement that a server has accepted before, under a name that is free.
+    fn is_accepted(&self, body: &[u8]) -> bool {
+        frontend::parse(body).is_some_and(|parse| {
+            !parse.name.is_empty()
+                && self.max_prepared > 0
+                && self.names.get(parse.name).is_none()
+                && self.pools.has_accepted(self.shared_statement(parse).id)
+        })
+    }
+
+    fn shared_statement(&self, parse: frontend::Parse<'_>) -> Arc<Prepared> {
+        prepared::intern(parse.sql, parse.types, self.decisions.decide(parse.sql, self.lex))
+    }
+
+    /// A Sync, Flush, Close or Parse that needs no server connection.
     fn take_alone(&mut self, frame: Frame<'_>) -> Flow {
         match frame.tag {
             b'S' => {
                 self.skip_to_sync = false;
                 self.answer_ready();
             }
+            b'P' => match frontend::parse(frame.body()) {
+                Some(parse) => {
+                    self.metrics.client_parse();
+                    self.names.set(parse.name, self.shared_statement(parse));
+                    build::bare(&mut self.to_client, b'1');
+                }
+                None => return close("invalid Parse message"),
+            },
             b'C' => match frontend::object(frame.body()) {
                 Some((kind, name)) => {
                     if kind == ObjectKind::Statement {
@@ -146,7 +169,11 @@ impl Session {
                 b'S' => return Gathered::Local,
                 _ => None,
             };
-            local &= frame.tag == b'C';
+            local &= match frame.tag {
+                b'C' => true,
+                b'P' => self.is_accepted(body),
+                _ => false,
+            };
             match decision {
                 None => return Gathered::Runs(Place::Primary),
                 Some(NOTHING) => {}

@@ -134,7 +134,12 @@ impl Session {
             b'1' => {
                 let popped = pop_if(link, |head| matches!(head, Expect::Parse { .. } | Expect::RawParse { .. }));
                 return match popped {
-                    Some(Expect::Parse { client, .. }) => Ok(client.is_some()),
+                    Some(Expect::Parse { statement, unnamed, client }) => {
+                        if !unnamed {
+                            self.pools.accept_statement(statement.id);
+                        }
+                        Ok(client.is_some())
+                    }
                     Some(Expect::RawParse { ours }) => Ok(!ours),
                     _ => Err(ServerBroken),
                 };

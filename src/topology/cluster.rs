@@ -1,6 +1,6 @@
 //! The nodes of one configured database, and its pools.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -43,7 +43,12 @@ pub struct UserPools {
     pub pools: Vec<Arc<Pool>>,
     /// What servers told a session with these settings about their parameters, for the greeting of the next one.
     greetings: Mutex<HashMap<usize, Greeting>>,
+    /// Numbers of the prepared statements that some server has accepted from this user.
+    accepted: Mutex<HashSet<u64>>,
 }
+
+/// Accepted statements that are remembered before it begins anew.
+const MAX_ACCEPTED: usize = 16 * 1024;
 
 /// The settings are held so that their address, the key, stays theirs.
 type Greeting = (Arc<Settings>, Arc<Parameters>);
@@ -130,6 +135,7 @@ impl Cluster {
             login: login.clone(),
             pools: pools.collect(),
             greetings: Mutex::default(),
+            accepted: Mutex::default(),
         });
         users.insert((database.to_owned(), user.to_owned()), made.clone());
         made
@@ -171,6 +177,21 @@ impl Cluster {
 }
 
 impl UserPools {
+    /// A server of these pools has accepted the Parse of a shared statement.
+    pub fn accept_statement(&self, id: u64) {
+        let mut accepted = self.accepted.lock();
+        if accepted.len() >= MAX_ACCEPTED {
+            accepted.clear();
+        }
+        accepted.insert(id);
+    }
+
+    /// Whether a server of these pools has once accepted the Parse of a shared statement. It may refuse it today, when a table
+    /// is gone; then it says so at the Bind.
+    pub fn has_accepted(&self, id: u64) -> bool {
+        self.accepted.lock().contains(&id)
+    }
+
     /// What a server reported under these settings, when a session with them has logged in before.
     pub fn greeting(&self, settings: &Arc<Settings>) -> Option<Arc<Parameters>> {
         self.greetings.lock().get(&Arc::as_ptr(settings).addr()).map(|(_, parameters)| parameters.clone())
