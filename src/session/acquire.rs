@@ -114,8 +114,7 @@ impl Session {
         }
     }
 
-    /// Waits for a connection, then goes on with what the client had sent. When none can be had the client learns why, and the
-    /// session goes on.
+    /// Waits for a connection. When none can be had the client learns why, and the session goes on.
     pub(super) async fn acquire(&mut self, place: Place) -> Result<(), Ending> {
         self.transition(State::Waiting);
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -129,7 +128,7 @@ impl Session {
                 self.refuse_waiting(ending?);
             }
         }
-        poll_fn(|cx| Poll::Ready(self.digest_inbox(cx))).await
+        Ok(())
     }
 
     async fn wait_for_lease(&mut self, place: Place) -> Result<(Lease, usize, Duration), Result<ErrorNotice, Ending>> {

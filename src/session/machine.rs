@@ -125,7 +125,11 @@ impl Session {
     pub(super) fn may_release(&self) -> bool {
         match &self.state {
             State::Linked(link) => {
-                link.at_rest() && self.client_pass == 0 && self.pins == Pins::empty() && !self.keeps_lease
+                link.at_rest()
+                    && !self.resumed
+                    && self.client_pass == 0
+                    && self.pins == Pins::empty()
+                    && !self.keeps_lease
             }
             _ => false,
         }

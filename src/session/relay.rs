@@ -56,6 +56,8 @@ pub struct Session {
     inbox: Vec<u8>,
     /// The inbox cannot go on before the server has answered.
     stalled: bool,
+    /// It has: the inbox is to be looked at again, whether or not more comes from the client.
+    pub(super) resumed: bool,
     /// Bytes for the client that its socket would not take yet, or that we made.
     pub(super) to_client: Vec<u8>,
     /// Bytes of the client's current frame that are still to pass unseen.
@@ -137,6 +139,7 @@ impl Session {
             slot: Arc::default(),
             inbox: Vec::new(),
             stalled: false,
+            resumed: false,
             to_client: Vec::new(),
             client_pass: 0,
             pass_is_dropped: false,
@@ -157,6 +160,8 @@ impl Session {
                     if let Err(ending) = self.acquire(place).await {
                         break ending;
                     }
+                    // With the connection, or with the error told, the inbox goes on.
+                    self.resumed = true;
                 }
                 Event::AwaitCancels => self.client.clone().cancels_delivered().await,
                 Event::End(ending) => break ending,
@@ -182,6 +187,10 @@ impl Session {
             match self.poll_server(cx) {
                 Ok(progress) => moved |= progress,
                 Err(ending) => return Poll::Ready(Event::End(ending)),
+            }
+            match self.poll_inbox(cx) {
+                Ok(progress) => moved |= progress,
+                Err(event) => return Poll::Ready(event),
             }
             if self.may_release() {
                 // Given to the next client before anything else is read of this one.
@@ -211,11 +220,16 @@ impl Session {
         if let State::Linked(link) = self.transition(State::Idle) {
             link.lease.check_in();
         }
-        self.stalled = false;
+        self.resume();
         self.segment_cleared = false;
         self.timing.rest();
         self.since = Instant::now();
         true
+    }
+
+    /// The server has answered: what stood waiting for that goes on.
+    fn resume(&mut self) {
+        self.resumed |= std::mem::take(&mut self.stalled);
     }
 
     fn poll_requests(&mut self) -> Option<Ending> {
@@ -305,7 +319,7 @@ impl Session {
                 return Ok(moved);
             }
             moved = true;
-            self.stalled = false;
+            self.resume();
             self.since = Instant::now();
             if matches!(&self.state, State::Linked(link) if link.settings_refused && link.replies.is_empty()) {
                 return Err(self.settings_refused());
@@ -313,13 +327,27 @@ impl Session {
         }
     }
 
-    /// Client to server. `true` when bytes were read or taken.
-    fn poll_client(&mut self, cx: &mut Cx<'_>) -> Result<bool, Event> {
-        let blocked = match &self.state {
+    /// Whether nothing more of the client's can be taken before something else has gone out.
+    fn is_blocked(&self) -> bool {
+        let server = match &self.state {
             State::Linked(link) => !link.backlog.is_empty() || link.dying,
             _ => false,
         };
-        if blocked || self.stalled || self.to_client.len() > READ_SIZE {
+        server || self.to_client.len() > READ_SIZE
+    }
+
+    /// What stood waiting in the inbox, before the lease that it waited for could go back. `true` when it was looked at.
+    fn poll_inbox(&mut self, cx: &mut Cx<'_>) -> Result<bool, Event> {
+        if !self.resumed || self.is_blocked() {
+            return Ok(false);
+        }
+        self.resumed = false;
+        self.digest_inbox(cx).map(|()| true)
+    }
+
+    /// Client to server. `true` when bytes were read.
+    fn poll_client(&mut self, cx: &mut Cx<'_>) -> Result<bool, Event> {
+        if self.is_blocked() || self.stalled {
             return Ok(false);
         }
         buffers::with(|buffers| {
@@ -349,14 +377,9 @@ impl Session {
     }
 
     /// What is in the inbox, once more: a server connection is there now, or the server has answered.
-    pub(super) fn digest_inbox(&mut self, cx: &mut Cx<'_>) -> Result<(), Ending> {
+    fn digest_inbox(&mut self, cx: &mut Cx<'_>) -> Result<(), Event> {
         let data = std::mem::take(&mut self.inbox);
-        let result = buffers::with(|buffers| self.digest(&data, &mut buffers.built, cx));
-        match result {
-            Ok(()) => Ok(()),
-            Err(Event::End(ending)) => Err(ending),
-            Err(_) => Ok(()),
-        }
+        buffers::with(|buffers| self.digest(&data, &mut buffers.built, cx))
     }
 
     /// Takes frames and sends what comes of them, with a server connection that is free at once if one is needed.

@@ -25,7 +25,7 @@ fn pgbench_in_every_protocol() {
             assert!(text.contains("number of failed transactions: 0 (0.000%)"), "{mode} {script}:\n{text}");
         }
     }
-    let balance = "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(bbalance) FROM pgbench_branches)
+    let balance = "SELECT (SELECT sum(tbalance) FROM pgbench_tellers) = (SELECT sum(bbalance) FROM pgbench_branches)
         AND (SELECT sum(delta) FROM pgbench_history) = (SELECT sum(abalance) FROM pgbench_accounts)";
     assert_eq!(fixture.db.run(balance), "t", "every transaction was applied once and whole");
     fixture.assert_pool_kept();
