@@ -238,7 +238,7 @@ impl Texts {
 
     #[inline]
     fn find(&self, hash: u64, epoch: u64, text: &[u8], opts: LexOptions) -> Option<Decision> {
-        let first = hash as usize % SLOTS & !1;
+        let first = (hash as usize % SLOTS) & !1;
         self.slots[first..first + 2].iter().flatten().find_map(|slot| {
             (slot.hash == hash && slot.epoch == epoch && slot.bits == opts.bits() && *slot.text == *text)
                 .then_some(slot.decision)
@@ -246,7 +246,7 @@ impl Texts {
     }
 
     fn store(&mut self, hash: u64, epoch: u64, text: &[u8], opts: LexOptions, decision: Decision) {
-        let first = hash as usize % SLOTS & !1;
+        let first = (hash as usize % SLOTS) & !1;
         // The older of the two moves aside, so that a text seen once can't push out one that is seen all the time
         // together with its neighbour.
         self.slots.swap(first, first + 1);

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use crate::sql::{Decision, Effects, OwnAction, Reason, Target, own_setting};
+use crate::sql::{Decision, Effects, OwnAction, Reason, Target, normalize, own_setting, setting_change};
 use crate::wire::frame::{HEADER, frontend_limit};
-use crate::wire::{ErrorNotice, Frame, FrameWalker, SqlState, Step, build, frontend};
+use crate::wire::{ErrorNotice, Frame, FrameWalker, SqlState, Step, TxStatus, build, frontend};
 
 use super::machine::State;
 use super::pins::Pins;
@@ -275,15 +275,16 @@ impl Session {
         prepared: Option<&std::sync::Arc<crate::backend::Prepared>>,
     ) {
         let effects = decision.effects;
-        let pins = Pins::of(effects);
+        let text = prepared.map_or(sql, |statement| &statement.sql);
+        let mut pins = Pins::of(effects);
+        if pins.contains(Pins::SETTINGS) && !self.is_plain_setting(text) {
+            pins |= Pins::ROLE;
+        }
+        if effects.contains(Effects::RELEASES_ONLY) {
+            pins |= self.begin_release(effects, text);
+        }
         if pins != Pins::empty() {
             self.pin(pins);
-        }
-        if effects.contains(Effects::RELEASES_ONLY)
-            && let Some(link) = self.link()
-        {
-            // RESET ALL and its like: the client's settings are gone from the connection too.
-            link.lease.settings = crate::backend::Settings::none();
         }
         self.wrote |= effects.contains(Effects::WRITES);
         let primary = self.link().is_some_and(|link| link.primary);
@@ -291,11 +292,36 @@ impl Session {
         self.timing.begin(decision, sql, prepared);
     }
 
+    /// One `SET` of one setting that RESET ALL takes back.
+    fn is_plain_setting(&self, text: &[u8]) -> bool {
+        setting_change(text, self.lex)
+            .is_some_and(|change| change.name != "role" && change.name != "session_authorization")
+    }
+
+    /// A statement that gives state up: what it will end if it succeeds. Returns what it must pin instead: a RESET that may be rolled
+    /// back, or of one setting, leaves settings behind that nobody knows.
+    fn begin_release(&mut self, effects: Effects, text: &[u8]) -> Pins {
+        // Behind a pipeline nobody knows yet whether a block will be open.
+        let certain = match &self.state {
+            State::Linked(link) => link.status == TxStatus::Idle && link.replies.is_empty(),
+            _ => false,
+        };
+        let released = if certain { Pins::released_by(&normalize(text, self.lex)) } else { Pins::empty() };
+        self.releasing = released;
+        if effects.contains(Effects::SET_SESSION) && !released.contains(Pins::SETTINGS) {
+            Pins::SETTINGS
+        } else {
+            Pins::empty()
+        }
+    }
+
     pub(super) fn pin(&mut self, pins: Pins) {
         if !self.pins.contains(pins) {
             tracing::debug!(client = self.client.id, reason = pins.describe(), "server connection pinned");
         }
         self.pins |= pins;
+        // Made after what is being given up: it stays.
+        self.releasing.remove(pins);
     }
 
     /// `SET`, `RESET` and `SHOW` of `trunkline.…` settings.

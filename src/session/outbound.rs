@@ -186,9 +186,27 @@ impl Session {
             if ended && was_in_block {
                 self.placement.transaction_ended();
             }
+            self.release_pins(ended);
             self.statement_ended(now, ended);
         }
         Ok(for_client)
+    }
+}
+
+impl Session {
+    /// A statement that gives state up has ended.
+    fn release_pins(&mut self, outside_block: bool) {
+        let released = std::mem::replace(&mut self.releasing, Pins::empty());
+        if released.is_empty() || !outside_block || self.timing.has_failed() {
+            return;
+        }
+        self.pins.remove(released);
+        if released.contains(Pins::SETTINGS)
+            && let Some(link) = self.link()
+        {
+            // RESET ALL: what the client brought along is gone from the connection, too.
+            link.lease.settings = Settings::none();
+        }
     }
 }
 

@@ -25,6 +25,8 @@ bitflags! {
         const SESSION_STATE = 1 << 6;
         /// A statement too long to be kept for other connections.
         const LARGE_STATEMENT = 1 << 7;
+        /// A role or session user, or settings of which we cannot tell that they are none: RESET ALL leaves them alone.
+        const ROLE = 1 << 8;
     }
 }
 
@@ -44,6 +46,22 @@ impl Pins {
             return Self::empty();
         }
         TABLE.iter().filter(|(effect, _)| effects.intersects(*effect)).fold(Self::empty(), |pins, (_, pin)| pins | *pin)
+    }
+
+    /// The pins that a string which only gives state up ([`Effects::RELEASES_ONLY`]) is certain to end, when it succeeds outside
+    /// a transaction block. `normalized` is the text as the slow log shows it. Drivers' pools reset their connections so.
+    pub fn released_by(normalized: &str) -> Self {
+        normalized.split(';').map(str::trim).fold(Self::empty(), |pins, statement| {
+            pins | match statement {
+                "reset all" => Self::SETTINGS,
+                "unlisten *" => Self::LISTEN,
+                "close all" => Self::HOLD_CURSOR,
+                "deallocate all" | "deallocate prepare all" => Self::SQL_PREPARE,
+                "discard temp" | "discard temporary" => Self::TEMP_OBJECT,
+                "select pg_advisory_unlock_all()" | "select pg_catalog.pg_advisory_unlock_all()" => Self::ADVISORY_LOCK,
+                _ => Self::empty(),
+            }
+        })
     }
 
     /// Names of the reasons, for logs and the console.

@@ -48,6 +48,8 @@ pub struct Session {
     pub(super) names: Names,
     pub(super) placement: Placement,
     pub(super) pins: Pins,
+    /// Pins that the statement under way ends if it succeeds.
+    pub(super) releasing: Pins,
     pub(super) metrics: SessionMetrics,
     pub(super) timing: Timing,
     pub(super) state: State,
@@ -134,6 +136,7 @@ impl Session {
             lex,
             names: Names::default(),
             pins: Pins::empty(),
+            releasing: Pins::empty(),
             metrics,
             state: State::Idle,
             slot: Arc::default(),

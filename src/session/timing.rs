@@ -98,6 +98,11 @@ impl Timing {
         self.rows += rows;
     }
 
+    /// Whether the statement under way has met an error.
+    pub fn has_failed(&self) -> bool {
+        self.error.is_some()
+    }
+
     pub fn failed(&mut self, code: SqlState) {
         self.error = Some(code);
     }
