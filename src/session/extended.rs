@@ -115,7 +115,7 @@ impl Session {
 
     /// The segment at hand needs the primary, and the link is on a replica. What it has sent there is only Parse and Describe:
     /// a Sync of ours ends it, and the rest runs on the primary.
-    fn leave_replica(&mut self, out: &mut Splice<'_>) -> Flow {
+    pub(super) fn leave_replica(&mut self, out: &mut Splice<'_>) -> Flow {
         if let Some(link) = self.link()
             && link.segment_open
         {

@@ -133,7 +133,7 @@ impl Session {
     /// A message too long to be inspected: it streams to the primary as it is. A Parse of that kind stays on its connection,
     /// which is pinned, since the text is not kept for another one.
     fn take_unseen(&mut self, tag: u8, range: Range<usize>, out: &mut Splice<'_>) -> Flow {
-        if let Some(stop) = self.needs_other_link(UNSEEN) {
+        if let Some(stop) = self.needs_other_link(UNSEEN, out) {
             return stop;
         }
         if tag == b'P' {
@@ -159,7 +159,7 @@ impl Session {
         let own = effects.contains(Effects::OWN_SETTING) && !effects.contains(Effects::MULTI);
         if own || (decision.reason == Reason::Empty && matches!(self.state, State::Idle | State::Waiting)) {
             // Answered here, but in its turn.
-            if self.link().is_some_and(|link| !link.replies.is_empty() || link.segment_open) {
+            if self.link().is_some_and(|link| !link.replies.is_empty()) {
                 return Flow::Stop(Need::Quiet);
             }
             match own {
@@ -177,7 +177,7 @@ impl Session {
             self.answer_ready();
             return Flow::Taken;
         }
-        if let Some(stop) = self.needs_other_link(decision) {
+        if let Some(stop) = self.needs_other_link(decision, out) {
             return stop;
         }
         self.begin_statement(decision, sql, None);
@@ -191,7 +191,7 @@ impl Session {
     }
 
     fn take_function_call(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
-        if let Some(stop) = self.needs_other_link(UNSEEN) {
+        if let Some(stop) = self.needs_other_link(UNSEEN, out) {
             return stop;
         }
         self.begin_statement(UNSEEN, b"-- function call", None);
@@ -226,7 +226,7 @@ impl Session {
 
     /// Whether the frame with this decision cannot go to the link at hand: there is none, or it is on a replica and the
     /// statement is not for one. A transaction stays where it began.
-    pub(super) fn needs_other_link(&mut self, decision: Decision) -> Option<Flow> {
+    pub(super) fn needs_other_link(&mut self, decision: Decision, out: &mut Splice<'_>) -> Option<Flow> {
         let place = match &self.state {
             State::Linked(link) if link.primary => return None,
             State::Linked(link)
@@ -238,7 +238,7 @@ impl Session {
         };
         match &self.state {
             State::Linked(_) if place == Place::Reader => None,
-            State::Linked(_) => Some(Flow::Stop(Need::Quiet)),
+            State::Linked(_) => Some(self.leave_replica(out)),
             _ => Some(Flow::Stop(Need::Lease(place))),
         }
     }
