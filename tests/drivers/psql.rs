@@ -35,7 +35,9 @@ fn psql_describes_tables_and_copies_files() {
         });
         fs::write(&from, &lines).unwrap();
         let script = format!(
-            "\\d numbers
+            "\\t off
+             \\d numbers
+             \\t on
              \\dt
              \\df
              \\copy written (task, note) from '{}'
