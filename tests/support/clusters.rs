@@ -138,6 +138,10 @@ fn start_time(pid: u32) -> String {
 }
 
 /// A database of the test's own on a cluster, on every node of it; dropped with the value.
+///
+/// PostgreSQL makes and drops a database only when every server process has answered a signal, which one
+/// that can't send its result to a client that doesn't read never does: a test that leaves a server so for
+/// more than a moment does it on a cluster of its [`own`].
 #[derive(Debug)]
 pub struct TestDb {
     /// Its name.
