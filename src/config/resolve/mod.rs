@@ -97,10 +97,13 @@ struct Shared {
     slow_query: Option<Duration>,
 }
 
-/// A user, and where a URL brought it up: a section of its own is never overruled by a URL.
+/// A user, and what URLs say of it: a section of its own is never overruled by a URL.
 struct KnownUser {
     user: User,
-    from_url: Option<Range<usize>>,
+    /// There is a `[users.NAME]`.
+    has_section: bool,
+    /// The password of the first URL that names the user, and its place.
+    url_password: Option<(Secret, Range<usize>)>,
 }
 
 fn get<T: Clone>(value: &Opt<T>) -> Option<T> {
@@ -278,7 +281,7 @@ fn users(raw: &BTreeMap<Spanned<String>, schema::User>, cx: &mut Context<'_>) ->
             cx.problems.error("a user needs a name").at(name.span(), "empty");
         }
         let user = auth::user(name.get_ref(), raw, cx);
-        users.insert(name.get_ref().clone(), KnownUser { user, from_url: None });
+        users.insert(name.get_ref().clone(), KnownUser { user, has_section: true, url_password: None });
     }
     users
 }
