@@ -76,7 +76,8 @@ pub(super) fn database(
         (None, None, None) => (None, None),
     };
     let auth_query = auth_query(&raw.auth_query, control_user.is_some(), cx);
-    if control_user.is_none() {
+    let unread_url = raw.url.is_some() && url.is_none();
+    if control_user.is_none() && !unread_url {
         cx.problems
             .warn(format!("database {label} has no control_user"))
             .at(name.span(), "health checks can't log in")

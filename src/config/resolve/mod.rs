@@ -232,7 +232,10 @@ fn routing(raw: &schema::Routing, base: RoutingSettings, cx: &mut Context<'_>) -
     };
     let read_only_functions = functions(&raw.read_only_functions, base.read_only_functions);
     let primary_functions = functions(&raw.primary_functions, base.primary_functions);
-    if let Some(both) = primary_functions.iter().find(|name| read_only_functions.contains(name)) {
+    // When neither list stands here, the mistake is noted where they do.
+    let here = raw.read_only_functions.is_some() || raw.primary_functions.is_some();
+    let both = primary_functions.iter().find(|name| read_only_functions.contains(name));
+    if let (Some(both), true) = (both, here) {
         let draft = cx.problems.error(format!("function {both} is both read-only and bound to the primary"));
         for list in [&raw.read_only_functions, &raw.primary_functions].into_iter().flatten() {
             draft.at(list.span(), "named here");

@@ -22,6 +22,9 @@ fn replace_and_add() {
             ("TRUNKLINE__DATABASES__EXTRA__PRIMARY", "host=h port=1"),
             ("TRUNKLINE__ROUTING__SPLIT_READS", "false"),
             ("TRUNKLINE__HBA__0__METHOD", "md5"),
+            ("TRUNKLINE__HBA__1__METHOD", "reject"),
+            ("TRUNKLINE__DATABASES__LATE__NODES__0__ROLE", "primary"),
+            ("TRUNKLINE__DATABASES__LATE__NODES__0__HOST", "h"),
             ("TRUNKLINE__USERS__B__PASSWORD", "12345"),
             ("TRUNKLINE__ADMIN__ADMIN_USERS", "app, b"),
             ("TRUNKLINE__ADMIN__STATS_USERS", "[\"b\"]"),
@@ -33,7 +36,7 @@ fn replace_and_add() {
     assert_eq!((shop.pool.size, shop.pool.mode, shop.routing.split_reads), (7, PoolMode::Session, false));
     assert_eq!(shop.pool.lifetime, Some(Duration::from_secs(7200)));
     assert_eq!(config.databases["extra"].nodes[0].hosts[0].port, 1);
-    assert_eq!(config.hba[0].method, AuthMethod::Md5);
+    assert_eq!((config.hba[0].method, config.hba[1].method), (AuthMethod::Md5, AuthMethod::Reject));
     assert_eq!(config.users["b"].secret, Some(Secret::new("12345")));
     assert_eq!(config.admin.admin_users, ["app", "b"]);
     assert_eq!(config.admin.stats_users, ["b"]);
