@@ -303,6 +303,9 @@ fn number_text(value: &DeValue<'_>) -> String {
     }
 }
 
+/// Keys whose value is a list of tables: their items may be added by the number after the last.
+const LISTS: [&str; 2] = ["hba", "nodes"];
+
 /// One part of a variable's name, and its place: every part has its own, as keys in a file have.
 type Part<'a> = (&'a str, Range<usize>);
 
@@ -317,7 +320,9 @@ fn insert(table: &mut DeTable<'_>, path: &[Part<'_>], value: Spanned<DeValue<'st
         return true;
     }
     if !table.contains_key(name.as_str()) {
-        let empty = Spanned::new(key.clone(), DeValue::Table(DeTable::new()));
+        let is_list = LISTS.contains(&name.as_str());
+        let empty = if is_list { DeValue::Array(DeArray::new()) } else { DeValue::Table(DeTable::new()) };
+        let empty = Spanned::new(key.clone(), empty);
         table.insert(Spanned::new(key.clone(), DeString::Owned(name.clone())), empty);
     }
     match table.get_mut(name.as_str()).map(Spanned::get_mut) {
@@ -328,7 +333,10 @@ fn insert(table: &mut DeTable<'_>, path: &[Part<'_>], value: Spanned<DeValue<'st
 }
 
 fn insert_item(items: &mut DeArray<'_>, path: &[Part<'_>], value: Spanned<DeValue<'static>>) -> bool {
-    let Some(((first, _), rest)) = path.split_first() else { return false };
+    let Some(((first, key), rest)) = path.split_first() else { return false };
+    if first.parse() == Ok(items.len()) {
+        items.push(Spanned::new(key.clone(), DeValue::Table(DeTable::new())));
+    }
     let Some(item) = first.parse::<usize>().ok().and_then(|index| items.get_mut(index)) else { return false };
     match item.get_mut() {
         _ if rest.is_empty() => {

@@ -16,6 +16,9 @@ mod redact;
 mod resolve;
 mod schema;
 mod suggest;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
 mod urls;
 
 pub use diff::{Change, Diff};

@@ -1,6 +1,7 @@
 //! One database: its servers, its logins, and what it overrides.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +76,8 @@ pub(super) fn database(
         (None, None, None) => (None, None),
     };
     let auth_query = auth_query(&raw.auth_query, control_user.is_some(), cx);
-    if control_user.is_none() {
+    let unread_url = raw.url.is_some() && url.is_none();
+    if control_user.is_none() && !unread_url {
         cx.problems
             .warn(format!("database {label} has no control_user"))
             .at(name.span(), "health checks can't log in")
@@ -106,38 +108,48 @@ pub(super) fn database(
     }
 }
 
-/// A user that a URL brings: clients log in with what the URL says.
+/// A user that a URL brings: clients log in with what the URL says. When the user has a section, that section
+/// says what clients must know, and the URL still says what the servers want.
 fn know(
     name: &str,
     password: Option<&Secret>,
-    span: std::ops::Range<usize>,
+    span: Range<usize>,
     users: &mut BTreeMap<String, KnownUser>,
     cx: &mut Context<'_>,
 ) {
-    if let Some(known) = users.get_mut(name) {
-        match (&known.from_url, &known.user.secret, password) {
-            (Some(first), Some(secret), Some(password)) if secret != password => {
-                cx.problems
-                    .error(format!("user {name} has two passwords"))
-                    .at(span, "this one")
-                    .at(first.clone(), "and this one")
-                    .help(format!("say what clients must know: [users.{name}] with password = \"…\""));
-            }
-            (Some(_), None, Some(password)) => known.user.secret = Some(password.clone()),
-            _ => {}
-        }
+    let known = users.entry(name.to_owned()).or_insert_with(|| KnownUser {
+        user: User {
+            name: name.to_owned(),
+            secret: None,
+            server_user: None,
+            server_password: None,
+            pool: UserPool::default(),
+            slow_query: None,
+            max_clients: None,
+        },
+        has_section: false,
+        url_password: None,
+    });
+    let Some(password) = password else { return };
+    let settled = known.user.server_user.is_some() || (known.has_section && known.user.server_password.is_some());
+    if settled && known.url_password.is_none() {
         return;
     }
-    let user = User {
-        name: name.to_owned(),
-        secret: password.cloned(),
-        server_user: None,
-        server_password: None,
-        pool: UserPool::default(),
-        slow_query: None,
-        max_clients: None,
-    };
-    users.insert(name.to_owned(), KnownUser { user, from_url: Some(span) });
+    match &known.url_password {
+        Some((first, place)) if first != password => {
+            cx.problems
+                .error(format!("user {name} has two passwords"))
+                .at(span, "this one")
+                .at(place.clone(), "and this one")
+                .help(format!("say which one holds: [users.{name}] with password and server_password"));
+        }
+        Some(_) => {}
+        None => {
+            known.url_password = Some((password.clone(), span));
+            let slot = if known.has_section { &mut known.user.server_password } else { &mut known.user.secret };
+            *slot = Some(password.clone());
+        }
+    }
 }
 
 /// A password belongs to a user.

@@ -97,10 +97,13 @@ struct Shared {
     slow_query: Option<Duration>,
 }
 
-/// A user, and where a URL brought it up: a section of its own is never overruled by a URL.
+/// A user, and what URLs say of it: a section of its own is never overruled by a URL.
 struct KnownUser {
     user: User,
-    from_url: Option<Range<usize>>,
+    /// There is a `[users.NAME]`.
+    has_section: bool,
+    /// The password of the first URL that names the user, and its place.
+    url_password: Option<(Secret, Range<usize>)>,
 }
 
 fn get<T: Clone>(value: &Opt<T>) -> Option<T> {
@@ -229,7 +232,10 @@ fn routing(raw: &schema::Routing, base: RoutingSettings, cx: &mut Context<'_>) -
     };
     let read_only_functions = functions(&raw.read_only_functions, base.read_only_functions);
     let primary_functions = functions(&raw.primary_functions, base.primary_functions);
-    if let Some(both) = primary_functions.iter().find(|name| read_only_functions.contains(name)) {
+    // When neither list stands here, the mistake is noted where they do.
+    let here = raw.read_only_functions.is_some() || raw.primary_functions.is_some();
+    let both = primary_functions.iter().find(|name| read_only_functions.contains(name));
+    if let (Some(both), true) = (both, here) {
         let draft = cx.problems.error(format!("function {both} is both read-only and bound to the primary"));
         for list in [&raw.read_only_functions, &raw.primary_functions].into_iter().flatten() {
             draft.at(list.span(), "named here");
@@ -278,7 +284,7 @@ fn users(raw: &BTreeMap<Spanned<String>, schema::User>, cx: &mut Context<'_>) ->
             cx.problems.error("a user needs a name").at(name.span(), "empty");
         }
         let user = auth::user(name.get_ref(), raw, cx);
-        users.insert(name.get_ref().clone(), KnownUser { user, from_url: None });
+        users.insert(name.get_ref().clone(), KnownUser { user, has_section: true, url_password: None });
     }
     users
 }

@@ -33,7 +33,10 @@ struct Placed {
 
 /// Reads the nodes of one database.
 pub(super) fn servers(name: &Spanned<String>, raw: &schema::Database, cx: &mut Context<'_>) -> Servers {
-    one_way_only(raw, cx);
+    if !one_way_only(raw, cx) {
+        // Which of the two ways is meant decides everything else.
+        return Servers::default();
+    }
     let mut placed: Vec<Placed> = Vec::new();
     let mut url = None;
     if let Some(text) = &raw.url {
@@ -72,20 +75,22 @@ pub(super) fn servers(name: &Spanned<String>, raw: &schema::Database, cx: &mut C
     Servers { nodes: placed.into_iter().map(|placed| placed.node).collect(), url }
 }
 
-fn one_way_only(raw: &schema::Database, cx: &mut Context<'_>) {
+fn one_way_only(raw: &schema::Database, cx: &mut Context<'_>) -> bool {
     let ways = [
         ("url", raw.url.as_ref().map(Spanned::span).or(raw.replica_urls.as_ref().map(Spanned::span))),
         ("primary", raw.primary.as_ref().map(Spanned::span).or(raw.replicas.as_ref().map(Spanned::span))),
         ("nodes", raw.nodes.first().map(Spanned::span)),
     ];
     let used: Vec<_> = ways.into_iter().filter_map(|(way, span)| Some((way, span?))).collect();
-    if used.len() > 1 {
-        let draft = cx.problems.error("the servers are written in two ways");
-        for (way, span) in used {
-            draft.at(span, format!("by {way}"));
-        }
-        draft.help("use url and replica_urls, or primary and replicas, or [[databases.NAME.nodes]]");
+    if used.len() < 2 {
+        return true;
     }
+    let draft = cx.problems.error("the servers are written in two ways");
+    for (way, span) in used {
+        draft.at(span, format!("by {way}"));
+    }
+    draft.help("use url and replica_urls, or primary and replicas, or [[databases.NAME.nodes]]");
+    false
 }
 
 fn check(name: &Spanned<String>, raw: &schema::Database, placed: &[Placed], cx: &mut Context<'_>) {
@@ -125,7 +130,10 @@ fn check(name: &Spanned<String>, raw: &schema::Database, placed: &[Placed], cx: 
         _ => {}
     }
     for (i, one) in placed.iter().enumerate() {
-        if let Some(first) = placed[..i].iter().find(|other| other.node.name == one.node.name) {
+        // Two primaries are noted above.
+        let both_primary = |other: &Placed| other.node.role == one.node.role && one.node.role == NodeRole::Primary;
+        let twin = |other: &&Placed| other.node.name == one.node.name && !both_primary(other);
+        if let Some(first) = placed[..i].iter().find(twin) {
             cx.problems
                 .error(format!("database {label} has two nodes with the name {}", one.node.name))
                 .at(one.span.clone(), "the second")

@@ -1,0 +1,113 @@
+//! No secret is ever shown, however wrong the file is around it.
+
+use super::{BASE, read, shown};
+use crate::config::Secret;
+
+/// Files in which the secret is `hunter2`, each with a mistake near it.
+const NEAR: &[&str] = &[
+    "[users.a]\npassword = \"hunter2\"\nsise = 3",
+    "[users.a]\npassword = hunter2",
+    "[users.a]\npassword = \"hunter2",
+    "[users.a]\npassword \"hunter2\"",
+    "[users.a]\npassword: hunter2",
+    "[users.a]\npasswort = \"hunter2\"",
+    "[users.a]\npasword = \"hunter2\"",
+    "[users.a]\npw = \"hunter2\"",
+    "[users.a]\nkey = [\"hunter2\"]",
+    "[users.a]\npassword = [\"hunter2\"]",
+    "[users.a]\npassword = { plain = \"hunter2\" }",
+    "[users.a]\npassword = \"\"\"\nhunter2\nhunter2\"\"\"\nx = 1",
+    "[users.a]\npassword = \"\"\"\nhunter2\nhunter2\"\"\"\n[users.a",
+    "users = { a = { password = \"hunter2\", sise = 1 } }",
+    "users.a.password = \"hunter2\"\nusers.a.password = \"hunter2\"",
+    "# password = hunter2\nsise = 1",
+    "[pool]\nsize = \"x\" # the password: hunter2\n",
+    "[databases.a]\nurl = \"postgres://u:hunter2@h:x/d\"",
+    "[databases.a]\nurl = \"postgres://u:hunter2\"",
+    "[databases.a]\nurl = \"postgres://u:a/hunter2@h/d\"",
+    "[databases.a]\nurl = \"postgres://u:a@hunter2@h/d?sslmode=x\"",
+    "[databases.a]\nurl = \"postgres://u@h/d?password=hunter2&sslmode=x\"",
+    "[databases.a]\nurl = 'postgres://u:hunter2@h/d'\nsise = 1",
+    "[databases.a]\nurl = \"postgres://u:hunter2@h/d",
+    "[databases.a]\nuri = \"postgres://u:hunter2@h/d\"",
+    "[databases.a]\nreplica_urls = [\"postgres://u:hunter2@h:x/d\", \"postgres://v:hunter2@h/d\"]",
+    "[databases.a]\nprimary = \"host=h user=u password=hunter2\"",
+    "[databases.a]\nprimary = \"host=h password='a hunter2' x\"",
+    "[databases.a]\ncontrol_password = \"hunter2\"",
+    "[users.a]\npassword = \"hunter2${NOPE}\"",
+    "[users.a]\npassword = \"hunter2${\"",
+    "[users.a]\npassword = \"SCRAM-SHA-256$hunter2\"",
+    "[users.a]\npassword = \"hunter2\\u0000\"",
+    "[users.a]\npassword = \"hunter2\"\npassword_file = \"/nonexistent\"",
+];
+
+#[test]
+fn nothing_near_a_secret_shows_it() {
+    for text in NEAR {
+        let out = shown(text, &[]);
+        assert!(!out.contains("hunter2"), "{text}\n{out}");
+        assert!(!out.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn numbers_as_passwords_are_not_echoed() {
+    for value in ["4711", "-4711", "47.11", "0x4711aa", "4711000000000000000000", "11:47:00", "true"] {
+        let out = shown(&format!("{BASE}[users.a]\npassword = {value}"), &[]);
+        assert!(!out.contains("47") && out.contains("users.a.password"), "{value}\n{out}");
+    }
+}
+
+#[test]
+fn variables_are_not_echoed() {
+    let env = &[
+        ("TRUNKLINE__USERS__A__PASSWORD", "hunter2"),
+        ("TRUNKLINE__USERS__A__PASSWORT", "hunter2"),
+        ("PW", "hunter2"),
+    ];
+    let out = shown(&format!("{BASE}[pool]\nsize = 0\n[users.b]\npassword=\"${{PW}}\""), env);
+    assert!(!out.contains("hunter2"), "{out}");
+    let url = &[("TRUNKLINE__DATABASES__APP__URL", "postgres://u:hunter2@h:x/d")];
+    let out = shown(BASE, url);
+    assert!(!out.contains("hunter2") && out.contains("port"), "{out}");
+}
+
+#[test]
+fn a_loaded_configuration_prints_no_secret() {
+    let loaded =
+        read("[databases.app]\nurl = \"postgres://app:hunter2@db1/app\"\n[users.a]\npassword = \"hunter2\"", &[])
+            .unwrap();
+    assert!(!format!("{loaded:?}").contains("hunter2"));
+    assert_eq!(loaded.config.users["app"].secret, Some(Secret::new("hunter2")));
+}
+
+#[test]
+fn secrets_from_files() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("pw"), "from file\r\n").unwrap();
+    std::fs::write(dir.path().join("empty"), "\n").unwrap();
+    let read = |file: &str| {
+        let text = format!("{BASE}[users.a]\npassword_file = \"{file}\"");
+        crate::config::load_text("t", &text, dir.path(), &Default::default())
+    };
+    assert_eq!(read("pw").unwrap().config.users["a"].secret, Some(Secret::new("from file")));
+    assert!(read("empty").unwrap_err().to_string().contains("must hold one line"));
+    assert!(read("none").unwrap_err().to_string().contains("there is no such file"));
+}
+
+#[test]
+fn a_readable_file_with_secrets_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.toml");
+    let warned = |text: &str, mode: u32| {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let env = [("PW", "x")].into_iter().collect();
+        let loaded = crate::config::load(&path, &env).unwrap();
+        loaded.warnings.iter().any(|warning| warning.message().contains("every user of this machine"))
+    };
+    assert!(warned(BASE, 0o644));
+    assert!(!warned(BASE, 0o640));
+    assert!(!warned("[databases.app]\nurl = \"postgres://app:${PW}@db1/app\"\n", 0o644));
+}

@@ -1,0 +1,295 @@
+//! What a wrong configuration says: each mistake with its line, its label and its fix, all at once.
+//!
+//! The snapshots are the texts that operators read: change them with care.
+
+use std::path::Path;
+
+use trunkline::config::{Config, Environment, UrlArgs, load, load_text, render_all};
+
+/// Everything that `text` gets told.
+fn check_with(text: &str, env: &[(&str, &str)]) -> String {
+    let env: Environment = env.iter().copied().collect();
+    match load_text("trunkline.toml", text, Path::new("/etc/trunkline"), &env) {
+        Ok(loaded) => format!("good\n{}", render_all(&loaded.warnings, false)),
+        Err(errors) => errors.render(false),
+    }
+}
+
+fn check(text: &str) -> String {
+    check_with(text, &[])
+}
+
+/// A good database, for mistakes that are elsewhere.
+const APP: &str = "[databases.app]\nurl = \"postgres://app:secret@db1/app\"\n\n";
+
+#[test]
+fn not_toml() {
+    insta::assert_snapshot!(check("[pool]\nsize = \n[users.app\npassword = hunter2\n"));
+}
+
+#[test]
+fn unknown_keys_and_wrong_types_all_at_once() {
+    insta::assert_snapshot!(check(
+        r#"[pool]
+sise = 5
+mode = "transactoin"
+min_size = -1
+wait_timeout = 30
+query_timeout = "5 parsecs"
+default_pool_size = 20
+
+[client]
+max_inspect = "1 lightyear"
+
+[databases.app]
+url = "postgres://app:secret@db1/app"
+max_clients = "many"
+
+[users.app]
+pasword = "hunter2"
+
+[quantum]
+x = 1
+"#
+    ));
+}
+
+#[test]
+fn servers() {
+    insta::assert_snapshot!(check(
+        r#"[users.u]
+password = "x"
+
+[databases.none]
+control_user = "u"
+
+[databases.replicas_only]
+control_user = "u"
+replicas = ["host=a"]
+
+[[databases.two.nodes]]
+role = "primary"
+host = "a"
+[[databases.two.nodes]]
+role = "primary"
+host = "b"
+
+[[databases.twins.nodes]]
+name = "x"
+role = "primary"
+host = "a"
+port = 70000
+[[databases.twins.nodes]]
+name = "x"
+role = "replica"
+host = "b:what"
+[[databases.twins.nodes]]
+host = "c"
+
+[databases.mixed]
+control_user = "u"
+url = "postgres://u@a/d"
+primary = "host=a"
+
+[databases.trunkline]
+control_user = "u"
+primary = "host=a user=u bogus=1"
+"#
+    ));
+}
+
+#[test]
+fn urls() {
+    insta::assert_snapshot!(check(
+        r#"[databases.a]
+url = "postgres://u:hunter2@h:x/d"
+[databases.b]
+url = "mysql://u:hunter2@h/d"
+[databases.c]
+url = "postgres://u:hun/ter2@h/d"
+[databases.d]
+url = "postgres://u:hunter2@h/d?sslmode=always&pgbouncer=true"
+replica_urls = ["postgres://v@h2/d"]
+[databases.e]
+url = "postgres://u:other@h/d?sslmode=verify-ca"
+"#
+    ));
+}
+
+#[test]
+fn logins() {
+    insta::assert_snapshot!(check(
+        r#"[databases.app]
+primary = "host=db1"
+server_password = "hunter2"
+control_password = "hunter2"
+auth_query = "SELECT 1"
+
+[users.a]
+password = "${NOT_SET}"
+[users.b]
+password = "x"
+password_file = "/nonexistent/secret"
+[users.c]
+password = "SCRAM-SHA-256$4096:salt$stored:server"
+[users.d]
+password = ""
+
+[admin]
+admin_users = ["b", "nobody"]
+"#
+    ));
+}
+
+#[test]
+fn hba() {
+    insta::assert_snapshot!(check(&format!(
+        "{APP}{}",
+        r#"[users.silent]
+
+[[hba]]
+type = "hostssl"
+databases = ["ap"]
+users = ["apps", "silent"]
+addresses = ["10.0.0.0/33", "example.com"]
+method = "scram-sha-256"
+[[hba]]
+type = "local"
+addresses = ["10.0.0.1"]
+method = "cert"
+[[hba]]
+method = "password"
+[[hba]]
+method = "md5"
+allow_plaintext = true
+cert_map = { a = "b" }
+[[hba]]
+type = "host"
+[[hba]]
+method = "trust"
+"#
+    )));
+}
+
+#[test]
+fn nobody_could_log_in() {
+    insta::assert_snapshot!(check("[databases.app]\nprimary = \"host=a\"\ncontrol_user = \"c\"\n"));
+}
+
+#[test]
+fn the_process() {
+    insta::assert_snapshot!(check(&format!(
+        "{APP}{}",
+        r#"[general]
+listen = ["127.0.0.1", "::1:6432", "127.0.0.1:99999", "127.0.0.1:1", "127.0.0.1:1", "/run/x"]
+unix_socket_dir = "/nonexistent"
+unix_socket_port = 0
+workers = 5000
+max_clients = 0
+
+[pool]
+size = 2
+min_size = 3
+
+[routing]
+health_interval = "0"
+read_only_functions = ["f(int)", "g"]
+primary_functions = ["g"]
+
+[slow_log]
+file = "/nonexistent/slow.log"
+
+[metrics]
+listen = "9127"
+
+[log]
+level = "chatty=loud"
+"#
+    )));
+}
+
+#[test]
+fn tls() {
+    insta::assert_snapshot!(check(&format!(
+        "{APP}{}",
+        r#"tls = { mode = "verify-ca", cert = "/nonexistent/client.crt", direct = true }
+
+[tls]
+mode = "require"
+cert = "server.crt"
+require_client_cert = true
+
+[server_tls]
+direct = true
+"#
+    )));
+}
+
+#[test]
+fn a_file_without_the_pem_that_it_should_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("server.crt"), "not PEM").unwrap();
+    let text = format!("{APP}[tls]\nmode = \"allow\"\ncert = \"server.crt\"\nkey = \"server.crt\"\n");
+    let errors = load_text("trunkline.toml", &text, dir.path(), &Environment::default()).unwrap_err();
+    let shown = errors.render(false).replace(&dir.path().display().to_string(), "DIR");
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn environment() {
+    insta::assert_snapshot!(check_with(
+        APP,
+        &[
+            ("TRUNKLINE__POOL__SIZE", "0"),
+            ("TRUNKLINE__POOL__SISE", "hunter2"),
+            ("TRUNKLINE__USERS__APP__PASSWORD", "${NOT_SET}hunter2"),
+            ("TRUNKLINE__HBA__7__METHOD", "md5"),
+        ],
+    ));
+}
+
+#[test]
+fn no_file() {
+    let errors = load(Path::new("/nonexistent/trunkline.toml"), &Environment::default()).unwrap_err();
+    insta::assert_snapshot!(errors.render(false));
+}
+
+#[test]
+fn command_line() {
+    let args = UrlArgs {
+        database_url: "postgres://app:hunter2@db1:x/app".into(),
+        replica_urls: vec!["db2".into()],
+        listen: vec!["6432".into()],
+        metrics: Some("here".into()),
+        pool_size: Some(0),
+        slow_query: Some("200".into()),
+    };
+    insta::assert_snapshot!(Config::from_urls(&args, &Environment::default()).unwrap_err().render(false));
+}
+
+#[test]
+fn warnings() {
+    insta::assert_snapshot!(check(
+        r#"[databases.app]
+primary = "host=a"
+replicas = ["host=b weight=0", "host=a"]
+[databases.b]
+url = "postgres://app:secret@h/d?keepalives=1"
+[users.m]
+password = "md5aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+[[hba]]
+type = "host"
+users = ["app"]
+method = "trust"
+[[hba]]
+method = "scram-sha-256"
+"#
+    ));
+}
+
+#[test]
+fn one_line_each_for_logs() {
+    let text = format!("{APP}[pool]\nsise = 1\nsize = 0\n");
+    let errors = load_text("trunkline.toml", &text, Path::new("/"), &Environment::default()).unwrap_err();
+    insta::assert_snapshot!(errors.to_string());
+}
