@@ -90,5 +90,5 @@ pub(super) fn scan(cursor: Cursor<'_>, bits: KeywordBits) -> Scanned {
     Scanned::Done(verdict)
 }
 
-pub(super) use cursors::{Declared, declare};
+pub(super) use cursors::declare;
 pub(super) use session::{set_target, strip_set_scope};
