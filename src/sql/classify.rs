@@ -268,7 +268,9 @@ fn judge_explain(
     inner.effects &= Effects::SQL_EXECUTE | Effects::LITERAL_MATTERS;
     if inner.target != Target::Replica {
         inner.target = Target::Primary;
-        inner.reason = Reason::Explain;
+        if inner.reason != Reason::Unparsed {
+            inner.reason = Reason::Explain;
+        }
     }
     inner
 }

@@ -329,7 +329,9 @@ const LATER: [(&str, &str); 52] = [
 
 /// What looks like a call to one parser or another and is syntax, or a value of the session that every connection
 /// of it shares.
-const SYNTAX: [&str; 45] = [
+const SYNTAX: [&str; 49] = [
+    "all",
+    "any",
     "array",
     "cast",
     "coalesce",
@@ -362,12 +364,14 @@ const SYNTAX: [&str; 45] = [
     "rollup",
     "row",
     "session_user",
+    "some",
     "substring",
     "system_user",
     "treat",
     "trim",
     "unnest",
     "user",
+    "values",
     "xmlconcat",
     "xmlelement",
     "xmlexists",

@@ -13,19 +13,12 @@ pub(super) fn rebuild(mut cursor: Cursor<'_>) -> Option<String> {
     let mut out = String::with_capacity(cursor.rest().iter().map(|token| (token.end - token.start) as usize + 1).sum());
     let mut before: Option<Token> = None;
     while let Some(token) = cursor.peek() {
-        let starts_query = match before {
-            None => true,
-            Some(before) => {
-                before.kind == Kind::Punct && cursor.bytes(before) == b"("
-                    || before.kind == Kind::Word
-                        && ["union", "all", "except", "intersect", "distinct"]
-                            .iter()
-                            .any(|word| cursor.bytes(before).eq_ignore_ascii_case(word.as_bytes()))
-            }
-        };
-        if token.kind == Kind::Word && reword(&mut cursor, &mut out, starts_query) {
-            before = Some(token);
+        if let Some(words) = reword(&mut cursor, before) {
             out.push(' ');
+            out.push_str(words);
+            out.push(' ');
+            // A word, so that the next token gets its space.
+            before = Some(Token { kind: Kind::Word, ..token });
             continue;
         }
         cursor.next();
@@ -38,20 +31,95 @@ pub(super) fn rebuild(mut cursor: Cursor<'_>) -> Option<String> {
     Some(out)
 }
 
-/// Writes or leaves out words that sqlparser does not know; `false` when the next word is none of them.
-fn reword(cursor: &mut Cursor<'_>, out: &mut String, starts_query: bool) -> bool {
-    // The row locks are known from the keyword bits, in more spellings than the parser's.
-    if cursor.eat_all(&["for", "no", "key", "update"]) {
-        out.push_str(" FOR UPDATE");
-    } else if cursor.eat_all(&["for", "key", "share"]) {
-        out.push_str(" FOR SHARE");
-    } else if starts_query && cursor.is("table") && !cursor.is_at(1, "as") {
-        cursor.next();
-        out.push_str(" SELECT * FROM");
-    } else {
-        return false;
+/// Passes over syntax that sqlparser does not know, and gives what to write instead; `None`, and nothing read, where
+/// there is none of it.
+fn reword(cursor: &mut Cursor<'_>, before: Option<Token>) -> Option<&'static str> {
+    let token = cursor.peek()?;
+    let here = *cursor;
+    let after_sign = |sign: &[u8]| before.is_some_and(|b| b.kind == Kind::Punct && here.bytes(b) == sign);
+    let after_word = |word: &str| {
+        before.is_some_and(|b| b.kind == Kind::Word && here.bytes(b).eq_ignore_ascii_case(word.as_bytes()))
+    };
+    if token.kind == Kind::Punct {
+        // `(f(x)).*`: without the star the same functions are called.
+        if after_sign(b")") && cursor.is_sign(".") {
+            let mut ahead = *cursor;
+            ahead.next();
+            if ahead.eat_sign("*") {
+                *cursor = ahead;
+                return Some("");
+            }
+        }
+        return None;
     }
-    true
+    if token.kind != Kind::Word {
+        return None;
+    }
+    match cursor.bytes(token).first()?.to_ascii_lowercase() {
+        // The row locks are known from the keyword bits, in more spellings than the parser's.
+        b'f' if cursor.eat_all(&["for", "no", "key", "update"]) => Some("FOR UPDATE"),
+        b'f' if cursor.eat_all(&["for", "key", "share"]) => Some("FOR SHARE"),
+        b't' if cursor.is("table") && starts_query(cursor, before) => {
+            cursor.next();
+            Some("SELECT * FROM")
+        }
+        b's' if after_word("between") && cursor.eat("symmetric") => Some(""),
+        b'a' if after_word("between") && cursor.eat("asymmetric") => Some(""),
+        b'd' if after_word("by") && cursor.eat("distinct") => Some(""),
+        b'd' if (after_word("is") || after_word("not")) && cursor.eat("document") => Some("NULL"),
+        b'v' if (after_sign(b"(") || after_sign(b",")) && cursor.is("variadic") => {
+            cursor.next();
+            Some("")
+        }
+        b'e' => [&["exclude", "current", "row"][..], &["exclude", "group"], &["exclude", "ties"], &["exclude", "no", "others"]]
+            .iter()
+            .any(|words| cursor.eat_all(words))
+            .then_some(""),
+        b'r' if cursor.is_at(1, "from") && cursor.is("rows") => {
+            let mut ahead = *cursor;
+            ahead.eat_all(&["rows", "from"]);
+            if !ahead.eat_sign("(") {
+                return None;
+            }
+            *cursor = ahead;
+            Some("(SELECT")
+        }
+        b's' | b'c' if after_sign(b")") => search_or_cycle(cursor),
+        _ => None,
+    }
+}
+
+/// Whether `TABLE` stands where a query begins.
+fn starts_query(cursor: &Cursor<'_>, before: Option<Token>) -> bool {
+    let Some(before) = before else { return true };
+    match before.kind {
+        // A query in parentheses, or the one that a list of common table expressions ends before.
+        Kind::Punct => matches!(cursor.bytes(before), b"(" | b")"),
+        Kind::Word => ["union", "all", "except", "intersect", "distinct"]
+            .iter()
+            .any(|word| cursor.bytes(before).eq_ignore_ascii_case(word.as_bytes())),
+        _ => false,
+    }
+}
+
+/// `SEARCH … SET column` and `CYCLE … SET column [TO … DEFAULT …] USING column` after a recursive query: names and
+/// constants only.
+fn search_or_cycle(cursor: &mut Cursor<'_>) -> Option<&'static str> {
+    let mut ahead = *cursor;
+    let search = ahead.eat_all(&["search", "breadth", "first", "by"]) || ahead.eat_all(&["search", "depth", "first", "by"]);
+    if !search && !ahead.eat("cycle") {
+        return None;
+    }
+    let last = if search { "set" } else { "using" };
+    while !ahead.eat(last) {
+        let token = ahead.next()?;
+        if token.kind == Kind::Punct && ahead.bytes(token) != b"," {
+            return None;
+        }
+    }
+    ahead.identifier()?;
+    *cursor = ahead;
+    Some("")
 }
 
 /// Whether a space must or may stand between two tokens.
