@@ -71,10 +71,15 @@ fn reword(cursor: &mut Cursor<'_>, before: Option<Token>) -> Option<&'static str
             cursor.next();
             Some("")
         }
-        b'e' => [&["exclude", "current", "row"][..], &["exclude", "group"], &["exclude", "ties"], &["exclude", "no", "others"]]
-            .iter()
-            .any(|words| cursor.eat_all(words))
-            .then_some(""),
+        b'e' => [
+            &["exclude", "current", "row"][..],
+            &["exclude", "group"],
+            &["exclude", "ties"],
+            &["exclude", "no", "others"],
+        ]
+        .iter()
+        .any(|words| cursor.eat_all(words))
+        .then_some(""),
         b'r' if cursor.is_at(1, "from") && cursor.is("rows") => {
             let mut ahead = *cursor;
             ahead.eat_all(&["rows", "from"]);
@@ -106,7 +111,8 @@ fn starts_query(cursor: &Cursor<'_>, before: Option<Token>) -> bool {
 /// constants only.
 fn search_or_cycle(cursor: &mut Cursor<'_>) -> Option<&'static str> {
     let mut ahead = *cursor;
-    let search = ahead.eat_all(&["search", "breadth", "first", "by"]) || ahead.eat_all(&["search", "depth", "first", "by"]);
+    let search =
+        ahead.eat_all(&["search", "breadth", "first", "by"]) || ahead.eat_all(&["search", "depth", "first", "by"]);
     if !search && !ahead.eat("cycle") {
         return None;
     }
