@@ -227,6 +227,8 @@ impl Session {
     /// Whether the frame with this decision cannot go to the link at hand: there is none, or it is on a replica and the
     /// statement is not for one. A transaction stays where it began.
     pub(super) fn needs_other_link(&mut self, decision: Decision, out: &mut Splice<'_>) -> Option<Flow> {
+        // Whatever segment follows is judged anew.
+        self.segment_cleared = false;
         let place = match &self.state {
             State::Linked(link) if link.primary => return None,
             State::Linked(link)

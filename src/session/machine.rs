@@ -7,7 +7,7 @@ use crate::wire::{TxStatus, build};
 use super::clients::ClientState;
 use super::pins::Pins;
 use super::relay::Session;
-use super::replies::Replies;
+use super::replies::{Expect, Replies};
 
 /// A server connection on loan, and what is under way on it.
 #[derive(Debug)]
@@ -56,6 +56,11 @@ impl Link {
             settings_refused: false,
             dying: false,
         }
+    }
+
+    /// Whether rows that come now answer a statement of ours.
+    pub fn drops_rows(&self) -> bool {
+        matches!(self.replies.head(), Some(Expect::Settings))
     }
 
     /// Whether nothing is under way: no reply outstanding, no frame half read or half sent, no open segment, no

@@ -21,6 +21,7 @@ mod placement;
 mod relay;
 mod replies;
 mod splice;
+mod timeouts;
 mod timing;
 
 use std::collections::HashMap;

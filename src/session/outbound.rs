@@ -25,8 +25,7 @@ impl Session {
         let Self { state: State::Linked(link), .. } = self else { return Err(ServerBroken) };
         let start = link.pass.min(data.len());
         link.pass -= start;
-        let dropped = matches!(link.replies.head(), Some(Expect::Settings));
-        if !dropped {
+        if !link.drops_rows() {
             out.pass(0..start);
         }
         let mut walker = FrameWalker::new(&data[start..]);
@@ -36,7 +35,7 @@ impl Session {
                 Step::Whole(frame) => {
                     let range = at..at + frame.bytes.len();
                     // Rows and COPY data: nothing to see.
-                    if (frame.tag == b'D' || frame.tag == b'd') && !dropped {
+                    if (frame.tag == b'D' || frame.tag == b'd') && self.link().is_some_and(|link| !link.drops_rows()) {
                         out.pass(range);
                         continue;
                     }
@@ -51,7 +50,8 @@ impl Session {
                         link.carry.extend_from_slice(available);
                         return Ok(());
                     }
-                    let passes = if data_row { !dropped } else { self.take_reply(tag, &available[HEADER..], out)? };
+                    let passes =
+                        if data_row { !link.drops_rows() } else { self.take_reply(tag, &available[HEADER..], out)? };
                     if passes {
                         out.pass(at..data.len());
                     }

@@ -9,7 +9,7 @@ use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
 use quanta::Instant;
-use tokio::time::{Instant as TokioInstant, Sleep};
+use tokio::time::Sleep;
 
 use crate::backend::Settings;
 use crate::config::{PoolMode, PoolSettings};
@@ -77,9 +77,9 @@ pub struct Session {
     pub(super) max_prepared: usize,
     pub(super) max_inspect: usize,
     pub(super) generation: usize,
-    timer: Option<Pin<Box<Sleep>>>,
+    pub(super) timer: Option<Pin<Box<Sleep>>>,
     /// When the present state began, for time-outs.
-    since: Instant,
+    pub(super) since: Instant,
     pub(super) query_cancelled: bool,
 }
 
@@ -314,8 +314,8 @@ impl Session {
                 let mut out = Splice::new(&buffers.read[..carried + n], &mut buffers.built);
                 self.take_server(&buffers.read[..carried + n], &mut out).map_err(|ServerBroken| self.server_gone())?;
                 let bytes = out.finish();
-                send(&mut self.stream, &mut self.to_client, bytes, cx).map_err(|_| Ending::ClientGone)?;
-                self.metrics.client_sent(bytes.len());
+                let sent = send(&mut self.stream, &mut self.to_client, bytes, cx).map_err(|_| Ending::ClientGone)?;
+                self.metrics.client_sent(sent);
                 Ok(Some(()))
             })?;
             if step.is_none() {
@@ -400,8 +400,8 @@ impl Session {
             {
                 let link = &mut **link;
                 // A broken connection shows when it is read.
-                let _ = send(&mut link.lease.stream, &mut link.backlog, bytes, cx);
-                self.metrics.server_sent(bytes.len());
+                let sent = send(&mut link.lease.stream, &mut link.backlog, bytes, cx).unwrap_or(0);
+                self.metrics.server_sent(sent);
             }
             from += taken;
             self.answer_made();
@@ -477,63 +477,6 @@ impl Session {
         Ending::Told(Box::new(notice), Blame::Server)
     }
 
-    /// The time-out that holds in the present state, and what it says.
-    fn limit(&self) -> Option<(Duration, Limit)> {
-        let client = &self.ctx.config.load().client;
-        match &self.state {
-            State::Idle => client.idle_timeout.map(|limit| (limit, Limit::Idle)),
-            State::Linked(link) if link.replies.is_empty() && link.status.in_block() => {
-                client.idle_transaction_timeout.map(|limit| (limit, Limit::IdleInTransaction))
-            }
-            State::Linked(link) if link.replies.is_empty() => client.idle_timeout.map(|limit| (limit, Limit::Idle)),
-            State::Linked(_) => self.pool_settings.query_timeout.map(|limit| (limit, Limit::Query)),
-            _ => None,
-        }
-    }
-
-    /// Arms the timer for the present state and looks whether it is over. The timer is left alone while it stands earlier
-    /// than needed: a statement costs no timer operation.
-    fn poll_timer(&mut self, cx: &mut Cx<'_>) -> Option<Ending> {
-        loop {
-            let (limit, kind) = self.limit()?;
-            let elapsed = self.since.elapsed();
-            if elapsed >= limit {
-                return self.time_is_over(limit, kind);
-            }
-            let at = TokioInstant::now() + (limit - elapsed);
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-            if timer.is_elapsed() || timer.deadline() > at {
-                timer.as_mut().reset(at);
-            }
-            if timer.as_mut().poll(cx).is_pending() {
-                return None;
-            }
-        }
-    }
-
-    fn time_is_over(&mut self, limit: Duration, kind: Limit) -> Option<Ending> {
-        let told = |code, message: &'static str| {
-            Some(Ending::Told(Box::new(ErrorNotice::fatal(code, message)), Blame::Client))
-        };
-        match kind {
-            Limit::Idle => told(SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout"),
-            Limit::IdleInTransaction => {
-                told(SqlState::IDLE_IN_TRANSACTION_TIMEOUT, "terminating connection due to idle-in-transaction timeout")
-            }
-            Limit::Query if self.query_cancelled => {
-                told(SqlState::QUERY_CANCELED, "query_timeout passed and the server did not stop the statement")
-            }
-            Limit::Query => {
-                tracing::info!(client = self.client.id, ?limit, "statement cancelled by query_timeout");
-                self.query_cancelled = true;
-                self.since = Instant::now();
-                let (clients, key) = (self.ctx.clients.clone(), self.client.key.clone());
-                drop(tokio::spawn(async move { super::cancel(&clients, &key).await }));
-                None
-            }
-        }
-    }
-
     async fn end(mut self, ending: Ending) {
         let mut last = std::mem::take(&mut self.to_client);
         match &ending {
@@ -581,27 +524,21 @@ impl Session {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Limit {
-    Idle,
-    IdleInTransaction,
-    Query,
-}
-
-/// Writes at once what the socket takes, behind what waits already; the rest waits.
-fn send(stream: &mut Stream, backlog: &mut Vec<u8>, mut bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<()> {
+/// Writes at once what the socket takes, behind what waits already; the rest waits. Returns how much was written.
+fn send(stream: &mut Stream, backlog: &mut Vec<u8>, bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<usize> {
+    let mut sent = 0;
     if backlog.is_empty() {
-        while !bytes.is_empty() {
-            match stream.poll_write_from(cx, bytes) {
+        while sent < bytes.len() {
+            match stream.poll_write_from(cx, &bytes[sent..]) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(n)) => bytes = &bytes[n..],
+                Poll::Ready(Ok(n)) => sent += n,
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => break,
             }
         }
     }
-    backlog.extend_from_slice(bytes);
-    Ok(())
+    backlog.extend_from_slice(&bytes[sent..]);
+    Ok(sent)
 }
 
 /// Writes a backlog as far as the socket takes it.
