@@ -108,7 +108,7 @@ impl<'de> Deserializer<'de> for Key {
     }
 }
 
-impl<'de> Probe<'_> {
+impl Probe<'_> {
     /// Goes on to `name` when the path says so; at its end, notes it.
     fn step<T>(self, names: &[&'static str], go: impl FnOnce(One<'_>) -> Result<T, Error>) -> Result<T, Error> {
         match self.path.split_first() {
