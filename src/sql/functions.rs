@@ -161,7 +161,7 @@ fn class(name: &str, volatility: &str) -> Call {
 }
 
 /// Volatile, and yet the same on a standby: each was run on one.
-const SAFE_VOLATILE: [&str; 24] = [
+const SAFE_VOLATILE: [&str; 25] = [
     "clock_timestamp",
     "current_query",
     "gen_random_uuid",
@@ -188,6 +188,7 @@ const SAFE_VOLATILE: [&str; 24] = [
     "uuidv7",
     // table sampling
     "bernoulli",
+    "system",
 ];
 
 /// Names whose whole family answers for one server.
