@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use trunkline::route::DecisionCache;
 use trunkline::sql::{
-    Effects, FunctionLists, LexOptions, Lexer, Target, analyze, decide, fingerprint, normalize, own_setting,
+    Effects, FunctionLists, LexOptions, Lexer, Target, analyze, decide, fingerprint, fingerprint_seeded, normalize, own_setting,
     setting_change, sql_tags,
 };
 
@@ -77,8 +77,8 @@ proptest! {
         let second: Vec<&str> = pieces
             .iter()
             .map(|piece| match *piece {
-                "1" => "'other'",
-                "'x'" => "42",
+                "1" => "42",
+                "'x'" => "E'other'",
                 "$$z$$" => "E'\\\\'",
                 "IN (1,2)" => "in (3)",
                 "/* c */" => "",
@@ -88,7 +88,8 @@ proptest! {
             })
             .collect();
         let second = second.join(" ");
-        if fingerprint(first.as_bytes(), opts) == fingerprint(second.as_bytes(), opts) {
+        let key = |text: &str| fingerprint_seeded(text.as_bytes(), opts, [1, 2]);
+        if key(&first) == key(&second) {
             let (one, two) = (decide(first.as_bytes(), opts, &lists), decide(second.as_bytes(), opts, &lists));
             prop_assert!(
                 one == two || (one.effects & two.effects).contains(Effects::LITERAL_MATTERS),
@@ -120,7 +121,7 @@ proptest! {
 
 /// Pieces that leave nothing open in which what follows them could hide.
 const WHOLE: &[&str] = &[
-    "SELECT 1", "'x'", "E'\\'", "E'\''", "'\'", "$$z'$$", "$a$ $$ $a$", "\"a;b\"", "FROM t", "/* c */", "/* /* */ ; */", "-- c\n",
-    "--c\r", "BEGIN READ ONLY", "COMMIT", "EXPLAIN", "(1)", "f()", ";", "a$b", "U&'\'", "@ -", "COPY t TO STDOUT", "1.5",
-    "/* trunkline: replica */", "'a'\n'b'", "EXPLAIN (ANALYZE off)", "DECLARE c CURSOR FOR SELECT 1", "/**/", "é", "::",
+    "SELECT 1", "'x'", "E'\\\\'", "E'\\''", "'\\'", "$$z'$$", "$a$ $$ $a$", "\"a;b\"", "FROM t", "/* c */", "/* /* */ ; */",
+    "-- c\n", "--c\r", "BEGIN READ ONLY", "COMMIT", "EXPLAIN", "(1)", "f()", ";", "a$b", "U&'\\'", "@ -", "COPY t TO STDOUT",
+    "1.5", "/* trunkline: replica */", "'a'\n'b'", "EXPLAIN (ANALYZE off)", "DECLARE c CURSOR FOR SELECT 1", "/**/", "é", "::",
 ];

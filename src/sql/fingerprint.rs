@@ -21,11 +21,16 @@ impl std::fmt::Display for Fingerprint {
 /// The fingerprint by which people know a statement: the same in every process and every run. Not for a cache that
 /// several clients share, since two texts can be made to collide by those who know the seed.
 pub fn fingerprint(sql: &[u8], opts: LexOptions) -> Fingerprint {
-    fingerprint_seeded(sql, opts, STABLE_SEED)
+    hash::<false>(sql, opts, STABLE_SEED)
 }
 
-/// The fingerprint under a secret seed, for caches.
+/// The fingerprint under a secret seed, for caches. It tells numbers from strings, since a text with one may be an
+/// error where the other is not, and the error's decision must not be taken for the statement's.
 pub fn fingerprint_seeded(sql: &[u8], opts: LexOptions, seed: [u64; 2]) -> Fingerprint {
+    hash::<true>(sql, opts, seed)
+}
+
+fn hash<const KINDS: bool>(sql: &[u8], opts: LexOptions, seed: [u64; 2]) -> Fingerprint {
     let mut hash = Mixer { a: seed[0] ^ u64::from(opts.bits()), b: seed[1] };
     let mut items = Folded::new(sql, opts);
     let text = items.text();
@@ -39,6 +44,7 @@ pub fn fingerprint_seeded(sql: &[u8], opts: LexOptions, seed: [u64; 2]) -> Finge
                 continue;
             }
             Item::Token(token) => (token.kind as u8, token.of(text)),
+            Item::Literal(token) if KINDS => (token.kind as u8, &b""[..]),
             Item::Literal(_) => (LITERAL, &b""[..]),
         };
         if semicolons > 0 && any {
