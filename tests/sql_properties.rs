@@ -121,7 +121,7 @@ proptest! {
 
 /// Pieces that leave nothing open in which what follows them could hide.
 const WHOLE: &[&str] = &[
-    "SELECT 1", "'x'", "E'\\\\'", "E'\\''", "'\\'", "$$z'$$", "$a$ $$ $a$", "\"a;b\"", "FROM t", "/* c */", "/* /* */ ; */",
+    "SELECT 1", "'x'", "E'\\\\'", "E'\\''", "SELECT '\\'", "$$z'$$", "$a$ $$ $a$", "\"a;b\"", "FROM t", "/* c */", "/* /* */ ; */",
     "-- c\n", "--c\r", "BEGIN READ ONLY", "COMMIT", "EXPLAIN", "(1)", "f()", ";", "a$b", "U&'\\'", "@ -", "COPY t TO STDOUT",
     "1.5", "/* trunkline: replica */", "'a'\n'b'", "EXPLAIN (ANALYZE off)", "DECLARE c CURSOR FOR SELECT 1", "/**/", "é", "::",
 ];

@@ -54,6 +54,10 @@ fn hash<const KINDS: bool>(sql: &[u8], opts: LexOptions, seed: [u64; 2]) -> Fing
         any = true;
         if kind == Kind::Word as u8 { hash.word(kind, bytes) } else { hash.token(kind, bytes) }
     }
+    if !opts.safe_encoding && !text.is_ascii() {
+        // What we took for literals and comments may be something else: no text with other bytes is the same.
+        hash.token(UNSAFE, b"");
+    }
     match items.hint {
         None => {}
         Some(Hint::Replica) => hash.token(HINTED, b"replica"),
@@ -66,6 +70,8 @@ fn hash<const KINDS: bool>(sql: &[u8], opts: LexOptions, seed: [u64; 2]) -> Fing
 const LITERAL: u8 = 0x40;
 /// In the place of a kind: a hint.
 const HINTED: u8 = 0x41;
+/// In the place of a kind: the text can't be cut safely.
+const UNSAFE: u8 = 0x42;
 
 // Odd 64-bit constants without structure: the first digits of the fractions of √2, √3, √5, √7, √11 and √13.
 const STABLE_SEED: [u64; 2] = [0x6a09_e667_f3bc_c909, 0xbb67_ae85_84ca_a73b];
