@@ -2,6 +2,8 @@
 //! both: never a replica where the server's tree says that something is written, locked, created or unknown — and
 //! not the primary for everything either.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "sqlparser_vs_pg_query/generate.rs"]
 mod generate;
 #[path = "sqlparser_vs_pg_query/oracle.rs"]
