@@ -21,11 +21,16 @@ impl std::fmt::Display for Fingerprint {
 /// The fingerprint by which people know a statement: the same in every process and every run. Not for a cache that
 /// several clients share, since two texts can be made to collide by those who know the seed.
 pub fn fingerprint(sql: &[u8], opts: LexOptions) -> Fingerprint {
-    fingerprint_seeded(sql, opts, STABLE_SEED)
+    hash::<false>(sql, opts, STABLE_SEED)
 }
 
-/// The fingerprint under a secret seed, for caches.
+/// The fingerprint under a secret seed, for caches. It tells numbers from strings, since a text with one may be an
+/// error where the other is not, and the error's decision must not be taken for the statement's.
 pub fn fingerprint_seeded(sql: &[u8], opts: LexOptions, seed: [u64; 2]) -> Fingerprint {
+    hash::<true>(sql, opts, seed)
+}
+
+fn hash<const KINDS: bool>(sql: &[u8], opts: LexOptions, seed: [u64; 2]) -> Fingerprint {
     let mut hash = Mixer { a: seed[0] ^ u64::from(opts.bits()), b: seed[1] };
     let mut items = Folded::new(sql, opts);
     let text = items.text();
@@ -39,6 +44,7 @@ pub fn fingerprint_seeded(sql: &[u8], opts: LexOptions, seed: [u64; 2]) -> Finge
                 continue;
             }
             Item::Token(token) => (token.kind as u8, token.of(text)),
+            Item::Literal(token) if KINDS => (token.kind as u8, &b""[..]),
             Item::Literal(_) => (LITERAL, &b""[..]),
         };
         if semicolons > 0 && any {
@@ -47,6 +53,10 @@ pub fn fingerprint_seeded(sql: &[u8], opts: LexOptions, seed: [u64; 2]) -> Finge
         semicolons = 0;
         any = true;
         if kind == Kind::Word as u8 { hash.word(kind, bytes) } else { hash.token(kind, bytes) }
+    }
+    if !opts.safe_encoding && !text.is_ascii() {
+        // What we took for literals and comments may be something else: no text with other bytes is the same.
+        hash.token(UNSAFE, b"");
     }
     match items.hint {
         None => {}
@@ -60,6 +70,8 @@ pub fn fingerprint_seeded(sql: &[u8], opts: LexOptions, seed: [u64; 2]) -> Finge
 const LITERAL: u8 = 0x40;
 /// In the place of a kind: a hint.
 const HINTED: u8 = 0x41;
+/// In the place of a kind: the text can't be cut safely.
+const UNSAFE: u8 = 0x42;
 
 // Odd 64-bit constants without structure: the first digits of the fractions of √2, √3, √5, √7, √11 and √13.
 const STABLE_SEED: [u64; 2] = [0x6a09_e667_f3bc_c909, 0xbb67_ae85_84ca_a73b];

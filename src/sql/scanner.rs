@@ -8,8 +8,6 @@ mod cursors;
 mod session;
 mod transaction;
 
-#[cfg(test)]
-mod tests;
 
 use super::cursor::Cursor;
 use super::decision::Effects;

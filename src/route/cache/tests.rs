@@ -28,6 +28,15 @@ fn trap_19_standard_conforming_strings_is_part_of_the_key() {
 }
 
 #[test]
+fn trap_19_an_unsafe_encoding_shares_nothing_with_ascii_texts() {
+    let cache = cache();
+    let sjis = LexOptions { safe_encoding: false, ..STD };
+    assert_eq!(cache.decide(b"SELECT 'x'", sjis).target, Target::Replica);
+    assert_eq!(cache.decide(b"SELECT '\x95\x5c'", sjis).reason, Reason::Encoding);
+    assert_eq!(cache.decide(b"SELECT 'y'", sjis).target, Target::Replica);
+}
+
+#[test]
 fn hinted_texts_share_nothing_with_others() {
     let cache = cache();
     assert_eq!(cache.decide(b"SELECT 1", STD).target, Target::Replica);
