@@ -13,7 +13,7 @@ mod load;
 mod peers;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
@@ -46,9 +46,9 @@ struct Options {
     /// pgbench's scale factor
     #[arg(long, default_value_t = 10)]
     scale: u32,
-    /// Where the results go
-    #[arg(long, default_value = "target/e2e.json")]
-    json: PathBuf,
+    /// Where the results go [default: e2e.json in Cargo's target directory]
+    #[arg(long)]
+    json: Option<PathBuf>,
     /// What `cargo bench` adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -78,8 +78,10 @@ fn main() {
         println!("round {} done", round + 1);
     }
     println!("\n{}", results.table());
-    results.write_json(&options.json);
-    println!("written to {}", options.json.display());
+    // Beside CARGO_TARGET_TMPDIR, which is target/tmp.
+    let json = options.json.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("e2e.json"));
+    results.write_json(&json);
+    println!("written to {}", json.display());
 }
 
 /// One run of pgbench, with the proxy's CPU time around it.

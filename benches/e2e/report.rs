@@ -86,10 +86,6 @@ impl Results {
 
     /// Writes every single measurement.
     pub fn write_json(&self, path: &Path) {
-        // Cargo runs a bench in the package's directory, where target/ is unless told otherwise.
-        if let Some(dir) = path.parent() {
-            let _ = fs::create_dir_all(dir);
-        }
         let text = serde_json::to_string_pretty(self).unwrap();
         fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
