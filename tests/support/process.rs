@@ -33,13 +33,17 @@ impl Setup {
 
     /// With no file: the test's database, its primary and all replicas, on the command line.
     pub fn before(db: &TestDb) -> Self {
-        let mut args = vec!["--database-url".to_owned(), db.url(db.cluster().primary_port())];
-        for port in db.cluster().replica_ports() {
-            args.extend(["--replica-url".to_owned(), db.url(port)]);
-        }
-        args.extend(["--listen", "127.0.0.1:@PORT@"].map(str::to_owned));
-        args.extend(["--metrics", "127.0.0.1:@METRICS_PORT@"].map(str::to_owned));
-        Self { args, ..Self::default() }
+        let replicas = db.cluster().replica_ports().flat_map(|port| ["--replica-url".to_owned(), db.url(port)]);
+        let mut setup = Self::before_primary(db);
+        setup.args.extend(replicas);
+        setup
+    }
+
+    /// With no file: the test's database and its primary only.
+    pub fn before_primary(db: &TestDb) -> Self {
+        let url = db.url(db.cluster().primary_port());
+        let listen = ["--listen", "127.0.0.1:@PORT@", "--metrics", "127.0.0.1:@METRICS_PORT@"];
+        Self::default().args(["--database-url", &url]).args(listen)
     }
 
     /// With one more argument or several.

@@ -26,7 +26,23 @@ while [ $tries -lt 100 ] && ls "$root"/*/postmaster.pid; do
     sleep 0.1
     tries=$((tries + 1))
 done
-[ "$remove" = no ] || rm -rf -- "$root"
+[ "$remove" = no ] && exit
+# A program that was setting up a server when its owner ended may still be writing files.
+works_there() {
+    for link in /proc/[0-9]*/cwd; do
+        case $(readlink "$link") in
+        "$root" | "$root"/* | "$root "*) return 0 ;;
+        esac
+    done
+    return 1
+}
+rm -rf -- "$root"
+tries=0
+while [ $tries -lt 100 ] && works_there; do
+    sleep 0.1
+    tries=$((tries + 1))
+done
+rm -rf -- "$root"
 "#;
 
 /// When a cluster has to go.
