@@ -20,7 +20,8 @@ const CORPUS: &str = include_str!("sqlparser_vs_pg_query/corpus.sql");
 /// Statements of the corpus: separated by lines that hold only `--`.
 fn corpus() -> Vec<String> {
     let own = CORPUS.split("\n--\n").map(|sql| sql.trim().to_owned());
-    let tables = [rows::READS, rows::WRITES, rows::TRAPS_1_TO_10, rows::TRAPS_11_TO_21, rows::TRANSACTIONS, rows::SESSION];
+    let tables =
+        [rows::READS, rows::WRITES, rows::TRAPS_1_TO_10, rows::TRAPS_11_TO_21, rows::TRANSACTIONS, rows::SESSION];
     own.chain(tables.into_iter().flatten().map(|row| row.3.to_owned())).filter(|sql| !sql.contains('\0')).collect()
 }
 

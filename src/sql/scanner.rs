@@ -8,7 +8,6 @@ mod cursors;
 mod session;
 mod transaction;
 
-
 use super::cursor::Cursor;
 use super::decision::Effects;
 use super::keywords::KeywordBits;

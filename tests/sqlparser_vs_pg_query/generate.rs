@@ -3,24 +3,100 @@
 use fastrand::Rng;
 
 const SAFE: &[&str] = &[
-    "lower", "upper", "length", "abs", "coalesce", "now", "count", "sum", "md5", "to_char", "greatest", "pg_catalog.lower",
-    "\"upper\"", "random", "array_agg", "jsonb_build_object", "Row_Number", "left", "nullif", "date_trunc", "concat",
+    "lower",
+    "upper",
+    "length",
+    "abs",
+    "coalesce",
+    "now",
+    "count",
+    "sum",
+    "md5",
+    "to_char",
+    "greatest",
+    "pg_catalog.lower",
+    "\"upper\"",
+    "random",
+    "array_agg",
+    "jsonb_build_object",
+    "Row_Number",
+    "left",
+    "nullif",
+    "date_trunc",
+    "concat",
 ];
 const UNSAFE: &[&str] = &[
-    "f", "public.bump", "\"F\"", "nextval", "pg_catalog.setval", "set_config", "pg_advisory_lock", "txid_current",
-    "pg_notify", "lo_create", "other.lower", "pg_is_in_recovery", "pg_terminate_backend", "\"Lower\"",
+    "f",
+    "public.bump",
+    "\"F\"",
+    "nextval",
+    "pg_catalog.setval",
+    "set_config",
+    "pg_advisory_lock",
+    "txid_current",
+    "pg_notify",
+    "lo_create",
+    "other.lower",
+    "pg_is_in_recovery",
+    "pg_terminate_backend",
+    "\"Lower\"",
 ];
 const COLUMNS: &[&str] = &["a", "b", "t.c", "\"D\"", "u.id", "x1", "updated_at", "\"for update\"", "deleted"];
 const TABLES: &[&str] = &["t", "u", "public.t", "\"T\"", "pg_class", "information_schema.tables", "accounts"];
 const OPERATORS: &[&str] = &[
-    "+", "-", "*", "/", "%", "||", "=", "<>", "!=", "<", ">", "<=", ">=", "->", "->>", "@>", "<@", "&&", "~", "!~", "AND",
-    "OR", "IS DISTINCT FROM", "LIKE", "ILIKE", "^", "#>", "<<",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "||",
+    "=",
+    "<>",
+    "!=",
+    "<",
+    ">",
+    "<=",
+    ">=",
+    "->",
+    "->>",
+    "@>",
+    "<@",
+    "&&",
+    "~",
+    "!~",
+    "AND",
+    "OR",
+    "IS DISTINCT FROM",
+    "LIKE",
+    "ILIKE",
+    "^",
+    "#>",
+    "<<",
 ];
 const LITERALS: &[&str] = &[
-    "1", "-2", "3.5", ".5", "1e3", "'x'", "'it''s'", "E'a\\'b'", "$$ ; DELETE FROM t $$", "$q$ ' $q$", "NULL", "true",
-    "DATE '2020-01-01'", "interval '1 day'", "B'01'", "$1", "'/* trunkline: */'", "'--'", "U&'\\0061'", "'INSERT INTO t'",
+    "1",
+    "-2",
+    "3.5",
+    ".5",
+    "1e3",
+    "'x'",
+    "'it''s'",
+    "E'a\\'b'",
+    "$$ ; DELETE FROM t $$",
+    "$q$ ' $q$",
+    "NULL",
+    "true",
+    "DATE '2020-01-01'",
+    "interval '1 day'",
+    "B'01'",
+    "$1",
+    "'/* trunkline: */'",
+    "'--'",
+    "U&'\\0061'",
+    "'INSERT INTO t'",
 ];
-const SPACES: &[&str] = &[" ", " ", " ", " ", "  ", "\n", "\t", "/**/", " /* FOR UPDATE */ ", " -- DELETE\n", "/* /* x */ ; */", "\r\n"];
+const SPACES: &[&str] =
+    &[" ", " ", " ", " ", "  ", "\n", "\t", "/**/", " /* FOR UPDATE */ ", " -- DELETE\n", "/* /* x */ ; */", "\r\n"];
 
 /// Writes statements of the grammar below.
 pub struct Generator {
@@ -91,7 +167,14 @@ impl Generator {
     fn statement(&mut self) -> String {
         match self.rng.u32(..24) {
             0 => {
-                let options = self.pick(&["", "ANALYZE ", "VERBOSE ", "(ANALYZE off) ", "(COSTS off, ANALYZE) ", "(FORMAT json) "]);
+                let options = self.pick(&[
+                    "",
+                    "ANALYZE ",
+                    "VERBOSE ",
+                    "(ANALYZE off) ",
+                    "(COSTS off, ANALYZE) ",
+                    "(FORMAT json) ",
+                ]);
                 format!("EXPLAIN {options}{}", self.query(3))
             }
             1 => {
@@ -104,11 +187,33 @@ impl Generator {
             }
             3 if self.danger => {
                 let other = self.pick(&[
-                    "BEGIN", "BEGIN READ ONLY", "START TRANSACTION ISOLATION LEVEL SERIALIZABLE , READ ONLY", "COMMIT AND CHAIN",
-                    "ROLLBACK TO a", "SAVEPOINT a", "SET x = 1", "SET TRANSACTION READ ONLY", "RESET ALL", "SHOW x", "LISTEN c",
-                    "PREPARE p AS SELECT 1", "EXECUTE p", "DEALLOCATE ALL", "FETCH 5 FROM c", "CLOSE c", "DISCARD ALL", "VACUUM t",
-                    "CREATE TEMP TABLE x ( a int )", "DROP TABLE x", "CALL f ( )", "LOCK t", "TRUNCATE t", "PREPARE TRANSACTION 'x'",
-                    "BEGIN READ ONLY , NOT DEFERRABLE", "SET trunkline.route = 'primary'", "SET LOCAL x TO DEFAULT",
+                    "BEGIN",
+                    "BEGIN READ ONLY",
+                    "START TRANSACTION ISOLATION LEVEL SERIALIZABLE , READ ONLY",
+                    "COMMIT AND CHAIN",
+                    "ROLLBACK TO a",
+                    "SAVEPOINT a",
+                    "SET x = 1",
+                    "SET TRANSACTION READ ONLY",
+                    "RESET ALL",
+                    "SHOW x",
+                    "LISTEN c",
+                    "PREPARE p AS SELECT 1",
+                    "EXECUTE p",
+                    "DEALLOCATE ALL",
+                    "FETCH 5 FROM c",
+                    "CLOSE c",
+                    "DISCARD ALL",
+                    "VACUUM t",
+                    "CREATE TEMP TABLE x ( a int )",
+                    "DROP TABLE x",
+                    "CALL f ( )",
+                    "LOCK t",
+                    "TRUNCATE t",
+                    "PREPARE TRANSACTION 'x'",
+                    "BEGIN READ ONLY , NOT DEFERRABLE",
+                    "SET trunkline.route = 'primary'",
+                    "SET LOCAL x TO DEFAULT",
                 ]);
                 other.to_owned()
             }
@@ -145,7 +250,11 @@ impl Generator {
         }
         if self.dangerous(8) {
             out += self.pick(&[
-                " FOR UPDATE", " FOR NO KEY UPDATE", " FOR SHARE OF t", " FOR KEY SHARE", " FOR UPDATE SKIP LOCKED",
+                " FOR UPDATE",
+                " FOR NO KEY UPDATE",
+                " FOR SHARE OF t",
+                " FOR KEY SHARE",
+                " FOR UPDATE SKIP LOCKED",
                 " FOR SHARE NOWAIT",
             ]);
         }
@@ -254,14 +363,22 @@ impl Generator {
                 format!("{} {operator} {}", self.expression(d), self.expression(d))
             }
             7..=9 => self.call(d),
-            10 => format!("{} OVER ( PARTITION BY {} ORDER BY {} )", self.call(0), self.expression(d), self.expression(0)),
+            10 => {
+                format!("{} OVER ( PARTITION BY {} ORDER BY {} )", self.call(0), self.expression(d), self.expression(0))
+            }
             11 => format!("{} FILTER ( WHERE {} )", self.call(0), self.expression(d)),
             12 => format!("( {} )", self.query(d)),
             13 => format!("EXISTS ( {} )", self.query(d)),
             14 => format!("{} IN ( {} )", self.expression(0), self.query(d)),
             15 => format!("{} NOT IN ( {} , {} )", self.expression(0), self.expression(d), self.expression(0)),
-            16 => format!("CASE WHEN {} THEN {} ELSE {} END", self.expression(d), self.expression(d), self.expression(0)),
-            17 => format!("( {} ) :: {}", self.expression(d), self.pick(&["text", "int", "numeric(10,2)", "jsonb", "text[]", "timestamp with time zone"])),
+            16 => {
+                format!("CASE WHEN {} THEN {} ELSE {} END", self.expression(d), self.expression(d), self.expression(0))
+            }
+            17 => format!(
+                "( {} ) :: {}",
+                self.expression(d),
+                self.pick(&["text", "int", "numeric(10,2)", "jsonb", "text[]", "timestamp with time zone"])
+            ),
             18 => format!("CAST ( {} AS {} )", self.expression(d), self.pick(&["text", "bigint", "varchar(3)"])),
             19 => format!("( {} )", self.expression(d)),
             20 => format!("NOT ( {} )", self.expression(d)),

@@ -147,7 +147,8 @@ fn statement(tree: &mut Tree, kind: &str, body: &Value) {
             let created = ["CreateStmt", "CreateTableAsStmt", "ViewStmt", "CreateSeqStmt"].contains(&other);
             if created {
                 for relation in [&body["relation"], &body["into"]["rel"], &body["view"], &body["sequence"]] {
-                    tree.temporary |= text(relation, "relpersistence") == "t" || text(relation, "schemaname") == "pg_temp";
+                    tree.temporary |=
+                        text(relation, "relpersistence") == "t" || text(relation, "schemaname") == "pg_temp";
                 }
             }
         }
@@ -199,7 +200,8 @@ fn walk(tree: &mut Tree, value: &Value, key: &str) {
                 "into_clause" => {
                     tree.refuse("SELECT INTO");
                     let relation = &value["rel"];
-                    tree.temporary |= text(relation, "relpersistence") == "t" || text(relation, "schemaname") == "pg_temp";
+                    tree.temporary |=
+                        text(relation, "relpersistence") == "t" || text(relation, "schemaname") == "pg_temp";
                 }
                 "FuncCall" => call(tree, value),
                 "RangeVar" | "relation" => relation(tree, value),
@@ -242,7 +244,14 @@ fn operator(tree: &mut Tree, value: &Value) {
 fn relation(tree: &mut Tree, value: &Value) {
     let (schema, name) = (text(value, "schemaname"), text(value, "relname"));
     let own = schema.is_empty() || schema == "pg_catalog";
-    let of_node = ["pg_locks", "pg_settings", "pg_cursors", "pg_prepared_xacts", "pg_prepared_statements", "pg_replication_slots"];
+    let of_node = [
+        "pg_locks",
+        "pg_settings",
+        "pg_cursors",
+        "pg_prepared_xacts",
+        "pg_prepared_statements",
+        "pg_replication_slots",
+    ];
     if name.starts_with("pg_stat_") || own && (name.starts_with("pg_statio_") || of_node.contains(&name)) {
         tree.refuse(&format!("relation {name}"));
     }

@@ -58,34 +58,28 @@ fn operators_numbers_and_names() {
     check("a?|b", &[(Word, "a"), (Op, "?|"), (Word, "b")]);
     check("a::b", &[(Word, "a"), (Colon, "::"), (Word, "b")]);
     check("a:=b:c", &[(Word, "a"), (Colon, ":="), (Word, "b"), (Colon, ":"), (Word, "c")]);
-    check("1.5e-3 .5 5. 1..2", &[
-        (Number, "1.5e-3"),
-        (Number, ".5"),
-        (Number, "5."),
-        (Number, "1"),
-        (Punct, "."),
-        (Number, ".2"),
-    ]);
-    check("0x1F 0b01 1_000 0xg 1e", &[
-        (Number, "0x1F"),
-        (Number, "0b01"),
-        (Number, "1_000"),
-        (Number, "0"),
-        (Word, "xg"),
-        (Number, "1"),
-        (Word, "e"),
-    ]);
+    check(
+        "1.5e-3 .5 5. 1..2",
+        &[(Number, "1.5e-3"), (Number, ".5"), (Number, "5."), (Number, "1"), (Punct, "."), (Number, ".2")],
+    );
+    check(
+        "0x1F 0b01 1_000 0xg 1e",
+        &[
+            (Number, "0x1F"),
+            (Number, "0b01"),
+            (Number, "1_000"),
+            (Number, "0"),
+            (Word, "xg"),
+            (Number, "1"),
+            (Word, "e"),
+        ],
+    );
     check("$1$2", &[(Param, "$1"), (Param, "$2")]);
     check("\"a\"\"b\" \"\" U&\"d\"", &[(QuotedWord, "\"a\"\"b\""), (Bad, "\"\""), (UnicodeWord, "U&\"d\"")]);
-    check("t.a[1];", &[
-        (Word, "t"),
-        (Punct, "."),
-        (Word, "a"),
-        (Punct, "["),
-        (Number, "1"),
-        (Punct, "]"),
-        (Semicolon, ";"),
-    ]);
+    check(
+        "t.a[1];",
+        &[(Word, "t"), (Punct, "."), (Word, "a"), (Punct, "["), (Number, "1"), (Punct, "]"), (Semicolon, ";")],
+    );
     check("é\u{b}x \\", &[(Word, "é"), (Word, "x"), (Bad, "\\")]);
     assert_eq!(lex(b"a\0b", LexOptions::default()).len(), 1);
 }
@@ -102,7 +96,9 @@ fn encodings_that_can_not_be_cut_by_bytes() {
 
 #[test]
 fn the_comment_check_never_misses_one() {
-    for (sql, expected) in [("a - b / c", false), ("a--b", true), ("a/*b*/", true), ("'--'", true), ("a - /", false), ("a\0--", false)] {
+    for (sql, expected) in
+        [("a - b / c", false), ("a--b", true), ("a/*b*/", true), ("'--'", true), ("a - /", false), ("a\0--", false)]
+    {
         assert_eq!(may_hold_comment(sql.as_bytes()), expected, "{sql:?}");
     }
 }
