@@ -1,9 +1,9 @@
 //! `trunkline demo` as a newcomer runs it: the lines that it prints work, and nothing is left behind however
 //! it ends.
 
-mod support;
-
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
