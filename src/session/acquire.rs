@@ -17,7 +17,7 @@ use crate::wire::{ErrorNotice, SqlState, build};
 use super::clients::Request;
 use super::machine::{Link, State};
 use super::placement::Place;
-use super::relay::{Ending, Session};
+use super::relay::{Ending, Event, Session};
 use super::replies::Expect;
 use super::splice::Splice;
 
@@ -99,24 +99,39 @@ impl Session {
     /// client's error. It goes out in the same write.
     pub(super) fn prepare_link(&mut self, out: &mut Splice<'_>) {
         let State::Linked(link) = &mut self.state else { return };
-        if !link.replies.is_empty() || link.status.in_block() || link.segment_open {
+        if !link.replies.is_empty() || link.status.in_block() || link.segment_open || self.client_pass > 0 {
             return;
         }
+        link.barrier = false;
         let conn = &mut *link.lease;
-        if let Some(stray) = conn.prepared.stray.take() {
+        for stray in std::mem::take(&mut conn.prepared.strays) {
             build::close_statement(out.insert(), &stray);
             link.replies.push(Expect::Close { ours: true });
         }
-        if !Arc::ptr_eq(&conn.settings, &self.settings) && self.pins.is_empty() {
+        if !Arc::ptr_eq(&conn.settings, &self.settings) {
             self.settings.write_difference(&conn.settings, out.insert());
             conn.settings = self.settings.clone();
+            // A simple Query ends the unnamed statement, ours as well (trap 37).
+            conn.prepared.unnamed = None;
             link.replies.push(Expect::Settings);
         }
     }
 
     /// Waits for a connection, then goes on with what the client had sent. When none can be had the client learns why, and the
     /// session goes on.
-    pub(super) async fn acquire(&mut self, place: Place) -> Result<(), Ending> {
+    pub(super) async fn acquire(&mut self, mut place: Place) -> Result<(), Ending> {
+        loop {
+            self.acquire_once(place).await?;
+            match poll_fn(|cx| Poll::Ready(self.digest_inbox(cx))).await {
+                Ok(()) | Err(Event::AwaitCancels) => return Ok(()),
+                Err(Event::End(ending)) => return Err(ending),
+                // The statement that waited was refused, and the next one needs a connection, too.
+                Err(Event::Acquire(next)) => place = next,
+            }
+        }
+    }
+
+    async fn acquire_once(&mut self, place: Place) -> Result<(), Ending> {
         self.transition(State::Waiting);
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.client.waiting_since.store(u64::try_from(since.as_micros()).unwrap_or(0), Ordering::Relaxed);
@@ -129,7 +144,7 @@ impl Session {
                 self.refuse_waiting(ending?);
             }
         }
-        poll_fn(|cx| Poll::Ready(self.digest_inbox(cx))).await
+        Ok(())
     }
 
     async fn wait_for_lease(&mut self, place: Place) -> Result<(Lease, usize, Duration), Result<ErrorNotice, Ending>> {

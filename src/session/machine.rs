@@ -7,7 +7,7 @@ use crate::wire::{TxStatus, build};
 use super::clients::ClientState;
 use super::pins::Pins;
 use super::relay::Session;
-use super::replies::Replies;
+use super::replies::{Expect, Replies};
 
 /// A server connection on loan, and what is under way on it.
 #[derive(Debug)]
@@ -37,6 +37,13 @@ pub(super) struct Link {
     pub settings_refused: bool,
     /// The server said FATAL: its end of the connection is about to close.
     pub dying: bool,
+    /// A statement is under way that changes what the session knows of its connection (`RESET`, `DEALLOCATE ALL`,
+    /// `DISCARD ALL`): what follows it waits for its end.
+    pub barrier: bool,
+    /// Syncs sent while the server read COPY data. It ignores them, unless the COPY has failed before it reads them.
+    pub copy_syncs: usize,
+    /// The COPY failed, and nobody knows how many of those Syncs are answered: the connection is not used again.
+    pub doubtful: bool,
 }
 
 impl Link {
@@ -55,7 +62,17 @@ impl Link {
             pass: 0,
             settings_refused: false,
             dying: false,
+            barrier: false,
+            copy_syncs: 0,
+            doubtful: false,
         }
+    }
+
+    /// A Query or FunctionCall goes out, which ends what extended-protocol messages have begun as a Sync does.
+    pub fn ends_segment(&mut self) {
+        self.segment_open = false;
+        self.segment_executed = false;
+        self.replies.push(Expect::Simple);
     }
 
     /// Whether nothing is under way: no reply outstanding, no frame half read or half sent, no open segment, no

@@ -56,6 +56,8 @@ pub struct Session {
     inbox: Vec<u8>,
     /// The inbox cannot go on before the server has answered.
     stalled: bool,
+    /// The server has answered: the inbox can go on.
+    resumes: bool,
     /// Bytes for the client that its socket would not take yet, or that we made.
     pub(super) to_client: Vec<u8>,
     /// Bytes of the client's current frame that are still to pass unseen.
@@ -80,7 +82,7 @@ pub struct Session {
 }
 
 /// Why the loop stopped moving bytes.
-enum Event {
+pub(super) enum Event {
     /// A server connection is needed.
     Acquire(Place),
     /// The lease is at rest, but cancel requests are still on their way to it.
@@ -137,6 +139,7 @@ impl Session {
             slot: Arc::default(),
             inbox: Vec::new(),
             stalled: false,
+            resumes: false,
             to_client: Vec::new(),
             client_pass: 0,
             pass_is_dropped: false,
@@ -209,9 +212,14 @@ impl Session {
             return false;
         }
         if let State::Linked(link) = self.transition(State::Idle) {
-            link.lease.check_in();
+            if link.doubtful {
+                // The drop closes it.
+                tracing::debug!(client = self.client.id, "server connection closed after a COPY that failed");
+            } else {
+                link.lease.check_in();
+            }
         }
-        self.stalled = false;
+        self.resume();
         self.segment_cleared = false;
         self.timing.rest();
         self.since = Instant::now();
@@ -305,12 +313,17 @@ impl Session {
                 return Ok(moved);
             }
             moved = true;
-            self.stalled = false;
+            self.resume();
             self.since = Instant::now();
             if matches!(&self.state, State::Linked(link) if link.settings_refused && link.replies.is_empty()) {
                 return Err(self.settings_refused());
             }
         }
+    }
+
+    /// The server has said something, or the lease is gone: what waited for that goes on.
+    fn resume(&mut self) {
+        self.resumes |= std::mem::take(&mut self.stalled);
     }
 
     /// Client to server. `true` when bytes were read or taken.
@@ -321,6 +334,10 @@ impl Session {
         };
         if blocked || self.stalled || self.to_client.len() > READ_SIZE {
             return Ok(false);
+        }
+        if std::mem::take(&mut self.resumes) {
+            self.digest_inbox(cx)?;
+            return Ok(true);
         }
         buffers::with(|buffers| {
             let carried = self.inbox.len();
@@ -349,14 +366,9 @@ impl Session {
     }
 
     /// What is in the inbox, once more: a server connection is there now, or the server has answered.
-    pub(super) fn digest_inbox(&mut self, cx: &mut Cx<'_>) -> Result<(), Ending> {
+    pub(super) fn digest_inbox(&mut self, cx: &mut Cx<'_>) -> Result<(), Event> {
         let data = std::mem::take(&mut self.inbox);
-        let result = buffers::with(|buffers| self.digest(&data, &mut buffers.built, cx));
-        match result {
-            Ok(()) => Ok(()),
-            Err(Event::End(ending)) => Err(ending),
-            Err(_) => Ok(()),
-        }
+        buffers::with(|buffers| self.digest(&data, &mut buffers.built, cx))
     }
 
     /// Takes frames and sends what comes of them, with a server connection that is free at once if one is needed.
@@ -424,7 +436,7 @@ impl Session {
     /// Replies that are ours to make and that nothing of the server's will follow.
     fn answer_made(&mut self) {
         let Self { state: State::Linked(link), to_client, .. } = self else { return };
-        if !link.replies.is_empty() && link.replies.all_made() {
+        if !link.replies.is_empty() && link.pass == 0 && link.replies.all_made() {
             let mut made = Vec::new();
             let mut out = Splice::new(&[], &mut made);
             link.replies.make_leading(&mut out);
@@ -510,7 +522,13 @@ impl Session {
 
     async fn end(mut self, ending: Ending) {
         let mut last = std::mem::take(&mut self.to_client);
+        // In the middle of a frame of the server's nothing else can be said (trap 70).
+        let mid_frame = matches!(&self.state, State::Linked(link) if link.pass > 0);
         match &ending {
+            Ending::Told(notice, blame) if mid_frame => {
+                self.metrics.error(notice.code, *blame);
+                tracing::debug!(client = self.client.id, %notice, "session ended within a message");
+            }
             Ending::Told(notice, blame) => {
                 self.metrics.error(notice.code, *blame);
                 tracing::debug!(client = self.client.id, %notice, "session ended");
@@ -531,7 +549,7 @@ impl Session {
         self.client.unassign();
         self.client.clone().cancels_delivered().await;
         let State::Linked(link) = self.transition(State::Closing) else { return };
-        let clean = link.at_rest() && self.client_pass == 0;
+        let clean = link.at_rest() && self.client_pass == 0 && !link.doubtful;
         let reset_query = self.pool_settings.reset_query.clone();
         let needs_reset = self.pins != Pins::empty() || self.keeps_lease;
         let mut lease = link.lease;
