@@ -11,6 +11,8 @@ mod oracle;
 #[path = "routing_table/rows.rs"]
 #[allow(dead_code)]
 mod rows;
+#[path = "routing_table/rows_of_sessions.rs"]
+mod rows_of_sessions;
 
 use oracle::{Tree, tree};
 use trunkline::sql::{Decision, Effects, FunctionLists, LexOptions, Target, analyze};
@@ -20,8 +22,14 @@ const CORPUS: &str = include_str!("sqlparser_vs_pg_query/corpus.sql");
 /// Statements of the corpus: separated by lines that hold only `--`.
 fn corpus() -> Vec<String> {
     let own = CORPUS.split("\n--\n").map(|sql| sql.trim().to_owned());
-    let tables =
-        [rows::READS, rows::WRITES, rows::TRAPS_1_TO_10, rows::TRAPS_11_TO_21, rows::TRANSACTIONS, rows::SESSION];
+    let tables = [
+        rows::READS,
+        rows::WRITES,
+        rows::TRAPS_1_TO_10,
+        rows_of_sessions::TRAPS_11_TO_21,
+        rows_of_sessions::TRANSACTIONS,
+        rows_of_sessions::SESSION,
+    ];
     own.chain(tables.into_iter().flatten().map(|row| row.3.to_owned())).filter(|sql| !sql.contains('\0')).collect()
 }
 

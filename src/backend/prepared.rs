@@ -97,8 +97,8 @@ pub struct Registry {
     tick: u64,
     /// The client text that stands as the unnamed statement, if it is one of ours.
     pub unnamed: Option<Arc<Prepared>>,
-    /// A name of a client's that we put there only to let the server complain (see `session`): close it first.
-    pub stray: Option<Box<[u8]>>,
+    /// Names of a client's that we put there only to let the server complain (see `session`): close them first.
+    pub strays: Vec<Box<[u8]>>,
 }
 
 impl Registry {
@@ -114,16 +114,29 @@ impl Registry {
         }
     }
 
-    /// Notes that the statement is being prepared. Returns the one that must be closed before (trap 35),
+    /// Notes that the statement is being prepared. Returns one that must be closed before (trap 35),
     /// when there are more than `max`.
     pub fn add(&mut self, statement: Arc<Prepared>, max: usize) -> Option<Arc<Prepared>> {
         self.tick += 1;
-        let evicted = (self.known.len() >= max.max(1))
-            .then(|| self.known.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id))
-            .flatten()
-            .and_then(|id| self.known.remove(&id));
+        let evicted = if self.known.len() >= max.max(1) { self.evict() } else { None };
         self.known.insert(statement.id, (statement, self.tick));
-        evicted.map(|(statement, _)| statement)
+        evicted
+    }
+
+    /// The Close of a statement that had to make room was skipped: the connection still has it (trap 35).
+    pub fn restore(&mut self, statement: Arc<Prepared>) {
+        self.known.insert(statement.id, (statement, self.tick));
+    }
+
+    /// Whether there are more than `max`, as after [`Self::restore`].
+    pub fn is_over(&self, max: usize) -> bool {
+        self.known.len() > max.max(1)
+    }
+
+    /// The least recently used statement, forgotten.
+    pub fn evict(&mut self) -> Option<Arc<Prepared>> {
+        let oldest = self.known.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id)?;
+        self.known.remove(&oldest).map(|(statement, _)| statement)
     }
 
     /// Forgets a statement whose Parse failed or was skipped (trap 33).
@@ -135,7 +148,7 @@ impl Registry {
     pub fn clear(&mut self) {
         self.known.clear();
         self.unnamed = None;
-        self.stray = None;
+        self.strays.clear();
     }
 
     /// How many it has.

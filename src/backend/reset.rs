@@ -43,6 +43,8 @@ pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> 
     let mut message = Vec::with_capacity(256);
     settings.write_difference(&conn.settings, &mut message);
     conn.stream.write_all(&message).await?;
+    // A simple Query ends the unnamed statement (trap 37).
+    conn.prepared.unnamed = None;
     let mut body = Vec::new();
     let mut refusal = None;
     loop {

@@ -54,6 +54,11 @@ impl Settings {
         Some(&self.entries[at].1)
     }
 
+    /// These settings without one of them.
+    pub fn without(&self, name: &str) -> Arc<Self> {
+        Self::intern(self.entries.iter().filter(|(key, _)| key != name).cloned())
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

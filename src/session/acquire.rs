@@ -99,17 +99,20 @@ impl Session {
     /// client's error. It goes out in the same write.
     pub(super) fn prepare_link(&mut self, out: &mut Splice<'_>) {
         let State::Linked(link) = &mut self.state else { return };
-        if !link.replies.is_empty() || link.status.in_block() || link.segment_open {
+        if !link.replies.is_empty() || link.status.in_block() || link.segment_open || self.client_pass > 0 {
             return;
         }
+        link.barrier = false;
         let conn = &mut *link.lease;
-        if let Some(stray) = conn.prepared.stray.take() {
+        for stray in std::mem::take(&mut conn.prepared.strays) {
             build::close_statement(out.insert(), &stray);
             link.replies.push(Expect::Close { ours: true });
         }
-        if !Arc::ptr_eq(&conn.settings, &self.settings) && self.pins.is_empty() {
+        if !Arc::ptr_eq(&conn.settings, &self.settings) {
             self.settings.write_difference(&conn.settings, out.insert());
             conn.settings = self.settings.clone();
+            // A simple Query ends the unnamed statement, ours as well (trap 37).
+            conn.prepared.unnamed = None;
             link.replies.push(Expect::Settings);
         }
     }

@@ -13,7 +13,7 @@ use crate::wire::frontend::{self, ObjectKind};
 use crate::wire::{Frame, FrameWalker, Step, build};
 
 use super::inbound::{Flow, Need, UNSEEN, close};
-use super::machine::State;
+use super::machine::{Link, State};
 use super::pins::Pins;
 use super::placement::Place;
 use super::relay::Session;
@@ -22,6 +22,9 @@ use super::splice::Splice;
 
 /// Bytes of a segment (what stands between two Syncs) that are waited for before it is routed. A longer one goes to the primary.
 pub(super) const GATHER_LIMIT: usize = 48 * 1024;
+
+/// Name of a statement that no server has.
+const REFUSED: &[u8] = b"refused by the proxy";
 
 /// A segment without statements: it may run anywhere.
 const NOTHING: Decision = Decision { target: Target::Anywhere, reason: Reason::Empty, effects: Effects::empty() };
@@ -45,7 +48,13 @@ impl Session {
         out: &mut Splice<'_>,
     ) -> Flow {
         let linked = match &self.state {
-            State::Linked(link) => Some(link.primary || link.status.in_block() || self.segment_cleared || link.copy_in),
+            // Whether a transaction block is open is known only while no ReadyForQuery is outstanding.
+            State::Linked(link) => Some(
+                link.primary
+                    || self.segment_cleared
+                    || link.copy_in
+                    || (link.status.in_block() && !link.replies.owes_ready()),
+            ),
             _ => None,
         };
         match linked {
@@ -113,13 +122,14 @@ impl Session {
         Flow::Taken
     }
 
-    /// The segment at hand needs the primary, and the link is on a replica. What it has sent there is only Parse and Describe:
-    /// a Sync of ours ends it, and the rest runs on the primary.
+    /// What comes next cannot go to the link as it stands (it needs the primary, say, and the link is on a replica, which has seen
+    /// only Parse and Describe of the segment): a Sync of ours ends an open segment, and the rest waits for its end.
     pub(super) fn leave_replica(&mut self, out: &mut Splice<'_>) -> Flow {
         if let Some(link) = self.link()
             && link.segment_open
         {
             link.segment_open = false;
+            link.segment_executed = false;
             link.replies.push(Expect::Sync { ours: true });
             build::sync(out.insert());
         }
@@ -152,7 +162,11 @@ impl Session {
                     parsed.push((parse.name, decision));
                     decision
                 }),
-                b'B' => frontend::bind_head(body).map(|head| self.decision_of(head.statement, &parsed)),
+                b'B' => {
+                    // A portal cannot move to another node either.
+                    executes = true;
+                    frontend::bind_head(body).map(|head| self.decision_of(head.statement, &parsed))
+                }
                 b'D' => frontend::object(body).map(|(kind, name)| match kind {
                     ObjectKind::Statement => self.decision_of(name, &parsed),
                     ObjectKind::Portal => NOTHING,
@@ -230,7 +244,9 @@ impl Session {
                 self.skip_to_sync = false;
                 if let Some(link) = self.link() {
                     // Ignored by the server while it reads COPY data (trap 48).
-                    if !link.copy_in {
+                    if link.copy_in {
+                        link.copy_syncs += 1;
+                    } else {
                         link.segment_open = false;
                         link.segment_executed = false;
                         link.replies.push(Expect::Sync { ours: false });
@@ -266,7 +282,7 @@ impl Session {
             self.expect(Expect::RawParse { ours: true });
             self.expect(Expect::RawParse { ours: false });
             if let Some(link) = self.link() {
-                link.lease.prepared.stray = Some(parse.name.into());
+                link.lease.prepared.strays.push(parse.name.into());
             }
             out.pass(range);
             return Flow::Taken;
@@ -286,10 +302,7 @@ impl Session {
             link.replies.push(Expect::MadeParse { name: parse.name.into() });
             return Flow::Taken;
         } else {
-            if let Some(evicted) = link.lease.prepared.add(statement.clone(), max) {
-                build::close_statement(out.insert(), &evicted.name);
-                link.replies.push(Expect::Close { ours: true });
-            }
+            link.make_room(&statement, max, out);
             build::parse(out.insert(), &statement.name, &statement.sql, &statement.types);
             link.replies.push(Expect::Parse { statement, unnamed: false, client });
         }
@@ -303,10 +316,10 @@ impl Session {
         let known = self.names.get(head.statement).cloned();
         let decision = known.as_ref().map_or(UNSEEN, |statement| statement.decision);
         if let Some(notice) = self.refusal(decision.effects) {
-            return Flow::Stop(Need::Close(Some(crate::wire::ErrorNotice {
-                severity: crate::wire::Severity::Fatal,
-                ..notice
-            })));
+            // The server must fail here, too: it is given what it does not know, and our error stands for its own.
+            build::describe_statement(out.insert(), REFUSED);
+            self.expect(Expect::Refused(Box::new(notice)));
+            return Flow::Taken;
         }
         self.provide(known.as_ref(), head.statement, out);
         match name_on_server(known.as_ref(), head.statement) {
@@ -359,8 +372,17 @@ impl Session {
     /// Makes sure that the link's connection has the statement: a Parse of ours goes ahead when it has not (trap 31).
     fn provide(&mut self, known: Option<&Arc<Prepared>>, name: &[u8], out: &mut Splice<'_>) {
         let max = self.max_prepared;
-        let Some(statement) = known else { return };
+        let raw = self.pins.contains(Pins::LARGE_STATEMENT);
         let Some(link) = self.link() else { return };
+        let Some(statement) = known else {
+            if name.is_empty() && (link.lease.prepared.unnamed.take().is_some() || !raw) {
+                // What stands there is another client's, or was closed while no connection was at hand.
+                build::close_statement(out.insert(), b"");
+                link.replies.push(Expect::Close { ours: true });
+                link.segment_open = true;
+            }
+            return;
+        };
         let registry = &mut link.lease.prepared;
         if name.is_empty() {
             if registry.unnamed.as_ref().is_some_and(|present| Arc::ptr_eq(present, statement)) {
@@ -372,15 +394,26 @@ impl Session {
             if registry.has(statement) {
                 return;
             }
-            if let Some(evicted) = registry.add(statement.clone(), max) {
-                build::close_statement(out.insert(), &evicted.name);
-                link.replies.push(Expect::Close { ours: true });
-            }
+            link.make_room(statement, max, out);
             build::parse(out.insert(), &statement.name, &statement.sql, &statement.types);
         }
         link.replies.push(Expect::Parse { statement: statement.clone(), unnamed: name.is_empty(), client: None });
         link.segment_open = true;
         self.metrics.server_parse();
+    }
+}
+
+impl Link {
+    /// Notes that the statement is about to be prepared, and closes what has to make room for it (trap 35).
+    fn make_room(&mut self, statement: &Arc<Prepared>, max: usize, out: &mut Splice<'_>) {
+        let registry = &mut self.lease.prepared;
+        let mut evicted = registry.add(statement.clone(), max);
+        while let Some(statement) = evicted {
+            build::close_statement(out.insert(), &statement.name);
+            self.replies.push(Expect::Evict { statement });
+            let registry = &mut self.lease.prepared;
+            evicted = if registry.is_over(max) { registry.evict() } else { None };
+        }
     }
 }
 
@@ -403,6 +436,8 @@ fn worse(a: Decision, b: Decision) -> Decision {
         Target::Replica => 1,
         Target::Primary => 2,
     };
-    let effects = a.effects | b.effects;
+    let mut effects = a.effects | b.effects;
+    // `BEGIN READ ONLY` and a write: what the block says does not hold for all of it.
+    effects.set(Effects::MULTI, a != NOTHING);
     if rank(&b) > rank(&a) { Decision { effects, ..b } } else { Decision { effects, ..a } }
 }

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use crate::sql::{Decision, Effects, OwnAction, Reason, Target, normalize, own_setting, setting_change};
+use crate::backend::Settings;
+use crate::sql::{
+    Decision, Effects, OwnAction, Reason, SettingChange, SettingValue, Target, normalize, own_setting, setting_change,
+};
 use crate::wire::frame::{HEADER, frontend_limit};
 use crate::wire::{ErrorNotice, Frame, FrameWalker, SqlState, Step, TxStatus, build, frontend};
 
@@ -79,6 +82,14 @@ impl Session {
             // What an error made void: the server would skip it too.
             return Flow::Taken;
         }
+        if let State::Linked(link) = &self.state
+            && link.barrier
+            && !link.segment_open
+            && !link.replies.is_empty()
+            && !matches!(frame.tag, b'S' | b'H' | b'X')
+        {
+            return Flow::Stop(Need::Quiet);
+        }
         match frame.tag {
             b'Q' => match frontend::query(frame.body()) {
                 Some(sql) => self.take_query(sql, range, out),
@@ -90,6 +101,10 @@ impl Session {
                 Flow::Taken
             }
             b'F' => self.take_function_call(frame.body(), range, out),
+            // What it has asked for before is still its to read.
+            b'X' if self.link().is_some_and(|link| link.replies.owes_ready() && !link.copy_in) => {
+                Flow::Stop(Need::Quiet)
+            }
             b'X' => Flow::Stop(Need::Close(None)),
             tag => close(format!("unexpected message type {tag:#04x} in a session")),
         }
@@ -99,7 +114,7 @@ impl Session {
     fn take_partial(&mut self, tag: u8, frame_len: usize, available: &[u8], at: usize, out: &mut Splice<'_>) -> Flow {
         let range = at..at + available.len();
         let remaining = frame_len - available.len();
-        if self.skip_to_sync && frame_len > self.max_inspect {
+        if self.skip_to_sync && !matches!(tag, b'S' | b'X') {
             return self.stream_rest(remaining, true);
         }
         match tag {
@@ -147,7 +162,8 @@ impl Session {
             link.segment_open = true;
             link.replies.push(Expect::RawParse { ours: false });
         } else {
-            link.replies.push(Expect::Simple);
+            link.ends_segment();
+            self.segment_cleared = false;
         }
         out.pass(range);
         Flow::Taken
@@ -159,8 +175,8 @@ impl Session {
         let own = effects.contains(Effects::OWN_SETTING) && !effects.contains(Effects::MULTI);
         if own || (decision.reason == Reason::Empty && matches!(self.state, State::Idle | State::Waiting)) {
             // Answered here, but in its turn.
-            if self.link().is_some_and(|link| !link.replies.is_empty()) {
-                return Flow::Stop(Need::Quiet);
+            if let Some(stop) = self.needs_quiet(out) {
+                return stop;
             }
             match own {
                 true => self.answer_own_setting(sql),
@@ -170,8 +186,8 @@ impl Session {
             return Flow::Taken;
         }
         if let Some(notice) = self.refusal(effects) {
-            if self.link().is_some_and(|link| !link.replies.is_empty()) {
-                return Flow::Stop(Need::Quiet);
+            if let Some(stop) = self.needs_quiet(out) {
+                return stop;
             }
             notice.encode(&mut self.to_client);
             self.answer_ready();
@@ -183,9 +199,10 @@ impl Session {
         self.begin_statement(decision, sql, None);
         // A simple Query ends the unnamed statement (trap 37).
         self.names.set_unnamed(None);
+        self.segment_cleared = false;
         let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
         link.lease.prepared.unnamed = None;
-        link.replies.push(Expect::Simple);
+        link.ends_segment();
         out.pass(range);
         Flow::Taken
     }
@@ -195,13 +212,14 @@ impl Session {
             return stop;
         }
         self.begin_statement(UNSEEN, b"-- function call", None);
+        self.segment_cleared = false;
         // Large objects live in a transaction (trap 14); any other function may leave session state behind.
         let oid = body.first_chunk::<4>().map_or(0, |oid| u32::from_be_bytes(*oid));
         if !matches!(oid, 715 | 764 | 767 | 952..=958 | 964 | 1004 | 3170..=3172 | 3457..=3460) {
             self.pin(Pins::SESSION_STATE);
         }
         let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
-        link.replies.push(Expect::Simple);
+        link.ends_segment();
         out.pass(range);
         Flow::Taken
     }
@@ -243,6 +261,16 @@ impl Session {
             State::Linked(_) => Some(self.leave_replica(out)),
             _ => Some(Flow::Stop(Need::Lease(place))),
         }
+    }
+
+    /// Stops when the server owes something, or a segment is open that only a Sync would have answered: an answer of our own
+    /// must wait for its turn. A Query would end the segment; a Sync of ours does it here (trap 42).
+    fn needs_quiet(&mut self, out: &mut Splice<'_>) -> Option<Flow> {
+        let link = self.link()?;
+        if link.replies.is_empty() && !link.segment_open {
+            return None;
+        }
+        Some(self.leave_replica(out))
     }
 
     /// What must be refused in this mode, or on this node.
@@ -288,6 +316,7 @@ impl Session {
         if pins != Pins::empty() {
             self.pin(pins);
         }
+        self.note_reset(effects, text);
         self.wrote |= effects.contains(Effects::WRITES);
         let primary = self.link().is_some_and(|link| link.primary);
         self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
@@ -315,6 +344,33 @@ impl Session {
         } else {
             Pins::empty()
         }
+    }
+
+    /// What the statement takes away of the settings that the client started with: they are put back before the next one
+    /// (trap 52), which waits for that. So it does when all statement names go (trap 45).
+    fn note_reset(&mut self, effects: Effects, sql: &[u8]) {
+        let all = effects.contains(Effects::DISCARD_ALL);
+        let mut barrier = effects.contains(Effects::DEALLOCATE_ALL);
+        let State::Linked(link) = &mut self.state else { return };
+        if effects.contains(Effects::SET_SESSION) && !self.settings.is_empty() {
+            match setting_change(sql, self.lex) {
+                Some(SettingChange { name, value: SettingValue::Default, .. }) => {
+                    if link.lease.settings.get(&name).is_some() {
+                        link.lease.settings = link.lease.settings.without(&name);
+                        barrier = true;
+                    }
+                }
+                None if effects.contains(Effects::RELEASES_ONLY) => {
+                    link.lease.settings = Settings::none();
+                    barrier = true;
+                }
+                _ => {}
+            }
+        }
+        if all {
+            link.lease.settings = Settings::none();
+        }
+        link.barrier |= barrier;
     }
 
     pub(super) fn pin(&mut self, pins: Pins) {

@@ -37,6 +37,13 @@ pub(super) struct Link {
     pub settings_refused: bool,
     /// The server said FATAL: its end of the connection is about to close.
     pub dying: bool,
+    /// A statement is under way that changes what the session knows of its connection (`RESET`, `DEALLOCATE ALL`,
+    /// `DISCARD ALL`): what follows it waits for its end.
+    pub barrier: bool,
+    /// Syncs sent while the server read COPY data. It ignores them, unless the COPY has failed before it reads them.
+    pub copy_syncs: usize,
+    /// The COPY failed, and nobody knows how many of those Syncs are answered: the connection is not used again.
+    pub doubtful: bool,
 }
 
 impl Link {
@@ -55,12 +62,22 @@ impl Link {
             pass: 0,
             settings_refused: false,
             dying: false,
+            barrier: false,
+            copy_syncs: 0,
+            doubtful: false,
         }
     }
 
     /// Whether rows that come now answer a statement of ours.
     pub fn drops_rows(&self) -> bool {
         matches!(self.replies.head(), Some(Expect::Settings))
+    }
+
+    /// A Query or FunctionCall goes out, which ends what extended-protocol messages have begun as a Sync does.
+    pub fn ends_segment(&mut self) {
+        self.segment_open = false;
+        self.segment_executed = false;
+        self.replies.push(Expect::Simple);
     }
 
     /// Whether nothing is under way: no reply outstanding, no frame half read or half sent, no open segment, no

@@ -28,6 +28,9 @@ impl Session {
         if !link.drops_rows() {
             out.pass(0..start);
         }
+        if link.pass == 0 {
+            link.replies.make_leading(out);
+        }
         let mut walker = FrameWalker::new(&data[start..]);
         loop {
             let at = start + walker.position();
@@ -42,6 +45,9 @@ impl Session {
                     if self.take_reply(frame.tag, frame.body(), out)? {
                         out.pass(range);
                     }
+                    let Some(link) = self.link() else { return Err(ServerBroken) };
+                    // Rows are not looked at: what is ours to make before them is made behind what comes before them.
+                    link.replies.make_leading(out);
                 }
                 Step::Partial { tag, frame_len, available } => {
                     let Some(link) = self.link() else { return Err(ServerBroken) };
@@ -75,7 +81,6 @@ impl Session {
     /// One message that is no row. Returns whether it is for the client.
     fn take_reply(&mut self, tag: u8, body: &[u8], out: &mut Splice<'_>) -> Result<bool, ServerBroken> {
         let Self { state: State::Linked(link), names, lex, timing, .. } = self else { return Err(ServerBroken) };
-        link.replies.make_leading(out);
         let settings = matches!(link.replies.head(), Some(Expect::Settings));
         match tag {
             b'Z' => return self.take_ready(body),
@@ -87,10 +92,21 @@ impl Session {
                     link.settings_refused = true;
                     return Ok(true);
                 }
+                link.doubtful |= link.copy_syncs > 0;
+                link.copy_in = false;
+                if matches!(link.replies.head(), Some(Expect::Refused(_)))
+                    && !fatal
+                    && let Some(Expect::Refused(notice)) = link.replies.pop()
+                {
+                    notice.encode(out.insert());
+                    timing.failed(notice.code);
+                    self.metrics.error(notice.code, crate::observe::Blame::Client);
+                    self.skip_to_sync = !link.replies.fail_to_sync(names, &mut link.lease.prepared);
+                    return Ok(false);
+                }
                 if !matches!(link.replies.head(), Some(Expect::Simple) | None) && !fatal {
                     self.skip_to_sync = !link.replies.fail_to_sync(names, &mut link.lease.prepared);
                 }
-                link.copy_in = false;
                 timing.failed(code);
                 self.metrics.error(code, crate::observe::Blame::Server);
                 if fatal && code.says_server_unavailable() {
@@ -105,6 +121,19 @@ impl Session {
                     if !settings {
                         lex.observe_parameter(name, value);
                     }
+                    if !settings && link.barrier {
+                        // RESET and DISCARD ALL go back to what the client started with, and are put there before
+                        // anything else runs (trap 52): that is the value to tell.
+                        let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
+                        if self.settings.get(&lower).is_some()
+                            && let Some(greeting) = self.pools.greeting(&self.settings)
+                            && let Some(value) = greeting.get(name)
+                        {
+                            lex.observe_parameter(name, value);
+                            crate::wire::build::parameter_status(out.insert(), name, value);
+                            return Ok(false);
+                        }
+                    }
                     // A client talks to one server that is never a standby (trap 57).
                     return Ok(!settings && name != b"in_hot_standby");
                 }
@@ -113,6 +142,7 @@ impl Session {
             b'C' => {
                 timing.completed(backend::command_rows(body));
                 link.copy_in = false;
+                link.copy_syncs = 0;
                 match body {
                     b"DISCARD ALL\0" => {
                         link.lease.prepared.clear();
@@ -148,8 +178,9 @@ impl Session {
                 pop_if(link, |head| matches!(head, Expect::Bind)).ok_or(ServerBroken)?;
             }
             b'3' => {
-                return match pop_if(link, |head| matches!(head, Expect::Close { .. })) {
+                return match pop_if(link, |head| matches!(head, Expect::Close { .. } | Expect::Evict { .. })) {
                     Some(Expect::Close { ours }) => Ok(!ours),
+                    Some(Expect::Evict { .. }) => Ok(false),
                     _ => Err(ServerBroken),
                 };
             }
@@ -173,6 +204,11 @@ impl Session {
                 Some(Expect::Sync { ours }) => break !ours,
                 Some(Expect::Simple) => break true,
                 Some(_) => {}
+                // A Sync of a COPY that failed before the server read it.
+                None if link.copy_syncs > 0 => {
+                    link.copy_syncs -= 1;
+                    break true;
+                }
                 None => return Err(ServerBroken),
             }
         };

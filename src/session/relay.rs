@@ -84,7 +84,7 @@ pub struct Session {
 }
 
 /// Why the loop stopped moving bytes.
-enum Event {
+pub(super) enum Event {
     /// A server connection is needed.
     Acquire(Place),
     /// The lease is at rest, but cancel requests are still on their way to it.
@@ -221,7 +221,12 @@ impl Session {
             return false;
         }
         if let State::Linked(link) = self.transition(State::Idle) {
-            link.lease.check_in();
+            if link.doubtful {
+                // The drop closes it.
+                tracing::debug!(client = self.client.id, "server connection closed after a COPY that failed");
+            } else {
+                link.lease.check_in();
+            }
         }
         self.resume();
         self.segment_cleared = false;
@@ -450,7 +455,7 @@ impl Session {
     /// Replies that are ours to make and that nothing of the server's will follow.
     fn answer_made(&mut self) {
         let Self { state: State::Linked(link), to_client, .. } = self else { return };
-        if !link.replies.is_empty() && link.replies.all_made() {
+        if !link.replies.is_empty() && link.pass == 0 && link.replies.all_made() {
             let mut made = Vec::new();
             let mut out = Splice::new(&[], &mut made);
             link.replies.make_leading(&mut out);
@@ -479,7 +484,13 @@ impl Session {
 
     async fn end(mut self, ending: Ending) {
         let mut last = std::mem::take(&mut self.to_client);
+        // In the middle of a frame of the server's nothing else can be said (trap 70).
+        let mid_frame = matches!(&self.state, State::Linked(link) if link.pass > 0);
         match &ending {
+            Ending::Told(notice, blame) if mid_frame => {
+                self.metrics.error(notice.code, *blame);
+                tracing::debug!(client = self.client.id, %notice, "session ended within a message");
+            }
             Ending::Told(notice, blame) => {
                 self.metrics.error(notice.code, *blame);
                 tracing::debug!(client = self.client.id, %notice, "session ended");
@@ -500,7 +511,7 @@ impl Session {
         self.client.unassign();
         self.client.clone().cancels_delivered().await;
         let State::Linked(link) = self.transition(State::Closing) else { return };
-        let clean = link.at_rest() && self.client_pass == 0;
+        let clean = link.at_rest() && self.client_pass == 0 && !link.doubtful;
         let reset_query = self.pool_settings.reset_query.clone();
         let needs_reset = self.pins != Pins::empty() || self.keeps_lease;
         let mut lease = link.lease;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::backend::{Prepared, Registry};
-use crate::wire::build;
+use crate::wire::{ErrorNotice, build};
 
 use super::names::Names;
 use super::splice::Splice;
@@ -33,12 +33,16 @@ pub(super) enum Expect {
     MadeParse { name: Box<[u8]> },
     /// BindComplete.
     Bind,
+    /// A message of ours that must fail, in the place of a Bind that we refuse: the client gets this error for it.
+    Refused(Box<ErrorNotice>),
     /// ParameterDescription, then RowDescription or NoData.
     Describe,
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
     Execute,
     /// CloseComplete: `ours` is dropped.
     Close { ours: bool },
+    /// CloseComplete of a Close of ours for a statement that had to make room, dropped.
+    Evict { statement: Arc<Prepared> },
     /// CloseComplete that we make ourselves; the statement comes back if an error before it skips the Close.
     MadeClose { name: Box<[u8]>, statement: Option<Arc<Prepared>> },
     /// ReadyForQuery of a Sync: `ours` is dropped.
@@ -68,6 +72,11 @@ impl Replies {
 
     pub fn pop(&mut self) -> Option<Expect> {
         self.queue.pop_front()
+    }
+
+    /// Whether a ReadyForQuery is outstanding: the transaction status is not known before it comes.
+    pub fn owes_ready(&self) -> bool {
+        self.queue.iter().any(|expect| matches!(expect, Expect::Settings | Expect::Simple | Expect::Sync { .. }))
     }
 
     /// Whether nothing is to come from the server: all that is left is for us to make.
@@ -109,6 +118,7 @@ impl Replies {
                     }
                 }
                 Some(Expect::MadeParse { name }) => names.forget(&name),
+                Some(Expect::Evict { statement }) => registry.restore(statement),
                 Some(Expect::MadeClose { name, statement: Some(statement) }) => names.restore(name, statement),
                 _ => {}
             }

@@ -222,6 +222,12 @@ impl Batch {
         self.raw(b'X', &[])
     }
 
+    /// Bytes as they are, whole messages or not.
+    pub fn bytes_of(mut self, bytes: &[u8]) -> Self {
+        self.bytes.extend_from_slice(bytes);
+        self
+    }
+
     /// Any message: a type and a body.
     pub fn raw(mut self, tag: u8, body: &[u8]) -> Self {
         let length = u32::try_from(body.len() + 4).unwrap();

@@ -11,3 +11,4 @@ pub mod frames;
 pub mod process;
 pub mod raw;
 pub mod sql;
+pub mod world;

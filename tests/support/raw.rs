@@ -228,6 +228,18 @@ impl RawClient {
         frames
     }
 
+    /// Reads so many frames.
+    pub fn recv_frames(&mut self, count: usize) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while frames.len() < count {
+            match self.try_recv() {
+                Ok(frame) => frames.push(frame),
+                Err(error) => panic!("{error} after {frames:?}"),
+            }
+        }
+        frames
+    }
+
     /// Sends messages and reads up to the next ReadyForQuery.
     pub fn exchange(&mut self, batch: &Batch) -> Vec<Frame> {
         self.send(batch);

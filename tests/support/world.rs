@@ -1,0 +1,146 @@
+//! A database before which a Trunkline of the test's own runs, and scripts that must go the same way through both.
+
+use super::clusters::{self, APP, APP_PASSWORD, OTHER, OTHER_PASSWORD, TestDb};
+use super::frames::{Batch, Frame, summary};
+use super::process::{Setup, Trunkline};
+use super::raw::RawClient;
+
+/// What a [`World`] is made of; each text is lines of TOML for its table.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Plan<'a> {
+    /// SQL that fills the database.
+    pub sql: &'a str,
+    /// `[general]`.
+    pub general: &'a str,
+    /// `[databases.….pool]`.
+    pub pool: &'a str,
+    /// `[databases.….routing]`.
+    pub routing: &'a str,
+    /// No replica: everything runs on the primary.
+    pub primary_only: bool,
+}
+
+/// A database on the shared cluster with a Trunkline before it.
+#[derive(Debug)]
+pub struct World {
+    /// The program under test. Before the database, so that it ends first.
+    pub proxy: Trunkline,
+    /// The database.
+    pub db: TestDb,
+}
+
+/// One exchange of a script.
+#[derive(Debug)]
+pub enum Step {
+    /// Sends messages and reads until so many ReadyForQuery have come.
+    Ready(Batch, usize),
+    /// Sends messages and reads so many frames.
+    Frames(Batch, usize),
+}
+
+impl Plan<'_> {
+    /// Starts it.
+    pub fn start(self) -> World {
+        let db = TestDb::with(clusters::shared(), self.sql);
+        let node = |name: &str, role: &str, port: u16| {
+            format!(
+                "[[databases.{}.nodes]]\nname = \"{name}\"\nrole = \"{role}\"\nhost = \"127.0.0.1\"\nport = {port}\n",
+                db.name
+            )
+        };
+        let mut nodes = node("primary", "primary", db.cluster().primary_port());
+        if !self.primary_only {
+            for (number, port) in db.cluster().replica_ports().enumerate() {
+                nodes += &node(&format!("replica{}", number + 1), "replica", port);
+            }
+        }
+        let name = &db.name;
+        let proxy = Setup::config(format!(
+            "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n{}\n\
+             [metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n\
+             [users.{APP}]\npassword = \"{APP_PASSWORD}\"\n\
+             [users.{OTHER}]\npassword = \"{OTHER_PASSWORD}\"\n\
+             [databases.{name}]\ncontrol_user = \"{APP}\"\ncontrol_password = \"{APP_PASSWORD}\"\n\
+             [databases.{name}.pool]\n{}\n\
+             [databases.{name}.routing]\n{}\n{nodes}",
+            self.general, self.pool, self.routing,
+        ))
+        .start();
+        World { proxy, db }
+    }
+}
+
+impl World {
+    /// A client behind the proxy.
+    pub fn client(&self) -> RawClient {
+        RawClient::connect(self.proxy.port(), APP, APP_PASSWORD, &self.db.name)
+    }
+
+    /// A client behind the proxy with more startup parameters.
+    pub fn client_with(&self, parameters: &[(&str, &str)]) -> RawClient {
+        let mut all = vec![("user", APP), ("database", self.db.name.as_str())];
+        all.extend_from_slice(parameters);
+        RawClient::connect_with(self.proxy.port(), APP_PASSWORD, &all)
+    }
+
+    /// A client of the primary, past the proxy.
+    pub fn direct(&self) -> RawClient {
+        RawClient::connect(self.db.cluster().primary_port(), APP, APP_PASSWORD, &self.db.name)
+    }
+
+    /// Runs a script on the primary and then behind the proxy, each over a connection of its own, and demands that every
+    /// frame says the same. Returns the client behind the proxy.
+    pub fn compare(&self, what: &str, steps: &[Step]) -> RawClient {
+        let mut direct = self.direct();
+        let mut client = self.client();
+        for (number, step) in steps.iter().enumerate() {
+            // Shown when the test fails.
+            eprintln!("{what}, step {number}");
+            let expected = summary(&step.run(&mut direct));
+            eprintln!("    {}", expected.chars().take(300).collect::<String>());
+            let got = summary(&step.run(&mut client));
+            assert_eq!(got, expected, "{what}, step {number}");
+        }
+        client
+    }
+
+    /// How many server connections the pool of a node has open, as the server sees it.
+    pub fn server_connections(&self) -> usize {
+        let sql =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}'", self.db.name);
+        self.db.cluster().query(0, "postgres", &sql).unwrap().parse().unwrap()
+    }
+
+    /// Waits until a query as superuser past the proxy, on the primary, returns this.
+    pub fn wait_for(&self, sql: &str, wanted: &str) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            let got = self.db.run(sql);
+            if got == wanted {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "{sql}: {got}, not {wanted}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+impl Step {
+    fn run(&self, client: &mut RawClient) -> Vec<Frame> {
+        match self {
+            Self::Ready(batch, count) => {
+                client.send(batch);
+                client.recv_ready(*count)
+            }
+            Self::Frames(batch, count) => {
+                client.send(batch);
+                client.recv_frames(*count)
+            }
+        }
+    }
+}
+
+/// Messages that one ReadyForQuery ends.
+pub fn ready(batch: Batch) -> Step {
+    Step::Ready(batch, 1)
+}
