@@ -354,11 +354,11 @@ impl Session {
         let State::Linked(link) = &mut self.state else { return };
         if effects.contains(Effects::SET_SESSION) && !self.settings.is_empty() {
             match setting_change(sql, self.lex) {
-                Some(SettingChange { name, value: SettingValue::Default, .. }) => {
-                    if link.lease.settings.get(&name).is_some() {
-                        link.lease.settings = link.lease.settings.without(&name);
-                        barrier = true;
-                    }
+                Some(SettingChange { name, value: SettingValue::Default, .. })
+                    if link.lease.settings.get(&name).is_some() =>
+                {
+                    link.lease.settings = link.lease.settings.without(&name);
+                    barrier = true;
                 }
                 None if effects.contains(Effects::RELEASES_ONLY) => {
                     link.lease.settings = Settings::none();

@@ -126,14 +126,12 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
     };
     // Only who has proved who he is learns which databases there are.
     let Some(cluster) = cluster else {
-        let notice = ErrorNotice::fatal(SqlState::UNKNOWN_DATABASE, format!("database \"{database}\" does not exist"))
-            .hint("It is not among the databases of the proxy's configuration.");
-        return Err(refuse(ctx, notice, Blame::Client));
+        return Err(unknown_database(ctx, database));
     };
     let wishes = wishes(startup).map_err(|notice| refuse(ctx, notice, Blame::Client))?;
     check_limits(ctx, database, user, cluster.database.max_clients, known.and_then(|user| user.max_clients))?;
     let server_login = auth::server_login(&cluster.database, known.map(|user| &**user), &authenticated);
-    let pools = cluster.user_pools(&config, database, user, server_login, &ctx.directory.auth, &ctx.metrics);
+    let mut pools = cluster.user_pools(&config, database, user, server_login, &ctx.directory.auth, &ctx.metrics);
     let registered = ctx.clients.register(NewClient {
         user: user.to_owned(),
         database: database.to_owned(),
@@ -147,8 +145,19 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
     let mut greeting = authenticated.greeting;
     let mut lex = LexOptions::default();
     if wishes.replication.is_none() {
-        let parameters =
-            server_parameters(&pools, &wishes.settings).await.map_err(|notice| refuse(ctx, notice, Blame::Server))?;
+        let parameters = loop {
+            match server_parameters(&pools, &wishes.settings).await {
+                Ok(parameters) => break parameters,
+                Err(NoParameters::PoolClosed) => {
+                    // A reload: the pools have successors, or the database is gone.
+                    let cluster = ctx.directory.cluster(database).map_err(|_| unknown_database(ctx, database))?;
+                    let (config, login) = (ctx.config.load_full(), pools.login.clone());
+                    pools = cluster.user_pools(&config, database, user, login, &ctx.directory.auth, &ctx.metrics);
+                    tokio::task::yield_now().await;
+                }
+                Err(NoParameters::Because(notice)) => return Err(refuse(ctx, *notice, Blame::Server)),
+            }
+        };
         for (name, value) in parameters.iter() {
             lex.observe_parameter(name, value);
             // One server, and never a standby: which node answered here is nobody's business (trap 57).
@@ -164,6 +173,26 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
 fn refuse(ctx: &Context, notice: ErrorNotice, blame: Blame) -> LoginRefused {
     ctx.metrics.error(notice.code, blame);
     notice.into()
+}
+
+fn unknown_database(ctx: &Context, database: &str) -> LoginRefused {
+    let notice = ErrorNotice::fatal(SqlState::UNKNOWN_DATABASE, format!("database \"{database}\" does not exist"))
+        .hint("It is not among the databases of the proxy's configuration.");
+    refuse(ctx, notice, Blame::Client)
+}
+
+/// Why no server told its parameters.
+enum NoParameters {
+    /// A reload closed the pools.
+    PoolClosed,
+    /// Anything else, for the client.
+    Because(Box<ErrorNotice>),
+}
+
+impl From<ErrorNotice> for NoParameters {
+    fn from(notice: ErrorNotice) -> Self {
+        Self::Because(Box::new(ErrorNotice { severity: Severity::Fatal, ..notice }))
+    }
 }
 
 fn auth_failed(ctx: &Context, error: &AuthError) -> LoginRefused {
@@ -273,12 +302,11 @@ fn replication_kind(value: &str) -> Result<Option<&'static str>, ErrorNotice> {
 
 /// What a server reports to a session with these settings. Asked of a server once per (database, user, settings); that a server
 /// accepts them is known by it, too.
-async fn server_parameters(pools: &UserPools, settings: &Arc<Settings>) -> Result<Arc<Parameters>, ErrorNotice> {
+async fn server_parameters(pools: &UserPools, settings: &Arc<Settings>) -> Result<Arc<Parameters>, NoParameters> {
     if let Some(known) = pools.greeting(settings) {
         return Ok(known);
     }
-    let fatal = |notice: ErrorNotice| ErrorNotice { severity: Severity::Fatal, ..notice };
-    let mut lease = any_server(pools).await.map_err(fatal)?;
+    let mut lease = any_server(pools).await?;
     if !Arc::ptr_eq(&lease.settings, settings) {
         let applied = backend::apply_settings(&mut lease, settings).await;
         match applied {
@@ -286,9 +314,9 @@ async fn server_parameters(pools: &UserPools, settings: &Arc<Settings>) -> Resul
             // Refused whole: the connection is as it was.
             Ok(Some(refusal)) => {
                 lease.check_in();
-                return Err(fatal(refusal));
+                return Err(refusal.into());
             }
-            Err(_) => return Err(super::outbound::server_lost()),
+            Err(_) => return Err(super::outbound::server_lost().into()),
         }
     }
     let parameters = Arc::new(lease.parameters.clone());
@@ -298,7 +326,7 @@ async fn server_parameters(pools: &UserPools, settings: &Arc<Settings>) -> Resul
 }
 
 /// A connection to the primary, or to any other node while there is no primary: reads go on without it.
-async fn any_server(pools: &UserPools) -> Result<Lease, ErrorNotice> {
+async fn any_server(pools: &UserPools) -> Result<Lease, NoParameters> {
     let cluster = &pools.cluster;
     let mut order: Vec<usize> = (0..cluster.nodes.len()).collect();
     order.sort_by_key(|&node| (!cluster.nodes[node].load.is_up(), !cluster.nodes[node].is_primary()));
@@ -307,6 +335,7 @@ async fn any_server(pools: &UserPools) -> Result<Lease, ErrorNotice> {
     for node in order {
         match pools.pools[node].check_out(&slot).await {
             Ok(lease) => return Ok(lease),
+            Err(crate::pool::CheckOutError::Closed) => return Err(NoParameters::PoolClosed),
             Err(crate::pool::CheckOutError::Open(error)) => {
                 failure.get_or_insert(backend::open_failure(&error));
             }
@@ -315,7 +344,6 @@ async fn any_server(pools: &UserPools) -> Result<Lease, ErrorNotice> {
             }
         }
     }
-    Err(failure.unwrap_or_else(|| {
-        ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "no server is configured for this database")
-    }))
+    let none = || ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "no server is configured for this database");
+    Err(failure.unwrap_or_else(none).into())
 }
