@@ -12,6 +12,7 @@ mod oracle;
 #[allow(dead_code)]
 mod rows;
 #[path = "routing_table/rows_of_sessions.rs"]
+#[allow(dead_code)]
 mod rows_of_sessions;
 
 use oracle::{Tree, tree};
