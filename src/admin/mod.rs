@@ -1,6 +1,20 @@
-//! The admin console.
+//! The admin console: PgBouncer's `SHOW` tables and commands, and ours, over both query protocols.
+//!
+//! A client logs in as to any database ([`login`]), and then pgwire's handlers answer it ([`handler`]), over a loop of
+//! our own that reads and checks every frame first ([`connection`], [`message`]). `command` understands the text,
+//! `tables` has a file for each group of tables.
 
+mod answer;
+mod command;
+mod connection;
+mod handler;
+mod help;
+mod login;
+mod message;
 mod reload;
+mod rights;
+mod tables;
+mod value;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +24,6 @@ use tokio::sync::mpsc;
 use crate::net::Stream;
 use crate::session::Context;
 use crate::wire::startup::Startup;
-use crate::wire::{ErrorNotice, SqlState};
 
 pub use reload::ReloadRequest;
 
@@ -20,9 +33,12 @@ pub struct Console {
     reloads: mpsc::Sender<ReloadRequest>,
 }
 
+/// The console's own name.
+const NAME: &str = "trunkline";
+
 /// Whether a database name means the console.
 pub fn is_console(database: &str) -> bool {
-    database == "trunkline" || database == "pgbouncer"
+    database == NAME || database == "pgbouncer"
 }
 
 impl Console {
@@ -32,11 +48,11 @@ impl Console {
     }
 
     /// Serves one client of the console, from its startup packet to its end; `limit` bounds the login.
-    pub async fn serve(self: Arc<Self>, mut stream: Stream, _startup: Startup, _limit: Duration) {
-        let _ = (&self.ctx, &self.reloads);
-        let mut out = Vec::new();
-        ErrorNotice::fatal(SqlState::FEATURE_NOT_SUPPORTED, "the console is not there yet").encode(&mut out);
-        let _ = stream.write_all(&out).await;
-        stream.shutdown();
+    pub async fn serve(self: Arc<Self>, mut stream: Stream, startup: Startup, limit: Duration) {
+        match tokio::time::timeout(limit, login::log_in(&self.ctx, &mut stream, &startup)).await {
+            Ok(Some(registered)) => connection::serve(self, stream, registered).await,
+            Ok(None) => stream.shutdown(),
+            Err(_) => self.ctx.metrics.refused("login_timeout"),
+        }
     }
 }

@@ -26,4 +26,5 @@ pub use environment::Environment;
 pub use load::{Loaded, load, load_text};
 pub use model::*;
 pub use problem::{Errors, Problem, render_all};
+pub use suggest::nearest;
 pub use urls::UrlArgs;

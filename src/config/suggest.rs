@@ -1,7 +1,7 @@
 //! "Did you mean": the nearest known name to one that is not known.
 
 /// The candidate nearest to `name`, when one is near enough to be a slip of the fingers.
-pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (name.chars().count() / 3).max(1);
     candidates
         .map(|candidate| (distance(name, candidate), candidate))

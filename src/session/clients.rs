@@ -162,7 +162,8 @@ impl Client {
         }
     }
 
-    pub(super) fn requested(&self, request: Request) -> bool {
+    /// Whether something was asked of it that it has not answered.
+    pub fn requested(&self, request: Request) -> bool {
         self.requests.load(Ordering::Acquire) & request as u8 != 0
     }
 
@@ -175,11 +176,16 @@ impl Client {
     }
 
     /// The session's task tells how it is woken.
-    pub(super) fn set_waker(&self, waker: &Waker) {
+    pub fn set_waker(&self, waker: &Waker) {
         let mut slot = self.waker.lock();
         if !slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
             *slot = Some(waker.clone());
         }
+    }
+
+    /// The server connection that it is linked to, when it is active.
+    pub fn server(&self) -> Option<Arc<ServerInfo>> {
+        self.assignment.lock().server.as_ref().map(|(_, server)| server.clone())
     }
 
     /// From now on a cancel request means this server connection.

@@ -19,6 +19,8 @@ impl SqlState {
     pub const FEATURE_NOT_SUPPORTED: Self = Self(*b"0A000");
     /// 22023 invalid_parameter_value
     pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
+    /// 22021 character_not_in_repertoire
+    pub const BAD_CHARACTER: Self = Self(*b"22021");
     /// 25006 read_only_sql_transaction
     pub const READ_ONLY_TRANSACTION: Self = Self(*b"25006");
     /// 25P01 no_active_sql_transaction
@@ -33,6 +35,8 @@ impl SqlState {
     pub const INVALID_PASSWORD: Self = Self(*b"28P01");
     /// 3D000 invalid_catalog_name
     pub const UNKNOWN_DATABASE: Self = Self(*b"3D000");
+    /// 34000 invalid_cursor_name
+    pub const INVALID_CURSOR_NAME: Self = Self(*b"34000");
     /// 42501 insufficient_privilege
     pub const INSUFFICIENT_PRIVILEGE: Self = Self(*b"42501");
     /// 42601 syntax_error
@@ -57,6 +61,8 @@ impl SqlState {
     pub const IDLE_SESSION_TIMEOUT: Self = Self(*b"57P05");
     /// 58000 system_error
     pub const SYSTEM_ERROR: Self = Self(*b"58000");
+    /// F0000 config_file_error
+    pub const CONFIG_FILE_ERROR: Self = Self(*b"F0000");
     /// XX000 internal_error
     pub const INTERNAL_ERROR: Self = Self(*b"XX000");
 

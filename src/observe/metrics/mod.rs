@@ -35,6 +35,7 @@ pub use blame::Blame;
 pub use cells::{Labels, OTHER, role_label};
 pub use node::NodeMetrics;
 pub use pool::{CloseCause, PoolGauges, PoolMetrics};
+pub use process::Process;
 pub use session::{ClientState, SessionMetrics};
 pub use stats::{DatabaseStats, STATS_PERIOD, StatCounts};
 

@@ -1,0 +1,280 @@
+//! The console's language: one command per statement, names in any case and with or without quotes.
+
+use super::help;
+use super::rights::Rights;
+use super::tables::{self, Table, route};
+use super::value::{Column, text as text_column};
+use crate::config::nearest;
+use crate::sql::{Kind, LexOptions, Lexer, Token};
+use crate::wire::{ErrorNotice, SqlState};
+
+/// A command that was understood.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// `SHOW <table>`
+    Table(&'static Table),
+    /// `SHOW HELP`
+    Help,
+    /// `SHOW <setting>` of those that drivers ask for when they connect.
+    Setting(&'static Setting),
+    /// `SHOW ROUTE '<sql>' [database]`
+    Route {
+        /// The text to explain; `None` = the statement's parameter.
+        sql: Option<String>,
+        /// Whose lists of functions hold; `None` = the only database's.
+        database: Option<String>,
+    },
+    /// `RELOAD`
+    Reload,
+    /// `BEGIN`: drivers that are not in autocommit mode send it before anything else.
+    Begin,
+    /// `COMMIT` or `ROLLBACK`.
+    End(&'static str),
+    /// What drivers say when they connect or reset; it changes nothing. The value is the tag.
+    Accepted(&'static str),
+    /// A command of PgBouncer's that is not built.
+    NotBuilt(&'static str),
+}
+
+/// A setting and the value that PgBouncer fakes for it.
+#[derive(Debug, PartialEq)]
+pub struct Setting {
+    /// The column of the answer, which is named like the setting.
+    pub column: Column,
+    /// The value.
+    pub value: &'static str,
+}
+
+const SETTINGS: &[Setting] = &[
+    Setting { column: text_column("client_encoding"), value: "UTF8" },
+    Setting { column: text_column("default_transaction_isolation"), value: "read committed" },
+    Setting { column: text_column("standard_conforming_strings"), value: "on" },
+    Setting { column: text_column("datestyle"), value: "ISO" },
+    Setting { column: text_column("timezone"), value: "GMT" },
+];
+
+/// Settings of a session that drivers set when they connect. They mean nothing here.
+const SETTABLE: &[&str] = &[
+    "application_name",
+    "client_encoding",
+    "client_min_messages",
+    "datestyle",
+    "extra_float_digits",
+    "intervalstyle",
+    "names",
+    "standard_conforming_strings",
+    "statement_timeout",
+    "timezone",
+];
+
+const NOT_BUILT: &[&str] =
+    &["PAUSE", "RESUME", "DISABLE", "ENABLE", "RECONNECT", "KILL", "KILL_CLIENT", "SUSPEND", "SHUTDOWN", "WAIT_CLOSE"];
+
+impl Command {
+    /// The columns of its answer; empty = it returns no rows.
+    pub fn columns(&self) -> &'static [Column] {
+        match self {
+            Self::Table(table) => table.columns,
+            Self::Setting(setting) => std::slice::from_ref(&setting.column),
+            Self::Route { .. } => route::COLUMNS,
+            _ => &[],
+        }
+    }
+
+    /// How many parameters it takes, all of type text.
+    pub fn parameters(&self) -> usize {
+        usize::from(matches!(self, Self::Route { sql: None, .. }))
+    }
+
+    /// The rights that it needs.
+    pub fn needs(&self) -> Rights {
+        match self {
+            Self::Reload | Self::NotBuilt(_) => Rights::Admin,
+            _ => Rights::Stats,
+        }
+    }
+}
+
+/// A token, as far as the console cares.
+#[derive(Debug, Clone, PartialEq)]
+enum Word {
+    Name(String),
+    Str(String),
+    Param,
+    Other,
+}
+
+/// The statements of a text; empty ones are left out.
+#[derive(Debug)]
+pub struct Statements(Vec<Vec<Word>>);
+
+impl Statements {
+    /// Cuts a text at its semicolons. Comments vanish.
+    ///
+    /// # Errors
+    /// A quote or comment that does not end.
+    pub fn of(text: &str) -> Result<Self, ErrorNotice> {
+        let mut lexer = Lexer::new(text.as_bytes(), LexOptions::default());
+        let mut statements = vec![Vec::new()];
+        while let Some(token) = lexer.next_token() {
+            match token.kind {
+                Kind::Semicolon => statements.push(Vec::new()),
+                _ => statements.last_mut().unwrap_or(&mut Vec::new()).push(word(token, text)?),
+            }
+        }
+        statements.retain(|words| !words.is_empty());
+        Ok(Self(statements))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What each of them says.
+    pub fn commands(&self) -> impl Iterator<Item = Result<Command, ErrorNotice>> + '_ {
+        self.0.iter().map(|words| command(words))
+    }
+}
+
+fn word(token: Token, text: &str) -> Result<Word, ErrorNotice> {
+    let piece = text.get(token.start as usize..token.end as usize).unwrap_or_default();
+    let syntax = |what: &'static str| Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, what));
+    Ok(match token.kind {
+        Kind::Word => Word::Name(piece.to_ascii_lowercase()),
+        Kind::QuotedWord => {
+            let inner = piece.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(piece);
+            Word::Name(inner.replace("\"\"", "\""))
+        }
+        Kind::Str => match string(piece) {
+            Some(value) => Word::Str(value),
+            None => return syntax("only strings in '…' or $$…$$ are understood here"),
+        },
+        Kind::Param => Word::Param,
+        Kind::Bad => return syntax("unterminated quoted string or comment"),
+        _ => Word::Other,
+    })
+}
+
+/// The value of `'…'` (in one piece) or `$tag$…$tag$`.
+fn string(piece: &str) -> Option<String> {
+    if let Some(rest) = piece.strip_prefix('\'') {
+        let inner = rest.strip_suffix('\'')?;
+        let value = inner.replace("''", "\0");
+        return (!value.contains('\'')).then(|| value.replace('\0', "'"));
+    }
+    let end = piece.strip_prefix('$')?.find('$')? + 2;
+    let (tag, rest) = piece.split_at(end);
+    rest.strip_suffix(tag).map(str::to_owned)
+}
+
+fn command(words: &[Word]) -> Result<Command, ErrorNotice> {
+    let [Word::Name(verb), rest @ ..] = words else { return Err(unknown("")) };
+    let one = |command| if rest.is_empty() { Ok(command) } else { Err(trailing(verb)) };
+    match verb.to_ascii_lowercase().as_str() {
+        "show" => show(rest),
+        // `SELECT x` is `SHOW x`, as in PgBouncer; everything else of SQL is not for the console.
+        "select" => match rest {
+            [Word::Name(_)] => show(rest),
+            [Word::Name(name), ..] if name.eq_ignore_ascii_case("route") => show(rest),
+            _ => Err(no_sql()),
+        },
+        "reload" => one(Command::Reload),
+        "begin" | "start" => Ok(Command::Begin),
+        "commit" | "end" => Ok(Command::End("COMMIT")),
+        "rollback" | "abort" => Ok(Command::End("ROLLBACK")),
+        "set" => set(rest),
+        "discard" => Ok(Command::Accepted("DISCARD ALL")),
+        "insert" | "update" | "delete" | "with" | "create" | "drop" | "alter" | "explain" | "copy" | "values"
+        | "table" | "declare" | "fetch" | "analyze" | "vacuum" | "truncate" | "grant" | "do" | "call" => Err(no_sql()),
+        name => match NOT_BUILT.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+            Some(known) => Ok(Command::NotBuilt(known)),
+            None => Err(unknown(name)),
+        },
+    }
+}
+
+fn show(words: &[Word]) -> Result<Command, ErrorNotice> {
+    let [Word::Name(name), rest @ ..] = words else {
+        return Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "SHOW what?").hint(help::HINT));
+    };
+    let name = name.to_ascii_lowercase();
+    if name == "route" {
+        return route(rest);
+    }
+    let found = if name == "help" {
+        Some(Command::Help)
+    } else {
+        let table = tables::ALL.iter().find(|table| table.name == name).map(Command::Table);
+        table.or_else(|| SETTINGS.iter().find(|setting| setting.column.name == name).map(Command::Setting))
+    };
+    match found {
+        Some(_) if !rest.is_empty() => Err(trailing(&format!("SHOW {}", name.to_ascii_uppercase()))),
+        Some(command) => Ok(command),
+        None => {
+            let known = tables::ALL.iter().map(|table| table.name).chain(["help", "route"]);
+            let hint = match nearest(&name, known) {
+                Some(meant) => format!("Did you mean SHOW {}? {}", meant.to_ascii_uppercase(), help::HINT),
+                None => help::HINT.to_owned(),
+            };
+            let message = format!("unknown table or setting \"{name}\"");
+            Err(ErrorNotice::error(SqlState::UNDEFINED_OBJECT, message).hint(hint))
+        }
+    }
+}
+
+fn route(words: &[Word]) -> Result<Command, ErrorNotice> {
+    let (sql, rest) = match words {
+        [Word::Str(sql), rest @ ..] => (Some(sql.clone()), rest),
+        [Word::Param, rest @ ..] => (None, rest),
+        _ => (None, words),
+    };
+    match rest {
+        [] if !words.is_empty() => Ok(Command::Route { sql, database: None }),
+        [Word::Name(database)] if words.len() > 1 => Ok(Command::Route { sql, database: Some(database.clone()) }),
+        _ => Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "SHOW ROUTE needs a statement in quotes")
+            .hint("SHOW ROUTE 'SELECT 1'; or SHOW ROUTE $$SELECT 'x'$$ database;")),
+    }
+}
+
+fn set(words: &[Word]) -> Result<Command, ErrorNotice> {
+    let mut names = words.iter().filter_map(|word| match word {
+        Word::Name(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    let first = names.next().filter(|name| !matches!(name.as_str(), "session" | "local")).or_else(|| names.next());
+    match first {
+        // `SET TIME ZONE`, `SET SESSION CHARACTERISTICS AS TRANSACTION`, `SET TRANSACTION`
+        Some(name)
+            if SETTABLE.contains(&name.as_str())
+                || matches!(name.as_str(), "time" | "characteristics" | "transaction") =>
+        {
+            Ok(Command::Accepted("SET"))
+        }
+        Some(_) => Ok(Command::NotBuilt("SET")),
+        None => Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "SET what?").hint(help::HINT)),
+    }
+}
+
+fn trailing(after: &str) -> ErrorNotice {
+    let message = format!("{} takes no argument", after.to_ascii_uppercase());
+    ErrorNotice::error(SqlState::SYNTAX_ERROR, message).hint(help::HINT)
+}
+
+fn unknown(name: &str) -> ErrorNotice {
+    let message = match name {
+        "" => "unknown command".to_owned(),
+        name => format!("unknown command \"{name}\""),
+    };
+    ErrorNotice::error(SqlState::SYNTAX_ERROR, message).hint(help::HINT)
+}
+
+fn no_sql() -> ErrorNotice {
+    let message = "this is Trunkline's console: it understands its own commands, not SQL";
+    ErrorNotice::error(SqlState::FEATURE_NOT_SUPPORTED, message)
+        .hint("SHOW HELP lists the commands. For SQL, connect to one of the databases that SHOW DATABASES lists.")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

@@ -1,0 +1,77 @@
+use super::*;
+
+fn one(text: &str) -> Result<Command, ErrorNotice> {
+    let statements = Statements::of(text)?;
+    assert_eq!(statements.len(), 1, "{text}");
+    statements.commands().next().unwrap()
+}
+
+fn table(text: &str) -> &'static str {
+    match one(text) {
+        Ok(Command::Table(table)) => table.name,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+#[test]
+fn names_in_any_case_with_quotes_comments_and_semicolons() {
+    for text in
+        ["SHOW POOLS", "show pools;", "Show \"pools\" ;;", "/* a */ SHOW -- b\n POOLS", "SELECT pools", "select POOLS;"]
+    {
+        assert_eq!(table(text), "pools");
+    }
+    assert_eq!(one("SHOW HELP").unwrap(), Command::Help);
+    assert_eq!(one(" reload ; ").unwrap(), Command::Reload);
+    for text in ["", " ", ";;", "-- ping", "/* x */;"] {
+        assert_eq!(Statements::of(text).unwrap().len(), 0);
+    }
+    assert_eq!(Statements::of("SHOW POOLS; SHOW STATS").unwrap().commands().count(), 2);
+}
+
+#[test]
+fn route_takes_a_string_or_a_parameter() {
+    let route = |sql: Option<&str>, database: Option<&str>| Command::Route {
+        sql: sql.map(str::to_owned),
+        database: database.map(str::to_owned),
+    };
+    assert_eq!(one("SHOW ROUTE 'SELECT ''a'''").unwrap(), route(Some("SELECT 'a'"), None));
+    assert_eq!(one("show route $$SELECT ';'$$ shop;").unwrap(), route(Some("SELECT ';'"), Some("shop")));
+    assert_eq!(one("SHOW ROUTE $x$a$$b$x$").unwrap(), route(Some("a$$b"), None));
+    assert_eq!(one("SHOW ROUTE $1 \"Shop\"").unwrap(), route(None, Some("Shop")));
+    assert_eq!(one("SHOW ROUTE $1").unwrap().parameters(), 1);
+    for text in ["SHOW ROUTE", "SHOW ROUTE shop", "SHOW ROUTE 'a' b c", "SHOW ROUTE E'a'", "SHOW ROUTE 'a"] {
+        assert_eq!(one(text).unwrap_err().code, SqlState::SYNTAX_ERROR, "{text}");
+    }
+}
+
+#[test]
+fn what_it_cannot_do_gets_a_clean_error_with_a_hint() {
+    for (text, code) in [
+        ("SELECT c.oid FROM pg_catalog.pg_class c", SqlState::FEATURE_NOT_SUPPORTED),
+        ("SELECT version()", SqlState::FEATURE_NOT_SUPPORTED),
+        ("SELECT 1", SqlState::FEATURE_NOT_SUPPORTED),
+        ("WITH x AS (SELECT 1) SELECT", SqlState::FEATURE_NOT_SUPPORTED),
+        ("SHOW POOL", SqlState::UNDEFINED_OBJECT),
+        ("SHOW", SqlState::SYNTAX_ERROR),
+        ("SHOW POOLS x", SqlState::SYNTAX_ERROR),
+        ("RELOAD now", SqlState::SYNTAX_ERROR),
+        ("frobnicate", SqlState::SYNTAX_ERROR),
+        ("(", SqlState::SYNTAX_ERROR),
+    ] {
+        let error = one(text).unwrap_err();
+        assert_eq!(error.code, code, "{text}");
+        assert!(error.hint.is_some() && !error.is_fatal(), "{text}");
+    }
+    assert!(one("SHOW POOL").unwrap_err().hint.unwrap().contains("SHOW POOLS"));
+    assert_eq!(one("show 'x").unwrap_err().code, SqlState::SYNTAX_ERROR);
+}
+
+#[test]
+fn changes_need_an_administrator() {
+    for text in ["RELOAD", "PAUSE", "kill_client 7", "SHUTDOWN WAIT_FOR_CLIENTS", "SET max_client_conn = 3"] {
+        assert_eq!(one(text).unwrap().needs(), Rights::Admin, "{text}");
+    }
+    for text in ["SHOW CONFIG", "SHOW ROUTE 'x'", "SELECT stats", "SET extra_float_digits = 3", "SET TIME ZONE 'UTC'"] {
+        assert_eq!(one(text).unwrap().needs(), Rights::Stats, "{text}");
+    }
+}

@@ -1,0 +1,201 @@
+//! Commands carried out, behind pgwire's handlers of both query protocols.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::{Sink, SinkExt, stream};
+use pgwire::api::portal::{Format, Portal};
+use pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler};
+use pgwire::api::results::{FieldInfo, QueryResponse, Response, Tag};
+use pgwire::api::stmt::QueryParser;
+use pgwire::api::store::PortalStore;
+use pgwire::api::{ClientInfo, ClientPortalStore, Type};
+use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::messages::PgWireBackendMessage;
+
+use super::command::{Command, Statements};
+use super::reload::ReloadRequest;
+use super::rights::Rights;
+use super::tables::{View, route};
+use super::value::{self, Rows};
+use super::{Console, answer, help};
+use crate::wire::{ErrorNotice, SqlState};
+
+/// Commands of one client.
+pub struct Handler {
+    console: Arc<Console>,
+    user: String,
+}
+
+impl Handler {
+    /// For a user who has logged in.
+    pub fn new(console: Arc<Console>, user: String) -> Self {
+        Self { console, user }
+    }
+
+    /// Carries a command out, if the user may.
+    async fn run(&self, command: &Command, parameter: Option<&str>, format: Option<&Format>) -> PgWireResult<Response> {
+        let config = self.console.ctx.config.load_full();
+        Rights::of(&self.user, &config.admin).check(command.needs()).map_err(answer::error)?;
+        let rows = match command {
+            Command::Table(table) => (table.rows)(&View::new(&self.console.ctx)),
+            Command::Setting(setting) => vec![vec![setting.value.into()]],
+            Command::Route { sql, database } => {
+                let sql = sql.as_deref().or(parameter).unwrap_or_default();
+                route::rows(&config, sql, database.as_deref()).map_err(answer::error)?
+            }
+            Command::Help => return Ok(Response::Execution(Tag::new("SHOW"))),
+            Command::Begin => return Ok(Response::TransactionStart(Tag::new("BEGIN"))),
+            Command::End(tag) => return Ok(Response::TransactionEnd(Tag::new(tag))),
+            Command::Accepted(tag) => return Ok(Response::Execution(Tag::new(tag))),
+            Command::Reload => {
+                self.reload().await.map_err(answer::error)?;
+                return Ok(Response::Execution(Tag::new("RELOAD")));
+            }
+            Command::NotBuilt(name) => {
+                let message = format!("{name} is a command of PgBouncer's that Trunkline does not have yet");
+                return Err(answer::error(
+                    ErrorNotice::error(SqlState::FEATURE_NOT_SUPPORTED, message).hint(help::HINT),
+                ));
+            }
+        };
+        respond(command, &rows, format)
+    }
+
+    async fn reload(&self) -> Result<(), ErrorNotice> {
+        let (request, outcome) = ReloadRequest::new();
+        let closing = || ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "the proxy is shutting down");
+        tracing::info!(user = self.user, "reload asked for on the console");
+        self.console.reloads.send(request).await.map_err(|_| closing())?;
+        outcome
+            .await
+            .map_err(|_| closing())?
+            .map_err(|reason| ErrorNotice::error(SqlState::CONFIG_FILE_ERROR, "RELOAD failed, see logs").detail(reason))
+    }
+}
+
+fn respond(command: &Command, rows: &Rows, format: Option<&Format>) -> PgWireResult<Response> {
+    let schema = Arc::new(value::schema(command.columns(), format)?);
+    let rows = value::encode(&schema, rows);
+    let mut response = QueryResponse::new(schema, stream::iter(rows));
+    response.set_command_tag("SHOW");
+    Ok(Response::Query(response))
+}
+
+/// `SHOW HELP` answers with a notice, which goes before the tag.
+async fn send_help<C>(client: &mut C) -> PgWireResult<()>
+where
+    C: Sink<PgWireBackendMessage> + Unpin + Send,
+    PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+{
+    Ok(client.feed(PgWireBackendMessage::NoticeResponse(answer::info(help::notice()).into())).await?)
+}
+
+#[async_trait]
+impl SimpleQueryHandler for Handler {
+    async fn do_query<C>(&self, client: &mut C, query: &str) -> PgWireResult<Vec<Response>>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let statements = Statements::of(query).map_err(answer::error)?;
+        if statements.len() == 0 {
+            return Ok(vec![Response::EmptyQuery]);
+        }
+        let mut responses = Vec::new();
+        // The first failure ends the text, and what came before it is answered.
+        for command in statements.commands() {
+            let outcome = match command.map_err(answer::error) {
+                Ok(command) if command.parameters() > 0 => Err(no_parameter(1, 0)),
+                Ok(command) => {
+                    if command == Command::Help {
+                        send_help(client).await?;
+                    }
+                    self.run(&command, None, None).await
+                }
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(response) => responses.push(response),
+                Err(error) => {
+                    responses.push(Response::Error(Box::new(error.into())));
+                    break;
+                }
+            }
+        }
+        Ok(responses)
+    }
+}
+
+fn no_parameter(wanted: usize, given: usize) -> PgWireError {
+    let message = format!("the statement needs {wanted} parameters, and {given} were given");
+    answer::error(ErrorNotice::error(SqlState::PROTOCOL_VIOLATION, message))
+}
+
+/// Understands the text of a Parse.
+#[derive(Debug)]
+pub struct Parser;
+
+#[async_trait]
+impl QueryParser for Parser {
+    type Statement = Command;
+
+    async fn parse_sql<C>(&self, _: &C, sql: &str, _: &[Option<Type>]) -> PgWireResult<Option<Command>>
+    where
+        C: ClientInfo + Unpin + Send + Sync,
+    {
+        let statements = Statements::of(sql).map_err(answer::error)?;
+        if statements.len() > 1 {
+            let message = "cannot insert multiple commands into a prepared statement";
+            return Err(answer::error(ErrorNotice::error(SqlState::SYNTAX_ERROR, message)));
+        }
+        statements.commands().next().transpose().map_err(answer::error)
+    }
+
+    fn get_parameter_types(&self, command: &Command) -> PgWireResult<Vec<Type>> {
+        Ok(vec![Type::TEXT; command.parameters()])
+    }
+
+    fn get_result_schema(&self, command: &Command, format: Option<&Format>) -> PgWireResult<Vec<FieldInfo>> {
+        match command.columns() {
+            [] => Ok(Vec::new()),
+            columns => value::schema(columns, format),
+        }
+    }
+}
+
+#[async_trait]
+impl ExtendedQueryHandler for Handler {
+    type Statement = Command;
+    type QueryParser = Parser;
+
+    fn query_parser(&self) -> Arc<Parser> {
+        Arc::new(Parser)
+    }
+
+    async fn do_query<C>(&self, client: &mut C, portal: &Portal<Command>, _: usize) -> PgWireResult<Response>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Command>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let command = &portal.statement.statement;
+        if portal.parameters.len() != command.parameters() {
+            return Err(no_parameter(command.parameters(), portal.parameters.len()));
+        }
+        // Text is the same in text and in binary form.
+        let parameter = portal.parameters.first().and_then(Option::as_deref).map(std::str::from_utf8);
+        let parameter = parameter.transpose().map_err(|_| {
+            let message = "invalid byte sequence for encoding \"UTF8\"";
+            answer::error(ErrorNotice::error(SqlState::BAD_CHARACTER, message))
+        })?;
+        if *command == Command::Help {
+            send_help(client).await?;
+        }
+        self.run(command, parameter, Some(&portal.result_column_format)).await
+    }
+}

@@ -1,0 +1,96 @@
+//! Logging in to the console.
+
+use crate::auth;
+use crate::net::{PeerAddr, Stream};
+use crate::observe::Blame;
+use crate::session::{Context, NewClient, Registered};
+use crate::wire::startup::Startup;
+use crate::wire::{ErrorNotice, SqlState, TxStatus, build};
+
+use super::NAME;
+use super::rights::Rights;
+
+/// What PgBouncer reports to a client of its console. `server_version` begins with a version and not with a name, as
+/// drivers read a number from it.
+const PARAMETERS: &[(&str, &str)] = &[
+    ("server_version", concat!(env!("CARGO_PKG_VERSION"), "/bouncer")),
+    ("client_encoding", "UTF8"),
+    ("server_encoding", "UTF8"),
+    ("DateStyle", "ISO"),
+    ("TimeZone", "GMT"),
+    ("standard_conforming_strings", "on"),
+    ("is_superuser", "on"),
+];
+
+/// Length of a cancel secret in protocol 3.2.
+const LONG_SECRET: usize = 32;
+
+/// Lets a user in by the rules that hold for every database, if it is an administrator or may look. `None` = refused; the
+/// client was told, and it was counted.
+pub async fn log_in(ctx: &Context, stream: &mut Stream, startup: &Startup) -> Option<Registered> {
+    match attempt(ctx, stream, startup).await {
+        Ok((registered, greeting)) => stream.write_all(&greeting).await.ok().map(|()| registered),
+        Err(None) => {
+            ctx.metrics.refused("client_gone");
+            None
+        }
+        Err(Some(notice)) => {
+            ctx.metrics.refused("login");
+            ctx.metrics.error(notice.code, Blame::Client);
+            let mut out = Vec::new();
+            notice.encode(&mut out);
+            // The client may have gone; there is nobody else to tell.
+            let _ = stream.write_all(&out).await;
+            None
+        }
+    }
+}
+
+async fn attempt(
+    ctx: &Context,
+    stream: &mut Stream,
+    startup: &Startup,
+) -> Result<(Registered, Vec<u8>), Option<ErrorNotice>> {
+    let config = ctx.config.load_full();
+    let user = startup.get("user").unwrap_or_default();
+    let database = startup.get("database").filter(|name| !name.is_empty()).unwrap_or(NAME);
+    let login = auth::Login {
+        startup,
+        database,
+        hba: &config.hba,
+        user: config.users.get(user).map(|user| &**user),
+        auth_query: None,
+    };
+    let authenticated = auth::authenticate_client(stream, &login, &ctx.directory.auth).await.map_err(|error| {
+        tracing::info!(%error, "login to the console refused");
+        if let auth::AuthError::Failed { method, .. } = error {
+            ctx.metrics.auth_failed(method);
+        }
+        error.notice()
+    })?;
+    // Only who has proved who he is learns that he is not wanted.
+    if Rights::of(user, &config.admin) == Rights::Nothing {
+        tracing::info!(user, "login to the console refused: not allowed");
+        let message = format!("user \"{user}\" is not allowed to use the console");
+        let notice = ErrorNotice::fatal(SqlState::INVALID_AUTHORIZATION, message)
+            .hint("Name the user in admin_users or stats_users of the section [admin].");
+        return Err(Some(notice));
+    }
+    let registered = ctx.clients.register(NewClient {
+        user: user.to_owned(),
+        database: database.to_owned(),
+        peer: stream.peer().parts(),
+        local: stream.local_addr().map_or_else(Default::default, |addr| PeerAddr::tcp(addr).parts()),
+        tls: stream.tls_info().map(|tls| format!("{}/{}", tls.version, tls.cipher)).unwrap_or_default(),
+        application_name: startup.get("application_name").unwrap_or_default().to_owned(),
+        replication: "none",
+        secret_len: if startup.minor >= 2 { LONG_SECRET } else { 4 },
+    });
+    let mut greeting = authenticated.greeting;
+    for (name, value) in PARAMETERS {
+        build::parameter_status(&mut greeting, name.as_bytes(), value.as_bytes());
+    }
+    build::backend_key_data(&mut greeting, &registered.client.key);
+    build::ready_for_query(&mut greeting, TxStatus::Idle);
+    Ok((registered, greeting))
+}

@@ -1,0 +1,143 @@
+//! `SHOW CONFIG`: the configuration under PgBouncer's keys. Exporters read `max_client_conn` and `max_user_connections`
+//! as numbers. No secret is in it.
+
+use std::time::Duration;
+
+use super::View;
+use crate::admin::value::{Column, Rows, Value, text};
+use crate::config::{
+    ClientSettings, ClientTls, ClientTlsMode, Config, Database, ListenAddr, LogSettings, PoolMode, PoolSettings,
+};
+
+/// Columns.
+pub const COLUMNS: &[Column] = &[text("key"), text("value"), text("default"), text("changeable")];
+
+/// What stands for a value that differs from database to database.
+const DIFFERS: &str = "(see SHOW DATABASES)";
+
+#[derive(Default)]
+struct Keys(Rows);
+
+impl Keys {
+    /// A key that a reload changes.
+    fn live(&mut self, key: &str, value: impl Into<String>, default: impl Into<String>) {
+        self.add(key, value.into(), default.into(), "yes");
+    }
+
+    /// A key that takes a restart.
+    fn fixed(&mut self, key: &str, value: impl Into<String>, default: impl Into<String>) {
+        self.add(key, value.into(), default.into(), "no");
+    }
+
+    fn add(&mut self, key: &str, value: String, default: String, changeable: &str) {
+        self.0.push(vec![Value::from(key), value.into(), default.into(), changeable.into()]);
+    }
+
+    /// A pool setting, which each database has of its own.
+    fn pool<T: PartialEq>(&mut self, key: &str, config: &Config, of: fn(&PoolSettings) -> T, text: fn(T) -> String) {
+        let mut values = config.databases.values().map(|database| of(&database.pool));
+        let first = values.next().unwrap_or_else(|| of(&PoolSettings::default()));
+        let value = if values.all(|value| value == first) { text(first) } else { DIFFERS.to_owned() };
+        self.live(key, value, text(of(&PoolSettings::default())));
+    }
+}
+
+/// Rows, by key.
+pub fn rows(view: &View<'_>) -> Rows {
+    let mut keys = Keys::default();
+    process(&mut keys, &view.config);
+    clients(&mut keys, &view.config);
+    pools(&mut keys, &view.config);
+    let mut rows = keys.0;
+    rows.sort_by_key(|row| match row.first() {
+        Some(Value::Text(key)) => key.clone(),
+        _ => String::new(),
+    });
+    rows
+}
+
+fn process(keys: &mut Keys, config: &Config) {
+    let tcp: Vec<_> = config
+        .listen
+        .iter()
+        .filter_map(|listen| match listen {
+            ListenAddr::Tcp(address) => Some(address),
+            ListenAddr::Unix { .. } => None,
+        })
+        .collect();
+    let unix = config.listen.iter().find_map(|listen| match listen {
+        ListenAddr::Unix { dir, port, mode } => Some((dir.display().to_string(), *port, *mode)),
+        ListenAddr::Tcp(_) => None,
+    });
+    let port = tcp.first().map(|address| address.port()).or(unix.as_ref().map(|unix| unix.1));
+    let addresses: Vec<_> = tcp.iter().map(|address| address.ip().to_string()).collect();
+    keys.fixed("listen_addr", addresses.join(","), "127.0.0.1");
+    keys.fixed("listen_port", port.unwrap_or(0).to_string(), "6432");
+    let (dir, mode) = unix.map_or_else(Default::default, |(dir, _, mode)| (dir, format!("{mode:04o}")));
+    keys.fixed("unix_socket_dir", dir, "");
+    keys.fixed("unix_socket_mode", mode, "0777");
+    keys.fixed("workers", config.workers.to_string(), "");
+    keys.live("admin_users", config.admin.admin_users.join(","), "");
+    keys.live("stats_users", config.admin.stats_users.join(","), "");
+    keys.live("log_level", &config.log.level, LogSettings::default().level);
+}
+
+fn clients(keys: &mut Keys, config: &Config) {
+    let (now, usual) = (&config.client, ClientSettings::default());
+    keys.live("max_client_conn", config.max_clients.to_string(), "1000");
+    // Limits of PgBouncer's that Trunkline does not have: off.
+    for key in
+        ["max_user_connections", "max_db_connections", "max_db_client_connections", "max_user_client_connections"]
+    {
+        keys.live(key, "0", "0");
+    }
+    keys.live("client_login_timeout", seconds(now.login_timeout), seconds(usual.login_timeout));
+    keys.live("client_idle_timeout", seconds(now.idle_timeout), seconds(usual.idle_timeout));
+    keys.live(
+        "idle_transaction_timeout",
+        seconds(now.idle_transaction_timeout),
+        seconds(usual.idle_transaction_timeout),
+    );
+    keys.live("drain_timeout", seconds(now.drain_timeout), seconds(usual.drain_timeout));
+    keys.live("max_packet_size", now.max_inspect_bytes.to_string(), usual.max_inspect_bytes.to_string());
+    keys.live("tcp_keepidle", seconds(now.keepalive), seconds(usual.keepalive));
+    let tls = |mode| match mode {
+        ClientTlsMode::Disable => "disable",
+        ClientTlsMode::Allow => "allow",
+        ClientTlsMode::Require => "require",
+    };
+    keys.live("client_tls_sslmode", tls(config.client_tls.mode), tls(ClientTls::default().mode));
+    let path =
+        |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    keys.live("client_tls_cert_file", path(&config.client_tls.cert), "");
+    keys.live("client_tls_key_file", path(&config.client_tls.key), "");
+    keys.live("client_tls_ca_file", path(&config.client_tls.client_ca), "");
+    let auth_queries =
+        config.databases.values().filter_map(|database: &std::sync::Arc<Database>| database.auth_query.as_deref());
+    keys.live("auth_query", auth_queries.into_iter().next().unwrap_or_default(), "");
+}
+
+fn pools(keys: &mut Keys, config: &Config) {
+    let mode = |mode| match mode {
+        PoolMode::Session => "session".to_owned(),
+        PoolMode::Transaction => "transaction".to_owned(),
+        PoolMode::Statement => "statement".to_owned(),
+    };
+    let number = |number: u32| number.to_string();
+    keys.pool("pool_mode", config, |pool| pool.mode, mode);
+    keys.pool("default_pool_size", config, |pool| pool.size, number);
+    keys.pool("min_pool_size", config, |pool| pool.min_size, number);
+    keys.live("reserve_pool_size", "0", "0");
+    keys.pool("max_prepared_statements", config, |pool| pool.max_prepared, number);
+    keys.pool("query_wait_timeout", config, |pool| pool.wait_timeout, seconds);
+    keys.pool("query_timeout", config, |pool| pool.query_timeout, seconds);
+    keys.pool("server_connect_timeout", config, |pool| pool.connect_timeout, seconds);
+    keys.pool("server_lifetime", config, |pool| pool.lifetime, seconds);
+    keys.pool("server_idle_timeout", config, |pool| pool.idle_timeout, seconds);
+    keys.pool("server_reset_query", config, |pool| pool.reset_query.clone(), |query| query);
+}
+
+/// Seconds; 0 = off.
+fn seconds(time: Option<Duration>) -> String {
+    time.map_or(0.0, |time| time.as_secs_f64()).to_string()
+}

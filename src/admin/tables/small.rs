@@ -1,0 +1,50 @@
+//! Tables of a row or two, and those that are always empty here.
+
+use std::sync::atomic::Ordering;
+
+use super::View;
+use crate::admin::value::{Column, Rows, big, int, text};
+
+/// Columns of `SHOW STATE`.
+pub const STATE: &[Column] = &[text("key"), text("value")];
+
+/// Rows of `SHOW STATE`.
+pub fn state(view: &View<'_>) -> Rows {
+    let active = !view.ctx.draining.load(Ordering::Acquire);
+    let word = |yes: bool| if yes { "yes" } else { "no" };
+    [("active", active), ("paused", false), ("suspended", false)]
+        .into_iter()
+        .map(|(key, yes)| vec![key.into(), word(yes).into()])
+        .collect()
+}
+
+/// Columns of `SHOW VERSION`.
+pub const VERSION: &[Column] = &[text("version")];
+
+/// The row of `SHOW VERSION`.
+pub fn version(_: &View<'_>) -> Rows {
+    vec![vec![concat!("Trunkline ", env!("CARGO_PKG_VERSION")).into()]]
+}
+
+/// Columns of `SHOW PEERS`.
+pub const PEERS: &[Column] = &[int("peer_id"), text("host"), int("port"), int("pool_size")];
+
+/// Columns of `SHOW PEER_POOLS`.
+pub const PEER_POOLS: &[Column] = &[
+    int("peer_id"),
+    int("cl_active_cancel_req"),
+    int("cl_waiting_cancel_req"),
+    int("sv_active_cancel"),
+    int("sv_login"),
+];
+
+/// Columns of `SHOW DNS_HOSTS`.
+pub const DNS_HOSTS: &[Column] = &[text("hostname"), big("ttl"), text("addrs")];
+
+/// Columns of `SHOW DNS_ZONES`.
+pub const DNS_ZONES: &[Column] = &[text("zonename"), big("serial"), int("count")];
+
+/// No rows.
+pub fn nothing(_: &View<'_>) -> Rows {
+    Rows::new()
+}
