@@ -141,6 +141,21 @@ fn large_results_read_slowly_or_not_at_all() {
 }
 
 #[test]
+fn a_result_given_up_does_not_hold_the_next_statement_up() {
+    each(async |client, task| {
+        let query = "SELECT n, repeat('x', 200) FROM generate_series(1, $1::int4) AS n";
+        for _ in 0..3 {
+            let parameters: [i32; 1] = [30_000];
+            {
+                let mut stream = pin!(client.query_raw(query, parameters).await.unwrap());
+                stream.next().await.unwrap().unwrap();
+            }
+            assert_eq!(client.query_one("SELECT $1::int4", &[&task]).await.unwrap().get::<_, i32>(0), task);
+        }
+    });
+}
+
+#[test]
 fn errors_and_cancelling() {
     each(async |client, task| {
         for _ in 0..3 {
