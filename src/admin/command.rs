@@ -139,19 +139,19 @@ impl Statements {
 
 fn word(token: Token, text: &str) -> Result<Word, ErrorNotice> {
     let piece = text.get(token.start as usize..token.end as usize).unwrap_or_default();
-    let syntax = |what: &'static str| Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, what));
     Ok(match token.kind {
         Kind::Word => Word::Name(piece.to_ascii_lowercase()),
         Kind::QuotedWord => {
             let inner = piece.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(piece);
             Word::Name(inner.replace("\"\"", "\""))
         }
-        Kind::Str => match string(piece) {
-            Some(value) => Word::Str(value),
-            None => return syntax("only strings in '…' or $$…$$ are understood here"),
-        },
+        // Kinds of strings that mean nothing here may still stand in SQL that is about to be refused as a whole.
+        Kind::Str => string(piece).map_or(Word::Other, Word::Str),
         Kind::Param => Word::Param,
-        Kind::Bad => return syntax("unterminated quoted string or comment"),
+        Kind::Bad => {
+            let message = "unterminated quoted string or comment";
+            return Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, message).hint(help::HINT));
+        }
         _ => Word::Other,
     })
 }
@@ -232,7 +232,7 @@ fn route(words: &[Word]) -> Result<Command, ErrorNotice> {
     match rest {
         [] if !words.is_empty() => Ok(Command::Route { sql, database: None }),
         [Word::Name(database)] if words.len() > 1 => Ok(Command::Route { sql, database: Some(database.clone()) }),
-        _ => Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "SHOW ROUTE needs a statement in quotes")
+        _ => Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "SHOW ROUTE needs a statement in '…' or $$…$$")
             .hint("SHOW ROUTE 'SELECT 1'; or SHOW ROUTE $$SELECT 'x'$$ database;")),
     }
 }
