@@ -147,6 +147,12 @@ fn extended_queries() {
     assert_eq!(tags(&frames), "1tT2DDsDC2DDDC33Z");
     let complete = frames.iter().filter(|frame| frame.tag == b'C').map(|frame| frame.strings()[0].clone());
     assert_eq!(complete.collect::<Vec<_>>(), ["SHOW", "SHOW"]);
+    // Statements forgotten by SQL, as psycopg and pools do it.
+    let prepare = Batch::new().parse("s", "SHOW STATE", &[]).parse("t", "SHOW STATE", &[]);
+    assert_eq!(tags(&client.exchange(&prepare.query("DEALLOCATE s"))), "11CZ");
+    assert_eq!(client.failure("DEALLOCATE PREPARE s"), "26000");
+    assert_eq!(tags(&client.exchange(&Batch::new().bind("", "t", &[]).query("DEALLOCATE ALL"))), "2CZ");
+    assert_eq!(tags(&client.exchange(&Batch::new().bind("", "t", &[]).sync())), "EZ");
     // The statement to explain as a parameter.
     let frames = client.exchange(&Batch::new().run("SHOW ROUTE $1", &[Some("SELECT now()")]).sync());
     assert_eq!(tags(&frames), "12TDCZ");
