@@ -14,7 +14,7 @@ pub fn notice() -> ErrorNotice {
     for table in tables::ALL {
         let _ = writeln!(detail, "\tSHOW {:<27} {}", table.name.to_ascii_uppercase(), table.help);
     }
-    detail.push_str("\tSHOW ROUTE '<sql>' [database]     where a statement would go, and why\n");
+    detail.push_str("\tSHOW ROUTE '<sql>' [database]    where a statement would go, and why\n");
     detail.push_str("\tRELOAD                           read the configuration again\n");
     ErrorNotice { severity: Severity::Notice, ..ErrorNotice::error(SqlState::SUCCESS, "Console usage") }.detail(detail)
 }
