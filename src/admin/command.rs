@@ -30,6 +30,8 @@ pub enum Command {
     Begin,
     /// `COMMIT` or `ROLLBACK`.
     End(&'static str),
+    /// `DEALLOCATE <name>`; `None` = all prepared statements.
+    Deallocate(Option<String>),
     /// What drivers say when they connect or reset; it changes nothing. The value is the tag.
     Accepted(&'static str),
     /// A command of PgBouncer's that is not built.
@@ -52,6 +54,11 @@ const SETTINGS: &[Setting] = &[
     Setting { column: text_column("datestyle"), value: "ISO" },
     Setting { column: text_column("timezone"), value: "GMT" },
 ];
+
+/// Tags of what forgets every prepared statement.
+pub const DISCARD_ALL: &str = "DISCARD ALL";
+/// See [`DISCARD_ALL`].
+pub const DEALLOCATE_ALL: &str = "DEALLOCATE ALL";
 
 /// Settings of a session that drivers set when they connect. They mean nothing here.
 const SETTABLE: &[&str] = &[
@@ -139,19 +146,19 @@ impl Statements {
 
 fn word(token: Token, text: &str) -> Result<Word, ErrorNotice> {
     let piece = text.get(token.start as usize..token.end as usize).unwrap_or_default();
-    let syntax = |what: &'static str| Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, what));
     Ok(match token.kind {
         Kind::Word => Word::Name(piece.to_ascii_lowercase()),
         Kind::QuotedWord => {
             let inner = piece.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(piece);
             Word::Name(inner.replace("\"\"", "\""))
         }
-        Kind::Str => match string(piece) {
-            Some(value) => Word::Str(value),
-            None => return syntax("only strings in '…' or $$…$$ are understood here"),
-        },
+        // Kinds of strings that mean nothing here may still stand in SQL that is about to be refused as a whole.
+        Kind::Str => string(piece).map_or(Word::Other, Word::Str),
         Kind::Param => Word::Param,
-        Kind::Bad => return syntax("unterminated quoted string or comment"),
+        Kind::Bad => {
+            let message = "unterminated quoted string or comment";
+            return Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, message).hint(help::HINT));
+        }
         _ => Word::Other,
     })
 }
@@ -184,7 +191,8 @@ fn command(words: &[Word]) -> Result<Command, ErrorNotice> {
         "commit" | "end" => Ok(Command::End("COMMIT")),
         "rollback" | "abort" => Ok(Command::End("ROLLBACK")),
         "set" => set(rest),
-        "discard" => Ok(Command::Accepted("DISCARD ALL")),
+        "discard" => Ok(Command::Accepted(DISCARD_ALL)),
+        "deallocate" => deallocate(rest),
         "insert" | "update" | "delete" | "with" | "create" | "drop" | "alter" | "explain" | "copy" | "values"
         | "table" | "declare" | "fetch" | "analyze" | "vacuum" | "truncate" | "grant" | "do" | "call" => Err(no_sql()),
         name => match NOT_BUILT.iter().find(|known| known.eq_ignore_ascii_case(name)) {
@@ -232,8 +240,18 @@ fn route(words: &[Word]) -> Result<Command, ErrorNotice> {
     match rest {
         [] if !words.is_empty() => Ok(Command::Route { sql, database: None }),
         [Word::Name(database)] if words.len() > 1 => Ok(Command::Route { sql, database: Some(database.clone()) }),
-        _ => Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "SHOW ROUTE needs a statement in quotes")
+        _ => Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "SHOW ROUTE needs a statement in '…' or $$…$$")
             .hint("SHOW ROUTE 'SELECT 1'; or SHOW ROUTE $$SELECT 'x'$$ database;")),
+    }
+}
+
+fn deallocate(words: &[Word]) -> Result<Command, ErrorNotice> {
+    let is = |name: &str, word| name.eq_ignore_ascii_case(word);
+    match words {
+        [Word::Name(name)] | [Word::Name(_), Word::Name(name)] if is(name, "all") => Ok(Command::Deallocate(None)),
+        [Word::Name(name)] => Ok(Command::Deallocate(Some(name.clone()))),
+        [Word::Name(word), Word::Name(name)] if is(word, "prepare") => Ok(Command::Deallocate(Some(name.clone()))),
+        _ => Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "DEALLOCATE what?").hint("DEALLOCATE ALL, or a name.")),
     }
 }
 

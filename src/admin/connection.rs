@@ -18,7 +18,7 @@ use pgwire::messages::startup::SecretKey;
 use pgwire::messages::{PgWireBackendMessage, ProtocolVersion};
 use rustls_pki_types::CertificateDer;
 
-use super::command::Command;
+use super::command::{Command, DEALLOCATE_ALL, DISCARD_ALL};
 use super::handler::Handler;
 use super::message::{self, Message};
 use super::{Console, answer};
@@ -218,6 +218,11 @@ impl Sink<PgWireBackendMessage> for ConsoleClient {
 
     fn start_send(mut self: Pin<&mut Self>, message: PgWireBackendMessage) -> PgWireResult<()> {
         match message {
+            // pgwire's handlers cannot empty the store.
+            PgWireBackendMessage::CommandComplete(done) if [DEALLOCATE_ALL, DISCARD_ALL].contains(&&*done.tag) => {
+                self.inner.portal_store = MemPortalStore::new();
+                PgWireBackendMessage::CommandComplete(done).encode(&mut self.out)
+            }
             // pgwire adds the number of rows; PgBouncer's tag has none.
             PgWireBackendMessage::CommandComplete(done) if done.tag.starts_with("SHOW ") => {
                 PgWireBackendMessage::CommandComplete(CommandComplete::new("SHOW".to_owned())).encode(&mut self.out)

@@ -14,7 +14,7 @@ use pgwire::api::{ClientInfo, ClientPortalStore, Type};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 
-use super::command::{Command, Statements};
+use super::command::{Command, DEALLOCATE_ALL, Statements};
 use super::reload::ReloadRequest;
 use super::rights::Rights;
 use super::tables::{View, route};
@@ -48,6 +48,8 @@ impl Handler {
             Command::Help => return Ok(Response::Execution(Tag::new("SHOW"))),
             Command::Begin => return Ok(Response::TransactionStart(Tag::new("BEGIN"))),
             Command::End(tag) => return Ok(Response::TransactionEnd(Tag::new(tag))),
+            Command::Deallocate(None) => return Ok(Response::Execution(Tag::new(DEALLOCATE_ALL))),
+            Command::Deallocate(Some(_)) => return Ok(Response::Execution(Tag::new("DEALLOCATE"))),
             Command::Accepted(tag) => return Ok(Response::Execution(Tag::new(tag))),
             Command::Reload => {
                 self.reload().await.map_err(answer::error)?;
@@ -83,13 +85,27 @@ fn respond(command: &Command, rows: &Rows, format: Option<&Format>) -> PgWireRes
     Ok(Response::Query(response))
 }
 
-/// `SHOW HELP` answers with a notice, which goes before the tag.
-async fn send_help<C>(client: &mut C) -> PgWireResult<()>
+/// What only the client itself can do: `SHOW HELP` sends a notice before the tag, `DEALLOCATE` forgets a statement.
+async fn prelude<C>(client: &mut C, command: &Command) -> PgWireResult<()>
 where
-    C: Sink<PgWireBackendMessage> + Unpin + Send,
+    C: ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send,
+    C::PortalStore: PortalStore,
     PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
 {
-    Ok(client.feed(PgWireBackendMessage::NoticeResponse(answer::info(help::notice()).into())).await?)
+    match command {
+        Command::Help => {
+            let notice = answer::info(help::notice());
+            client.feed(PgWireBackendMessage::NoticeResponse(notice.into())).await?;
+        }
+        Command::Deallocate(Some(name)) => {
+            if client.portal_store().get_statement(name).is_none() {
+                return Err(PgWireError::StatementNotFound(name.clone()));
+            }
+            client.portal_store().rm_statement(name);
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -110,12 +126,10 @@ impl SimpleQueryHandler for Handler {
         for command in statements.commands() {
             let outcome = match command.map_err(answer::error) {
                 Ok(command) if command.parameters() > 0 => Err(no_parameter(1, 0)),
-                Ok(command) => {
-                    if command == Command::Help {
-                        send_help(client).await?;
-                    }
-                    self.run(&command, None, None).await
-                }
+                Ok(command) => match prelude(client, &command).await {
+                    Ok(()) => self.run(&command, None, None).await,
+                    Err(error) => Err(error),
+                },
                 Err(error) => Err(error),
             };
             match outcome {
@@ -193,9 +207,7 @@ impl ExtendedQueryHandler for Handler {
             let message = "invalid byte sequence for encoding \"UTF8\"";
             answer::error(ErrorNotice::error(SqlState::BAD_CHARACTER, message))
         })?;
-        if *command == Command::Help {
-            send_help(client).await?;
-        }
+        prelude(client, command).await?;
         self.run(command, parameter, Some(&portal.result_column_format)).await
     }
 }

@@ -12,9 +12,9 @@ pub const HINT: &str = "SHOW HELP lists the commands.";
 pub fn notice() -> ErrorNotice {
     let mut detail = String::from("\n");
     for table in tables::ALL {
-        let _ = writeln!(detail, "\tSHOW {:<17} {}", table.name.to_ascii_uppercase(), table.help);
+        let _ = writeln!(detail, "\tSHOW {:<27} {}", table.name.to_ascii_uppercase(), table.help);
     }
-    detail.push_str("\tSHOW ROUTE '<sql>' [database]   where a statement would go, and why\n");
-    detail.push_str("\tRELOAD                 read the configuration again\n");
+    detail.push_str("\tSHOW ROUTE '<sql>' [database]    where a statement would go, and why\n");
+    detail.push_str("\tRELOAD                           read the configuration again\n");
     ErrorNotice { severity: Severity::Notice, ..ErrorNotice::error(SqlState::SUCCESS, "Console usage") }.detail(detail)
 }
