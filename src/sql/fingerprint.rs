@@ -124,8 +124,8 @@ impl Mixer {
         for chunk in chunks {
             self.full(fold(u64::from_le_bytes(*chunk)));
         }
-        let tail = rest.iter().rev().fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
-        // The length of the tail distinguishes it from one that ends in NUL bytes, which a text can't hold.
+        let tail = partial(rest);
+        // Shorter tails end in zero bytes, which no text holds.
         self.last(fold(tail), kind);
     }
 
@@ -137,6 +137,21 @@ impl Mixer {
         let low = folded_mul(self.b ^ a, MUL_A);
         Fingerprint((u128::from(high) << 64) | u128::from(low))
     }
+}
+
+/// Up to seven bytes as a number, the first lowest.
+#[inline]
+fn partial(bytes: &[u8]) -> u64 {
+    // Two reads that may overlap: where they do, they agree.
+    if let (Some(low), Some(high)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let shift = 8 * (bytes.len() - 4) as u32;
+        return u64::from(u32::from_le_bytes(*low)) | (u64::from(u32::from_le_bytes(*high)) << shift);
+    }
+    if let (Some(low), Some(high)) = (bytes.first_chunk::<2>(), bytes.last_chunk::<2>()) {
+        let shift = 8 * (bytes.len() - 2) as u32;
+        return u64::from(u16::from_le_bytes(*low)) | (u64::from(u16::from_le_bytes(*high)) << shift);
+    }
+    bytes.first().copied().map_or(0, u64::from)
 }
 
 /// ASCII lower case of eight bytes at once.

@@ -1,8 +1,6 @@
 //! A text as a stream of tokens that differ only where the statement does: no comments, no literals, no lists of
 //! literals. The fingerprint hashes this stream and the normalised text prints it, so they can't disagree.
 
-use smallvec::SmallVec;
-
 use super::hint::{self, Hint};
 use super::lexer::{Kind, LexOptions, Lexer, Token};
 
@@ -19,8 +17,8 @@ pub(super) enum Item {
 pub(super) struct Folded<'a> {
     lexer: Lexer<'a>,
     place: Place,
-    /// Read but not yet given out: at most a comma and what follows it.
-    held: SmallVec<[Item; 2]>,
+    /// Read but not yet given out: what follows a comma.
+    held: Option<Item>,
     /// The strongest hint of the comments passed so far.
     pub(super) hint: Option<Hint>,
 }
@@ -39,7 +37,7 @@ enum Place {
 
 impl<'a> Folded<'a> {
     pub(super) fn new(sql: &'a [u8], opts: LexOptions) -> Self {
-        Self { lexer: Lexer::new(sql, opts), place: Place::Elsewhere, held: SmallVec::new(), hint: None }
+        Self { lexer: Lexer::new(sql, opts), place: Place::Elsewhere, held: None, hint: None }
     }
 
     pub(super) fn text(&self) -> &'a [u8] {
@@ -59,7 +57,7 @@ impl<'a> Folded<'a> {
 
     #[inline]
     pub(super) fn next(&mut self) -> Option<Item> {
-        if let Some(item) = self.held.pop() {
+        if let Some(item) = self.held.take() {
             return Some(item);
         }
         let item = self.read()?;
@@ -95,7 +93,7 @@ impl<'a> Folded<'a> {
                             None => return next,
                         },
                         Some(next) => {
-                            self.held.push(next);
+                            self.held = Some(next);
                             break;
                         }
                         None => break,

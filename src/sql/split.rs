@@ -48,6 +48,7 @@ impl<'a> Splitter<'a> {
         let text = self.lexer.text();
         let mut open = 0i64;
         let mut routine = RoutineBody::default();
+        let mut list = ConstantList::default();
         let mut before = Token { kind: Kind::Semicolon, start: 0, end: 0 };
         while let Some(token) = self.lexer.next_raw() {
             match token.kind {
@@ -84,6 +85,7 @@ impl<'a> Splitter<'a> {
                 _ => {}
             }
             before = token;
+            list.shorten(text, &mut into.tokens, token);
             if into.tokens.len() < MAX_TOKENS {
                 into.tokens.push(token);
             } else {
@@ -92,6 +94,39 @@ impl<'a> Splitter<'a> {
         }
         into.bad |= open != 0;
         !into.tokens.is_empty()
+    }
+}
+
+/// Keeps only the first of the constants that follow `IN (`: however long the list, it says no more.
+#[derive(Default)]
+struct ConstantList {
+    /// Where the first constant of such a list stands.
+    first: Option<usize>,
+}
+
+impl ConstantList {
+    /// To be told of each token before it joins the others.
+    fn shorten(&mut self, text: &[u8], tokens: &mut SmallVec<[Token; 64]>, token: Token) {
+        let constant = |token: &Token| matches!(token.kind, Kind::Str | Kind::Number | Kind::Param);
+        let sign = |token: &Token, sign: u8| token.kind == Kind::Punct && text[token.start as usize] == sign;
+        if constant(&token) {
+            if let [.., word, open] = tokens.as_slice()
+                && sign(open, b'(')
+                && word.kind == Kind::Word
+                && word.of(text).eq_ignore_ascii_case(b"in")
+            {
+                self.first = Some(tokens.len());
+            }
+            return;
+        }
+        let Some(first) = self.first else { return };
+        match &tokens[first..] {
+            [_] => {}
+            [_, comma, last] if sign(comma, b',') && constant(last) && (sign(&token, b',') || sign(&token, b')')) => {
+                tokens.truncate(first + 1);
+            }
+            _ => self.first = None,
+        }
     }
 }
 

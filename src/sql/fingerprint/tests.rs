@@ -64,3 +64,12 @@ fn lower_case_of_eight_bytes() {
         assert_eq!(lower(chunk).to_le_bytes(), bytes, "{byte}");
     }
 }
+
+#[test]
+fn partial_chunks() {
+    let bytes = [1u8, 2, 3, 4, 5, 6, 7];
+    for len in 0..=7 {
+        let expected = bytes[..len].iter().rev().fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
+        assert_eq!(partial(&bytes[..len]), expected, "{len}");
+    }
+}
