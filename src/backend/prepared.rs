@@ -139,6 +139,12 @@ impl Registry {
         self.known.remove(&oldest).map(|(statement, _)| statement)
     }
 
+    /// A plan no longer gives what its statement was described with (`ALTER TABLE`): a client that prepares the statement
+    /// anew must get a new one. Which of them it was is not known, so all are closed.
+    pub fn outdate(&mut self) {
+        self.strays.extend(self.known.drain().map(|(_, (statement, _))| statement.name.clone()));
+    }
+
     /// Forgets a statement whose Parse failed or was skipped (trap 33).
     pub fn forget(&mut self, id: u64) {
         self.known.remove(&id);

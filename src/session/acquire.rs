@@ -17,7 +17,7 @@ use crate::wire::{ErrorNotice, SqlState, build};
 use super::clients::Request;
 use super::machine::{Link, State};
 use super::placement::Place;
-use super::relay::{Ending, Session};
+use super::relay::{Ending, Session, drain};
 use super::replies::Expect;
 use super::splice::Splice;
 
@@ -185,7 +185,21 @@ impl Session {
         let pool = self.pools.pools[node].clone();
         let slot = self.slot.clone();
         let client = self.client.clone();
+        let (stream, to_client) = (&mut self.stream, &mut self.to_client);
         let asked = poll_fn(|cx| {
+            // Answers to what came before must not wait, too.
+            while !to_client.is_empty() {
+                match drain(stream, to_client, cx) {
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(Waited::Killed),
+                    Poll::Pending => break,
+                }
+            }
+            if stream.wants_flush()
+                && let Poll::Ready(Err(_)) = stream.poll_push(cx)
+            {
+                return Poll::Ready(Waited::Killed);
+            }
             client.set_waker(cx.waker());
             if client.requested(Request::Kill) {
                 return Poll::Ready(Waited::Killed);

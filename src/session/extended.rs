@@ -53,6 +53,7 @@ impl Session {
                 link.primary
                     || self.segment_cleared
                     || link.copy_in
+                    || self.pins != Pins::empty()
                     || (link.status.in_block() && !link.replies.owes_ready()),
             ),
             _ => None,
@@ -157,6 +158,8 @@ impl Session {
             };
             let body = frame.body();
             let decision = match frame.tag {
+                // Where prepared statements are not shared the Parse pins its connection: the primary's, for whatever comes.
+                b'P' if self.max_prepared == 0 && body.first() != Some(&0) => None,
                 b'P' => frontend::parse(body).map(|parse| {
                     let decision = self.decisions.decide(parse.sql, self.lex);
                     parsed.push((parse.name, decision));
@@ -407,6 +410,10 @@ impl Link {
     /// Notes that the statement is about to be prepared, and closes what has to make room for it (trap 35).
     fn make_room(&mut self, statement: &Arc<Prepared>, max: usize, out: &mut Splice<'_>) {
         let registry = &mut self.lease.prepared;
+        if let Some(at) = registry.strays.iter().position(|stray| *stray == statement.name) {
+            build::close_statement(out.insert(), &registry.strays.swap_remove(at));
+            self.replies.push(Expect::Close { ours: true });
+        }
         let mut evicted = registry.add(statement.clone(), max);
         while let Some(statement) = evicted {
             build::close_statement(out.insert(), &statement.name);

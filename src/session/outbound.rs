@@ -107,6 +107,9 @@ impl Session {
                 if !matches!(link.replies.head(), Some(Expect::Simple) | None) && !fatal {
                     self.skip_to_sync = !link.replies.fail_to_sync(names, &mut link.lease.prepared);
                 }
+                if code == SqlState::FEATURE_NOT_SUPPORTED {
+                    link.lease.prepared.outdate();
+                }
                 timing.failed(code);
                 self.metrics.error(code, crate::observe::Blame::Server);
                 if fatal && code.says_server_unavailable() {
@@ -207,6 +210,8 @@ impl Session {
                 // A Sync of a COPY that failed before the server read it.
                 None if link.copy_syncs > 0 => {
                     link.copy_syncs -= 1;
+                    link.segment_open = false;
+                    self.skip_to_sync = false;
                     break true;
                 }
                 None => return Err(ServerBroken),

@@ -315,6 +315,14 @@ impl RawClient {
         assert!(rest.is_empty(), "a cancel request is never answered: {rest:?}");
     }
 
+    /// A second handle of the socket, to write while this one reads; plain TCP only.
+    pub fn writer(&self) -> TcpStream {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.try_clone().unwrap(),
+            other => panic!("no plain TCP: {other:?}"),
+        }
+    }
+
     /// Closes the connection at once, with no Terminate.
     pub fn vanish(self) {
         match self.stream {

@@ -89,25 +89,25 @@ impl World {
     }
 
     /// Runs a script on the primary and then behind the proxy, each over a connection of its own, and demands that every
-    /// frame says the same. Returns the client behind the proxy.
-    pub fn compare(&self, what: &str, steps: &[Step]) -> RawClient {
+    /// frame says the same. A script leaves the database as it found it, or begins by making it so.
+    pub fn compare(&self, what: &str, script: &[Step]) {
         let mut direct = self.direct();
+        let expected: Vec<_> = script.iter().map(|step| summary(&step.run(&mut direct))).collect();
+        direct.vanish();
         let mut client = self.client();
-        for (number, step) in steps.iter().enumerate() {
+        for (number, (step, expected)) in script.iter().zip(expected).enumerate() {
             // Shown when the test fails.
-            eprintln!("{what}, step {number}");
-            let expected = summary(&step.run(&mut direct));
-            eprintln!("    {}", expected.chars().take(300).collect::<String>());
-            let got = summary(&step.run(&mut client));
-            assert_eq!(got, expected, "{what}, step {number}");
+            eprintln!("{what}, step {number}: {}", expected.chars().take(300).collect::<String>());
+            assert_eq!(summary(&step.run(&mut client)), expected, "{what}, step {number}");
         }
-        client
     }
 
-    /// How many server connections the pool of a node has open, as the server sees it.
-    pub fn server_connections(&self) -> usize {
-        let sql =
-            format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}'", self.db.name);
+    /// How many connections the pool has on the primary, the health check's not counted.
+    pub fn server_connections_of_pool(&self) -> usize {
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}' AND query NOT LIKE '%pg_is_in_recovery%'",
+            self.db.name
+        );
         self.db.cluster().query(0, "postgres", &sql).unwrap().parse().unwrap()
     }
 

@@ -1,0 +1,234 @@
+//! Cancel requests: they reach the query of exactly this client. Tests name the traps that they show.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::clusters::{APP, APP_PASSWORD};
+use support::frames::{Batch, Frame, tags};
+use support::raw::RawClient;
+use support::world::{Plan, World};
+
+fn world(pool: &str) -> World {
+    Plan { pool, ..Plan::default() }.start()
+}
+
+fn batch() -> Batch {
+    Batch::new()
+}
+
+fn pause() {
+    thread::sleep(Duration::from_millis(150));
+}
+
+fn code(frames: &[Frame]) -> String {
+    frames.iter().find(|frame| frame.tag == b'E').unwrap_or_else(|| panic!("{frames:?}")).sqlstate()
+}
+
+#[test]
+fn a_cancel_reaches_this_clients_query_trap_63() {
+    let world = world("size = 3");
+    let port = world.proxy.port();
+    let mut clients: Vec<_> = (0..3).map(|_| world.client()).collect();
+    let sleeps = [
+        batch().query("SELECT pg_sleep(0.8), 'write' FOR UPDATE"),
+        batch().query("SELECT pg_sleep(0.8)"),
+        batch().run("SELECT pg_sleep(0.8)", &[]).sync(),
+    ];
+    for (victim, sleep) in sleeps.iter().enumerate() {
+        let began = Instant::now();
+        for client in &mut clients {
+            client.send(sleep);
+        }
+        pause();
+        clients[victim].cancel(port);
+        let frames = clients[victim].recv_ready(1);
+        assert_eq!(code(&frames), "57014");
+        assert!(began.elapsed() < Duration::from_millis(700), "{:?}", began.elapsed());
+        for (number, client) in clients.iter_mut().enumerate() {
+            if number != victim {
+                assert!(tags(&client.recv_ready(1)).ends_with("DCZ"), "the others run on");
+            }
+        }
+    }
+    // In a transaction, which then is a failed one.
+    let client = &mut clients[0];
+    client.exchange(&batch().query("BEGIN"));
+    client.send(&batch().query("SELECT pg_sleep(20)"));
+    pause();
+    client.cancel(port);
+    let frames = client.recv_ready(1);
+    assert_eq!((code(&frames).as_str(), frames.last().unwrap().body.as_slice()), ("57014", &b"E"[..]));
+    client.exchange(&batch().query("ROLLBACK"));
+    // In COPY.
+    client.exchange(&batch().query("CREATE TABLE c (v text)"));
+    client.send(&batch().query("COPY c FROM STDIN"));
+    client.recv_frames(1);
+    client.cancel(port);
+    // A server that waits for data looks at the request when there is some.
+    client.send(&batch().copy_data(b"x\n"));
+    assert_eq!(code(&client.recv_ready(1)), "57014");
+    assert_eq!(client.value("SELECT 'goes on'"), "goes on");
+}
+
+#[test]
+fn a_late_cancel_reaches_nobody_trap_63() {
+    let world = world("size = 1");
+    let port = world.proxy.port();
+    let victim = world.client();
+    let mut racer = world.client();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Over and over, whether something runs or not, while another client uses the same connection.
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                victim.cancel(port);
+            }
+        });
+        let other = scope.spawn(|| {
+            let mut other = world.client();
+            for round in 0..300 {
+                let frames = other.exchange(
+                    &batch().query("SELECT count(*) FROM generate_series(1, 20000) /* long enough to be hit */"),
+                );
+                assert_eq!(tags(&frames), "TDCZ", "round {round}: {frames:?}");
+            }
+        });
+        other.join().unwrap();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(racer.value("SELECT 1"), "1");
+    // The same while the victim's own short queries come and go: only they may be hit.
+    let mut victim = victim;
+    let key = victim.key.clone();
+    stop.store(false, std::sync::atomic::Ordering::Relaxed);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                send_cancel(port, &key);
+            }
+        });
+        let other = scope.spawn(|| {
+            let mut other = world.client();
+            for round in 0..300 {
+                let frames = other.exchange(&batch().query("SELECT count(*) FROM generate_series(1, 5000)"));
+                assert_eq!(tags(&frames), "TDCZ", "round {round}: {frames:?}");
+            }
+        });
+        for _ in 0..300 {
+            let frames = victim.exchange(&batch().query("SELECT count(*) FROM generate_series(1, 5000)"));
+            assert!(tags(&frames) == "TDCZ" || code(&frames) == "57014", "{frames:?}");
+        }
+        other.join().unwrap();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+fn send_cancel(port: u16, key: &[u8]) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let length = i32::try_from(key.len() + 8).unwrap();
+    let head = [length.to_be_bytes(), 80_877_102_i32.to_be_bytes()].concat();
+    stream.write_all(&[&head, key].concat()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "never answered");
+}
+
+#[test]
+fn a_client_that_waits_is_cancelled_trap_64() {
+    let world = world("size = 1");
+    let port = world.proxy.port();
+    let mut holder = world.client();
+    let mut waiter = world.client();
+    holder.exchange(&batch().query("BEGIN"));
+    for (messages, wanted) in [
+        (batch().query("SELECT 1 FOR UPDATE"), "EZ"),
+        (batch().parse("", "SELECT 1 FOR UPDATE", &[]).bind("", "", &[]).execute("", 0).sync(), "EZ"),
+    ] {
+        waiter.send(&messages);
+        assert!(waiter.is_silent_for(Duration::from_millis(150)));
+        waiter.cancel(port);
+        let frames = waiter.recv_ready(1);
+        assert_eq!(tags(&frames), wanted);
+        assert_eq!(code(&frames), "57014");
+    }
+    assert_eq!(holder.value("SELECT 'untouched'"), "untouched");
+    // The next of a pipeline waits in its turn.
+    waiter.send(
+        &batch().query("SELECT 1 FOR UPDATE").query("SELECT 2 FOR UPDATE").run("SELECT 3 FOR UPDATE", &[]).sync(),
+    );
+    pause();
+    waiter.cancel(port);
+    assert_eq!(code(&waiter.recv_ready(1)), "57014");
+    assert!(waiter.is_silent_for(Duration::from_millis(150)));
+    holder.exchange(&batch().query("COMMIT"));
+    assert_eq!(tags(&waiter.recv_ready(2)), "TDCZ12TDCZ");
+    // No place in the line is left behind.
+    holder.exchange(&batch().query("BEGIN"));
+    waiter.send(&batch().query("SELECT 1 FOR UPDATE"));
+    pause();
+    waiter.cancel(port);
+    waiter.recv_ready(1);
+    holder.exchange(&batch().query("COMMIT"));
+    assert_eq!(holder.value("SELECT 4 FOR UPDATE"), "4");
+    assert_eq!(waiter.value("SELECT 5 FOR UPDATE"), "5");
+}
+
+#[test]
+fn cancels_that_mean_nothing() {
+    let world = world("size = 2");
+    let port = world.proxy.port();
+    let mut client = world.client();
+    // Idle, and idle in a transaction.
+    client.cancel(port);
+    assert_eq!(client.value("SELECT 1"), "1");
+    client.exchange(&batch().query("BEGIN; SELECT 1"));
+    client.cancel(port);
+    assert_eq!(client.value("SELECT 2"), "2");
+    client.exchange(&batch().query("COMMIT"));
+    // Wrong secrets, unknown process ids, keys of other lengths.
+    client.send(&batch().query("SELECT pg_sleep(1)"));
+    pause();
+    let key = client.key.clone();
+    let mut wrong = key.clone();
+    *wrong.last_mut().unwrap() ^= 1;
+    let mut unknown = key.clone();
+    unknown[3] ^= 1;
+    for bad in [wrong, unknown, [key.clone(), vec![0; 28]].concat(), key[..4].iter().chain(&[0; 8]).copied().collect()]
+    {
+        send_cancel(port, &bad);
+    }
+    assert_eq!(tags(&client.recv_ready(1)), "TDCZ");
+}
+
+#[test]
+fn long_keys_of_protocol_3_2_trap_65() {
+    let world = world("size = 2");
+    let port = world.proxy.port();
+    let mut client = RawClient::tcp(port);
+    let mut packet = 196_610_i32.to_be_bytes().to_vec();
+    for text in ["user", APP, "database", &world.db.name] {
+        packet.extend_from_slice(text.as_bytes());
+        packet.push(0);
+    }
+    packet.push(0);
+    let length = u32::try_from(packet.len() + 4).unwrap();
+    client.send_bytes(&[&length.to_be_bytes()[..], &packet].concat());
+    client.authenticate(APP, APP_PASSWORD).unwrap();
+    for frame in client.recv_ready(1) {
+        if frame.tag == b'K' {
+            client.key = frame.body;
+        }
+    }
+    assert_eq!(client.key.len(), 4 + 32);
+    client.send(&batch().query("SELECT pg_sleep(20)"));
+    pause();
+    client.cancel(port);
+    assert_eq!(code(&client.recv_ready(1)), "57014");
+}

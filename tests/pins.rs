@@ -1,0 +1,229 @@
+//! Session state in transaction pooling: it works, and nobody else sees it. Tests name the traps that they show.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::time::Duration;
+
+use support::frames::{Batch, Frame, summary, tags};
+use support::raw::RawClient;
+use support::world::{Plan, World};
+
+fn batch() -> Batch {
+    Batch::new()
+}
+
+fn one_connection() -> World {
+    Plan {
+        sql: "CREATE TABLE t (n int); CREATE SEQUENCE s; CREATE SCHEMA other; CREATE TABLE other.t (a int, b int)",
+        pool: "size = 1\nwait_timeout = \"3s\"",
+        primary_only: true,
+        ..Plan::default()
+    }
+    .start()
+}
+
+fn query(client: &mut RawClient, sql: &str) -> Vec<Frame> {
+    client.exchange(&batch().query(sql))
+}
+
+#[test]
+fn state_lasts_and_is_gone_with_the_session_trap_58() {
+    let world = one_connection();
+    let cases: [(&str, &str, &str); 10] = [
+        ("SET work_mem = '7MB'", "SHOW work_mem", "7MB"),
+        (
+            "SELECT set_config('app.tenant', 'me', false)",
+            "SELECT coalesce(nullif(current_setting('app.tenant', true), ''), 'none')",
+            "me",
+        ),
+        ("CREATE TEMP TABLE mine AS SELECT 1 AS a", "SELECT to_regclass('pg_temp.mine') IS NOT NULL", "t"),
+        ("SELECT pg_advisory_lock(1)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "1"),
+        ("PREPARE p AS SELECT 41 + $1::int", "EXECUTE p(1)", "42"),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 5", "SELECT count(*) FROM pg_cursors", "1"),
+        ("LISTEN somewhere", "SELECT count(*) FROM pg_listening_channels()", "1"),
+        ("SELECT nextval('s')", "SELECT currval('s') > 0", "t"),
+        ("SELECT setseed(0.5)", "SELECT random() IS NOT NULL", "t"),
+        ("SET ROLE app", "SELECT current_setting('role')", "app"),
+    ];
+    for (make, ask, wanted) in cases {
+        for extended in [false, true] {
+            let mut client = world.client();
+            let before = query(&mut client, ask);
+            let frames = client.exchange(&if extended { batch().run(make, &[]).sync() } else { batch().query(make) });
+            assert!(!tags(&frames).contains('E'), "{make}: {frames:?}");
+            let mut other = world.client();
+            for _ in 0..3 {
+                assert_eq!(client.value(ask), wanted, "{make}");
+            }
+            other.send(&batch().query(ask));
+            assert!(other.is_silent_for(Duration::from_millis(60)), "{make}: the connection is this client's");
+            drop(client);
+            let after = other.recv_ready(1);
+            if !make.contains("setseed") {
+                assert_eq!(summary(&after), summary(&before), "{make}: seen by another client");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_gives_the_connection_back() {
+    let world = one_connection();
+    let mut client = world.client();
+    let mut other = world.client();
+    let ask = "SELECT 'free' FROM (SELECT 1 FOR UPDATE) AS x";
+    for make in ["SET work_mem = '7MB'", "LISTEN a", "CREATE TEMP TABLE mine (n int)", "PREPARE p AS SELECT 1"] {
+        query(&mut client, make);
+        other.send(&batch().query(ask));
+        assert!(other.is_silent_for(Duration::from_millis(60)));
+        query(&mut client, "DISCARD ALL");
+        assert_eq!(tags(&other.recv_ready(1)), "TDCZ", "{make}: DISCARD ALL unpins");
+    }
+    // What needs no pin at all.
+    for free in [
+        "SET LOCAL work_mem = '7MB'",
+        "BEGIN; SET LOCAL work_mem = '9MB'; SELECT set_config('app.x', '1', true); SELECT pg_advisory_xact_lock(5); COMMIT",
+        "BEGIN; CREATE TEMP TABLE x (n int) ON COMMIT DROP; ROLLBACK; DISCARD ALL",
+        "RESET work_mem",
+        "UNLISTEN *",
+        "NOTIFY a",
+        "SHOW work_mem",
+        "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    ] {
+        if free.contains("TEMP") {
+            for part in free.split("; ") {
+                query(&mut client, part);
+            }
+        } else {
+            query(&mut client, free);
+        }
+        assert_eq!(other.value(ask), "free", "{free}");
+    }
+    assert_eq!(client.value("SHOW work_mem"), "4MB");
+}
+
+#[test]
+fn notifications_reach_their_listener_trap_59() {
+    let world = Plan { pool: "size = 3", ..Plan::default() }.start();
+    let mut listener = world.client();
+    let mut speaker = world.client();
+    query(&mut listener, "LISTEN news");
+    query(&mut speaker, "NOTIFY news, 'one'");
+    let frame = listener.recv();
+    assert_eq!(frame.tag, b'A');
+    assert!(frame.body.windows(8).any(|part| part == b"news\0one"), "{:?}", frame.body);
+    // In a transaction: between statements, at its end; never within a result.
+    query(&mut listener, "BEGIN");
+    query(&mut speaker, "NOTIFY news, 'two'");
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(tags(&query(&mut listener, "SELECT 1")), "TDCZ");
+    let frames = query(&mut listener, "COMMIT");
+    assert!(tags(&frames) == "CAZ" || listener.recv().tag == b'A', "{frames:?}");
+    // Own ones come with the own process id of the server connection.
+    let pid: u32 = listener.value("SELECT pg_backend_pid()").parse().unwrap();
+    let frames = query(&mut listener, "NOTIFY news");
+    let note = frames.iter().find(|frame| frame.tag == b'A').cloned().unwrap_or_else(|| listener.recv());
+    assert_eq!(note.body[..4], pid.to_be_bytes());
+    query(&mut listener, "UNLISTEN *");
+    query(&mut speaker, "NOTIFY news, 'unheard'");
+    assert!(listener.is_silent_for(Duration::from_millis(100)));
+}
+
+#[test]
+fn startup_settings_are_each_clients_own_trap_52_54_55_56() {
+    let world = one_connection();
+    let quoted = "it's \\ a \"test\"; DROP TABLE t; --";
+    let mut plain = world.client();
+    let mut a = world.client_with(&[
+        ("application_name", quoted),
+        ("options", "-c search_path=other -cwork_mem=8MB --statement_timeout=55s"),
+        ("DateStyle", "German"),
+    ]);
+    let mut b = world.client_with(&[
+        ("search_path", "\"$user\", public"),
+        ("TimeZone", "Asia/Tokyo"),
+        ("client_encoding", "LATIN1"),
+    ]);
+    for _ in 0..3 {
+        assert_eq!(a.value("SHOW search_path"), "other");
+        assert_eq!(a.value("SHOW work_mem"), "8MB");
+        assert_eq!(a.value("SHOW statement_timeout"), "55s");
+        assert_eq!(a.value("SHOW application_name"), quoted);
+        assert_eq!(a.value("SELECT '2024-03-01'::date"), "01.03.2024");
+        assert_eq!(a.value("SELECT count(*) FROM information_schema.columns WHERE table_name = 't' AND table_schema = current_schema()"), "2");
+        assert_eq!(b.value("SHOW search_path"), "\"$user\", public");
+        assert_eq!(b.value("SHOW timezone"), "Asia/Tokyo");
+        assert_eq!(b.value("SHOW client_encoding"), "LATIN1");
+        assert_eq!(b.value("SHOW application_name"), "");
+        assert_eq!(plain.value("SHOW search_path"), "\"$user\", public");
+        assert_eq!(plain.value("SHOW work_mem"), "4MB");
+        assert_eq!(plain.value("SELECT '2024-03-01'::date"), "2024-03-01");
+    }
+    assert_eq!(a.parameter("application_name"), Some(quoted));
+    assert_eq!(a.parameter("DateStyle"), Some("German, DMY"));
+    assert_eq!(b.parameter("TimeZone"), Some("Asia/Tokyo"));
+    assert_eq!(b.parameter("client_encoding"), Some("LATIN1"));
+    assert_eq!(plain.parameter("DateStyle"), Some("ISO, MDY"));
+    assert_eq!(plain.parameter("in_hot_standby"), Some("off"));
+    // The client's own way to begin each transaction, with its settings and its unnamed statement.
+    a.exchange(&batch().parse("", "SELECT current_setting('work_mem')", &[]).sync());
+    assert_eq!(plain.value("SHOW work_mem"), "4MB");
+    let frames = a.exchange(&batch().bind("", "", &[]).execute("", 0).sync());
+    assert_eq!(frames[1].columns(), [Some("8MB".to_owned())]);
+    // RESET goes back to what the client started with (trap 52).
+    for (change, reset) in [
+        ("SET work_mem = '9MB'", "RESET work_mem"),
+        ("SET work_mem = '9MB'", "SET work_mem TO DEFAULT"),
+        ("SET work_mem = '9MB'", "RESET ALL"),
+        ("SET work_mem = '9MB'", "DISCARD ALL"),
+        ("SELECT 1", "RESET ALL"),
+        ("SELECT 1", "DISCARD ALL"),
+    ] {
+        query(&mut a, change);
+        query(&mut a, "SET search_path = pg_catalog");
+        let path = if reset.contains("ALL") { "other" } else { "pg_catalog" };
+        query(&mut a, reset);
+        assert_eq!(a.value("SHOW work_mem"), "8MB", "{reset}");
+        assert_eq!(a.value("SHOW search_path"), path, "{reset}");
+        assert_eq!(a.value("SHOW application_name"), quoted, "{reset}");
+        query(&mut a, "DISCARD ALL");
+    }
+    a.send(&batch().query("SET work_mem = '9MB'").query("RESET ALL").query("SHOW work_mem"));
+    let frames = a.recv_ready(3);
+    let row = frames.iter().rfind(|frame| frame.tag == b'D').unwrap();
+    assert_eq!(row.columns(), [Some("8MB".to_owned())], "behind it in one write: {frames:?}");
+    query(&mut a, "DISCARD ALL");
+    assert_eq!(plain.value("SHOW work_mem"), "4MB");
+}
+
+#[test]
+fn parameter_status_tells_the_truth_trap_57() {
+    let world = Plan { pool: "size = 2", ..Plan::default() }.start();
+    let mut client = world.client_with(&[("application_name", "mine")]);
+    let status = |frames: &[Frame]| -> Vec<String> {
+        frames.iter().filter(|frame| frame.tag == b'S').map(|frame| frame.strings().join("=")).collect()
+    };
+    assert_eq!(status(&query(&mut client, "SET application_name = 'changed'")), ["application_name=changed"]);
+    assert_eq!(status(&query(&mut client, "BEGIN; SET LOCAL DateStyle = 'German'")), ["DateStyle=German, DMY"]);
+    assert_eq!(status(&query(&mut client, "ROLLBACK")), ["DateStyle=ISO, MDY"]);
+    assert_eq!(status(&query(&mut client, "DISCARD ALL")), ["application_name=mine"]);
+    assert_eq!(client.value("SHOW application_name"), "mine");
+    // Reads elsewhere tell nothing about where they ran.
+    for _ in 0..10 {
+        assert_eq!(status(&query(&mut client, "SELECT 1")), [""; 0]);
+        assert_eq!(status(&query(&mut client, "/* trunkline: replica */ SELECT pg_is_in_recovery()")), [""; 0]);
+    }
+    // A value that the server does not take is refused at login, in its words.
+    let mut refused = RawClient::tcp(world.proxy.port());
+    let error = refused
+        .login("app-secret", &[("user", "app"), ("database", &world.db.name), ("work_mem", "much")])
+        .unwrap_err();
+    assert_eq!(error.sqlstate(), "22023");
+    let mut refused = RawClient::tcp(world.proxy.port());
+    let error = refused
+        .login("app-secret", &[("user", "app"), ("database", &world.db.name), ("no_such_setting", "x")])
+        .unwrap_err();
+    assert_eq!(error.sqlstate(), "42704");
+}

@@ -1,0 +1,247 @@
+//! Transactions and pool modes. Tests name the traps that they show.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::time::Duration;
+
+use support::clusters::OTHER;
+use support::frames::{Batch, summary, tags};
+use support::raw::RawClient;
+use support::world::{Plan, Step, World, ready};
+
+const SQL: &str =
+    "CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL); INSERT INTO t SELECT n, 0 FROM generate_series(1, 64) AS n";
+
+fn world(pool: &str) -> World {
+    Plan { sql: SQL, pool, routing: "read_after_write_window = \"0\"", ..Plan::default() }.start()
+}
+
+fn batch() -> Batch {
+    Batch::new()
+}
+
+const IN_RECOVERY: &str = "SELECT pg_is_in_recovery()";
+
+#[test]
+fn every_spelling_of_begin_trap_22_23() {
+    let world = world("size = 2");
+    let mut client = world.client();
+    let read_only = [
+        "BEGIN READ ONLY",
+        "begin transaction read only",
+        "START TRANSACTION READ ONLY",
+        "BEGIN WORK ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY DEFERRABLE",
+        "/* comment */ BeGiN -- another\n READ ONLY, NOT DEFERRABLE;",
+    ];
+    let read_write = [
+        "BEGIN",
+        "begin work",
+        "START TRANSACTION",
+        "BEGIN READ WRITE",
+        "BEGIN ISOLATION LEVEL SERIALIZABLE",
+        "BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE",
+        "START TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE",
+        "BEGIN; SAVEPOINT a",
+    ];
+    for (texts, wanted) in [(&read_only[..], "t"), (&read_write[..], "f")] {
+        for begin in texts {
+            for extended in [false, true] {
+                if extended && begin.contains("SAVEPOINT") {
+                    continue;
+                }
+                let begun = if extended { batch().run(begin, &[]).sync() } else { batch().query(begin) };
+                let frames = client.exchange(&begun);
+                assert_eq!(frames.last().unwrap().body, b"T", "{begin}: {frames:?}");
+                assert_eq!(client.value(IN_RECOVERY), wanted, "{begin}");
+                let frames = client.exchange(&batch().run(IN_RECOVERY, &[]).sync());
+                assert_eq!(frames[3].columns(), [Some(wanted.to_owned())], "{begin}");
+                if wanted == "t" {
+                    assert_eq!(client.failure("INSERT INTO t VALUES (1000, 1)"), "25006");
+                    assert_eq!(client.failure("SELECT 1"), "25P02");
+                }
+                let frames = client.exchange(&batch().query("COMMIT"));
+                assert_eq!(frames.last().unwrap().body, b"I");
+            }
+        }
+    }
+    // Within one string.
+    let frames = client.exchange(&batch().query("BEGIN READ ONLY; SELECT pg_is_in_recovery(); COMMIT"));
+    assert_eq!(tags(&frames), "CTDCCZ");
+    let frames = client.exchange(&batch().query("BEGIN; UPDATE t SET v = v + 1 WHERE id = 1; COMMIT"));
+    assert_eq!(tags(&frames), "CCCZ");
+    assert_eq!(client.value("SELECT v FROM t WHERE id = 1 FOR UPDATE"), "1");
+    // The session's own default.
+    let mut reader = world.client_with(&[("options", "-c default_transaction_read_only=on")]);
+    reader.exchange(&batch().query("BEGIN"));
+    assert_eq!(reader.value(IN_RECOVERY), "t");
+    reader.exchange(&batch().query("COMMIT"));
+    reader.exchange(&batch().query("BEGIN READ WRITE"));
+    assert_eq!(reader.value(IN_RECOVERY), "f");
+}
+
+#[test]
+fn transaction_control_is_the_servers_trap_20_22_27() {
+    let world = world("size = 3");
+    world.compare(
+        "control statements",
+        &[
+            ready(batch().query("BEGIN")),
+            ready(batch().query("UPDATE t SET v = 1 WHERE id = 2")),
+            ready(batch().query("COMMIT AND CHAIN")),
+            ready(batch().query("SELECT v FROM t WHERE id = 2")),
+            ready(batch().query("SELECT 1/0")),
+            ready(batch().query("SELECT 1")),
+            ready(batch().query("")),
+            ready(batch().query("-- ping")),
+            ready(batch().run("", &[]).sync()),
+            ready(batch().run("SELECT 1", &[]).sync()),
+            ready(batch().query("ROLLBACK AND CHAIN")),
+            ready(batch().query("SAVEPOINT a")),
+            ready(batch().query("SELECT nonsense")),
+            ready(batch().query("ROLLBACK TO a")),
+            ready(batch().query("UPDATE t SET v = 2 WHERE id = 2")),
+            ready(batch().query("RELEASE a")),
+            ready(batch().query("END")),
+            ready(batch().query("COMMIT")),
+            ready(batch().query("BEGIN")),
+            ready(batch().query("SELECT 1/0")),
+            ready(batch().query("COMMIT")),
+            ready(batch().query("START TRANSACTION")),
+            ready(batch().query("ABORT")),
+            ready(batch().query("BEGIN")),
+            ready(batch().query("BEGIN")),
+            ready(batch().query("ROLLBACK")),
+        ],
+    );
+    world.compare(
+        "strings of several statements, one implicit transaction",
+        &[
+            ready(batch().query("UPDATE t SET v = 0 WHERE id = 3")),
+            ready(batch().query("UPDATE t SET v = 5 WHERE id = 3; SELECT 1/0; UPDATE t SET v = 6 WHERE id = 3")),
+            ready(batch().query("SELECT v FROM t WHERE id = 3")),
+            ready(batch().query("SELECT 1; UPDATE t SET v = 7 WHERE id = 3; SELECT v FROM t WHERE id = 3")),
+            ready(batch().query("BEGIN; SELECT 1; SELECT 1/0; COMMIT; SELECT 2")),
+            ready(batch().query("ROLLBACK; SELECT 3; BEGIN; SELECT 4")),
+            ready(batch().query("SELECT v FROM t WHERE id = 3; COMMIT")),
+            Step::Ready(batch().query("BEGIN").query("SELECT 1").query("COMMIT").query("SELECT 2"), 4),
+        ],
+    );
+}
+
+#[test]
+fn a_client_that_vanishes_leaves_nothing_behind_trap_29() {
+    let world = Plan { sql: SQL, pool: "size = 1", primary_only: true, ..Plan::default() }.start();
+    type Leave = fn(RawClient);
+    let ways: [(&str, Leave); 2] =
+        [("closes", RawClient::vanish), ("says goodbye", |mut client| client.send(&Batch::new().terminate()))];
+    let states: [(&str, Batch, usize); 7] = [
+        ("in a transaction", batch().query("BEGIN; UPDATE t SET v = 99 WHERE id = 9"), 1),
+        ("in a failed transaction", batch().query("BEGIN; UPDATE t SET v = 99 WHERE id = 9; SELECT 1/0"), 1),
+        ("in an unsynced sequence", batch().run("UPDATE t SET v = 99 WHERE id = 9", &[]).flush(), 0),
+        (
+            "in a portal",
+            batch().query("BEGIN; UPDATE t SET v = 99 WHERE id = 9").run("SELECT * FROM t", &[]).execute("", 3).flush(),
+            1,
+        ),
+        ("in a message", batch().query("BEGIN; UPDATE t SET v = 99 WHERE id = 9").bytes_of(b"Q\0\0\x01\0SELECT"), 1),
+        (
+            "in a streamed message",
+            batch().query("BEGIN; UPDATE t SET v = 99 WHERE id = 9").bytes_of(b"Q\0\x20\0\0SELECT"),
+            1,
+        ),
+        (
+            "before it has read a result",
+            batch().query("BEGIN; UPDATE t SET v = 99 WHERE id = 9").query("SELECT repeat('x', 1000000)"),
+            1,
+        ),
+    ];
+    for (how, leave) in ways {
+        for (state, messages, count) in &states {
+            if how.starts_with("says") && state.contains("message") {
+                continue;
+            }
+            let mut client = world.client();
+            client.send(messages);
+            if *count == 0 {
+                client.recv_frames(4);
+            }
+            client.recv_ready(*count);
+            leave(client);
+            let mut next = world.client();
+            assert_eq!(next.value("UPDATE t SET v = v WHERE id = 9 RETURNING v"), "0", "{state}, {how}");
+            let frames = next.exchange(&batch().query("SELECT count(*) FROM pg_cursors"));
+            assert_eq!(
+                summary(&frames),
+                "RowDescription DataRow(0) CommandComplete(SELECT 1) ReadyForQuery(I)",
+                "{state}"
+            );
+            world.wait_for(
+                &format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = 'app' AND state LIKE 'idle in%'", world.db.name),
+                "0",
+            );
+        }
+    }
+}
+
+#[test]
+fn statement_pooling_refuses_blocks() {
+    let world = world("size = 2\nmode = \"statement\"");
+    let mut client = world.client();
+    for begin in ["BEGIN", "START TRANSACTION READ ONLY", "SELECT 1; BEGIN"] {
+        assert_eq!(client.failure(begin), "0A000", "{begin}");
+        assert_eq!(client.value("SELECT 1"), "1");
+    }
+    // In a pipeline what runs before it is rolled back with it.
+    let frames = client.exchange(
+        &batch()
+            .run("UPDATE t SET v = 50 WHERE id = 5", &[])
+            .run("BEGIN", &[])
+            .run("UPDATE t SET v = 51 WHERE id = 5", &[])
+            .sync(),
+    );
+    assert_eq!(frames.iter().find(|frame| frame.tag == b'E').unwrap().sqlstate(), "0A000", "{frames:?}");
+    assert_eq!(frames.last().unwrap().body, b"I");
+    assert_eq!(client.value("SELECT v FROM t WHERE id = 5 FOR UPDATE"), "0");
+    let frames = client.exchange(&batch().run("SELECT 1", &[]).sync().run("BEGIN", &[]).sync());
+    assert_eq!(tags(&frames), "12TDCZ");
+    assert_eq!(summary(&client.recv_ready(1)).contains("0A000"), true);
+    assert_eq!(client.value("SELECT 2"), "2");
+}
+
+#[test]
+fn session_pooling_keeps_one_connection() {
+    let world = world("size = 1\nmode = \"session\"\nwait_timeout = \"300ms\"");
+    let mut client = world.client();
+    let pid = client.value("SELECT pg_backend_pid()");
+    client.exchange(&batch().query("CREATE TEMP TABLE mine (n int); SET application_name = 'kept'"));
+    for _ in 0..5 {
+        assert_eq!(client.value("SELECT pg_backend_pid()"), pid);
+        assert_eq!(client.value("SELECT current_setting('application_name')"), "kept");
+    }
+    assert_eq!(client.value("SELECT count(*) FROM mine"), "0");
+    client.exchange(&batch().query("DISCARD ALL"));
+    assert_eq!(client.value("SELECT pg_backend_pid()"), pid, "kept until the client leaves");
+    client.exchange(&batch().query("CREATE TEMP TABLE mine (n int)"));
+    drop(client);
+    std::thread::sleep(Duration::from_millis(100));
+    let mut next = world.client();
+    assert_eq!(next.value("SELECT pg_backend_pid()"), pid, "the same connection, reset");
+    assert_eq!(next.failure("SELECT count(*) FROM mine"), "42P01");
+    assert_eq!(next.value("SELECT current_setting('application_name')"), "");
+}
+
+#[test]
+fn other_users_and_roles_are_apart_trap_61() {
+    let world = world("size = 2");
+    let mut client = world.client();
+    client.exchange(&batch().query("BEGIN; SET LOCAL ROLE app; COMMIT"));
+    client.exchange(&batch().query("SET SESSION AUTHORIZATION DEFAULT; SET ROLE app"));
+    drop(client);
+    let mut other = RawClient::connect(world.proxy.port(), OTHER, "other-secret", &world.db.name);
+    assert_eq!(other.value("SELECT current_user"), OTHER);
+    let mut client = world.client();
+    assert_eq!(client.value("SELECT current_setting('role')"), "none");
+}
