@@ -311,7 +311,7 @@ impl Session {
             pins |= Pins::ROLE;
         }
         if effects.contains(Effects::RELEASES_ONLY) {
-            pins |= self.begin_release(effects, text);
+            self.begin_release(text);
         }
         if pins != Pins::empty() {
             self.pin(pins);
@@ -329,21 +329,15 @@ impl Session {
             .is_some_and(|change| change.name != "role" && change.name != "session_authorization")
     }
 
-    /// A statement that gives state up: what it will end if it succeeds. Returns what it must pin instead: a RESET that may be rolled
-    /// back, or of one setting, leaves settings behind that nobody knows.
-    fn begin_release(&mut self, effects: Effects, text: &[u8]) -> Pins {
+    /// A statement that gives state up: what it will end if it succeeds. A RESET pins nothing, rolled back or not: what it takes
+    /// away of the settings that the client brought along is put back ([`Self::note_reset`]).
+    fn begin_release(&mut self, text: &[u8]) {
         // Behind a pipeline nobody knows yet whether a block will be open.
         let certain = match &self.state {
             State::Linked(link) => link.status == TxStatus::Idle && link.replies.is_empty(),
             _ => false,
         };
-        let released = if certain { Pins::released_by(&normalize(text, self.lex)) } else { Pins::empty() };
-        self.releasing = released;
-        if effects.contains(Effects::SET_SESSION) && !released.contains(Pins::SETTINGS) {
-            Pins::SETTINGS
-        } else {
-            Pins::empty()
-        }
+        self.releasing = if certain { Pins::released_by(&normalize(text, self.lex)) } else { Pins::empty() };
     }
 
     /// What the statement takes away of the settings that the client started with: they are put back before the next one
