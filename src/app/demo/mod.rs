@@ -91,10 +91,15 @@ pub fn run<E: From<ClusterError>>(args: &DemoArgs, serve: impl FnOnce(&Path) -> 
 fn client_port(wanted: Option<u16>) -> Result<(u16, Option<PortLease>), ClusterError> {
     let port = wanted.unwrap_or(USUAL_PORT);
     match (TcpListener::bind((Ipv4Addr::LOCALHOST, port)), wanted) {
-        (Ok(_), _) => Ok((port, None)),
+        (Ok(_), Some(_)) => Ok((port, None)),
         (Err(source), Some(_)) => Err(source).doing(|| format!("listening at 127.0.0.1:{port}")),
-        (Err(_), None) => {
-            let lease = PortLease::take()?;
+        // Another demo may have the usual port in mind while its servers still start.
+        (listener, None) => {
+            drop(listener);
+            let lease = match PortLease::of(port)? {
+                Some(lease) => lease,
+                None => PortLease::take()?,
+            };
             Ok((lease.port(), Some(lease)))
         }
     }

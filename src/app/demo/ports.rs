@@ -28,23 +28,30 @@ impl PortLease {
     /// # Errors
     /// The lock directory can't be written, or no port is free.
     pub fn take() -> Result<Self, ClusterError> {
-        let dir = lock_dir();
-        let _ = fs::create_dir_all(&dir);
         for _ in 0..400 {
-            let port = fastrand::u16(FROM..TO);
-            let path = dir.join(port.to_string());
-            let lock = match File::options().create(true).append(true).open(&path) {
-                Ok(lock) => lock,
-                Err(source) if source.kind() == io::ErrorKind::PermissionDenied => continue,
-                Err(source) => {
-                    return Err(ClusterError::Io { doing: format!("reserving a port by {}", path.display()), source });
-                }
-            };
-            if lock.try_lock().is_ok() && is_free(port) {
-                return Ok(Self { port, _lock: lock });
+            if let Some(lease) = Self::of(fastrand::u16(FROM..TO))? {
+                return Ok(lease);
             }
         }
         Err(ClusterError::NoPort { from: FROM, to: TO })
+    }
+
+    /// Reserves this port; `None` when somebody listens on it or has reserved it.
+    ///
+    /// # Errors
+    /// The lock directory can't be written.
+    pub fn of(port: u16) -> Result<Option<Self>, ClusterError> {
+        let dir = lock_dir();
+        let _ = fs::create_dir_all(&dir);
+        let path = dir.join(port.to_string());
+        let lock = match File::options().create(true).append(true).open(&path) {
+            Ok(lock) => lock,
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+            Err(source) => {
+                return Err(ClusterError::Io { doing: format!("reserving a port by {}", path.display()), source });
+            }
+        };
+        Ok((lock.try_lock().is_ok() && is_free(port)).then_some(Self { port, _lock: lock }))
     }
 
     /// The port.
