@@ -45,7 +45,7 @@ static INTERNER: LazyLock<Mutex<Interner>> =
 /// Names on servers start with this: random per process, so that no client's own name can be one of them.
 static PREFIX: LazyLock<String> = LazyLock::new(|| format!("tl{:08x}_", fastrand::u32(..)));
 
-/// The shared statement for (text, types); `decide` is asked only when it is new or was decided under another rule.
+/// The shared statement for (text, types, decision): one that was decided under other rules is another one.
 pub fn intern(sql: &[u8], types: &[u8], decision: Decision) -> Arc<Prepared> {
     let mut guard = INTERNER.lock();
     let interner = &mut *guard;
