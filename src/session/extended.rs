@@ -47,6 +47,7 @@ impl Session {
         rest: &[u8],
         out: &mut Splice<'_>,
     ) -> Flow {
+        self.wants_sequences = false;
         let linked = match &self.state {
             // Whether a transaction block is open is known only while no ReadyForQuery is outstanding.
             State::Linked(link) => Some(
@@ -194,7 +195,10 @@ impl Session {
             match decision {
                 None => return Gathered::Runs(Place::Primary),
                 Some(NOTHING) => {}
-                Some(decision) => worst = worse(worst, decision),
+                Some(decision) => {
+                    self.wants_sequences |= decision.effects.contains(Effects::SEQUENCE_STATE);
+                    worst = worse(worst, decision);
+                }
             }
         }
     }

@@ -9,6 +9,7 @@ mod acquire;
 mod buffers;
 mod cancel;
 mod clients;
+mod evidence;
 mod extended;
 mod inbound;
 mod login;

@@ -22,6 +22,7 @@ use crate::wire::{ErrorNotice, SqlState, build};
 
 use super::buffers::{self, READ_SIZE};
 use super::clients::{Client, Registered, Request};
+use super::evidence::Evidence;
 use super::inbound::Need;
 use super::login::Login;
 use super::machine::State;
@@ -51,6 +52,8 @@ pub struct Session {
     pub(super) names: Names,
     pub(super) placement: Placement,
     pub(super) pins: Pins,
+    /// Whether they are still needed.
+    pub(super) evidence: Evidence,
     /// Those that came with the present transaction, and go when it is rolled back.
     pub(super) fresh_pins: Pins,
     /// Pins that the statement under way ends if it succeeds.
@@ -74,6 +77,10 @@ pub struct Session {
     pub(super) skip_to_sync: bool,
     /// The segment at hand was judged and is on the right node.
     pub(super) segment_cleared: bool,
+    /// The statement that wants a connection asks for what the session last got from a sequence.
+    pub(super) wants_sequences: bool,
+    /// The session has run something that may have used a sequence.
+    pub(super) used_sequences: bool,
     /// A statement that may write is under way in this transaction.
     pub(super) wrote: bool,
     /// Session pooling: the lease is kept until the client leaves.
@@ -142,6 +149,7 @@ impl Session {
             lex,
             names: Names::default(),
             pins: Pins::empty(),
+            evidence: Evidence::default(),
             fresh_pins: Pins::empty(),
             releasing: Pins::empty(),
             metrics,
@@ -155,6 +163,8 @@ impl Session {
             pass_is_dropped: false,
             skip_to_sync: false,
             segment_cleared: false,
+            wants_sequences: false,
+            used_sequences: false,
             wrote: false,
             timer: None,
             since: Instant::now(),
@@ -202,6 +212,7 @@ impl Session {
                 Ok(progress) => moved |= progress,
                 Err(event) => return Poll::Ready(event),
             }
+            moved |= self.ask_for_evidence(cx);
             if self.may_release() {
                 // Given to the next client before anything else is read of this one.
                 if !self.release() {
@@ -228,9 +239,9 @@ impl Session {
             return false;
         }
         if let State::Linked(link) = self.transition(State::Idle) {
-            if link.doubtful {
+            if let Some(reason) = link.retired {
                 // The drop closes it.
-                tracing::debug!(client = self.client.id, "server connection closed after a COPY that failed");
+                tracing::debug!(client = self.client.id, reason, "server connection closed");
             } else {
                 link.lease.check_in();
             }
@@ -519,7 +530,10 @@ impl Session {
         self.client.unassign();
         self.client.clone().cancels_delivered().await;
         let State::Linked(link) = self.transition(State::Closing) else { return };
-        let clean = link.at_rest() && self.client_pass == 0 && !link.doubtful;
+        let clean = link.at_rest()
+            && self.client_pass == 0
+            && link.retired.is_none()
+            && !self.pins.contains(Pins::SESSION_STATE);
         let reset_query = self.pool_settings.reset_query.clone();
         let needs_reset = self.pins != Pins::empty() || self.keeps_lease;
         let mut lease = link.lease;
@@ -544,7 +558,7 @@ impl Session {
 }
 
 /// Writes at once what the socket takes, behind what waits already; the rest waits. Returns how much was written.
-fn send(stream: &mut Stream, backlog: &mut Vec<u8>, bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<usize> {
+pub(super) fn send(stream: &mut Stream, backlog: &mut Vec<u8>, bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<usize> {
     let mut sent = 0;
     if backlog.is_empty() {
         while sent < bytes.len() {
