@@ -139,6 +139,7 @@ impl Session {
             // A simple Query ends the unnamed statement, ours as well (trap 37).
             conn.prepared.unnamed = None;
         }
+        self.send_deferred(out);
     }
 
     /// Waits for a connection. When none can be had the client learns why, and the session goes on.
@@ -258,6 +259,7 @@ impl Session {
         let blame = if notice.code == SqlState::QUERY_CANCELED { Blame::Proxy } else { Blame::Network };
         self.metrics.error(notice.code, blame);
         notice.encode(&mut self.to_client);
+        self.deferred.fail();
         self.drop_refused();
     }
 }
