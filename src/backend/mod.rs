@@ -2,7 +2,7 @@
 
 mod conn;
 mod open;
-mod parameters;
+pub mod parameters;
 pub mod prepared;
 mod reset;
 mod settings;

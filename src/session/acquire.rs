@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use quanta::Instant;
 
-use crate::backend::{self, OpenError};
+use crate::backend::{self, OpenError, Parameters};
 use crate::config::NodeRole;
 use crate::observe::Blame;
 use crate::pool::{CheckOutError, Lease};
+use crate::sql::LexOptions;
 use crate::wire::{ErrorNotice, SqlState, TxStatus, build};
 
 use super::clients::Request;
@@ -131,6 +132,10 @@ impl Session {
             conn.prepared.unnamed = None;
         }
         let settings = self.tracked.settings();
+        // Before the settings are there, what it tells means nothing yet.
+        if Arc::ptr_eq(&conn.settings, settings) {
+            tell_parameters(&conn.parameters, &mut self.told, &mut self.lex, &mut self.to_client);
+        }
         if !Arc::ptr_eq(&conn.settings, settings) {
             for _ in 0..settings.write_difference(&conn.settings, out.insert()) {
                 link.replies.push(Expect::Settings);
@@ -262,4 +267,22 @@ impl Session {
         self.deferred.fail();
         self.drop_refused();
     }
+}
+
+/// Tells the client what differs on its connection from what it was told last (trap 57): nodes may differ, and connections older than
+/// a change of the server's configuration.
+pub(super) fn tell_parameters(
+    parameters: &Parameters,
+    told: &mut Arc<Parameters>,
+    lex: &mut LexOptions,
+    out: &mut Vec<u8>,
+) {
+    if parameters.tell_the_same_as(told) {
+        return;
+    }
+    for (name, value) in parameters.beyond(told) {
+        lex.observe_parameter(name, value);
+        build::parameter_status(out, name, value);
+    }
+    *told = Arc::new(parameters.clone());
 }

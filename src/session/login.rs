@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::auth::{self, AuthError};
+use crate::backend::parameters::as_told;
 use crate::backend::{self, Parameters, Settings};
 use crate::net::Stream;
 use crate::observe::Blame;
@@ -27,6 +28,8 @@ pub struct Login {
     pub(super) registered: Registered,
     pub(super) pools: Arc<UserPools>,
     pub(super) settings: Arc<Settings>,
+    /// The parameters that the client was told.
+    pub(super) told: Arc<Parameters>,
     pub(super) lex: LexOptions,
     pub(super) route_choice: RouteChoice,
     /// `logical` or `physical`: then the greeting is still to be sent.
@@ -56,7 +59,7 @@ struct Wishes {
 pub async fn log_in(ctx: Arc<Context>, mut stream: Stream, startup: Startup) -> Result<Login, LoginRefused> {
     match attempt(&ctx, &mut stream, &startup).await {
         Ok(done) => {
-            let Done { registered, pools, wishes, greeting, lex } = done;
+            let Done { registered, pools, wishes, greeting, told, lex } = done;
             if wishes.replication.is_none() && stream.write_all(&greeting).await.is_err() {
                 return Err(LoginRefused { notice: None });
             }
@@ -66,6 +69,7 @@ pub async fn log_in(ctx: Arc<Context>, mut stream: Stream, startup: Startup) -> 
                 registered,
                 pools,
                 settings: wishes.settings,
+                told,
                 lex,
                 route_choice: wishes.route_choice,
                 replication: wishes.replication,
@@ -91,6 +95,7 @@ struct Done {
     pools: Arc<UserPools>,
     wishes: Wishes,
     greeting: Vec<u8>,
+    told: Arc<Parameters>,
     lex: LexOptions,
 }
 
@@ -144,6 +149,7 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
     });
     let mut greeting = authenticated.greeting;
     let mut lex = LexOptions::default();
+    let mut told = Arc::default();
     if wishes.replication.is_none() {
         let parameters = loop {
             match server_parameters(&pools, &wishes.settings).await {
@@ -160,14 +166,13 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         };
         for (name, value) in parameters.iter() {
             lex.observe_parameter(name, value);
-            // One server, and never a standby: which node answered here is nobody's business (trap 57).
-            let value = if name == b"in_hot_standby" { b"off" } else { value };
-            build::parameter_status(&mut greeting, name, value);
+            build::parameter_status(&mut greeting, name, as_told(name, value));
         }
+        told = parameters;
         build::backend_key_data(&mut greeting, &registered.client.key);
         build::ready_for_query(&mut greeting, TxStatus::Idle);
     }
-    Ok(Done { registered, pools, wishes, greeting, lex })
+    Ok(Done { registered, pools, wishes, greeting, told, lex })
 }
 
 fn refuse(ctx: &Context, notice: ErrorNotice, blame: Blame) -> LoginRefused {

@@ -1,11 +1,14 @@
 //! Server to client: which bytes pass, what is swallowed, and what they tell about the session.
 
+use std::sync::Arc;
+
 use quanta::Instant;
 
 use crate::sql::{Change, StatementChange};
 use crate::wire::frame::{HEADER, backend_limit};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, backend};
 
+use super::acquire::tell_parameters;
 use super::machine::State;
 use super::pins::Pins;
 use super::relay::Session;
@@ -110,7 +113,16 @@ impl Session {
             return Ok(false);
         }
         match tag {
-            b'Z' => return self.take_ready(body),
+            b'Z' => {
+                let passes = self.take_ready(body)?;
+                if settings
+                    && let State::Linked(link) = &self.state
+                    && !matches!(link.replies.head(), Some(Expect::Settings))
+                {
+                    tell_parameters(&link.lease.parameters, &mut self.told, &mut self.lex, out.insert());
+                }
+                return Ok(passes);
+            }
             b'E' => {
                 let code = ErrorNotice::sqlstate_of(body);
                 let fatal = is_fatal(body);
@@ -153,6 +165,7 @@ impl Session {
                     link.lease.parameters.set(name, value);
                     if !settings {
                         lex.observe_parameter(name, value);
+                        Arc::make_mut(&mut self.told).set(name, value);
                     }
                     if !settings && link.barrier {
                         // RESET and DISCARD ALL go back to what the client started with, and are put there before
@@ -163,6 +176,7 @@ impl Session {
                             && let Some(value) = greeting.get(name)
                         {
                             lex.observe_parameter(name, value);
+                            Arc::make_mut(&mut self.told).set(name, value);
                             crate::wire::build::parameter_status(out.insert(), name, value);
                             return Ok(false);
                         }

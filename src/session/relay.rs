@@ -11,6 +11,7 @@ use std::time::Duration;
 use quanta::Instant;
 use tokio::time::Sleep;
 
+use crate::backend::Parameters;
 use crate::config::{PoolMode, PoolSettings};
 use crate::net::Stream;
 use crate::observe::{Blame, SessionMetrics};
@@ -48,6 +49,8 @@ pub struct Session {
     pub(super) tracked: Tracked,
     /// What portals change when they are executed, by their names.
     pub(super) scripts: Vec<(Box<[u8]>, Box<Script>)>,
+    /// The parameters that the client was told.
+    pub(super) told: Arc<Parameters>,
     pub(super) lex: LexOptions,
     pub(super) decisions: Arc<DecisionCache>,
     pub(super) names: Names,
@@ -128,7 +131,7 @@ pub async fn serve(login: Login) {
 
 impl Session {
     fn new(login: Login) -> Self {
-        let Login { ctx, stream, registered, pools, settings, lex, route_choice, .. } = login;
+        let Login { ctx, stream, registered, pools, settings, told, lex, route_choice, .. } = login;
         let config = ctx.config.load();
         let database = &pools.cluster.database;
         let pool_settings = Arc::new(config.pool_settings(database, &registered.client.user));
@@ -149,6 +152,7 @@ impl Session {
             pools,
             tracked: Tracked::new(settings),
             scripts: Vec::new(),
+            told,
             lex,
             names: Names::default(),
             pins: Pins::empty(),
