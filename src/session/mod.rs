@@ -12,6 +12,7 @@ mod clients;
 mod deferred;
 mod evidence;
 mod extended;
+mod fault;
 mod inbound;
 mod login;
 mod machine;
