@@ -28,7 +28,10 @@ fn execution() -> Vec<u8> {
     out
 }
 
-fn walk(bytes: &[u8], limit: fn(u8) -> u32) -> usize {
+/// Length limits by message type.
+type Limit = fn(u8) -> u32;
+
+fn walk(bytes: &[u8], limit: Limit) -> usize {
     let mut walker = FrameWalker::new(bytes);
     let mut frames = 0;
     while let Ok(Step::Whole(frame)) = walker.step(limit) {
@@ -38,7 +41,7 @@ fn walk(bytes: &[u8], limit: fn(u8) -> u32) -> usize {
 }
 
 fn walking(c: &mut Criterion) {
-    let streams: [(&str, Vec<u8>, fn(u8) -> u32); 5] = [
+    let streams: [(&str, Vec<u8>, Limit); 5] = [
         ("one_row", answer(1, 3), backend_limit),
         ("64k_of_small_rows", answer(4000, 4), backend_limit),
         ("64k_of_large_rows", answer(60, 1000), backend_limit),

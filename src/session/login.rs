@@ -111,7 +111,8 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
             Blame::Proxy,
         ));
     }
-    let cluster = ctx.directory.cluster(database).ok();
+    let physical = auth::hba::is_physical_replication(startup);
+    let cluster = if physical { ctx.directory.cluster_of_any(database) } else { ctx.directory.cluster(database).ok() };
     let known = config.users.get(user);
     let login = auth::Login {
         startup,
@@ -127,6 +128,12 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
     // Only who has proved who he is learns which databases there are.
     let Some(cluster) = cluster else {
         return Err(unknown_database(ctx, database));
+    };
+    // Physical replication is tied to no database, whatever its startup says: that one need not exist on the server.
+    let database = match cluster.database.name.as_str() {
+        _ if !physical => database,
+        "*" => "postgres",
+        name => name,
     };
     let wishes = wishes(startup).map_err(|notice| refuse(ctx, notice, Blame::Client))?;
     check_limits(ctx, database, user, cluster.database.max_clients, known.and_then(|user| user.max_clients))?;
