@@ -42,7 +42,7 @@ use crate::sql::FunctionLists;
 use crate::topology::Directory;
 
 pub use cancel::cancel;
-pub use clients::{Client, ClientState, Clients, NewClient, Registered, Request};
+pub use clients::{Client, ClientState, Clients, Identity, Registered, Request};
 pub use login::{Login, LoginRefused, log_in};
 pub use relay::serve;
 
