@@ -14,7 +14,7 @@ demo: ## a throw-away primary and two replicas with Trunkline before them; ARGS=
 	$(CARGO) run --locked --release -- demo $(ARGS)
 
 test: ## all tests, against real servers and real drivers; ARGS="name-of-a-test"
-	@.ci/install-tools build libclang postgres promtool python node
+	@.ci/install-tools build libclang postgres promtool curl python node
 	@.ci/install-drivers
 	$(CARGO) test --locked --quiet --doc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \

@@ -46,6 +46,9 @@ struct Options {
     /// PgBouncer's `pkt_buf`; 4096 is its own default
     #[arg(long, default_value_t = 4096)]
     pkt_buf: u32,
+    /// PgBouncer's program [default: the installed one]
+    #[arg(long)]
+    pgbouncer: Option<String>,
     /// pgbench's scale factor
     #[arg(long, default_value_t = 10)]
     scale: u32,
@@ -66,7 +69,7 @@ fn main() {
     let cluster = clusters::own();
     let db = TestDb::new(cluster.info());
     load::initialise(&db, options.scale);
-    let mut peers: Vec<_> = peers::start_all(&db, &options.peers, options.pool_size, options.pkt_buf);
+    let mut peers: Vec<_> = peers::start_all(&db, &options);
     let mut results = Results::new(&peers, &options);
     println!("{} cases, {} peers, {} rounds of {} s", cases.len(), peers.len(), options.rounds, options.seconds);
     for round in 0..options.rounds {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use trunkline::app::demo::{PgBinaries, PortLease};
 
+use super::Options;
 use super::load::Case;
 use super::support::clusters::{APP, APP_PASSWORD, TestDb};
 use super::support::process::{Setup, Trunkline};
@@ -72,8 +73,9 @@ impl Peer {
 }
 
 /// Starts the peers of these names, or all.
-pub fn start_all(db: &TestDb, names: &[String], pool_size: u32, pkt_buf: u32) -> Vec<Peer> {
-    let size = pool_size.to_string();
+pub fn start_all(db: &TestDb, options: &Options) -> Vec<Peer> {
+    let names = &options.peers;
+    let size = options.pool_size.to_string();
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
     let start = |setup: Setup| setup.args(["--pool-size", &size]).start();
     let mut peers = Vec::new();
@@ -81,7 +83,7 @@ pub fn start_all(db: &TestDb, names: &[String], pool_size: u32, pkt_buf: u32) ->
         peers.push(Peer::Direct(db.cluster().primary_port()));
     }
     if wanted("pgbouncer") {
-        peers.extend(PgBouncer::start(db, pool_size, pkt_buf).map(Peer::PgBouncer));
+        peers.extend(PgBouncer::start(db, options).map(Peer::PgBouncer));
     }
     if wanted("trunkline") {
         peers.push(Peer::Trunkline("trunkline", start(Setup::before_primary(db))));
@@ -107,9 +109,11 @@ pub struct PgBouncer {
 
 impl PgBouncer {
     /// Starts it before the primary, in the cluster's directory; `None`, and a message, when it isn't installed.
-    fn start(db: &TestDb, pool_size: u32, pkt_buf: u32) -> Option<Self> {
-        let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
-        let Some(program) = program.into_iter().find(|path| Path::new(path).is_file()) else {
+    fn start(db: &TestDb, options: &Options) -> Option<Self> {
+        let (pool_size, pkt_buf) = (options.pool_size, options.pkt_buf);
+        let usual = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
+        let installed = || usual.into_iter().find(|path| Path::new(path).is_file());
+        let Some(program) = options.pgbouncer.as_deref().or_else(installed) else {
             println!("pgbouncer is not installed: measured without it");
             return None;
         };
