@@ -354,10 +354,14 @@ impl Session {
         }
         let script = known.as_ref().and_then(|statement| {
             let values = || frontend::bind_parameters(&frame.body()[head.rest..]);
-            let parameter = |number: usize| values()?.nth(number.checked_sub(1)?)?.value.map(<[u8]>::to_vec);
+            let parameter = |number: usize| values()?.nth(number.checked_sub(1)?)?.whole().map(<[u8]>::to_vec);
             self.read_script(decision.effects, &statement.sql, &parameter)
         });
+        let wants_parameters = self.timing.wants_parameters(&self.ctx.slow_log);
         self.begin_statement(decision, &[], known.as_ref(), script.as_deref());
+        if wants_parameters {
+            self.timing.keep_parameters(&frame.body()[head.rest..]);
+        }
         if let Some(script) = script {
             self.scripts.push((head.portal.into(), script));
         }

@@ -340,6 +340,7 @@ impl Session {
         }
         self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
         self.timing.begin(decision, sql, prepared);
+        super::fault::point("statement", text);
     }
 
     /// A statement goes out that may use a sequence (an INSERT does, by a column's default).

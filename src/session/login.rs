@@ -15,7 +15,7 @@ use crate::wire::startup::{Startup, parse_options};
 use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
 use super::Context;
-use super::clients::{NewClient, Registered};
+use super::clients::{Identity, Registered};
 use super::placement::RouteChoice;
 
 /// Length of a cancel secret in protocol 3.2.
@@ -116,7 +116,8 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
             Blame::Proxy,
         ));
     }
-    let cluster = ctx.directory.cluster(database).ok();
+    let physical = auth::hba::is_physical_replication(startup);
+    let cluster = if physical { ctx.directory.cluster_of_any(database) } else { ctx.directory.cluster(database).ok() };
     let known = config.users.get(user);
     let login = auth::Login {
         startup,
@@ -133,11 +134,18 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
     let Some(cluster) = cluster else {
         return Err(unknown_database(ctx, database));
     };
+    // Physical replication is tied to no database, whatever its startup says: that one need not exist on the server.
+    let database = match cluster.database.name.as_str() {
+        _ if !physical => database,
+        "*" => "postgres",
+        name => name,
+    };
     let wishes = wishes(startup).map_err(|notice| refuse(ctx, notice, Blame::Client))?;
     check_limits(ctx, database, user, cluster.database.max_clients, known.and_then(|user| user.max_clients))?;
     let server_login = auth::server_login(&cluster.database, known.map(|user| &**user), &authenticated);
     let mut pools = cluster.user_pools(&config, database, user, server_login, &ctx.directory.auth, &ctx.metrics);
-    let registered = ctx.clients.register(NewClient {
+    let secret_len = if startup.minor >= 2 { LONG_SECRET } else { 4 };
+    let identity = Identity {
         user: user.to_owned(),
         database: database.to_owned(),
         peer: stream.peer().parts(),
@@ -145,8 +153,8 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         tls: stream.tls_info().map(|tls| format!("{}/{}", tls.version, tls.cipher)).unwrap_or_default(),
         application_name: wishes.settings.text("application_name").unwrap_or_default().to_owned(),
         replication: wishes.replication.unwrap_or("none"),
-        secret_len: if startup.minor >= 2 { LONG_SECRET } else { 4 },
-    });
+    };
+    let registered = ctx.clients.register(identity, secret_len);
     let mut greeting = authenticated.greeting;
     let mut lex = LexOptions::default();
     let mut told = Arc::default();

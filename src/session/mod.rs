@@ -12,6 +12,7 @@ mod clients;
 mod deferred;
 mod evidence;
 mod extended;
+mod fault;
 mod inbound;
 mod login;
 mod machine;
@@ -41,7 +42,7 @@ use crate::sql::FunctionLists;
 use crate::topology::Directory;
 
 pub use cancel::cancel;
-pub use clients::{Client, ClientState, Clients, NewClient, Registered, Request};
+pub use clients::{Client, ClientState, Clients, Identity, Registered, Request};
 pub use login::{Login, LoginRefused, log_in};
 pub use relay::serve;
 

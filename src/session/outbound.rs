@@ -26,6 +26,7 @@ impl Session {
     /// Takes bytes of the server's. What is for the client goes to `out`; what is left of an incomplete frame is kept in the link.
     pub(super) fn take_server(&mut self, data: &[u8], out: &mut Splice<'_>) -> Result<(), ServerBroken> {
         let Self { state: State::Linked(link), .. } = self else { return Err(ServerBroken) };
+        super::fault::point("reply", data);
         let start = link.pass.min(data.len());
         link.pass -= start;
         if !link.drops_rows() {
@@ -252,7 +253,12 @@ impl Session {
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
-                Some(Expect::Settings | Expect::Evidence(_) | Expect::Spoiled) => break false,
+                Some(Expect::Settings) => {
+                    // The statement's own answer is still to come.
+                    self.timing.not_yet();
+                    break false;
+                }
+                Some(Expect::Evidence(_) | Expect::Spoiled) => break false,
                 Some(Expect::Sync { ours }) => break !ours,
                 Some(Expect::Simple { .. }) => break true,
                 Some(_) => {}

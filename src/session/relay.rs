@@ -2,19 +2,21 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
+use futures::FutureExt;
 use quanta::Instant;
 use tokio::time::Sleep;
 
 use crate::backend::Parameters;
 use crate::config::{PoolMode, PoolSettings};
 use crate::net::Stream;
-use crate::observe::{Blame, SessionMetrics};
+use crate::observe::{Blame, SessionMetrics, panics};
 use crate::pool::WaiterSlot;
 use crate::route::DecisionCache;
 use crate::sql::LexOptions;
@@ -99,6 +101,8 @@ pub struct Session {
     /// When the present state began, for time-outs.
     pub(super) since: Instant,
     pub(super) query_cancelled: bool,
+    /// While bytes of the server's are taken: whether what the client has been sent ends within a message.
+    taking_within: Option<bool>,
 }
 
 /// Why the loop stopped moving bytes.
@@ -119,6 +123,8 @@ pub(super) enum Ending {
     ClientGone,
     /// With a last word to the client.
     Told(Box<ErrorNotice>, Blame),
+    /// By a bug of ours: nothing of its state is to be relied on.
+    Panicked(Box<ErrorNotice>),
 }
 
 /// Serves a client that has logged in, until its session ends.
@@ -177,25 +183,32 @@ impl Session {
             timer: None,
             since: Instant::now(),
             query_cancelled: false,
+            taking_within: None,
             ctx,
         }
     }
 
     async fn run(mut self) {
-        let ending = loop {
+        // The future is given up with the panic; what it has left of the session is only closed.
+        let ending = AssertUnwindSafe(self.pump()).catch_unwind().await.unwrap_or_else(|_| panicked());
+        self.end(ending).await;
+    }
+
+    /// Moves bytes until the session ends.
+    async fn pump(&mut self) -> Ending {
+        loop {
             match poll_fn(|cx| self.poll_io(cx)).await {
                 Event::Acquire(place) => {
                     if let Err(ending) = self.acquire(place).await {
-                        break ending;
+                        return ending;
                     }
                     // With the connection, or with the error told, the inbox goes on.
                     self.resumed = true;
                 }
                 Event::AwaitCancels => self.client.clone().cancels_delivered().await,
-                Event::End(ending) => break ending,
+                Event::End(ending) => return ending,
             }
-        };
-        self.end(ending).await;
+        }
     }
 
     /// Moves bytes until nothing moves, or until something is needed that takes waiting for.
@@ -346,9 +359,11 @@ impl Session {
                 link.carry.clear();
                 self.metrics.server_received(n);
                 self.timing.received(n);
+                self.taking_within = Some(link.pass > 0);
                 let mut out = Splice::new(&buffers.read[..carried + n], &mut buffers.built);
                 self.take_server(&buffers.read[..carried + n], &mut out).map_err(|ServerBroken| self.server_gone())?;
                 let bytes = out.finish();
+                self.taking_within = None;
                 let sent = send(&mut self.stream, &mut self.to_client, bytes, cx).map_err(|_| Ending::ClientGone)?;
                 self.metrics.client_sent(sent);
                 Ok(Some(()))
@@ -526,8 +541,21 @@ impl Session {
     async fn end(mut self, ending: Ending) {
         let mut last = std::mem::take(&mut self.to_client);
         // In the middle of a frame of the server's nothing else can be said (trap 70).
-        let mid_frame = matches!(&self.state, State::Linked(link) if link.pass > 0);
+        let mid_frame = match &self.state {
+            // Nothing of what was being taken has been sent.
+            State::Linked(_) if matches!(ending, Ending::Panicked(_)) && self.taking_within.is_some() => {
+                self.taking_within == Some(true)
+            }
+            State::Linked(link) => link.pass > 0,
+            _ => false,
+        };
         match &ending {
+            Ending::Panicked(notice) => {
+                self.metrics.error(notice.code, Blame::Proxy);
+                if !mid_frame {
+                    notice.encode(&mut last);
+                }
+            }
             Ending::Told(notice, blame) if mid_frame => {
                 self.metrics.error(notice.code, *blame);
                 tracing::debug!(client = self.client.id, %notice, "session ended within a message");
@@ -543,6 +571,11 @@ impl Session {
             // A client that does not read gets no more than a moment.
             let _ = tokio::time::timeout(Duration::from_secs(2), self.stream.write_all(&last)).await;
             self.stream.shutdown();
+        }
+        if matches!(ending, Ending::Panicked(_)) {
+            self.client.unassign();
+            // The drop of its link closes the server connection.
+            return drop(self.transition(State::Closing));
         }
         self.give_back().await;
     }
@@ -577,6 +610,15 @@ impl Session {
             }
         }
     }
+}
+
+/// The end of a session in which a panic was caught (design: XX000 with an id that stands in the log, too).
+fn panicked() -> Ending {
+    let id = panics::take().map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+    let notice = ErrorNotice::fatal(SqlState::INTERNAL_ERROR, format!("internal error of the proxy, number {id}"))
+        .detail("Whether the statement that was under way has been executed is not known.")
+        .hint("The proxy's log has more under this number. Connect again.");
+    Ending::Panicked(Box::new(notice))
 }
 
 /// Writes at once what the socket takes, behind what waits already; the rest waits. Returns how much was written.
