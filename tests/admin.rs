@@ -4,6 +4,8 @@
 
 #[path = "admin/exporter.rs"]
 mod exporter;
+#[path = "admin/operate.rs"]
+mod operate;
 #[path = "admin/rights.rs"]
 mod rights;
 mod support;
@@ -42,8 +44,13 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With more tables in the configuration.
+    fn with(extra: &str) -> Self {
         let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
-        let proxy = Setup::config(config(&db, "")).start();
+        let proxy = Setup::config(config(&db, extra)).start();
         Self { proxy, db }
     }
 

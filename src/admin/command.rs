@@ -1,5 +1,6 @@
 //! The console's language: one command per statement, names in any case and with or without quotes.
 
+use super::action::Action;
 use super::help;
 use super::rights::Rights;
 use super::tables::{self, Table, route};
@@ -24,8 +25,8 @@ pub enum Command {
         /// Whose lists of functions hold; `None` = the only database's.
         database: Option<String>,
     },
-    /// `RELOAD`
-    Reload,
+    /// A command that changes something.
+    Act(Action),
     /// `BEGIN`: drivers that are not in autocommit mode send it before anything else.
     Begin,
     /// `COMMIT` or `ROLLBACK`.
@@ -34,8 +35,6 @@ pub enum Command {
     Deallocate(Option<String>),
     /// What drivers say when they connect or reset; it changes nothing. The value is the tag.
     Accepted(&'static str),
-    /// A command of PgBouncer's that is not built.
-    NotBuilt(&'static str),
 }
 
 /// A setting and the value that PgBouncer fakes for it.
@@ -74,9 +73,6 @@ const SETTABLE: &[&str] = &[
     "timezone",
 ];
 
-const NOT_BUILT: &[&str] =
-    &["PAUSE", "RESUME", "DISABLE", "ENABLE", "RECONNECT", "KILL", "KILL_CLIENT", "SUSPEND", "SHUTDOWN", "WAIT_CLOSE"];
-
 impl Command {
     /// The columns of its answer; empty = it returns no rows.
     pub fn columns(&self) -> &'static [Column] {
@@ -96,7 +92,7 @@ impl Command {
     /// The rights that it needs.
     pub fn needs(&self) -> Rights {
         match self {
-            Self::Reload | Self::NotBuilt(_) => Rights::Admin,
+            Self::Act(_) => Rights::Admin,
             _ => Rights::Stats,
         }
     }
@@ -104,11 +100,15 @@ impl Command {
 
 /// A token, as far as the console cares.
 #[derive(Debug, Clone, PartialEq)]
-enum Word {
+pub enum Word {
+    /// A name, quoted or not.
     Name(String),
+    /// A string.
     Str(String),
+    /// `$1` and the like.
     Param,
-    Other,
+    /// Anything else as it stands: numbers, operators.
+    Other(String),
 }
 
 /// The statements of a text; empty ones are left out.
@@ -153,13 +153,13 @@ fn word(token: Token, text: &str) -> Result<Word, ErrorNotice> {
             Word::Name(inner.replace("\"\"", "\""))
         }
         // Kinds of strings that mean nothing here may still stand in SQL that is about to be refused as a whole.
-        Kind::Str => string(piece).map_or(Word::Other, Word::Str),
+        Kind::Str => string(piece).map_or_else(|| Word::Other(piece.to_owned()), Word::Str),
         Kind::Param => Word::Param,
         Kind::Bad => {
             let message = "unterminated quoted string or comment";
             return Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, message).hint(help::HINT));
         }
-        _ => Word::Other,
+        _ => Word::Other(piece.to_owned()),
     })
 }
 
@@ -177,8 +177,11 @@ fn string(piece: &str) -> Option<String> {
 
 fn command(words: &[Word]) -> Result<Command, ErrorNotice> {
     let [Word::Name(verb), rest @ ..] = words else { return Err(unknown("")) };
-    let one = |command| if rest.is_empty() { Ok(command) } else { Err(trailing(verb)) };
-    match verb.to_ascii_lowercase().as_str() {
+    let verb = verb.to_ascii_lowercase();
+    if let Some(action) = Action::read(&verb, rest) {
+        return action.map(Command::Act);
+    }
+    match verb.as_str() {
         "show" => show(rest),
         // `SELECT x` is `SHOW x`, as in PgBouncer; everything else of SQL is not for the console.
         "select" => match rest {
@@ -186,7 +189,6 @@ fn command(words: &[Word]) -> Result<Command, ErrorNotice> {
             [Word::Name(name), ..] if name.eq_ignore_ascii_case("route") => show(rest),
             _ => Err(no_sql()),
         },
-        "reload" => one(Command::Reload),
         "begin" | "start" => Ok(Command::Begin),
         "commit" | "end" => Ok(Command::End("COMMIT")),
         "rollback" | "abort" => Ok(Command::End("ROLLBACK")),
@@ -195,10 +197,7 @@ fn command(words: &[Word]) -> Result<Command, ErrorNotice> {
         "deallocate" => deallocate(rest),
         "insert" | "update" | "delete" | "with" | "create" | "drop" | "alter" | "explain" | "copy" | "values"
         | "table" | "declare" | "fetch" | "analyze" | "vacuum" | "truncate" | "grant" | "do" | "call" => Err(no_sql()),
-        name => match NOT_BUILT.iter().find(|known| known.eq_ignore_ascii_case(name)) {
-            Some(known) => Ok(Command::NotBuilt(known)),
-            None => Err(unknown(name)),
-        },
+        name => Err(unknown(name)),
     }
 }
 
@@ -256,6 +255,9 @@ fn deallocate(words: &[Word]) -> Result<Command, ErrorNotice> {
 }
 
 fn set(words: &[Word]) -> Result<Command, ErrorNotice> {
+    if let Some(action) = set_action(words) {
+        return Ok(Command::Act(action));
+    }
     let mut names = words.iter().filter_map(|word| match word {
         Word::Name(name) => Some(name.to_ascii_lowercase()),
         _ => None,
@@ -269,9 +271,34 @@ fn set(words: &[Word]) -> Result<Command, ErrorNotice> {
         {
             Ok(Command::Accepted("SET"))
         }
-        Some(_) => Ok(Command::NotBuilt("SET")),
+        Some(_) => Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "bad arguments").hint("SET key = value")),
         None => Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "SET what?").hint(help::HINT)),
     }
+}
+
+/// `SET key = value`, where the key may be `section.key`, unless it is something that drivers say.
+fn set_action(words: &[Word]) -> Option<Action> {
+    let is = |word: &Word, text: &str| matches!(word, Word::Other(other) if other == text);
+    let (key, rest) = match words {
+        [Word::Name(section), dot, Word::Name(key), rest @ ..] if is(dot, ".") => (format!("{section}.{key}"), rest),
+        [Word::Name(key), rest @ ..] => (key.clone(), rest),
+        _ => return None,
+    };
+    if SETTABLE.contains(&key.to_ascii_lowercase().as_str()) {
+        return None;
+    }
+    let rest = match rest {
+        [sign, rest @ ..] if is(sign, "=") => rest,
+        [Word::Name(to), rest @ ..] if to.eq_ignore_ascii_case("to") => rest,
+        _ => return None,
+    };
+    let text = |word: &Word| match word {
+        Word::Name(text) | Word::Str(text) | Word::Other(text) => Some(text.clone()),
+        Word::Param => None,
+    };
+    let value: Option<Vec<String>> = rest.iter().map(text).collect();
+    // `200ms` and `app,ops` are several words.
+    value.filter(|value| !value.is_empty()).map(|value| Action::Set { key, value: value.concat() })
 }
 
 fn trailing(after: &str) -> ErrorNotice {

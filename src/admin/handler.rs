@@ -15,23 +15,24 @@ use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 
 use super::command::{Command, DEALLOCATE_ALL, Statements};
-use super::reload::ReloadRequest;
 use super::rights::Rights;
 use super::tables::{View, route};
 use super::value::{self, Rows};
 use super::{Console, answer, help};
+use crate::session::Client;
 use crate::wire::{ErrorNotice, SqlState};
 
 /// Commands of one client.
 pub struct Handler {
-    console: Arc<Console>,
-    user: String,
+    pub(super) console: Arc<Console>,
+    pub(super) user: String,
+    pub(super) client: Arc<Client>,
 }
 
 impl Handler {
     /// For a user who has logged in.
-    pub fn new(console: Arc<Console>, user: String) -> Self {
-        Self { console, user }
+    pub fn new(console: Arc<Console>, client: Arc<Client>) -> Self {
+        Self { console, user: client.user.clone(), client }
     }
 
     /// Carries a command out, if the user may.
@@ -51,29 +52,12 @@ impl Handler {
             Command::Deallocate(None) => return Ok(Response::Execution(Tag::new(DEALLOCATE_ALL))),
             Command::Deallocate(Some(_)) => return Ok(Response::Execution(Tag::new("DEALLOCATE"))),
             Command::Accepted(tag) => return Ok(Response::Execution(Tag::new(tag))),
-            Command::Reload => {
-                self.reload().await.map_err(answer::error)?;
-                return Ok(Response::Execution(Tag::new("RELOAD")));
-            }
-            Command::NotBuilt(name) => {
-                let message = format!("{name} is a command of PgBouncer's that Trunkline does not have yet");
-                return Err(answer::error(
-                    ErrorNotice::error(SqlState::FEATURE_NOT_SUPPORTED, message).hint(help::HINT),
-                ));
+            Command::Act(action) => {
+                self.act(action).await.map_err(answer::error)?;
+                return Ok(Response::Execution(Tag::new(&action.tag())));
             }
         };
         respond(command, &rows, format)
-    }
-
-    async fn reload(&self) -> Result<(), ErrorNotice> {
-        let (request, outcome) = ReloadRequest::new();
-        let closing = || ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "the proxy is shutting down");
-        tracing::info!(user = self.user, "reload asked for on the console");
-        self.console.reloads.send(request).await.map_err(|_| closing())?;
-        outcome
-            .await
-            .map_err(|_| closing())?
-            .map_err(|reason| ErrorNotice::error(SqlState::CONFIG_FILE_ERROR, "RELOAD failed, see logs").detail(reason))
     }
 }
 

@@ -85,6 +85,7 @@ async fn attempt(
         application_name: startup.get("application_name").unwrap_or_default().to_owned(),
         replication: "none",
         secret_len: if startup.minor >= 2 { LONG_SECRET } else { 4 },
+        console: true,
     });
     let mut greeting = authenticated.greeting;
     for (name, value) in PARAMETERS {

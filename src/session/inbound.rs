@@ -153,6 +153,7 @@ impl Session {
         }
         if tag == b'P' {
             self.pin(Pins::LARGE_STATEMENT);
+            self.pinned_by(b"-- a statement longer than max_inspect");
         }
         self.begin_statement(UNSEEN, &[], None);
         self.names.set_unnamed(None);
@@ -217,6 +218,7 @@ impl Session {
         let oid = body.first_chunk::<4>().map_or(0, |oid| u32::from_be_bytes(*oid));
         if !matches!(oid, 715 | 764 | 767 | 952..=958 | 964 | 1004 | 3170..=3172 | 3457..=3460) {
             self.pin(Pins::SESSION_STATE);
+            self.pinned_by(b"-- function call");
         }
         let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
         link.ends_segment();
@@ -315,6 +317,7 @@ impl Session {
         }
         if pins != Pins::empty() {
             self.pin(pins);
+            self.pinned_by(text);
         }
         self.note_reset(effects, text);
         self.wrote |= effects.contains(Effects::WRITES);
@@ -368,9 +371,6 @@ impl Session {
     }
 
     pub(super) fn pin(&mut self, pins: Pins) {
-        if !self.pins.contains(pins) {
-            tracing::debug!(client = self.client.id, reason = pins.describe(), "server connection pinned");
-        }
         self.pins |= pins;
         // Made after what is being given up: it stays.
         self.releasing.remove(pins);

@@ -118,16 +118,22 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         database,
         hba: &config.hba,
         user: known.map(|user| &**user),
-        auth_query: cluster.as_ref().and_then(|cluster| cluster.auth_query.as_ref()),
+        auth_query: cluster.as_ref().and_then(|cluster| cluster.auth_query.as_deref()),
     };
     let authenticated = match auth::authenticate_client(stream, &login, &ctx.directory.auth).await {
         Ok(authenticated) => authenticated,
         Err(error) => return Err(auth_failed(ctx, &error)),
     };
-    // Only who has proved who he is learns which databases there are.
-    let Some(cluster) = cluster else {
+    // Only who has proved who he is learns which databases there are. A reload may have come in between.
+    let Ok(cluster) = ctx.directory.cluster(database) else {
         return Err(unknown_database(ctx, database));
     };
+    if ctx.directory.gates.find(database).is_some_and(|gate| gate.is_disabled()) {
+        let message = format!("database does not allow connections: {database}");
+        let notice = ErrorNotice::fatal(SqlState::CANNOT_CONNECT_NOW, message)
+            .hint("An administrator has disabled it; ENABLE on the console lets clients in again.");
+        return Err(refuse(ctx, notice, Blame::Config));
+    }
     let wishes = wishes(startup).map_err(|notice| refuse(ctx, notice, Blame::Client))?;
     check_limits(ctx, database, user, cluster.database.max_clients, known.and_then(|user| user.max_clients))?;
     let server_login = auth::server_login(&cluster.database, known.map(|user| &**user), &authenticated);
@@ -141,6 +147,7 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         application_name: wishes.settings.get("application_name").unwrap_or_default().to_owned(),
         replication: wishes.replication.unwrap_or("none"),
         secret_len: if startup.minor >= 2 { LONG_SECRET } else { 4 },
+        console: false,
     });
     let mut greeting = authenticated.greeting;
     let mut lex = LexOptions::default();
@@ -215,10 +222,10 @@ fn check_limits(
     of_user: Option<u32>,
 ) -> Result<(), LoginRefused> {
     let full = |limit: u32, count: usize| count >= limit as usize;
-    let over = if full(ctx.config.load().max_clients, ctx.clients.len()) {
+    let over = if full(ctx.config.load().max_clients, ctx.clients.sessions()) {
         Some("max_clients")
     } else if of_database.is_some() || of_user.is_some() {
-        let all = ctx.clients.all();
+        let all: Vec<_> = ctx.clients.all().into_iter().filter(|client| !client.console).collect();
         let of_database =
             of_database.filter(|limit| full(*limit, all.iter().filter(|client| client.database == database).count()));
         let of_user = of_user.filter(|limit| full(*limit, all.iter().filter(|client| client.user == user).count()));

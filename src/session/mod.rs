@@ -10,6 +10,7 @@ mod buffers;
 mod cancel;
 mod clients;
 mod extended;
+mod freeze;
 mod inbound;
 mod login;
 mod machine;
@@ -38,7 +39,7 @@ use crate::sql::FunctionLists;
 use crate::topology::Directory;
 
 pub use cancel::cancel;
-pub use clients::{Client, ClientState, Clients, NewClient, Registered, Request};
+pub use clients::{Client, ClientState, Clients, NewClient, Pinned, Registered, Request};
 pub use login::{Login, LoginRefused, log_in};
 pub use relay::serve;
 

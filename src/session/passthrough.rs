@@ -1,10 +1,15 @@
 //! Replication connections: a server connection of their own on the primary, every byte passed as it is.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
 use tokio::io::copy_bidirectional_with_sizes;
 
 use crate::backend;
 use crate::wire::build;
 
+use super::clients::Request;
 use super::login::Login;
 
 const BUFFER: usize = 64 * 1024;
@@ -40,7 +45,18 @@ pub(super) async fn serve(login: Login) {
     registered.client.assign(pool, &conn.info);
     if stream.write_all(&greeting).await.is_ok() {
         // Either side's end ends both; what it was is in the server's log.
-        let _ = copy_bidirectional_with_sizes(&mut stream, &mut conn.stream, BUFFER, BUFFER).await;
+        let mut copy = pin!(copy_bidirectional_with_sizes(&mut stream, &mut conn.stream, BUFFER, BUFFER));
+        let client = &registered.client;
+        poll_fn(|cx| {
+            client.set_waker(cx.waker());
+            if client.requested(Request::Kill) {
+                return Poll::Ready(());
+            }
+            let suspended = client.requested(Request::Suspend);
+            client.set_frozen(suspended);
+            if suspended { Poll::Pending } else { copy.as_mut().poll(cx).map(drop) }
+        })
+        .await;
     }
     stream.shutdown();
     conn.stream.shutdown();

@@ -49,6 +49,10 @@ impl SqlState {
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
     /// 54000 program_limit_exceeded
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self(*b"54000");
+    /// 55000 object_not_in_prerequisite_state
+    pub const NOT_IN_PREREQUISITE_STATE: Self = Self(*b"55000");
+    /// 55P02 cant_change_runtime_param
+    pub const CANT_CHANGE_RUNTIME_PARAM: Self = Self(*b"55P02");
     /// 57014 query_canceled
     pub const QUERY_CANCELED: Self = Self(*b"57014");
     /// 57P01 admin_shutdown

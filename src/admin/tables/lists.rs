@@ -18,7 +18,7 @@ pub fn rows(view: &View<'_>) -> Rows {
         ("peer_pools", 0),
         ("free_clients", 0),
         ("used_clients", view.clients.len()),
-        ("login_clients", 0),
+        ("login_clients", view.ctx.clients.logging_in_now()),
         ("free_servers", 0),
         ("used_servers", servers),
         ("dns_names", 0),

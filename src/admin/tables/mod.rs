@@ -13,6 +13,8 @@ mod small;
 mod stats;
 mod users;
 
+pub use config::has as config_has;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

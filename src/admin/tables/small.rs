@@ -4,15 +4,17 @@ use std::sync::atomic::Ordering;
 
 use super::View;
 use crate::admin::value::{Column, Rows, big, int, text};
+use crate::pool::Service;
 
 /// Columns of `SHOW STATE`.
 pub const STATE: &[Column] = &[text("key"), text("value")];
 
 /// Rows of `SHOW STATE`.
 pub fn state(view: &View<'_>) -> Rows {
-    let active = !view.ctx.draining.load(Ordering::Acquire);
+    let service = view.ctx.directory.gates.service();
+    let active = service == Service::Active && !view.ctx.draining.load(Ordering::Acquire);
     let word = |yes: bool| if yes { "yes" } else { "no" };
-    [("active", active), ("paused", false), ("suspended", false)]
+    [("active", active), ("paused", service == Service::Paused), ("suspended", service == Service::Suspended)]
         .into_iter()
         .map(|(key, yes)| vec![key.into(), word(yes).into()])
         .collect()
