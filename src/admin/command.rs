@@ -1,12 +1,15 @@
 //! The console's language: one command per statement, names in any case and with or without quotes.
 
+use std::sync::Arc;
+
 use super::action::Action;
 use super::help;
 use super::rights::Rights;
+use super::select::{self, Select};
 use super::tables::{self, Table, route};
-use super::value::{Column, text as text_column};
+use super::value::{Column, Kind, text as text_column};
 use crate::config::nearest;
-use crate::sql::{Kind, LexOptions, Lexer, Token};
+use crate::sql::{Kind as TokenKind, LexOptions, Lexer, Token};
 use crate::wire::{ErrorNotice, SqlState};
 
 /// A command that was understood.
@@ -14,6 +17,8 @@ use crate::wire::{ErrorNotice, SqlState};
 pub enum Command {
     /// `SHOW <table>`
     Table(&'static Table),
+    /// `SELECT … FROM <table>`
+    Select(Arc<Select>),
     /// `SHOW HELP`
     Help,
     /// `SHOW <setting>` of those that drivers ask for when they connect.
@@ -75,18 +80,24 @@ const SETTABLE: &[&str] = &[
 
 impl Command {
     /// The columns of its answer; empty = it returns no rows.
-    pub fn columns(&self) -> &'static [Column] {
-        match self {
+    pub fn columns(&self) -> Vec<(&str, Kind)> {
+        let columns = match self {
             Self::Table(table) => table.columns,
+            Self::Select(select) => return select.columns(),
             Self::Setting(setting) => std::slice::from_ref(&setting.column),
             Self::Route { .. } => route::COLUMNS,
             _ => &[],
-        }
+        };
+        columns.iter().map(|column| (column.name, column.kind)).collect()
     }
 
-    /// How many parameters it takes, all of type text.
-    pub fn parameters(&self) -> usize {
-        usize::from(matches!(self, Self::Route { sql: None, .. }))
+    /// Types of its parameters.
+    pub fn parameters(&self) -> &[Kind] {
+        match self {
+            Self::Route { sql: None, .. } => &[Kind::Text],
+            Self::Select(select) => select.parameters(),
+            _ => &[],
+        }
     }
 
     /// The rights that it needs.
@@ -113,7 +124,7 @@ pub enum Word {
 
 /// The statements of a text; empty ones are left out.
 #[derive(Debug)]
-pub struct Statements(Vec<Vec<Word>>);
+pub struct Statements(Vec<(Vec<Word>, String)>);
 
 impl Statements {
     /// Cuts a text at its semicolons. Comments vanish.
@@ -122,14 +133,24 @@ impl Statements {
     /// A quote or comment that does not end.
     pub fn of(text: &str) -> Result<Self, ErrorNotice> {
         let mut lexer = Lexer::new(text.as_bytes(), LexOptions::default());
-        let mut statements = vec![Vec::new()];
+        let mut statements = vec![(Vec::new(), String::new())];
+        let mut from = 0;
         while let Some(token) = lexer.next_token() {
             match token.kind {
-                Kind::Semicolon => statements.push(Vec::new()),
-                _ => statements.last_mut().unwrap_or(&mut Vec::new()).push(word(token, text)?),
+                TokenKind::Semicolon => {
+                    from = token.end as usize;
+                    statements.push((Vec::new(), String::new()));
+                }
+                _ => {
+                    let word = word(token, text)?;
+                    if let Some((words, whole)) = statements.last_mut() {
+                        words.push(word);
+                        text.get(from..token.end as usize).unwrap_or_default().clone_into(whole);
+                    }
+                }
             }
         }
-        statements.retain(|words| !words.is_empty());
+        statements.retain(|(words, _)| !words.is_empty());
         Ok(Self(statements))
     }
 
@@ -140,22 +161,22 @@ impl Statements {
 
     /// What each of them says.
     pub fn commands(&self) -> impl Iterator<Item = Result<Command, ErrorNotice>> + '_ {
-        self.0.iter().map(|words| command(words))
+        self.0.iter().map(|(words, text)| command(words, text))
     }
 }
 
 fn word(token: Token, text: &str) -> Result<Word, ErrorNotice> {
     let piece = text.get(token.start as usize..token.end as usize).unwrap_or_default();
     Ok(match token.kind {
-        Kind::Word => Word::Name(piece.to_ascii_lowercase()),
-        Kind::QuotedWord => {
+        TokenKind::Word => Word::Name(piece.to_ascii_lowercase()),
+        TokenKind::QuotedWord => {
             let inner = piece.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(piece);
             Word::Name(inner.replace("\"\"", "\""))
         }
         // Kinds of strings that mean nothing here may still stand in SQL that is about to be refused as a whole.
-        Kind::Str => string(piece).map_or_else(|| Word::Other(piece.to_owned()), Word::Str),
-        Kind::Param => Word::Param,
-        Kind::Bad => {
+        TokenKind::Str => string(piece).map_or_else(|| Word::Other(piece.to_owned()), Word::Str),
+        TokenKind::Param => Word::Param,
+        TokenKind::Bad => {
             let message = "unterminated quoted string or comment";
             return Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, message).hint(help::HINT));
         }
@@ -175,7 +196,7 @@ fn string(piece: &str) -> Option<String> {
     rest.strip_suffix(tag).map(str::to_owned)
 }
 
-fn command(words: &[Word]) -> Result<Command, ErrorNotice> {
+fn command(words: &[Word], text: &str) -> Result<Command, ErrorNotice> {
     let [Word::Name(verb), rest @ ..] = words else { return Err(unknown("")) };
     let verb = verb.to_ascii_lowercase();
     if let Some(action) = Action::read(&verb, rest) {
@@ -187,13 +208,23 @@ fn command(words: &[Word]) -> Result<Command, ErrorNotice> {
         "select" => match rest {
             [Word::Name(_)] => show(rest),
             [Word::Name(name), ..] if name.eq_ignore_ascii_case("route") => show(rest),
-            _ => Err(no_sql()),
+            // asyncpg's pool says it when a connection comes back.
+            [Word::Name(name), ..] if name.eq_ignore_ascii_case("pg_advisory_unlock_all") => {
+                Ok(Command::Accepted("SELECT 1"))
+            }
+            _ => match select::parse(text)? {
+                Some(select) => Ok(Command::Select(Arc::new(select))),
+                None => Err(no_sql()),
+            },
         },
         "begin" | "start" => Ok(Command::Begin),
         "commit" | "end" => Ok(Command::End("COMMIT")),
         "rollback" | "abort" => Ok(Command::End("ROLLBACK")),
         "set" => set(rest),
         "discard" => Ok(Command::Accepted(DISCARD_ALL)),
+        "reset" => Ok(Command::Accepted("RESET")),
+        "unlisten" => Ok(Command::Accepted("UNLISTEN")),
+        "close" => Ok(Command::Accepted("CLOSE CURSOR ALL")),
         "deallocate" => deallocate(rest),
         "insert" | "update" | "delete" | "with" | "create" | "drop" | "alter" | "explain" | "copy" | "values"
         | "table" | "declare" | "fetch" | "analyze" | "vacuum" | "truncate" | "grant" | "do" | "call" => Err(no_sql()),
@@ -203,7 +234,10 @@ fn command(words: &[Word]) -> Result<Command, ErrorNotice> {
 
 fn show(words: &[Word]) -> Result<Command, ErrorNotice> {
     let [Word::Name(name), rest @ ..] = words else {
-        return Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "SHOW what?").hint(help::HINT));
+        return match words {
+            [] => Ok(Command::Help),
+            _ => Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "SHOW what?").hint(help::HINT)),
+        };
     };
     let name = name.to_ascii_lowercase();
     if name == "route" {

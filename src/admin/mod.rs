@@ -14,6 +14,7 @@ mod login;
 mod message;
 mod operate;
 mod rights;
+mod select;
 mod settings;
 mod tables;
 mod value;

@@ -130,7 +130,7 @@ fn client(client: &Client, prefix: &str) -> Vec<Value> {
         wait_us,
         0.into(),
         pointer('c', client.id).into(),
-        link.map_or_else(String::new, |info| pointer('s', info.id)).into(),
+        self::link(link.as_deref()).into(),
         0.into(),
         client.tls.as_str().into(),
         client.application_name.as_str().into(),
@@ -170,6 +170,11 @@ fn server(pools: &UserPools, info: &ServerInfo, prefix: &str) -> Vec<Value> {
         Value::count(info.prepared.load(Relaxed)),
         Value::count(info.id),
     ]
+}
+
+/// What a client's row says of its server connection.
+pub fn link(server: Option<&ServerInfo>) -> String {
+    server.map_or_else(String::new, |info| pointer('s', info.id))
 }
 
 /// What links rows of clients and servers: PgBouncer shows addresses in memory, which is none of an observer's business.

@@ -21,7 +21,7 @@ pub fn rows(view: &View<'_>) -> Rows {
         ("login_clients", view.ctx.clients.logging_in_now()),
         ("free_servers", 0),
         ("used_servers", servers),
-        ("dns_names", 0),
+        ("dns_names", crate::net::looked_up().len()),
         ("dns_zones", 0),
         ("dns_queries", 0),
         ("dns_pending", 0),
