@@ -41,7 +41,7 @@ pub async fn reset(conn: &mut ServerConn, query: &[u8]) -> io::Result<()> {
 /// The connection broke: close it.
 pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> io::Result<Option<ErrorNotice>> {
     let mut message = Vec::with_capacity(256);
-    settings.write_difference(&conn.settings, &mut message);
+    let mut queries = settings.write_difference(&conn.settings, &mut message);
     conn.stream.write_all(&message).await?;
     // A simple Query ends the unnamed statement (trap 37).
     conn.prepared.unnamed = None;
@@ -55,6 +55,7 @@ pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> 
                 }
             }
             b'E' => refusal = Some(ErrorNotice::decode(&body)),
+            b'Z' if queries > 1 => queries -= 1,
             b'Z' => break,
             _ => {}
         }

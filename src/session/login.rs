@@ -144,7 +144,7 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         peer: stream.peer().parts(),
         local: stream.local_addr().map_or_else(Default::default, |addr| crate::net::PeerAddr::tcp(addr).parts()),
         tls: stream.tls_info().map(|tls| format!("{}/{}", tls.version, tls.cipher)).unwrap_or_default(),
-        application_name: wishes.settings.get("application_name").unwrap_or_default().to_owned(),
+        application_name: wishes.settings.text("application_name").unwrap_or_default().to_owned(),
         replication: wishes.replication.unwrap_or("none"),
         secret_len: if startup.minor >= 2 { LONG_SECRET } else { 4 },
         console: false,
