@@ -105,6 +105,7 @@ impl Reloader {
         self.ctx.metrics.set_max_clients(new.max_clients);
         self.ctx.config.store(Arc::new(new));
         self.ctx.generation.fetch_add(1, Ordering::AcqRel);
+        self.ctx.clients.all().iter().for_each(|client| client.nudge());
         for change in changes {
             tracing::info!(%change, "configuration changed");
         }

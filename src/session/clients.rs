@@ -220,6 +220,11 @@ impl Client {
     /// Takes [`Request::Suspend`] back.
     pub fn wake_up(&self) {
         self.clear(Request::Suspend);
+        self.nudge();
+    }
+
+    /// Wakes the session: the configuration has changed, and time-outs may be others than it waits for.
+    pub fn nudge(&self) {
         if let Some(waker) = &*self.waker.lock() {
             waker.wake_by_ref();
         }
@@ -228,9 +233,7 @@ impl Client {
     /// Asks something of the session and wakes it.
     pub fn request(&self, request: Request) {
         self.requests.fetch_or(request as u8, Ordering::AcqRel);
-        if let Some(waker) = &*self.waker.lock() {
-            waker.wake_by_ref();
-        }
+        self.nudge();
     }
 
     /// Whether something was asked of it that it has not answered.

@@ -9,6 +9,7 @@ mod acquire;
 mod buffers;
 mod cancel;
 mod clients;
+mod ending;
 mod extended;
 mod freeze;
 mod inbound;

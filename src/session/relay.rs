@@ -112,18 +112,6 @@ pub(super) enum Ending {
     Told(Box<ErrorNotice>, Blame),
 }
 
-impl Ending {
-    fn shutdown(message: &'static str) -> Self {
-        let notice = ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, message).hint("Connect again.");
-        Self::Told(Box::new(notice), Blame::Proxy)
-    }
-
-    /// An administrator, or the end of the program's patience.
-    pub fn killed() -> Self {
-        Self::shutdown("terminating connection due to administrator command")
-    }
-}
-
 /// Serves a client that has logged in, until its session ends.
 pub async fn serve(login: Login) {
     if login.replication.is_some() {
