@@ -42,7 +42,7 @@ impl Handler {
         self.client.clear(Request::CancelWait);
         match action {
             Action::Pause(None) => self.pause_all().await,
-            Action::Pause(Some(name)) => self.pause(&self.gate("pause", name)?).await,
+            Action::Pause(Some(name)) => self.pause(name).await,
             Action::Resume(None) => self.resume_all(),
             Action::Resume(Some(name)) => {
                 let gate = self.gate("resume", name)?;
@@ -82,7 +82,10 @@ impl Handler {
     async fn pause_all(&self) -> Result<(), ErrorNotice> {
         self.must_be_active()?;
         let gates = &self.console.ctx.directory.gates;
+        // Those that nobody has used yet have their health checks.
+        self.gates("pause", None)?;
         gates.set_service(Service::Paused);
+        self.look_after_nodes(None);
         let waited = self.wait(|| {
             if gates.service() != Service::Paused {
                 Look::Undone
@@ -99,9 +102,11 @@ impl Handler {
         waited
     }
 
-    async fn pause(&self, gate: &Arc<Gate>) -> Result<(), ErrorNotice> {
+    async fn pause(&self, name: &str) -> Result<(), ErrorNotice> {
         self.must_be_active()?;
+        let gate = self.gate("pause", name)?;
         let was_running = gate.pause();
+        self.look_after_nodes(Some(name));
         let waited = self.wait(|| match (gate.is_paused(), gate.connections()) {
             (false, _) => Look::Undone,
             (true, 0) => Look::Done,
@@ -112,6 +117,13 @@ impl Handler {
             gate.resume();
         }
         waited
+    }
+
+    /// The health checks of the nodes look at once whether the database is paused.
+    fn look_after_nodes(&self, name: Option<&str>) {
+        let clusters = self.console.ctx.directory.clusters();
+        let wanted = clusters.iter().filter(|(database, _)| name.is_none_or(|name| name == database.as_str()));
+        wanted.flat_map(|(_, cluster)| &cluster.nodes).for_each(|node| node.load.probe.notify_one());
     }
 
     fn must_be_active(&self) -> Result<(), ErrorNotice> {
@@ -143,6 +155,7 @@ impl Handler {
             gate.pause();
             gate.reconnect();
         }
+        self.look_after_nodes(name);
         let doomed = clients();
         doomed.iter().for_each(|client| client.request(Request::Kill));
         let last = doomed.iter().map(|client| client.id).max().unwrap_or(0);

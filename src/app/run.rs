@@ -19,7 +19,7 @@ use crate::net::{ListenError, ListenOptions, Listener, ServerTlsContext, TlsErro
 use crate::observe::logging::{self, LogError};
 use crate::observe::{DatabaseReadiness, HttpServer, LogHandle, Metrics, Readiness, SlowLog, SlowLogError};
 use crate::pool::Service;
-use crate::session::{Clients, Context};
+use crate::session::{ClientState, Clients, Context, Request};
 use crate::topology::Directory;
 
 use super::front::{self, Front};
@@ -201,6 +201,7 @@ async fn drain(ctx: &Arc<Context>, ending: Ending, signals: &mut Signals, orders
         }
         // Asked again each time: a session that was just logging in is told, too.
         front::close_sessions(ctx, !patient);
+        close_the_waiting(ctx, ending);
         if !patient {
             grace -= 1;
             if grace == 0 {
@@ -213,6 +214,17 @@ async fn drain(ctx: &Arc<Context>, ending: Ending, signals: &mut Signals, orders
             Some(order) = orders.recv() => patient &= !ends_now(order),
             _ = signals.terminate.recv() => patient = false,
             _ = signals.interrupt.recv() => patient = false,
+        }
+    }
+}
+
+/// Closes sessions that wait for a server connection which they would not get before the end: their database is paused, or an
+/// administrator waits for those that are in use only.
+fn close_the_waiting(ctx: &Context, ending: Ending) {
+    let all = matches!(ending, Ending::Console(Shutdown::WaitForServers));
+    for client in ctx.clients.all().iter().filter(|client| client.state() == ClientState::Waiting) {
+        if all || ctx.directory.gates.find(&client.database).is_some_and(|gate| gate.is_paused()) {
+            client.request(Request::Kill);
         }
     }
 }

@@ -69,6 +69,21 @@ impl Session {
     /// Takes a connection that is free at once.
     pub(super) fn try_acquire(&mut self, place: Place) -> bool {
         let Some(node) = self.choose(place, 0) else { return false };
+        let pool = &self.pools.pools[node];
+        if self.wants_sequences {
+            if let Some(lease) = pool.try_check_out_sequences_of(self.client.id) {
+                self.attach(lease, node, Duration::ZERO);
+                return true;
+            }
+            if self.used_sequences && !self.pools.keeps_sequences.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    database = self.client.database,
+                    user = self.client.user,
+                    "currval or lastval was asked for after the server connection had gone to another client: from now on, \
+                     sessions of this user keep their connection once they write (INSERT … RETURNING needs neither)"
+                );
+            }
+        }
         let Some(lease) = self.pools.pools[node].try_check_out() else { return false };
         self.attach(lease, node, Duration::ZERO);
         true
@@ -108,6 +123,13 @@ impl Session {
         for stray in std::mem::take(&mut conn.prepared.strays) {
             build::close_statement(out.insert(), &stray);
             link.replies.push(Expect::Close { ours: true });
+        }
+        if std::mem::take(&mut self.wants_sequences) && ![0, self.client.id].contains(&conn.sequences_of) {
+            // Another client's values are nobody's business.
+            build::query(out.insert(), b"DISCARD SEQUENCES");
+            link.replies.push(Expect::Settings);
+            conn.sequences_of = 0;
+            conn.prepared.unnamed = None;
         }
         let settings = self.tracked.settings();
         if !Arc::ptr_eq(&conn.settings, settings) {

@@ -3,7 +3,9 @@
 use crate::observe::Blame;
 use crate::wire::{ErrorNotice, SqlState};
 
-use super::relay::Ending;
+use super::clients::Request;
+use super::machine::State;
+use super::relay::{Ending, Session};
 
 impl Ending {
     /// The program ends, or wants to be rid of the session.
@@ -15,5 +17,21 @@ impl Ending {
     /// An administrator, or the end of the program's patience.
     pub fn killed() -> Self {
         Self::shutdown("terminating connection due to administrator command")
+    }
+}
+
+impl Session {
+    /// What others have asked of the session.
+    pub(super) fn poll_requests(&mut self) -> Option<Ending> {
+        if self.client.requested(Request::Kill) {
+            return Some(Ending::killed());
+        }
+        let resting = matches!(self.state, State::Idle) && self.inbox.is_empty() && self.client_pass == 0;
+        let kept = matches!(&self.state, State::Linked(link) if link.at_rest());
+        if self.client.requested(Request::Drain) && self.to_client.is_empty() && (resting || kept) {
+            return Some(Ending::shutdown("terminating connection: the proxy is shutting down"));
+        }
+        self.client.clear(Request::CancelWait);
+        None
     }
 }

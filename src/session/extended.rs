@@ -47,6 +47,7 @@ impl Session {
         rest: &[u8],
         out: &mut Splice<'_>,
     ) -> Flow {
+        self.wants_sequences = false;
         let linked = match &self.state {
             // Whether a transaction block is open is known only while no ReadyForQuery is outstanding.
             State::Linked(link) => Some(
@@ -194,7 +195,10 @@ impl Session {
             match decision {
                 None => return Gathered::Runs(Place::Primary),
                 Some(NOTHING) => {}
-                Some(decision) => worst = worse(worst, decision),
+                Some(decision) => {
+                    self.wants_sequences |= decision.effects.contains(Effects::SEQUENCE_STATE);
+                    worst = worse(worst, decision);
+                }
             }
         }
     }
@@ -275,6 +279,7 @@ impl Session {
         if self.max_prepared == 0 && !parse.name.is_empty() {
             // Not shared: the client's own name on a connection of its own.
             self.pin(Pins::SQL_PREPARE);
+            self.pinned_by(parse.sql);
             self.expect(Expect::RawParse { ours: false });
             out.pass(range);
             return Flow::Taken;

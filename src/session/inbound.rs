@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::backend::Prepared;
 use crate::sql::{Change, Decision, Effects, OwnAction, ParameterText, Reason, Target, normalize, own_setting};
@@ -258,6 +259,7 @@ impl Session {
     pub(super) fn needs_other_link(&mut self, decision: Decision, out: &mut Splice<'_>) -> Option<Flow> {
         // Whatever segment follows is judged anew.
         self.segment_cleared = false;
+        self.wants_sequences = decision.effects.contains(Effects::SEQUENCE_STATE);
         let place = match &self.state {
             State::Linked(link) if link.primary => return None,
             State::Linked(link)
@@ -330,10 +332,27 @@ impl Session {
             self.pinned_by(text);
         }
         self.raise_barrier(effects, script);
-        self.wrote |= effects.contains(Effects::WRITES);
+        self.evidence.note(decision);
         let primary = self.link().is_some_and(|link| link.primary);
+        if effects.contains(Effects::WRITES) {
+            self.wrote = true;
+            self.note_sequences();
+            self.pinned_by(text);
+        }
         self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
         self.timing.begin(decision, sql, prepared);
+    }
+
+    /// A statement goes out that may use a sequence (an INSERT does, by a column's default).
+    fn note_sequences(&mut self) {
+        self.used_sequences = true;
+        let client = self.client.id;
+        if let Some(link) = self.link() {
+            link.lease.sequences_of = client;
+        }
+        if self.pools.keeps_sequences.load(Ordering::Relaxed) {
+            self.pin(Pins::SEQUENCE);
+        }
     }
 
     /// What the statements of a text change of the state that the session keeps.
@@ -369,6 +388,7 @@ impl Session {
     pub(super) fn pin(&mut self, pins: Pins) {
         self.fresh_pins |= (pins & Pins::TRANSACTIONAL) - self.pins;
         self.pins |= pins;
+        self.evidence.outdated_for(pins);
         // Made after what is being given up: it stays.
         self.releasing.remove(pins);
     }

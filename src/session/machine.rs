@@ -43,8 +43,9 @@ pub(super) struct Link {
     pub barrier: bool,
     /// Syncs sent while the server read COPY data. It ignores them, unless the COPY has failed before it reads them.
     pub copy_syncs: usize,
-    /// The COPY failed, and nobody knows how many of those Syncs are answered: the connection is not used again.
-    pub doubtful: bool,
+    /// Why the connection is not used again: nobody knows how many Syncs are answered after a COPY that failed, or no reset takes
+    /// back what was done on it.
+    pub retired: Option<&'static str>,
     /// An error came since the last ReadyForQuery.
     pub failed: bool,
 }
@@ -67,14 +68,14 @@ impl Link {
             dying: false,
             barrier: false,
             copy_syncs: 0,
-            doubtful: false,
+            retired: None,
             failed: false,
         }
     }
 
     /// Whether rows that come now answer a statement of ours.
     pub fn drops_rows(&self) -> bool {
-        matches!(self.replies.head(), Some(Expect::Settings))
+        self.replies.head().is_some_and(Expect::is_ours)
     }
 
     /// A Query or FunctionCall goes out, which ends what extended-protocol messages have begun as a Sync does.

@@ -10,6 +10,7 @@ mod buffers;
 mod cancel;
 mod clients;
 mod ending;
+mod evidence;
 mod extended;
 mod freeze;
 mod inbound;

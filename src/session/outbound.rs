@@ -82,6 +82,20 @@ impl Session {
     fn take_reply(&mut self, tag: u8, body: &[u8], out: &mut Splice<'_>) -> Result<bool, ServerBroken> {
         let Self { state: State::Linked(link), names, lex, timing, .. } = self else { return Err(ServerBroken) };
         let settings = matches!(link.replies.head(), Some(Expect::Settings));
+        if let Some(Expect::Evidence(asked)) = link.replies.head() {
+            let asked = *asked;
+            match tag {
+                b'Z' => return self.take_ready(body),
+                b'D' => self.take_evidence(asked, body),
+                b'E' if is_fatal(body) => {
+                    link.dying = true;
+                    return Ok(true);
+                }
+                // Not told, then: what pins stays.
+                _ => {}
+            }
+            return Ok(false);
+        }
         match tag {
             b'Z' => return self.take_ready(body),
             b'E' => {
@@ -93,7 +107,9 @@ impl Session {
                     return Ok(true);
                 }
                 link.failed = true;
-                link.doubtful |= link.copy_syncs > 0;
+                if link.copy_syncs > 0 {
+                    link.retired = Some("a COPY failed");
+                }
                 link.copy_in = false;
                 if matches!(link.replies.head(), Some(Expect::Refused(_)))
                     && !fatal
@@ -151,6 +167,10 @@ impl Session {
                     b"DISCARD ALL\0" => {
                         link.lease.prepared.clear();
                         names.clear();
+                        if self.pins.contains(Pins::SESSION_STATE) {
+                            // setseed and LOAD outlast it (trap 58).
+                            link.retired = Some("state that no reset takes back");
+                        }
                         self.pins = Pins::empty();
                     }
                     b"DEALLOCATE ALL\0" => {
@@ -205,7 +225,7 @@ impl Session {
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
-                Some(Expect::Settings) => break false,
+                Some(Expect::Settings | Expect::Evidence(_)) => break false,
                 Some(Expect::Sync { ours }) => break !ours,
                 Some(Expect::Simple { .. }) => break true,
                 Some(_) => {}

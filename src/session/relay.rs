@@ -22,6 +22,7 @@ use crate::wire::{ErrorNotice, SqlState, build};
 
 use super::buffers::{self, READ_SIZE};
 use super::clients::{Client, Registered, Request};
+use super::evidence::Evidence;
 use super::inbound::Need;
 use super::login::Login;
 use super::machine::State;
@@ -55,6 +56,8 @@ pub struct Session {
     pub(super) shown_pins: Pins,
     /// Those that were written to the log once.
     pub(super) logged_pins: Pins,
+    /// Whether they are still needed.
+    pub(super) evidence: Evidence,
     /// Those that came with the present transaction, and go when it is rolled back.
     pub(super) fresh_pins: Pins,
     /// Pins that the statement under way ends if it succeeds.
@@ -64,7 +67,7 @@ pub struct Session {
     pub(super) state: State,
     pub(super) slot: Arc<WaiterSlot>,
     /// Bytes of the client's that are read and not yet taken.
-    inbox: Vec<u8>,
+    pub(super) inbox: Vec<u8>,
     /// The inbox cannot go on before the server has answered.
     stalled: bool,
     /// It has: the inbox is to be looked at again, whether or not more comes from the client.
@@ -78,6 +81,10 @@ pub struct Session {
     pub(super) skip_to_sync: bool,
     /// The segment at hand was judged and is on the right node.
     pub(super) segment_cleared: bool,
+    /// The statement that wants a connection asks for what the session last got from a sequence.
+    pub(super) wants_sequences: bool,
+    /// The session has run something that may have used a sequence.
+    pub(super) used_sequences: bool,
     /// A statement that may write is under way in this transaction.
     pub(super) wrote: bool,
     /// Session pooling: the lease is kept until the client leaves.
@@ -148,6 +155,7 @@ impl Session {
             pins: Pins::empty(),
             shown_pins: Pins::empty(),
             logged_pins: Pins::empty(),
+            evidence: Evidence::default(),
             fresh_pins: Pins::empty(),
             releasing: Pins::empty(),
             metrics,
@@ -161,6 +169,8 @@ impl Session {
             pass_is_dropped: false,
             skip_to_sync: false,
             segment_cleared: false,
+            wants_sequences: false,
+            used_sequences: false,
             wrote: false,
             timer: None,
             since: Instant::now(),
@@ -217,6 +227,7 @@ impl Session {
                 Err(event) => return Poll::Ready(event),
             }
             self.show_pins();
+            moved |= self.ask_for_evidence(cx);
             if self.may_release() {
                 // Given to the next client before anything else is read of this one.
                 if !self.release() {
@@ -243,9 +254,9 @@ impl Session {
             return false;
         }
         if let State::Linked(link) = self.transition(State::Idle) {
-            if link.doubtful {
+            if let Some(reason) = link.retired {
                 // The drop closes it.
-                tracing::debug!(client = self.client.id, "server connection closed after a COPY that failed");
+                tracing::debug!(client = self.client.id, reason, "server connection closed");
             } else {
                 link.lease.check_in();
             }
@@ -261,19 +272,6 @@ impl Session {
     /// The server has answered: what stood waiting for that goes on.
     fn resume(&mut self) {
         self.resumed |= std::mem::take(&mut self.stalled);
-    }
-
-    fn poll_requests(&mut self) -> Option<Ending> {
-        if self.client.requested(Request::Kill) {
-            return Some(Ending::killed());
-        }
-        let resting = matches!(self.state, State::Idle) && self.inbox.is_empty() && self.client_pass == 0;
-        let kept = matches!(&self.state, State::Linked(link) if link.at_rest());
-        if self.client.requested(Request::Drain) && self.to_client.is_empty() && (resting || kept) {
-            return Some(Ending::shutdown("terminating connection: the proxy is shutting down"));
-        }
-        self.client.clear(Request::CancelWait);
-        None
     }
 
     /// Writes what earlier writes left over. Until it is gone nothing more is read for that side (backpressure, trap 47).
@@ -532,7 +530,10 @@ impl Session {
         self.client.unassign();
         self.client.clone().cancels_delivered().await;
         let State::Linked(link) = self.transition(State::Closing) else { return };
-        let clean = link.at_rest() && self.client_pass == 0 && !link.doubtful;
+        let clean = link.at_rest()
+            && self.client_pass == 0
+            && link.retired.is_none()
+            && !self.pins.contains(Pins::SESSION_STATE);
         let reset_query = self.pool_settings.reset_query.clone();
         let needs_reset = self.pins != Pins::empty() || self.keeps_lease;
         let mut lease = link.lease;
@@ -560,7 +561,7 @@ impl Session {
 }
 
 /// Writes at once what the socket takes, behind what waits already; the rest waits. Returns how much was written.
-fn send(stream: &mut Stream, backlog: &mut Vec<u8>, bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<usize> {
+pub(super) fn send(stream: &mut Stream, backlog: &mut Vec<u8>, bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<usize> {
     let mut sent = 0;
     if backlog.is_empty() {
         while sent < bytes.len() {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -46,6 +47,9 @@ pub struct UserPools {
     greetings: Arc<Mutex<HashMap<usize, Greeting>>>,
     /// Numbers of the prepared statements that some server has accepted from this user.
     accepted: Arc<Mutex<HashSet<u64>>>,
+    /// Set when a session of this user asked for what it last got from a sequence, and its connection had gone to another one:
+    /// from then on, who writes keeps its connection.
+    pub keeps_sequences: AtomicBool,
 }
 
 /// Accepted statements that are remembered before it begins anew.
@@ -135,6 +139,7 @@ impl Cluster {
             pools: pools.collect(),
             greetings: Arc::default(),
             accepted: Arc::default(),
+            keeps_sequences: AtomicBool::new(false),
         });
         users.insert((database.to_owned(), user.to_owned()), made.clone());
         made
@@ -200,6 +205,7 @@ impl Cluster {
                 pools: old.pools.clone(),
                 greetings: old.greetings.clone(),
                 accepted: old.accepted.clone(),
+                keeps_sequences: AtomicBool::new(old.keeps_sequences.load(Ordering::Relaxed)),
             };
             (key, Arc::new(new))
         });
@@ -207,6 +213,15 @@ impl Cluster {
         drop(users);
         successor.apply(config);
         successor
+    }
+
+    /// Whether the database is paused; then the connection of `auth_query` is closed, too.
+    pub(super) fn let_go_while_paused(&self) -> bool {
+        let paused = self.gates.find(&self.database.name).is_some_and(|gate| gate.is_paused());
+        if let (true, Some(auth_query)) = (paused, &self.auth_query) {
+            auth_query.let_go();
+        }
+        paused
     }
 
     /// Stops health checks and closes all pools. Sessions that hold a lease finish their transaction.

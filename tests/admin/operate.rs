@@ -69,11 +69,12 @@ fn pause_waits_for_transactions_and_resume_lets_clients_go_on() {
     busy.exchange(&Batch::new().query("COMMIT"));
     assert_eq!(summary(&pausing.recv_ready(1)), "CommandComplete(PAUSE) ReadyForQuery(I)");
     assert_eq!(servers(&mut console), 0);
-    let open = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND backend_type = 'client backend' \
-         AND query LIKE 'INSERT%'"
-    );
-    until("closed at the server", || fixture.db.cluster().query(0, "postgres", &open).unwrap() == "0");
+    // Not even the control plane's own connections are left: the database could be dropped now.
+    let open =
+        format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND backend_type = 'client backend'");
+    for node in 0..fixture.db.cluster().nodes.len() {
+        until("closed at the server", || fixture.db.cluster().query(node, "postgres", &open).unwrap() == "0");
+    }
     // New clients of a user that is known wait with their first statement.
     let mut new = fixture.client();
     start(&mut new, WRITE);
@@ -320,15 +321,25 @@ fn shutdown_now() {
 fn shutdown_when_servers_are_free() {
     let mut fixture = Fixture::new();
     let (mut console, mut busy, mut idle) = (fixture.console(), fixture.client(), fixture.client());
-    busy.exchange(&Batch::new().query("BEGIN; INSERT INTO t VALUES (1)"));
+    let mut more = [fixture.client(), fixture.client()];
+    let mut waiting = fixture.client();
+    for client in more.iter_mut().chain([&mut busy]) {
+        client.exchange(&Batch::new().query("BEGIN; INSERT INTO t VALUES (1)"));
+    }
+    start(&mut waiting, WRITE);
+    until("waits", || one(&mut console, "SHOW POOLS", "database", &fixture.db.name, "cl_waiting") == "1");
     console.send(&Batch::new().query("SHUTDOWN WAIT_FOR_SERVERS"));
     assert_eq!(console.recv().tag, b'C');
     assert_eq!(idle.recv().sqlstate(), "57P01");
+    assert_eq!(waiting.recv().sqlstate(), "57P01");
     busy.rows("INSERT INTO t VALUES (2)");
     assert!(fixture.proxy.wait_for(Duration::from_millis(300)).is_none());
     busy.exchange(&Batch::new().query("COMMIT"));
+    for client in &mut more {
+        client.exchange(&Batch::new().query("COMMIT"));
+    }
     assert!(fixture.proxy.wait().success());
-    assert_eq!(fixture.db.run("SELECT count(*) FROM t"), "2");
+    assert_eq!(fixture.db.run("SELECT count(*) FROM t"), "4");
 }
 
 #[test]
