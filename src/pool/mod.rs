@@ -245,7 +245,7 @@ impl Pool {
         drop(idle);
     }
 
-    fn take_idle(&self, state: &mut State) -> Vec<Box<ServerConn>> {
+    fn take_idle(&self, state: &mut State) -> Vec<state::Owned> {
         let idle = state.take_idle();
         for conn in &idle {
             state.forget(&conn.info);

@@ -175,12 +175,14 @@ impl Condition {
             }
             Self::In(term, list) => {
                 let value = term.value(scope);
-                let found = list.iter().map(|other| compare(&value, &other.value(scope)).map(Ordering::is_eq));
-                found.fold(Some(false), |any, one| match (any, one) {
-                    (Some(true), _) | (_, Some(true)) => Some(true),
-                    (Some(false), Some(false)) => Some(false),
-                    _ => None,
-                })
+                let mut unknown = false;
+                for other in list {
+                    match compare(&value, &other.value(scope)) {
+                        Some(found) if found.is_eq() => return Some(true),
+                        found => unknown |= found.is_none(),
+                    }
+                }
+                (!unknown).then_some(false)
             }
             Self::Like { term, pattern, any_case } => match (term.value(scope), pattern.value(scope)) {
                 (Value::Text(text), Value::Text(pattern)) => Some(is_like(&text, &pattern, *any_case)),
