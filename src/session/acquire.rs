@@ -140,6 +140,7 @@ impl Session {
             // A simple Query ends the unnamed statement, ours as well (trap 37).
             conn.prepared.unnamed = None;
         }
+        self.send_deferred(out);
     }
 
     /// Waits for a connection. When none can be had the client learns why, and the session goes on.
@@ -260,6 +261,7 @@ impl Session {
         let blame = if notice.code == SqlState::QUERY_CANCELED { Blame::Proxy } else { Blame::Network };
         self.metrics.error(notice.code, blame);
         notice.encode(&mut self.to_client);
+        self.deferred.fail();
         self.drop_refused();
     }
 }

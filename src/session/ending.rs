@@ -26,7 +26,10 @@ impl Session {
         if self.client.requested(Request::Kill) {
             return Some(Ending::killed());
         }
-        let resting = matches!(self.state, State::Idle) && self.inbox.is_empty() && self.client_pass == 0;
+        let resting = matches!(self.state, State::Idle)
+            && !self.deferred.is_open()
+            && self.inbox.is_empty()
+            && self.client_pass == 0;
         let kept = matches!(&self.state, State::Linked(link) if link.at_rest());
         if self.client.requested(Request::Drain) && self.to_client.is_empty() && (resting || kept) {
             return Some(Ending::shutdown("terminating connection: the proxy is shutting down"));

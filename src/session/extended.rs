@@ -27,7 +27,8 @@ pub(super) const GATHER_LIMIT: usize = 48 * 1024;
 const REFUSED: &[u8] = b"refused by the proxy";
 
 /// A segment without statements: it may run anywhere.
-const NOTHING: Decision = Decision { target: Target::Anywhere, reason: Reason::Empty, effects: Effects::empty() };
+pub(super) const NOTHING: Decision =
+    Decision { target: Target::Anywhere, reason: Reason::Empty, effects: Effects::empty() };
 
 enum Gathered {
     /// Not all of it is here.
@@ -183,7 +184,7 @@ impl Session {
                 b'H' if local => return Gathered::Local,
                 // What comes after a Flush is not known yet: only what has not run can still move.
                 b'H' if executes => return Gathered::Runs(Place::Primary),
-                b'H' | b'S' if !local => return Gathered::Runs(self.placement.place(worst)),
+                b'H' | b'S' if !local => return Gathered::Runs(self.place_of(worst)),
                 b'S' => return Gathered::Local,
                 _ => None,
             };

@@ -203,6 +203,9 @@ impl Session {
             self.answer_ready();
             return Flow::Taken;
         }
+        if let Some(answered) = self.take_block_control(decision, sql) {
+            return answered;
+        }
         if let Some(stop) = self.needs_other_link(decision, out) {
             return stop;
         }
@@ -263,11 +266,11 @@ impl Session {
         let place = match &self.state {
             State::Linked(link) if link.primary => return None,
             State::Linked(link)
-                if link.replies.is_empty() && (link.status.in_block() || self.pins != Pins::empty()) =>
+                if link.replies.all_ours() && (link.status.in_block() || self.pins != Pins::empty()) =>
             {
                 return None;
             }
-            _ => self.placement.place(decision),
+            _ => self.place_of(decision),
         };
         match &self.state {
             State::Linked(_) if place == Place::Reader => None,

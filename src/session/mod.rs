@@ -9,6 +9,7 @@ mod acquire;
 mod buffers;
 mod cancel;
 mod clients;
+mod deferred;
 mod ending;
 mod evidence;
 mod extended;

@@ -82,6 +82,19 @@ impl Session {
     fn take_reply(&mut self, tag: u8, body: &[u8], out: &mut Splice<'_>) -> Result<bool, ServerBroken> {
         let Self { state: State::Linked(link), names, lex, timing, .. } = self else { return Err(ServerBroken) };
         let settings = matches!(link.replies.head(), Some(Expect::Settings));
+        match (link.replies.head(), tag) {
+            (Some(Expect::Begin), b'1' | b'2') => return Ok(false),
+            (Some(Expect::Begin), b'C') => {
+                link.replies.pop();
+                return Ok(false);
+            }
+            (Some(Expect::Begin), b'E') => {
+                link.begin_refused = true;
+                return Ok(true);
+            }
+            (Some(Expect::Spoiled), b'E') if !is_fatal(body) => return Ok(false),
+            _ => {}
+        }
         if let Some(Expect::Evidence(asked)) = link.replies.head() {
             let asked = *asked;
             match tag {
@@ -225,7 +238,7 @@ impl Session {
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
-                Some(Expect::Settings | Expect::Evidence(_)) => break false,
+                Some(Expect::Settings | Expect::Evidence(_) | Expect::Spoiled) => break false,
                 Some(Expect::Sync { ours }) => break !ours,
                 Some(Expect::Simple { .. }) => break true,
                 Some(_) => {}

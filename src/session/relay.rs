@@ -22,6 +22,7 @@ use crate::wire::{ErrorNotice, SqlState, build};
 
 use super::buffers::{self, READ_SIZE};
 use super::clients::{Client, Registered, Request};
+use super::deferred::Deferred;
 use super::evidence::Evidence;
 use super::inbound::Need;
 use super::login::Login;
@@ -56,6 +57,8 @@ pub struct Session {
     pub(super) shown_pins: Pins,
     /// Those that were written to the log once.
     pub(super) logged_pins: Pins,
+    /// The block that no server knows of yet.
+    pub(super) deferred: Deferred,
     /// Whether they are still needed.
     pub(super) evidence: Evidence,
     /// Those that came with the present transaction, and go when it is rolled back.
@@ -155,6 +158,7 @@ impl Session {
             pins: Pins::empty(),
             shown_pins: Pins::empty(),
             logged_pins: Pins::empty(),
+            deferred: Deferred::default(),
             evidence: Evidence::default(),
             fresh_pins: Pins::empty(),
             releasing: Pins::empty(),
@@ -346,6 +350,9 @@ impl Session {
             moved = true;
             self.resume();
             self.since = Instant::now();
+            if matches!(&self.state, State::Linked(link) if link.begin_refused) {
+                return Err(self.begin_refused());
+            }
             if matches!(&self.state, State::Linked(link) if link.settings_refused && link.replies.is_empty()) {
                 return Err(self.settings_refused());
             }
@@ -489,6 +496,14 @@ impl Session {
             link.lease.pool().load.probe.notify_one();
         }
         if dying { Ending::ClientGone } else { Ending::Told(Box::new(server_lost()), Blame::Network) }
+    }
+
+    fn begin_refused(&mut self) -> Ending {
+        let notice =
+            ErrorNotice::fatal(SqlState::CONNECTION_FAILURE, "the transaction could not be begun on the server")
+                .detail("Nothing of it was executed.")
+                .hint("See the error before this one.");
+        Ending::Told(Box::new(notice), Blame::Server)
     }
 
     fn settings_refused(&mut self) -> Ending {

@@ -26,6 +26,9 @@ impl Session {
     fn limit(&self) -> Option<(Duration, Limit)> {
         let client = &self.ctx.config.load().client;
         match &self.state {
+            State::Idle if self.deferred.is_open() => {
+                client.idle_transaction_timeout.map(|limit| (limit, Limit::IdleInTransaction))
+            }
             State::Idle => client.idle_timeout.map(|limit| (limit, Limit::Idle)),
             State::Linked(link) if link.replies.is_empty() && link.status.in_block() => {
                 client.idle_transaction_timeout.map(|limit| (limit, Limit::IdleInTransaction))
