@@ -31,6 +31,7 @@ enum Waited {
     Failed(CheckOutError),
     Cancelled,
     Killed,
+    ClientGone,
 }
 
 impl Session {
@@ -183,7 +184,8 @@ impl Session {
                         "canceling statement due to user request",
                     )));
                 }
-                Waited::Killed => return Err(Err(Ending::ClientGone)),
+                Waited::Killed => return Err(Err(Ending::killed())),
+                Waited::ClientGone => return Err(Err(Ending::ClientGone)),
                 Waited::Failed(CheckOutError::Closed) => {
                     self.refresh().map_err(Err)?;
                     tokio::time::sleep(Duration::from_millis(1)).await;
@@ -221,14 +223,14 @@ impl Session {
             while !to_client.is_empty() {
                 match drain(stream, to_client, cx) {
                     Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(Waited::Killed),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Waited::ClientGone),
                     Poll::Pending => break,
                 }
             }
             if stream.wants_flush()
                 && let Poll::Ready(Err(_)) = stream.poll_push(cx)
             {
-                return Poll::Ready(Waited::Killed);
+                return Poll::Ready(Waited::ClientGone);
             }
             client.set_waker(cx.waker());
             if client.requested(Request::Kill) {

@@ -124,16 +124,22 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         database,
         hba: &config.hba,
         user: known.map(|user| &**user),
-        auth_query: cluster.as_ref().and_then(|cluster| cluster.auth_query.as_ref()),
+        auth_query: cluster.as_ref().and_then(|cluster| cluster.auth_query.as_deref()),
     };
     let authenticated = match auth::authenticate_client(stream, &login, &ctx.directory.auth).await {
         Ok(authenticated) => authenticated,
         Err(error) => return Err(auth_failed(ctx, &error)),
     };
-    // Only who has proved who he is learns which databases there are.
-    let Some(cluster) = cluster else {
+    // Only who has proved who he is learns which databases there are. A reload may have come in between.
+    let Ok(cluster) = ctx.directory.cluster(database) else {
         return Err(unknown_database(ctx, database));
     };
+    if ctx.directory.gates.find(database).is_some_and(|gate| gate.is_disabled()) {
+        let message = format!("database does not allow connections: {database}");
+        let notice = ErrorNotice::fatal(SqlState::CANNOT_CONNECT_NOW, message)
+            .hint("An administrator has disabled it; ENABLE on the console lets clients in again.");
+        return Err(refuse(ctx, notice, Blame::Config));
+    }
     // Physical replication is tied to no database, whatever its startup says: that one need not exist on the server.
     let database = match cluster.database.name.as_str() {
         _ if !physical => database,
@@ -153,6 +159,7 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         tls: stream.tls_info().map(|tls| format!("{}/{}", tls.version, tls.cipher)).unwrap_or_default(),
         application_name: wishes.settings.text("application_name").unwrap_or_default().to_owned(),
         replication: wishes.replication.unwrap_or("none"),
+        console: false,
     };
     let registered = ctx.clients.register(identity, secret_len);
     let mut greeting = authenticated.greeting;
@@ -228,10 +235,10 @@ fn check_limits(
     of_user: Option<u32>,
 ) -> Result<(), LoginRefused> {
     let full = |limit: u32, count: usize| count >= limit as usize;
-    let over = if full(ctx.config.load().max_clients, ctx.clients.len()) {
+    let over = if full(ctx.config.load().max_clients, ctx.clients.sessions()) {
         Some("max_clients")
     } else if of_database.is_some() || of_user.is_some() {
-        let all = ctx.clients.all();
+        let all: Vec<_> = ctx.clients.all().into_iter().filter(|client| !client.console).collect();
         let of_database =
             of_database.filter(|limit| full(*limit, all.iter().filter(|client| client.database == database).count()));
         let of_user = of_user.filter(|limit| full(*limit, all.iter().filter(|client| client.user == user).count()));

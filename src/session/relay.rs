@@ -58,6 +58,10 @@ pub struct Session {
     pub(super) names: Names,
     pub(super) placement: Placement,
     pub(super) pins: Pins,
+    /// Those of them that the console and the metrics know.
+    pub(super) shown_pins: Pins,
+    /// Those that were written to the log once.
+    pub(super) logged_pins: Pins,
     /// The block that no server knows of yet.
     pub(super) deferred: Deferred,
     /// Whether they are still needed.
@@ -71,7 +75,7 @@ pub struct Session {
     pub(super) state: State,
     pub(super) slot: Arc<WaiterSlot>,
     /// Bytes of the client's that are read and not yet taken.
-    inbox: Vec<u8>,
+    pub(super) inbox: Vec<u8>,
     /// The inbox cannot go on before the server has answered.
     stalled: bool,
     /// It has: the inbox is to be looked at again, whether or not more comes from the client.
@@ -162,6 +166,8 @@ impl Session {
             lex,
             names: Names::default(),
             pins: Pins::empty(),
+            shown_pins: Pins::empty(),
+            logged_pins: Pins::empty(),
             deferred: Deferred::default(),
             evidence: Evidence::default(),
             fresh_pins: Pins::empty(),
@@ -220,6 +226,14 @@ impl Session {
             {
                 return Poll::Ready(Event::End(ending));
             }
+            if self.client.requested(Request::Suspend) || self.client.is_frozen() {
+                match self.freeze(cx) {
+                    Ok(true) => return Poll::Pending,
+                    Ok(false) => {}
+                    Err(ending) => return Poll::Ready(Event::End(ending)),
+                }
+            }
+            self.show_pins();
             let mut moved = false;
             match self.poll_backlogs(cx) {
                 Ok(progress) => moved |= progress,
@@ -233,6 +247,7 @@ impl Session {
                 Ok(progress) => moved |= progress,
                 Err(event) => return Poll::Ready(event),
             }
+            self.show_pins();
             moved |= self.ask_for_evidence(cx);
             if self.may_release() {
                 // Given to the next client before anything else is read of this one.
@@ -280,28 +295,8 @@ impl Session {
         self.resumed |= std::mem::take(&mut self.stalled);
     }
 
-    fn poll_requests(&mut self) -> Option<Ending> {
-        let shutdown = |message| {
-            let notice = ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, message).hint("Connect again.");
-            Some(Ending::Told(Box::new(notice), Blame::Proxy))
-        };
-        if self.client.requested(Request::Kill) {
-            return shutdown("terminating connection due to administrator command");
-        }
-        let resting = matches!(self.state, State::Idle)
-            && !self.deferred.is_open()
-            && self.inbox.is_empty()
-            && self.client_pass == 0;
-        let kept = matches!(&self.state, State::Linked(link) if link.at_rest());
-        if self.client.requested(Request::Drain) && self.to_client.is_empty() && (resting || kept) {
-            return shutdown("terminating connection: the proxy is shutting down");
-        }
-        self.client.clear(Request::CancelWait);
-        None
-    }
-
     /// Writes what earlier writes left over. Until it is gone nothing more is read for that side (backpressure, trap 47).
-    fn poll_backlogs(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
+    pub(super) fn poll_backlogs(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
         let mut moved = false;
         if !self.to_client.is_empty() {
             match drain(&mut self.stream, &mut self.to_client, cx) {
@@ -418,8 +413,10 @@ impl Session {
                 Poll::Pending => return Ok(false),
             };
             self.metrics.client_received(n);
-            self.timing.arrived(Instant::now());
-            self.since = Instant::now();
+            let now = Instant::now();
+            self.client.note_request(now);
+            self.timing.arrived(now);
+            self.since = now;
             buffers.read[..carried].copy_from_slice(&self.inbox);
             self.inbox.clear();
             let data = &buffers.read[..carried + n];
@@ -592,6 +589,9 @@ impl Session {
         let reset_query = self.pool_settings.reset_query.clone();
         let needs_reset = self.pins != Pins::empty() || self.keeps_lease;
         let mut lease = link.lease;
+        if lease.info.is_close_needed() {
+            return lease.check_in();
+        }
         if !clean {
             // In the middle of something: closing the connection makes the server roll back.
             let mut goodbye = Vec::with_capacity(5);
