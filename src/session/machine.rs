@@ -46,6 +46,8 @@ pub(super) struct Link {
     /// Why the connection is not used again: nobody knows how many Syncs are answered after a COPY that failed, or no reset takes
     /// back what was done on it.
     pub retired: Option<&'static str>,
+    /// The server refused to begin the block that the client was told has begun.
+    pub begin_refused: bool,
     /// An error came since the last ReadyForQuery.
     pub failed: bool,
 }
@@ -69,6 +71,7 @@ impl Link {
             barrier: false,
             copy_syncs: 0,
             retired: None,
+            begin_refused: false,
             failed: false,
         }
     }
@@ -138,7 +141,7 @@ impl Session {
     pub(super) fn status(&self) -> TxStatus {
         match &self.state {
             State::Linked(link) => link.status,
-            _ => TxStatus::Idle,
+            _ => self.deferred.status(),
         }
     }
 
