@@ -24,6 +24,7 @@ mod pins;
 mod placement;
 mod relay;
 mod replies;
+mod sending;
 mod splice;
 mod timeouts;
 mod timing;

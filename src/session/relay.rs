@@ -1,7 +1,6 @@
 //! The loop of a session: waits for its client and its server, moves bytes, and calls for what cannot be done at once.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,6 +30,7 @@ use super::names::Names;
 use super::outbound::{ServerBroken, server_lost};
 use super::pins::Pins;
 use super::placement::{Place, Placement};
+pub(super) use super::sending::{drain, send};
 use super::splice::Splice;
 use super::timing::Timing;
 use super::tracked::{Script, Tracked};
@@ -572,37 +572,5 @@ impl Session {
                 lease.check_in();
             }
         }
-    }
-}
-
-/// Writes at once what the socket takes, behind what waits already; the rest waits. Returns how much was written.
-pub(super) fn send(stream: &mut Stream, backlog: &mut Vec<u8>, bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<usize> {
-    let mut sent = 0;
-    if backlog.is_empty() {
-        while sent < bytes.len() {
-            match stream.poll_write_from(cx, &bytes[sent..]) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(n)) => sent += n,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
-            }
-        }
-    }
-    backlog.extend_from_slice(&bytes[sent..]);
-    Ok(sent)
-}
-
-/// Writes a backlog as far as the socket takes it.
-pub(super) fn drain(stream: &mut Stream, backlog: &mut Vec<u8>, cx: &mut Cx<'_>) -> Poll<io::Result<usize>> {
-    match stream.poll_write_from(cx, backlog) {
-        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        Poll::Ready(Ok(n)) => {
-            backlog.drain(..n);
-            if backlog.is_empty() && backlog.capacity() > 512 {
-                *backlog = Vec::new();
-            }
-            Poll::Ready(Ok(n))
-        }
-        other => other,
     }
 }
