@@ -1,7 +1,6 @@
 //! The loop of a session: waits for its client and its server, moves bytes, and calls for what cannot be done at once.
 
 use std::future::poll_fn;
-use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use crate::sql::LexOptions;
 use crate::topology::UserPools;
 use crate::wire::{ErrorNotice, SqlState, build};
 
-use super::buffers::{self, READ_SIZE};
+use super::buffers::{self, READ_SIZE, drain, send};
 use super::clients::{Client, Registered, Request};
 use super::deferred::Deferred;
 use super::evidence::Evidence;
@@ -31,7 +30,7 @@ use super::inbound::Need;
 use super::login::Login;
 use super::machine::State;
 use super::names::Names;
-use super::outbound::{ServerBroken, server_lost};
+use super::outbound::ServerBroken;
 use super::pins::Pins;
 use super::placement::{Place, Placement};
 use super::splice::Splice;
@@ -508,33 +507,6 @@ impl Session {
         }
     }
 
-    /// The server connection broke. Its last words have been passed on; a client that saw a FATAL needs no second one.
-    fn server_gone(&mut self) -> Ending {
-        let dying = matches!(&self.state, State::Linked(link) if link.dying);
-        if let State::Linked(link) = &self.state {
-            link.lease.pool().load.probe.notify_one();
-        }
-        if dying { Ending::ClientGone } else { Ending::Told(Box::new(server_lost()), Blame::Network) }
-    }
-
-    fn begin_refused(&mut self) -> Ending {
-        let notice =
-            ErrorNotice::fatal(SqlState::CONNECTION_FAILURE, "the transaction could not be begun on the server")
-                .detail("Nothing of it was executed.")
-                .hint("See the error before this one.");
-        Ending::Told(Box::new(notice), Blame::Server)
-    }
-
-    fn settings_refused(&mut self) -> Ending {
-        let notice = ErrorNotice::fatal(
-            SqlState::CONNECTION_FAILURE,
-            "the session's settings could not be applied to another server connection",
-        )
-        .detail("Whether the statement that followed was executed is not known.")
-        .hint("The servers of this database differ in what they accept; see the error before this one.");
-        Ending::Told(Box::new(notice), Blame::Server)
-    }
-
     async fn end(mut self, ending: Ending) {
         let mut last = std::mem::take(&mut self.to_client);
         // In the middle of a frame of the server's nothing else can be said (trap 70).
@@ -619,36 +591,4 @@ fn panicked() -> Ending {
         .detail("Whether the statement that was under way has been executed is not known.")
         .hint("The proxy's log has more under this number. Connect again.");
     Ending::Panicked(Box::new(notice))
-}
-
-/// Writes at once what the socket takes, behind what waits already; the rest waits. Returns how much was written.
-pub(super) fn send(stream: &mut Stream, backlog: &mut Vec<u8>, bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<usize> {
-    let mut sent = 0;
-    if backlog.is_empty() {
-        while sent < bytes.len() {
-            match stream.poll_write_from(cx, &bytes[sent..]) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(n)) => sent += n,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
-            }
-        }
-    }
-    backlog.extend_from_slice(&bytes[sent..]);
-    Ok(sent)
-}
-
-/// Writes a backlog as far as the socket takes it.
-pub(super) fn drain(stream: &mut Stream, backlog: &mut Vec<u8>, cx: &mut Cx<'_>) -> Poll<io::Result<usize>> {
-    match stream.poll_write_from(cx, backlog) {
-        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        Poll::Ready(Ok(n)) => {
-            backlog.drain(..n);
-            if backlog.is_empty() && backlog.capacity() > 512 {
-                *backlog = Vec::new();
-            }
-            Poll::Ready(Ok(n))
-        }
-        other => other,
-    }
 }
