@@ -21,6 +21,7 @@ pub async fn reset(conn: &mut ServerConn, query: &[u8]) -> io::Result<()> {
     let mut failed = false;
     loop {
         match conn.stream.read_frame(&mut body, MAX_ANSWER).await? {
+            b'S' => note_parameter(conn, &body),
             b'E' => failed = true,
             b'Z' => break,
             _ => {}
@@ -50,11 +51,7 @@ pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> 
     let mut refusal = None;
     loop {
         match conn.stream.read_frame(&mut body, MAX_ANSWER).await? {
-            b'S' => {
-                if let Some((name, value)) = backend::parameter_status(&body) {
-                    conn.parameters.set(name, value);
-                }
-            }
+            b'S' => note_parameter(conn, &body),
             b'E' => refusal = Some(ErrorNotice::decode(&body)),
             b'Z' if queries > 1 => queries -= 1,
             b'Z' => break,
@@ -65,4 +62,10 @@ pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> 
         conn.settings = settings.clone();
     }
     Ok(refusal)
+}
+
+fn note_parameter(conn: &mut ServerConn, body: &[u8]) {
+    if let Some((name, value)) = backend::parameter_status(body) {
+        conn.parameters.set(name, value);
+    }
 }

@@ -117,7 +117,11 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         ));
     }
     let physical = auth::hba::is_physical_replication(startup);
-    let cluster = if physical { ctx.directory.cluster_of_any(database) } else { ctx.directory.cluster(database).ok() };
+    let find = || match physical {
+        true => ctx.directory.cluster_of_any(database),
+        false => ctx.directory.cluster(database).ok(),
+    };
+    let cluster = find();
     let known = config.users.get(user);
     let login = auth::Login {
         startup,
@@ -131,9 +135,7 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         Err(error) => return Err(auth_failed(ctx, &error)),
     };
     // Only who has proved who he is learns which databases there are. A reload may have come in between.
-    let Ok(cluster) = ctx.directory.cluster(database) else {
-        return Err(unknown_database(ctx, database));
-    };
+    let Some(cluster) = find() else { return Err(unknown_database(ctx, database)) };
     if ctx.directory.gates.find(database).is_some_and(|gate| gate.is_disabled()) {
         let message = format!("database does not allow connections: {database}");
         let notice = ErrorNotice::fatal(SqlState::CANNOT_CONNECT_NOW, message)

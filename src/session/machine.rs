@@ -46,6 +46,10 @@ pub(super) struct Link {
     /// Why the connection is not used again: nobody knows how many Syncs are answered after a COPY that failed, or no reset takes
     /// back what was done on it.
     pub retired: Option<&'static str>,
+    /// Statements completed since the last ReadyForQuery.
+    pub completed: u32,
+    /// A transaction has ended since then, as its tag says: by a rollback?
+    pub ended_by_tag: Option<bool>,
     /// The server refused to begin the block that the client was told has begun.
     pub begin_refused: bool,
     /// An error came since the last ReadyForQuery.
@@ -71,6 +75,8 @@ impl Link {
             barrier: false,
             copy_syncs: 0,
             retired: None,
+            completed: 0,
+            ended_by_tag: None,
             begin_refused: false,
             failed: false,
         }

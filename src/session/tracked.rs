@@ -82,6 +82,12 @@ impl Tracked {
         }
     }
 
+    /// Whether the client started with a value of this setting, and has that again.
+    pub fn is_as_started(&self, name: &str) -> bool {
+        let started = self.startup.get(name);
+        started.is_some() && started == self.settings.get(name)
+    }
+
     /// A statement that changes settings has succeeded. `on_server` are those of the connection on which it ran.
     pub fn apply(&mut self, change: &Change, on_server: &mut Arc<Settings>) {
         match change {
