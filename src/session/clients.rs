@@ -38,6 +38,8 @@ pub enum Request {
     Drain = 2,
     /// Close now: the shutdown's grace is over, or an administrator said so.
     Kill = 4,
+    /// Notifications have come, or what the session waited for to be answered.
+    Notified = 8,
 }
 
 /// What others may know of a session, and how they reach it.

@@ -78,6 +78,9 @@ impl Session {
                 }
             }
         }
+        if let Some(stop) = self.prepare_segment(rest, out) {
+            return stop;
+        }
         self.send_extended(frame, range, out)
     }
 
@@ -322,7 +325,7 @@ impl Session {
         self.metrics.bind();
         let known = self.names.get(head.statement).cloned();
         let decision = known.as_ref().map_or(UNSEEN, |statement| statement.decision);
-        if let Some(notice) = self.refusal(decision.effects) {
+        if let Some(notice) = self.refusal(decision.effects, known.as_ref().map_or(&[], |statement| &statement.sql)) {
             // The server must fail here, too: it is given what it does not know, and our error stands for its own.
             build::describe_statement(out.insert(), REFUSED);
             self.expect(Expect::Refused(Box::new(notice)));

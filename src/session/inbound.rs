@@ -92,7 +92,7 @@ impl Session {
             return Flow::Taken;
         }
         if let State::Linked(link) = &self.state
-            && link.barrier
+            && (link.barrier || link.fence)
             && !link.segment_open
             && !link.replies.is_empty()
             && !matches!(frame.tag, b'S' | b'H' | b'X')
@@ -194,7 +194,7 @@ impl Session {
             self.answer_ready();
             return Flow::Taken;
         }
-        if let Some(notice) = self.refusal(effects) {
+        if let Some(notice) = self.refusal(effects, sql) {
             if let Some(stop) = self.needs_quiet(out) {
                 return stop;
             }
@@ -203,6 +203,14 @@ impl Session {
             return Flow::Taken;
         }
         if let Some(stop) = self.needs_other_link(decision, out) {
+            return stop;
+        }
+        if self.must_notify_alone(effects)
+            && let Some(stop) = self.needs_quiet(out)
+        {
+            return stop;
+        }
+        if let Some(stop) = self.provide_channels(effects, out) {
             return stop;
         }
         let script = self.read_script(decision.effects, sql, &|_| None);
@@ -285,7 +293,7 @@ impl Session {
     }
 
     /// What must be refused in this mode, or on this node.
-    pub(super) fn refusal(&mut self, effects: Effects) -> Option<ErrorNotice> {
+    pub(super) fn refusal(&mut self, effects: Effects, sql: &[u8]) -> Option<ErrorNotice> {
         if self.statement_mode && effects.contains(Effects::BEGIN) {
             return Some(
                 ErrorNotice::error(
@@ -296,7 +304,8 @@ impl Session {
             );
         }
         let on_replica = self.link().is_some_and(|link| !link.primary && link.status.in_block());
-        if on_replica && Pins::of(effects) != Pins::empty() {
+        let listens = effects.contains(Effects::LISTEN) && !effects.contains(Effects::RELEASES_ONLY);
+        if on_replica && (listens || Pins::of(effects) != Pins::empty()) {
             return Some(
                 ErrorNotice::error(
                     SqlState::FEATURE_NOT_SUPPORTED,
@@ -305,7 +314,7 @@ impl Session {
                 .hint("Use SET LOCAL, or do it before BEGIN."),
             );
         }
-        None
+        self.refuse_listening(effects, sql)
     }
 
     /// Notes what a statement that is about to be sent does to the session, and starts its clock.
@@ -330,6 +339,7 @@ impl Session {
         }
         self.raise_barrier(effects, script);
         self.evidence.note(decision);
+        self.begin_notifying(effects, script);
         let primary = self.link().is_some_and(|link| link.primary);
         if effects.contains(Effects::WRITES) {
             self.wrote = true;

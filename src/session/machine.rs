@@ -48,6 +48,12 @@ pub(super) struct Link {
     pub retired: Option<&'static str>,
     /// An error came since the last ReadyForQuery.
     pub failed: bool,
+    /// A statement is under way that changes the session's channels: what follows waits until that is in force.
+    pub fence: bool,
+    /// It may listen on channels: `UNLISTEN *` before it goes to anybody else.
+    pub listens: bool,
+    /// It does not listen on all channels that the session listens on.
+    pub deaf: bool,
 }
 
 impl Link {
@@ -70,6 +76,9 @@ impl Link {
             copy_syncs: 0,
             retired: None,
             failed: false,
+            fence: false,
+            listens: false,
+            deaf: false,
         }
     }
 
@@ -153,10 +162,11 @@ impl Session {
         match &self.state {
             State::Linked(link) => {
                 link.at_rest()
-                    && !self.resumed
+                    && (!self.resumed || self.notify.is_holding())
                     && self.client_pass == 0
                     && self.pins == Pins::empty()
                     && !self.keeps_lease
+                    && !self.notify.keeps_link()
             }
             _ => false,
         }

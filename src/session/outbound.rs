@@ -42,8 +42,14 @@ impl Session {
                         out.pass(range);
                         continue;
                     }
+                    let was_holding = self.notify.is_holding();
                     if self.take_reply(frame.tag, frame.body(), out)? {
                         out.pass(range);
+                    }
+                    if self.notify.is_holding() && !was_holding {
+                        // What comes behind a ReadyForQuery that waits, waits too.
+                        self.link().ok_or(ServerBroken)?.carry.extend_from_slice(walker.rest());
+                        return Ok(());
                     }
                     let Some(link) = self.link() else { return Err(ServerBroken) };
                     // Rows are not looked at: what is ours to make before them is made behind what comes before them.
@@ -85,7 +91,7 @@ impl Session {
         if let Some(Expect::Evidence(asked)) = link.replies.head() {
             let asked = *asked;
             match tag {
-                b'Z' => return self.take_ready(body),
+                b'Z' => return self.take_ready(body, out),
                 b'D' => self.take_evidence(asked, body),
                 b'E' if is_fatal(body) => {
                     link.dying = true;
@@ -97,7 +103,7 @@ impl Session {
             return Ok(false);
         }
         match tag {
-            b'Z' => return self.take_ready(body),
+            b'Z' => return self.take_ready(body, out),
             b'E' => {
                 let code = ErrorNotice::sqlstate_of(body);
                 let fatal = is_fatal(body);
@@ -158,6 +164,10 @@ impl Session {
                     return Ok(!settings && name != b"in_hot_standby");
                 }
             }
+            b'A' => {
+                self.take_notification(body);
+                return Ok(false);
+            }
             _ if settings => return Ok(false),
             b'C' => {
                 timing.completed(backend::command_rows(body));
@@ -215,7 +225,7 @@ impl Session {
         Ok(true)
     }
 
-    fn take_ready(&mut self, body: &[u8]) -> Result<bool, ServerBroken> {
+    fn take_ready(&mut self, body: &[u8], out: &mut Splice<'_>) -> Result<bool, ServerBroken> {
         let status = body.first().copied().and_then(TxStatus::from_byte).ok_or(ServerBroken)?;
         let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
         let was_in_block = link.status.in_block();
@@ -256,7 +266,7 @@ impl Session {
             self.release_pins(ended);
             self.statement_ended(now, ended);
         }
-        Ok(for_client)
+        Ok(for_client && self.pass_ready(status, out))
     }
 }
 

@@ -27,6 +27,7 @@ use super::inbound::Need;
 use super::login::Login;
 use super::machine::State;
 use super::names::Names;
+use super::notify::Notifying;
 use super::outbound::{ServerBroken, server_lost};
 use super::pins::Pins;
 use super::placement::{Place, Placement};
@@ -54,6 +55,7 @@ pub struct Session {
     pub(super) pins: Pins,
     /// Whether they are still needed.
     pub(super) evidence: Evidence,
+    pub(super) notify: Notifying,
     /// Those that came with the present transaction, and go when it is rolled back.
     pub(super) fresh_pins: Pins,
     /// Pins that the statement under way ends if it succeeds.
@@ -68,6 +70,8 @@ pub struct Session {
     stalled: bool,
     /// It has: the inbox is to be looked at again, whether or not more comes from the client.
     pub(super) resumed: bool,
+    /// What was read of the server is to be looked at again.
+    pub(super) unread: bool,
     /// Bytes for the client that its socket would not take yet, or that we made.
     pub(super) to_client: Vec<u8>,
     /// Bytes of the client's current frame that are still to pass unseen.
@@ -150,6 +154,7 @@ impl Session {
             names: Names::default(),
             pins: Pins::empty(),
             evidence: Evidence::default(),
+            notify: Notifying::default(),
             fresh_pins: Pins::empty(),
             releasing: Pins::empty(),
             metrics,
@@ -158,6 +163,7 @@ impl Session {
             inbox: Vec::new(),
             stalled: false,
             resumed: false,
+            unread: false,
             to_client: Vec::new(),
             client_pass: 0,
             pass_is_dropped: false,
@@ -204,7 +210,7 @@ impl Session {
                 Ok(progress) => moved |= progress,
                 Err(ending) => return Poll::Ready(Event::End(ending)),
             }
-            match self.poll_server(cx) {
+            match self.poll_server(cx).and_then(|progress| Ok(progress | self.poll_notifications()?)) {
                 Ok(progress) => moved |= progress,
                 Err(ending) => return Poll::Ready(Event::End(ending)),
             }
@@ -212,7 +218,7 @@ impl Session {
                 Ok(progress) => moved |= progress,
                 Err(event) => return Poll::Ready(event),
             }
-            moved |= self.ask_for_evidence(cx);
+            moved |= self.ask_for_evidence(cx) | self.stop_listening(cx);
             if self.may_release() {
                 // Given to the next client before anything else is read of this one.
                 if !self.release() {
@@ -269,10 +275,12 @@ impl Session {
         }
         let resting = matches!(self.state, State::Idle) && self.inbox.is_empty() && self.client_pass == 0;
         let kept = matches!(&self.state, State::Linked(link) if link.at_rest());
-        if self.client.requested(Request::Drain) && self.to_client.is_empty() && (resting || kept) {
+        let told = self.to_client.is_empty() && !self.notify.is_holding();
+        if self.client.requested(Request::Drain) && told && (resting || kept) {
             return shutdown("terminating connection: the proxy is shutting down");
         }
         self.client.clear(Request::CancelWait);
+        self.client.clear(Request::Notified);
         None
     }
 
@@ -316,9 +324,13 @@ impl Session {
     fn poll_server(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
         let mut moved = false;
         loop {
-            if !self.to_client.is_empty() || !matches!(self.state, State::Linked(_)) || self.may_release() {
+            let State::Linked(link) = &self.state else { return Ok(moved) };
+            // Behind a ReadyForQuery that waits come only answers of our own.
+            let holds = self.notify.is_holding() && (!link.carry.is_empty() || !link.drops_rows());
+            if !self.to_client.is_empty() || holds || self.may_release() {
                 return Ok(moved);
             }
+            let again = std::mem::take(&mut self.unread);
             let step = buffers::with(|buffers| {
                 let State::Linked(link) = &mut self.state else { return Ok(None) };
                 let carried = link.carry.len();
@@ -326,10 +338,13 @@ impl Session {
                 if buffers.read.len() < room {
                     buffers.read.resize(room, 0);
                 }
-                let n = match link.lease.stream.poll_read_into(cx, &mut buffers.read[carried..room]) {
-                    Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Err(self.server_gone()),
-                    Poll::Ready(Ok(n)) => n,
-                    Poll::Pending => return Ok(None),
+                let n = match again {
+                    true => 0,
+                    false => match link.lease.stream.poll_read_into(cx, &mut buffers.read[carried..room]) {
+                        Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Err(self.server_gone()),
+                        Poll::Ready(Ok(n)) => n,
+                        Poll::Pending => return Ok(None),
+                    },
                 };
                 buffers.read[..carried].copy_from_slice(&link.carry);
                 link.carry.clear();
@@ -360,7 +375,7 @@ impl Session {
             State::Linked(link) => !link.backlog.is_empty() || link.dying,
             _ => false,
         };
-        server || self.to_client.len() > READ_SIZE
+        server || self.to_client.len() > READ_SIZE || self.notify.is_holding()
     }
 
     /// What stood waiting in the inbox, before the lease that it waited for could go back. `true` when it was looked at.
@@ -502,6 +517,7 @@ impl Session {
     }
 
     async fn end(mut self, ending: Ending) {
+        self.notify = Notifying::default();
         let mut last = std::mem::take(&mut self.to_client);
         // In the middle of a frame of the server's nothing else can be said (trap 70).
         let mid_frame = matches!(&self.state, State::Linked(link) if link.pass > 0);

@@ -18,11 +18,18 @@ enum Limit {
     Idle,
     IdleInTransaction,
     Query,
+    Listen,
 }
+
+/// Longest time that a client waits until its channels are listened on.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Session {
     /// The time-out that holds in the present state, and what it says.
     fn limit(&self) -> Option<(Duration, Limit)> {
+        if self.notify.is_holding() {
+            return Some((LISTEN_PATIENCE, Limit::Listen));
+        }
         let client = &self.ctx.config.load().client;
         match &self.state {
             State::Idle => client.idle_timeout.map(|limit| (limit, Limit::Idle)),
@@ -64,6 +71,7 @@ impl Session {
             Limit::IdleInTransaction => {
                 told(SqlState::IDLE_IN_TRANSACTION_TIMEOUT, "terminating connection due to idle-in-transaction timeout")
             }
+            Limit::Listen => Some(Ending::Told(Box::new(self.notify.gave_up()), Blame::Network)),
             Limit::Query if self.query_cancelled => {
                 told(SqlState::QUERY_CANCELED, "query_timeout passed and the server did not stop the statement")
             }

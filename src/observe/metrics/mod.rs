@@ -8,6 +8,7 @@ mod blame;
 pub mod catalog;
 mod cells;
 mod histogram;
+mod listener;
 mod node;
 mod pool;
 mod process;
@@ -33,6 +34,7 @@ use crate::wire::SqlState;
 
 pub use blame::Blame;
 pub use cells::{Labels, OTHER, role_label};
+pub use listener::ListenerMetrics;
 pub use node::NodeMetrics;
 pub use pool::{CloseCause, PoolGauges, PoolMetrics};
 pub use process::Process;
@@ -40,6 +42,7 @@ pub use session::{ClientState, SessionMetrics};
 pub use stats::{DatabaseStats, STATS_PERIOD, StatCounts};
 
 use cells::CellRegistry;
+use listener::ListenerRegistry;
 use node::NodeRegistry;
 use pool::{PoolLabels, PoolRegistry};
 use routing::RoutingTable;
@@ -68,6 +71,7 @@ struct Inner {
     routing: Arc<RoutingTable>,
     pools: Mutex<PoolRegistry>,
     nodes: Mutex<NodeRegistry>,
+    listeners: Mutex<ListenerRegistry>,
     slow_log: Arc<SlowLogCounters>,
     stats: Mutex<StatsTicker>,
     published: Mutex<HashSet<metrics::Key>>,
@@ -116,6 +120,7 @@ impl Metrics {
                 routing: Arc::default(),
                 pools: Mutex::default(),
                 nodes: Mutex::default(),
+                listeners: Mutex::default(),
                 slow_log: Arc::default(),
                 stats: Mutex::new(StatsTicker::new(Duration::ZERO)),
                 published: Mutex::default(),
@@ -148,6 +153,11 @@ impl Metrics {
     /// The handle of a node.
     pub fn node(&self, database: &str, node: &str) -> NodeMetrics {
         self.inner.nodes.lock().register(database, node)
+    }
+
+    /// The handle of a listening connection of a database.
+    pub fn listener(&self, database: &str) -> ListenerMetrics {
+        self.inner.listeners.lock().register(database)
     }
 
     /// The counters of the slow-query log.
