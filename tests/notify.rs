@@ -112,6 +112,10 @@ fn as_on_a_direct_connection_trap_59() {
             "SELECT pg_listening_channels()",
             "UNLISTEN a; NOTIFY a, 'unheard'",
             "SELECT pg_listening_channels()",
+            "BEGIN",
+            "SELECT pg_listening_channels()",
+            "NOTIFY abc, 'first'",
+            "COMMIT",
             "UNLISTEN *",
             "SELECT pg_listening_channels()",
             "NOTIFY abc, 'unheard'",
@@ -226,6 +230,8 @@ fn extended_protocol_trap_59() {
             batch().bind("", "listens", &[]).execute("", 0).sync(),
             batch().query("NOTIFY e, 'executed'"),
             batch().bind("", "asks", &[]).execute("", 0).sync(),
+            batch().run("BEGIN", &[]).bind("", "asks", &[]).execute("", 0).sync(),
+            batch().run("NOTIFY e", &[]).run("COMMIT", &[]).sync(),
             batch().bind("", "listens", &[]).sync(),
             batch().query("BEGIN"),
             batch().run("UNLISTEN e", &[]).sync(),
@@ -283,6 +289,11 @@ fn between_queries_only_trap_59() {
     query(&mut speaker, "NOTIFY news, 'in a transaction'");
     assert!(listener.is_silent_for(Duration::from_millis(100)));
     assert_eq!(tags(&query(&mut listener, "SELECT 1")), "TDCZ");
+    assert_eq!(tags(&query(&mut listener, "COMMIT")), "CAZ");
+    // In one that no server has been told of.
+    query(&mut listener, "BEGIN");
+    query(&mut speaker, "NOTIFY news, 'in an empty transaction'");
+    assert!(listener.is_silent_for(Duration::from_millis(100)));
     assert_eq!(tags(&query(&mut listener, "COMMIT")), "CAZ");
     // Within a result.
     listener.send(&batch().query("SELECT pg_sleep(0.3)"));
@@ -356,10 +367,21 @@ fn asked_in_the_middle_of_a_transaction() {
     let world = world("size = 2");
     let mut client = world.client();
     query(&mut client, "LISTEN a");
-    query(&mut client, "BEGIN");
-    query(&mut client, "SELECT 1");
-    assert_eq!(client.failure("SELECT pg_listening_channels()"), "0A000");
-    query(&mut client, "ROLLBACK");
+    for begin in [batch().run("BEGIN", &[]).sync(), batch().query("BEGIN; SELECT 1"), batch().query("BEGIN")] {
+        client.exchange(&begin);
+        query(&mut client, "SELECT 1");
+        let frames = query(&mut client, "SELECT pg_listening_channels()");
+        // Who has never asked so pays nothing for it.
+        match tags(&frames).as_str() {
+            "EZ" => assert_eq!(frames[0].sqlstate(), "0A000"),
+            _ => assert_eq!(frames[1].columns(), [Some("a".to_owned())]),
+        }
+        query(&mut client, "ROLLBACK");
+        client.exchange(&begin);
+        query(&mut client, "SELECT 1");
+        assert_eq!(client.value("SELECT pg_listening_channels()"), "a");
+        query(&mut client, "ROLLBACK");
+    }
     assert_eq!(client.value("BEGIN; SELECT pg_listening_channels()"), "a");
     query(&mut client, "ROLLBACK");
 }

@@ -309,6 +309,27 @@ fn parameter_status_tells_the_truth_trap_57() {
         assert_eq!(status(&query(&mut client, "SELECT 1")), [""; 0]);
         assert_eq!(status(&query(&mut client, "/* trunkline: replica */ SELECT pg_is_in_recovery()")), [""; 0]);
     }
+    // Connections that are younger than a change of the server's configuration differ from older ones: what holds is told.
+    let database = &world.db.name;
+    world.db.run(&format!("ALTER DATABASE \"{database}\" SET TimeZone = 'Asia/Tokyo'"));
+    let (mut first, mut second) = (world.client(), world.client());
+    assert_eq!(first.parameter("TimeZone"), client.parameter("TimeZone"), "all connections are old");
+    first.exchange(&batch().query("BEGIN; SELECT txid_current()"));
+    let told = query(&mut second, "BEGIN; SELECT txid_current()");
+    assert_eq!(status(&told), ["TimeZone=Asia/Tokyo"]);
+    assert_eq!(second.value("SHOW timezone"), "Asia/Tokyo");
+    for client in [&mut first, &mut second] {
+        client.exchange(&batch().query("COMMIT"));
+    }
+    let mut known = first.parameter("TimeZone").unwrap().to_owned();
+    for _ in 0..4 {
+        let asked = query(&mut first, "SELECT current_setting('timezone') FOR UPDATE");
+        let shown = asked.iter().find(|frame| frame.tag == b'D').and_then(|row| row.columns()[0].clone());
+        let told = status(&asked);
+        known = told.last().map_or(known, |told| told.replace("TimeZone=", ""));
+        assert_eq!(shown, Some(known.clone()));
+        second.exchange(&batch().query("BEGIN; SELECT txid_current(); COMMIT"));
+    }
     // A value that the server does not take is refused at login, in its words.
     let mut refused = RawClient::tcp(world.proxy.port());
     let error = refused

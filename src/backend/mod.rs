@@ -2,7 +2,7 @@
 
 mod conn;
 mod open;
-mod parameters;
+pub mod parameters;
 pub mod prepared;
 mod reset;
 mod settings;
@@ -10,6 +10,6 @@ mod settings;
 pub use conn::{ServerConn, ServerInfo, ServerState};
 pub use open::{ConnectSpec, OpenError, cancel, open, open_failure, open_with};
 pub use parameters::Parameters;
-pub use prepared::{Prepared, Registry};
+pub use prepared::{Prepared, Registry, all_prepared};
 pub use reset::{apply_settings, reset};
 pub use settings::{Settings, Value};

@@ -8,7 +8,7 @@ use crate::backend::{OpenError, ServerConn, ServerInfo};
 use super::waiter::Waiter;
 
 /// Boxed from its opening to its end: connections change hands at every transaction, and a pointer is cheap to move.
-type Owned = Box<ServerConn>;
+pub(super) type Owned = Box<ServerConn>;
 
 #[derive(Debug, Default)]
 pub(super) struct State {

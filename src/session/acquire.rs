@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use quanta::Instant;
 
-use crate::backend::{self, OpenError};
+use crate::backend::{self, OpenError, Parameters};
 use crate::config::NodeRole;
 use crate::observe::Blame;
 use crate::pool::{CheckOutError, Lease};
+use crate::sql::LexOptions;
 use crate::wire::{ErrorNotice, SqlState, TxStatus, build};
 
 use super::clients::Request;
@@ -30,6 +31,7 @@ enum Waited {
     Failed(CheckOutError),
     Cancelled,
     Killed,
+    ClientGone,
 }
 
 impl Session {
@@ -133,6 +135,10 @@ impl Session {
             conn.prepared.unnamed = None;
         }
         let settings = self.tracked.settings();
+        // Before the settings are there, what it tells means nothing yet.
+        if Arc::ptr_eq(&conn.settings, settings) {
+            tell_parameters(&conn.parameters, &mut self.told, &mut self.lex, &mut self.to_client);
+        }
         if !Arc::ptr_eq(&conn.settings, settings) {
             for _ in 0..settings.write_difference(&conn.settings, out.insert()) {
                 link.replies.push(Expect::Settings);
@@ -141,6 +147,11 @@ impl Session {
             // A simple Query ends the unnamed statement, ours as well (trap 37).
             conn.prepared.unnamed = None;
         }
+        let begins = self.deferred.is_open() && self.pools.asks_channels.load(Ordering::Relaxed);
+        if std::mem::take(&mut self.notify.asks) || begins {
+            self.write_channels(out);
+        }
+        self.send_deferred(out);
     }
 
     /// Waits for a connection. When none can be had the client learns why, and the session goes on.
@@ -179,7 +190,8 @@ impl Session {
                         "canceling statement due to user request",
                     )));
                 }
-                Waited::Killed => return Err(Err(Ending::ClientGone)),
+                Waited::Killed => return Err(Err(Ending::killed())),
+                Waited::ClientGone => return Err(Err(Ending::ClientGone)),
                 Waited::Failed(CheckOutError::Closed) => {
                     self.refresh().map_err(Err)?;
                     tokio::time::sleep(Duration::from_millis(1)).await;
@@ -217,14 +229,14 @@ impl Session {
             while !to_client.is_empty() {
                 match drain(stream, to_client, cx) {
                     Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(Waited::Killed),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Waited::ClientGone),
                     Poll::Pending => break,
                 }
             }
             if stream.wants_flush()
                 && let Poll::Ready(Err(_)) = stream.poll_push(cx)
             {
-                return Poll::Ready(Waited::Killed);
+                return Poll::Ready(Waited::ClientGone);
             }
             client.set_waker(cx.waker());
             if client.requested(Request::Kill) {
@@ -260,6 +272,25 @@ impl Session {
         let blame = if notice.code == SqlState::QUERY_CANCELED { Blame::Proxy } else { Blame::Network };
         self.metrics.error(notice.code, blame);
         notice.encode(&mut self.to_client);
+        self.deferred.fail();
         self.drop_refused();
     }
+}
+
+/// Tells the client what differs on its connection from what it was told last (trap 57): nodes may differ, and connections older than
+/// a change of the server's configuration.
+pub(super) fn tell_parameters(
+    parameters: &Parameters,
+    told: &mut Arc<Parameters>,
+    lex: &mut LexOptions,
+    out: &mut Vec<u8>,
+) {
+    if parameters.tell_the_same_as(told) {
+        return;
+    }
+    for (name, value) in parameters.beyond(told) {
+        lex.observe_parameter(name, value);
+        build::parameter_status(out, name, value);
+    }
+    *told = Arc::new(parameters.clone());
 }

@@ -162,6 +162,7 @@ impl Session {
         }
         if tag == b'P' {
             self.pin(Pins::LARGE_STATEMENT);
+            self.pinned_by(b"-- a statement longer than max_inspect");
         }
         self.begin_statement(UNSEEN, &[], None, None);
         self.names.set_unnamed(None);
@@ -202,6 +203,9 @@ impl Session {
             self.answer_ready();
             return Flow::Taken;
         }
+        if let Some(answered) = self.take_block_control(decision, sql) {
+            return answered;
+        }
         if let Some(stop) = self.needs_other_link(decision, out) {
             return stop;
         }
@@ -235,6 +239,7 @@ impl Session {
         let oid = body.first_chunk::<4>().map_or(0, |oid| u32::from_be_bytes(*oid));
         if !matches!(oid, 715 | 764 | 767 | 952..=958 | 964 | 1004 | 3170..=3172 | 3457..=3460) {
             self.pin(Pins::SESSION_STATE);
+            self.pinned_by(b"-- function call");
         }
         let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
         link.ends_segment(None);
@@ -266,14 +271,15 @@ impl Session {
         // Whatever segment follows is judged anew.
         self.segment_cleared = false;
         self.wants_sequences = decision.effects.contains(Effects::SEQUENCE_STATE);
+        self.notify.asks = decision.effects.contains(Effects::ASKS_CHANNELS);
         let place = match &self.state {
             State::Linked(link) if link.primary => return None,
             State::Linked(link)
-                if link.replies.is_empty() && (link.status.in_block() || self.pins != Pins::empty()) =>
+                if link.replies.all_ours() && (link.status.in_block() || self.pins != Pins::empty()) =>
             {
                 return None;
             }
-            _ => self.placement.place(decision),
+            _ => self.place_of(decision),
         };
         match &self.state {
             State::Linked(_) if place == Place::Reader => None,
@@ -336,6 +342,7 @@ impl Session {
         }
         if pins != Pins::empty() {
             self.pin(pins);
+            self.pinned_by(text);
         }
         self.raise_barrier(effects, script);
         self.evidence.note(decision);
@@ -344,9 +351,11 @@ impl Session {
         if effects.contains(Effects::WRITES) {
             self.wrote = true;
             self.note_sequences();
+            self.pinned_by(text);
         }
         self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
         self.timing.begin(decision, sql, prepared);
+        super::fault::point("statement", text);
     }
 
     /// A statement goes out that may use a sequence (an INSERT does, by a column's default).
@@ -392,9 +401,6 @@ impl Session {
     }
 
     pub(super) fn pin(&mut self, pins: Pins) {
-        if !self.pins.contains(pins) {
-            tracing::debug!(client = self.client.id, reason = pins.describe(), "server connection pinned");
-        }
         self.fresh_pins |= (pins & Pins::TRANSACTIONAL) - self.pins;
         self.pins |= pins;
         self.evidence.outdated_for(pins);

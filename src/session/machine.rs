@@ -46,6 +46,8 @@ pub(super) struct Link {
     /// Why the connection is not used again: nobody knows how many Syncs are answered after a COPY that failed, or no reset takes
     /// back what was done on it.
     pub retired: Option<&'static str>,
+    /// The server refused to begin the block that the client was told has begun.
+    pub begin_refused: bool,
     /// An error came since the last ReadyForQuery.
     pub failed: bool,
     /// A statement is under way that changes the session's channels: what follows waits until that is in force.
@@ -75,6 +77,7 @@ impl Link {
             barrier: false,
             copy_syncs: 0,
             retired: None,
+            begin_refused: false,
             failed: false,
             fence: false,
             listens: false,
@@ -147,13 +150,17 @@ impl Session {
     pub(super) fn status(&self) -> TxStatus {
         match &self.state {
             State::Linked(link) => link.status,
-            _ => TxStatus::Idle,
+            _ => self.deferred.status(),
         }
     }
 
     /// Ends an answer of our own.
     pub(super) fn answer_ready(&mut self) {
         let status = self.status();
+        if status == TxStatus::Idle {
+            // Too much for it is dealt with when it is polled next.
+            let _ = self.tell_notifications(usize::MAX);
+        }
         build::ready_for_query(&mut self.to_client, status);
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Notifying {
     /// Notifications on new channels that the session's own connection told before the hub listened on them.
     early: Vec<Notification>,
     held: Option<Held>,
+    /// The statement that wants a connection asks for the session's channels.
+    pub asks: bool,
     /// A statement may have notified since the last transaction ended.
     may_have_notified: bool,
     noted: Option<Noted>,
@@ -190,7 +192,7 @@ impl Session {
         Ok(moved)
     }
 
-    fn tell_notifications(&mut self, room: usize) -> Result<bool, Ending> {
+    pub(super) fn tell_notifications(&mut self, room: usize) -> Result<bool, Ending> {
         let Some(membership) = &self.notify.membership else { return Ok(false) };
         membership.mailbox.take(&mut self.to_client, room).map_err(|Overflowed| {
             let notice = ErrorNotice::fatal(
@@ -207,15 +209,11 @@ impl Session {
         let rests = match &self.state {
             State::Idle => true,
             State::Linked(link) => {
-                link.status == TxStatus::Idle
-                    && link.replies.is_empty()
-                    && link.carry.is_empty()
-                    && link.pass == 0
-                    && !link.segment_open
+                link.replies.is_empty() && link.carry.is_empty() && link.pass == 0 && !link.segment_open
             }
             State::Waiting | State::Closing => false,
         };
-        rests && !self.skip_to_sync
+        rests && self.status() == TxStatus::Idle && !self.skip_to_sync
     }
 
     /// A NotificationResponse of the session's own connection. The hub tells it too, unless it does not listen on the channel yet.

@@ -2,18 +2,21 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
+use futures::FutureExt;
 use quanta::Instant;
 use tokio::time::Sleep;
 
+use crate::backend::Parameters;
 use crate::config::{PoolMode, PoolSettings};
 use crate::net::Stream;
-use crate::observe::{Blame, SessionMetrics};
+use crate::observe::{Blame, SessionMetrics, panics};
 use crate::pool::WaiterSlot;
 use crate::route::DecisionCache;
 use crate::sql::LexOptions;
@@ -22,6 +25,7 @@ use crate::wire::{ErrorNotice, SqlState, build};
 
 use super::buffers::{self, READ_SIZE};
 use super::clients::{Client, Registered, Request};
+use super::deferred::Deferred;
 use super::evidence::Evidence;
 use super::inbound::Need;
 use super::login::Login;
@@ -48,11 +52,19 @@ pub struct Session {
     pub(super) tracked: Tracked,
     /// What portals change when they are executed, by their names.
     pub(super) scripts: Vec<(Box<[u8]>, Box<Script>)>,
+    /// The parameters that the client was told.
+    pub(super) told: Arc<Parameters>,
     pub(super) lex: LexOptions,
     pub(super) decisions: Arc<DecisionCache>,
     pub(super) names: Names,
     pub(super) placement: Placement,
     pub(super) pins: Pins,
+    /// Those of them that the console and the metrics know.
+    pub(super) shown_pins: Pins,
+    /// Those that were written to the log once.
+    pub(super) logged_pins: Pins,
+    /// The block that no server knows of yet.
+    pub(super) deferred: Deferred,
     /// Whether they are still needed.
     pub(super) evidence: Evidence,
     pub(super) notify: Notifying,
@@ -65,7 +77,7 @@ pub struct Session {
     pub(super) state: State,
     pub(super) slot: Arc<WaiterSlot>,
     /// Bytes of the client's that are read and not yet taken.
-    inbox: Vec<u8>,
+    pub(super) inbox: Vec<u8>,
     /// The inbox cannot go on before the server has answered.
     stalled: bool,
     /// It has: the inbox is to be looked at again, whether or not more comes from the client.
@@ -97,6 +109,8 @@ pub struct Session {
     /// When the present state began, for time-outs.
     pub(super) since: Instant,
     pub(super) query_cancelled: bool,
+    /// While bytes of the server's are taken: whether what the client has been sent ends within a message.
+    taking_within: Option<bool>,
 }
 
 /// Why the loop stopped moving bytes.
@@ -117,6 +131,8 @@ pub(super) enum Ending {
     ClientGone,
     /// With a last word to the client.
     Told(Box<ErrorNotice>, Blame),
+    /// By a bug of ours: nothing of its state is to be relied on.
+    Panicked(Box<ErrorNotice>),
 }
 
 /// Serves a client that has logged in, until its session ends.
@@ -129,7 +145,7 @@ pub async fn serve(login: Login) {
 
 impl Session {
     fn new(login: Login) -> Self {
-        let Login { ctx, stream, registered, pools, settings, lex, route_choice, .. } = login;
+        let Login { ctx, stream, registered, pools, settings, told, lex, route_choice, .. } = login;
         let config = ctx.config.load();
         let database = &pools.cluster.database;
         let pool_settings = Arc::new(config.pool_settings(database, &registered.client.user));
@@ -150,9 +166,13 @@ impl Session {
             pools,
             tracked: Tracked::new(settings),
             scripts: Vec::new(),
+            told,
             lex,
             names: Names::default(),
             pins: Pins::empty(),
+            shown_pins: Pins::empty(),
+            logged_pins: Pins::empty(),
+            deferred: Deferred::default(),
             evidence: Evidence::default(),
             notify: Notifying::default(),
             fresh_pins: Pins::empty(),
@@ -175,25 +195,32 @@ impl Session {
             timer: None,
             since: Instant::now(),
             query_cancelled: false,
+            taking_within: None,
             ctx,
         }
     }
 
     async fn run(mut self) {
-        let ending = loop {
+        // The future is given up with the panic; what it has left of the session is only closed.
+        let ending = AssertUnwindSafe(self.pump()).catch_unwind().await.unwrap_or_else(|_| panicked());
+        self.end(ending).await;
+    }
+
+    /// Moves bytes until the session ends.
+    async fn pump(&mut self) -> Ending {
+        loop {
             match poll_fn(|cx| self.poll_io(cx)).await {
                 Event::Acquire(place) => {
                     if let Err(ending) = self.acquire(place).await {
-                        break ending;
+                        return ending;
                     }
                     // With the connection, or with the error told, the inbox goes on.
                     self.resumed = true;
                 }
                 Event::AwaitCancels => self.client.clone().cancels_delivered().await,
-                Event::End(ending) => break ending,
+                Event::End(ending) => return ending,
             }
-        };
-        self.end(ending).await;
+        }
     }
 
     /// Moves bytes until nothing moves, or until something is needed that takes waiting for.
@@ -205,6 +232,14 @@ impl Session {
             {
                 return Poll::Ready(Event::End(ending));
             }
+            if self.client.requested(Request::Suspend) || self.client.is_frozen() {
+                match self.freeze(cx) {
+                    Ok(true) => return Poll::Pending,
+                    Ok(false) => {}
+                    Err(ending) => return Poll::Ready(Event::End(ending)),
+                }
+            }
+            self.show_pins();
             let mut moved = false;
             match self.poll_backlogs(cx) {
                 Ok(progress) => moved |= progress,
@@ -218,6 +253,7 @@ impl Session {
                 Ok(progress) => moved |= progress,
                 Err(event) => return Poll::Ready(event),
             }
+            self.show_pins();
             moved |= self.ask_for_evidence(cx) | self.stop_listening(cx);
             if self.may_release() {
                 // Given to the next client before anything else is read of this one.
@@ -265,27 +301,8 @@ impl Session {
         self.resumed |= std::mem::take(&mut self.stalled);
     }
 
-    fn poll_requests(&mut self) -> Option<Ending> {
-        let shutdown = |message| {
-            let notice = ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, message).hint("Connect again.");
-            Some(Ending::Told(Box::new(notice), Blame::Proxy))
-        };
-        if self.client.requested(Request::Kill) {
-            return shutdown("terminating connection due to administrator command");
-        }
-        let resting = matches!(self.state, State::Idle) && self.inbox.is_empty() && self.client_pass == 0;
-        let kept = matches!(&self.state, State::Linked(link) if link.at_rest());
-        let told = self.to_client.is_empty() && !self.notify.is_holding();
-        if self.client.requested(Request::Drain) && told && (resting || kept) {
-            return shutdown("terminating connection: the proxy is shutting down");
-        }
-        self.client.clear(Request::CancelWait);
-        self.client.clear(Request::Notified);
-        None
-    }
-
     /// Writes what earlier writes left over. Until it is gone nothing more is read for that side (backpressure, trap 47).
-    fn poll_backlogs(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
+    pub(super) fn poll_backlogs(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
         let mut moved = false;
         if !self.to_client.is_empty() {
             match drain(&mut self.stream, &mut self.to_client, cx) {
@@ -350,9 +367,11 @@ impl Session {
                 link.carry.clear();
                 self.metrics.server_received(n);
                 self.timing.received(n);
+                self.taking_within = Some(link.pass > 0);
                 let mut out = Splice::new(&buffers.read[..carried + n], &mut buffers.built);
                 self.take_server(&buffers.read[..carried + n], &mut out).map_err(|ServerBroken| self.server_gone())?;
                 let bytes = out.finish();
+                self.taking_within = None;
                 let sent = send(&mut self.stream, &mut self.to_client, bytes, cx).map_err(|_| Ending::ClientGone)?;
                 self.metrics.client_sent(sent);
                 Ok(Some(()))
@@ -363,6 +382,9 @@ impl Session {
             moved = true;
             self.resume();
             self.since = Instant::now();
+            if matches!(&self.state, State::Linked(link) if link.begin_refused) {
+                return Err(self.begin_refused());
+            }
             if matches!(&self.state, State::Linked(link) if link.settings_refused && link.replies.is_empty()) {
                 return Err(self.settings_refused());
             }
@@ -404,8 +426,10 @@ impl Session {
                 Poll::Pending => return Ok(false),
             };
             self.metrics.client_received(n);
-            self.timing.arrived(Instant::now());
-            self.since = Instant::now();
+            let now = Instant::now();
+            self.client.note_request(now);
+            self.timing.arrived(now);
+            self.since = now;
             buffers.read[..carried].copy_from_slice(&self.inbox);
             self.inbox.clear();
             let data = &buffers.read[..carried + n];
@@ -506,6 +530,14 @@ impl Session {
         if dying { Ending::ClientGone } else { Ending::Told(Box::new(server_lost()), Blame::Network) }
     }
 
+    fn begin_refused(&mut self) -> Ending {
+        let notice =
+            ErrorNotice::fatal(SqlState::CONNECTION_FAILURE, "the transaction could not be begun on the server")
+                .detail("Nothing of it was executed.")
+                .hint("See the error before this one.");
+        Ending::Told(Box::new(notice), Blame::Server)
+    }
+
     fn settings_refused(&mut self) -> Ending {
         let notice = ErrorNotice::fatal(
             SqlState::CONNECTION_FAILURE,
@@ -520,8 +552,21 @@ impl Session {
         self.notify = Notifying::default();
         let mut last = std::mem::take(&mut self.to_client);
         // In the middle of a frame of the server's nothing else can be said (trap 70).
-        let mid_frame = matches!(&self.state, State::Linked(link) if link.pass > 0);
+        let mid_frame = match &self.state {
+            // Nothing of what was being taken has been sent.
+            State::Linked(_) if matches!(ending, Ending::Panicked(_)) && self.taking_within.is_some() => {
+                self.taking_within == Some(true)
+            }
+            State::Linked(link) => link.pass > 0,
+            _ => false,
+        };
         match &ending {
+            Ending::Panicked(notice) => {
+                self.metrics.error(notice.code, Blame::Proxy);
+                if !mid_frame {
+                    notice.encode(&mut last);
+                }
+            }
             Ending::Told(notice, blame) if mid_frame => {
                 self.metrics.error(notice.code, *blame);
                 tracing::debug!(client = self.client.id, %notice, "session ended within a message");
@@ -538,6 +583,11 @@ impl Session {
             let _ = tokio::time::timeout(Duration::from_secs(2), self.stream.write_all(&last)).await;
             self.stream.shutdown();
         }
+        if matches!(ending, Ending::Panicked(_)) {
+            self.client.unassign();
+            // The drop of its link closes the server connection.
+            return drop(self.transition(State::Closing));
+        }
         self.give_back().await;
     }
 
@@ -553,6 +603,9 @@ impl Session {
         let reset_query = self.pool_settings.reset_query.clone();
         let needs_reset = self.pins != Pins::empty() || self.keeps_lease;
         let mut lease = link.lease;
+        if lease.info.is_close_needed() {
+            return lease.check_in();
+        }
         if !clean {
             // In the middle of something: closing the connection makes the server roll back.
             let mut goodbye = Vec::with_capacity(5);
@@ -571,6 +624,15 @@ impl Session {
             }
         }
     }
+}
+
+/// The end of a session in which a panic was caught (design: XX000 with an id that stands in the log, too).
+fn panicked() -> Ending {
+    let id = panics::take().map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+    let notice = ErrorNotice::fatal(SqlState::INTERNAL_ERROR, format!("internal error of the proxy, number {id}"))
+        .detail("Whether the statement that was under way has been executed is not known.")
+        .hint("The proxy's log has more under this number. Connect again.");
+    Ending::Panicked(Box::new(notice))
 }
 
 /// Writes at once what the socket takes, behind what waits already; the rest waits. Returns how much was written.

@@ -21,6 +21,10 @@ pub(super) enum Expect {
     Settings,
     /// Our own Query that asks whether these pins are still needed: all of it is dropped, up to its ReadyForQuery.
     Evidence(Pins),
+    /// Parse, Bind and Execute of ours that begin the client's block: all of it is dropped, up to its CommandComplete.
+    Begin,
+    /// Messages of ours that make the block fail: the error and the ReadyForQuery are dropped.
+    Spoiled,
     /// A Query or FunctionCall of the client's, up to its ReadyForQuery.
     Simple { script: Option<Box<Script>> },
     /// ParseComplete.
@@ -56,9 +60,9 @@ pub(super) enum Expect {
 }
 
 impl Expect {
-    /// A Query of ours, of which the client sees nothing.
+    /// A message of ours, of which the client sees nothing.
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::Settings | Self::Evidence(_))
+        matches!(self, Self::Settings | Self::Evidence(_) | Self::Begin | Self::Spoiled)
     }
 }
 
@@ -95,9 +99,22 @@ impl Replies {
 
     /// Whether a ReadyForQuery is outstanding: the transaction status is not known before it comes.
     pub fn owes_ready(&self) -> bool {
-        self.queue
-            .iter()
-            .any(|expect| expect.is_ours() || matches!(expect, Expect::Simple { .. } | Expect::Sync { .. }))
+        self.queue.iter().any(|expect| {
+            matches!(
+                expect,
+                Expect::Settings | Expect::Evidence(_) | Expect::Spoiled | Expect::Simple { .. } | Expect::Sync { .. }
+            )
+        })
+    }
+
+    /// Whether nothing of the client's is outstanding: what we sent ourselves leaves the transaction status as it is known.
+    pub fn all_ours(&self) -> bool {
+        self.queue.iter().all(Expect::is_ours)
+    }
+
+    /// Whether anything is outstanding but what we ourselves have sent ahead.
+    pub fn owes_answers(&self) -> bool {
+        !self.queue.iter().all(|expect| expect.is_ours() || matches!(expect, Expect::Begin))
     }
 
     /// Whether nothing is to come from the server: all that is left is for us to make.

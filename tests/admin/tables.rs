@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 25] = [
     "POOLS",
     "POOLS_EXTENDED",
     "CLIENTS",
@@ -16,6 +16,8 @@ const TABLES: [&str; 23] = [
     "ACTIVE_SOCKETS",
     "DATABASES",
     "NODES",
+    "PINS",
+    "PREPARED",
     "USERS",
     "STATS",
     "STATS_TOTALS",

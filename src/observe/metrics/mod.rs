@@ -10,6 +10,7 @@ mod cells;
 mod histogram;
 mod listener;
 mod node;
+mod pins;
 mod pool;
 mod process;
 mod publish;
@@ -44,6 +45,7 @@ pub use stats::{DatabaseStats, STATS_PERIOD, StatCounts};
 use cells::CellRegistry;
 use listener::ListenerRegistry;
 use node::NodeRegistry;
+use pins::PinTable;
 use pool::{PoolLabels, PoolRegistry};
 use routing::RoutingTable;
 use stats::StatsTicker;
@@ -69,6 +71,7 @@ struct Inner {
     handle: PrometheusHandle,
     sessions: Mutex<CellRegistry>,
     routing: Arc<RoutingTable>,
+    pins: Arc<PinTable>,
     pools: Mutex<PoolRegistry>,
     nodes: Mutex<NodeRegistry>,
     listeners: Mutex<ListenerRegistry>,
@@ -118,6 +121,7 @@ impl Metrics {
                 recorder,
                 sessions: Mutex::new(CellRegistry::new(limit)),
                 routing: Arc::default(),
+                pins: Arc::default(),
                 pools: Mutex::default(),
                 nodes: Mutex::default(),
                 listeners: Mutex::default(),
@@ -141,7 +145,7 @@ impl Metrics {
         let labels = sessions.admit(database, user);
         let (cell, errors) = sessions.cell(&labels, stripe);
         drop(sessions);
-        SessionMetrics::new(labels, cell, errors, self.inner.routing.clone(), stripe)
+        SessionMetrics::new(labels, cell, errors, self.inner.routing.clone(), self.inner.pins.clone(), stripe)
     }
 
     /// The handle of a new pool.

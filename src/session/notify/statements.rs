@@ -1,5 +1,7 @@
 //! Statements that listen, notify, or ask for channels, on their way to the server.
 
+use std::sync::atomic::Ordering;
+
 use crate::sql::{Change, Effects};
 use crate::wire::frame::frontend_limit;
 use crate::wire::frontend::{self, ObjectKind};
@@ -51,8 +53,10 @@ impl Session {
     }
 
     /// What a client notifies itself of must not come before the answers to what it asked for earlier.
-    pub(in crate::session) fn must_notify_alone(&self, effects: Effects) -> bool {
-        self.notify.membership.is_some() && self.may_notify(effects)
+    pub(in crate::session) fn must_notify_alone(&mut self, effects: Effects) -> bool {
+        self.notify.membership.is_some()
+            && self.may_notify(effects)
+            && self.link().is_some_and(|link| link.replies.owes_answers())
     }
 
     /// Refuses what cannot be followed.
@@ -68,27 +72,44 @@ impl Session {
         }
         let asks = effects.contains(Effects::ASKS_CHANNELS);
         let link = self.link().filter(|link| asks && link.deaf && (link.status.in_block() || link.segment_open))?;
-        let what = if link.status.in_block() { "transaction" } else { "sequence of messages" };
+        let is_in_block = link.status.in_block();
+        if is_in_block && !self.pools.asks_channels.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                database = self.client.database,
+                user = self.client.user,
+                "pg_listening_channels() was asked for in the middle of a transaction: from now on, transactions of this \
+                 user's sessions begin with their channels listened on"
+            );
+        }
+        let what = if is_in_block { "transaction" } else { "sequence of messages" };
         Some(
             ErrorNotice::error(
                 SqlState::FEATURE_NOT_SUPPORTED,
                 format!("pg_listening_channels() cannot be answered in the middle of a {what}"),
             )
-            .hint("Ask before BEGIN, or with the first statement."),
+            .hint("Ask before BEGIN. Repeating the transaction will do, too."),
         )
     }
 
     /// A statement asks for the session's channels: the connection listens on them for the time being.
     pub(in crate::session) fn provide_channels(&mut self, effects: Effects, out: &mut Splice<'_>) -> Option<Flow> {
-        if !effects.contains(Effects::ASKS_CHANNELS) {
+        let asks = effects.contains(Effects::ASKS_CHANNELS);
+        if !asks && !(effects.contains(Effects::BEGIN) && self.pools.asks_channels.load(Ordering::Relaxed)) {
             return None;
         }
-        let Self { state: State::Linked(link), tracked, .. } = self else { return None };
-        if !link.deaf || !link.primary || link.status != TxStatus::Idle || link.segment_open {
-            return None;
-        }
-        if !link.replies.is_empty() {
+        let link = self.link().filter(|link| link.deaf && link.status == TxStatus::Idle && !link.segment_open)?;
+        if link.replies.owes_answers() {
             return Some(Flow::Stop(Need::Quiet));
+        }
+        self.write_channels(out);
+        None
+    }
+
+    /// The connection, on which nothing of the client's is under way, is to listen on the session's channels.
+    pub(in crate::session) fn write_channels(&mut self, out: &mut Splice<'_>) {
+        let Self { state: State::Linked(link), tracked, .. } = self else { return };
+        if !link.deaf || !link.primary {
+            return;
         }
         let mut sql = b"UNLISTEN *;".to_vec();
         tracked.committed_channels().iter().for_each(|channel| write_command(&mut sql, "LISTEN", channel));
@@ -97,13 +118,12 @@ impl Session {
         link.lease.prepared.unnamed = None;
         link.deaf = false;
         link.listens = true;
-        None
     }
 
     /// Looks ahead to the next Sync for statements that notify or ask for channels, if it matters in this session.
     pub(in crate::session) fn prepare_segment(&mut self, rest: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
         let listens = self.notify.membership.is_some();
-        let is_busy = self.link().filter(|link| (listens || link.deaf) && !link.segment_open)?.replies.head().is_some();
+        self.link().filter(|link| (listens || link.deaf) && !link.segment_open)?;
         let mut walker = FrameWalker::new(rest);
         let mut effects = Effects::empty();
         while let Ok(Step::Whole(frame)) = walker.step(frontend_limit) {
@@ -122,7 +142,7 @@ impl Session {
                 _ => break,
             }
         }
-        if is_busy && self.must_notify_alone(effects) {
+        if self.must_notify_alone(effects) {
             return Some(Flow::Stop(Need::Quiet));
         }
         self.provide_channels(effects, out)
