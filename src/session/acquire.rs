@@ -15,10 +15,11 @@ use crate::pool::{CheckOutError, Lease};
 use crate::sql::LexOptions;
 use crate::wire::{ErrorNotice, SqlState, TxStatus, build};
 
+use super::buffers::drain;
 use super::clients::Request;
 use super::machine::{Link, State};
 use super::placement::Place;
-use super::relay::{Ending, Session, drain};
+use super::relay::{Ending, Session};
 use super::replies::Expect;
 use super::splice::Splice;
 

@@ -1,5 +1,8 @@
 //! The state of a session, and the only function that changes it.
 
+use std::io;
+use std::task::{Context as Cx, Poll};
+
 use crate::observe::ClientState as MetricState;
 use crate::pool::Lease;
 use crate::wire::{TxStatus, build};
@@ -32,6 +35,8 @@ pub(super) struct Link {
     pub backlog: Vec<u8>,
     /// The beginning of a frame of the server's that has not come whole.
     pub carry: Vec<u8>,
+    /// What is carried is to be looked at, whether or not more comes.
+    pub unread: bool,
     /// Bytes of the current frame of the server's that are still to pass.
     pub pass: usize,
     /// The settings of the client could not be applied: the connection must not be used.
@@ -71,6 +76,7 @@ impl Link {
             copy_in: false,
             backlog: Vec::new(),
             carry: Vec::new(),
+            unread: false,
             pass: 0,
             settings_refused: false,
             dying: false,
@@ -82,6 +88,17 @@ impl Link {
             fence: false,
             listens: false,
             deaf: false,
+        }
+    }
+
+    /// Reads of the server. Zero bytes that are no error: what is carried is to be looked at.
+    pub fn read_into(&mut self, cx: &mut Cx<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if std::mem::take(&mut self.unread) {
+            return Poll::Ready(Ok(0));
+        }
+        match self.lease.stream.poll_read_into(cx, buffer) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            read => read,
         }
     }
 

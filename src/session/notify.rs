@@ -20,9 +20,9 @@ use crate::wire::{ErrorNotice, SqlState, TxStatus, backend, build};
 use hub::{Hub, Key, Membership, Ticket, with_sender};
 use mailbox::{Mailbox, Notification, Overflowed};
 
-use super::buffers::READ_SIZE;
+use super::buffers::{READ_SIZE, send};
 use super::machine::State;
-use super::relay::{Ending, Session, send};
+use super::relay::{Ending, Session};
 use super::replies::Expect;
 use super::splice::Splice;
 
@@ -180,8 +180,10 @@ impl Session {
             self.tell_notifications(usize::MAX)?;
             build::ready_for_query(&mut self.to_client, TxStatus::Idle);
             // What the server has said behind it, and what the client has asked meanwhile.
-            self.unread = matches!(self.state, State::Linked(_));
             self.resumed = true;
+            if let Some(link) = self.link() {
+                link.unread = true;
+            }
             return Ok(true);
         }
         if self.notify.membership.is_some() {
@@ -202,6 +204,14 @@ impl Session {
             .hint("Read notifications in time, and keep transactions of sessions that LISTEN short.");
             Ending::Told(Box::new(notice), Blame::Client)
         })
+    }
+
+    /// Whether the server is read: behind a ReadyForQuery that waits come only answers of our own.
+    pub(super) fn hears_server(&self) -> bool {
+        match &self.state {
+            State::Linked(link) => !self.notify.is_holding() || (link.carry.is_empty() && link.drops_rows()),
+            _ => false,
+        }
     }
 
     /// Where a server tells notifications: outside transactions, with everything answered.

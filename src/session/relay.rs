@@ -1,7 +1,6 @@
 //! The loop of a session: waits for its client and its server, moves bytes, and calls for what cannot be done at once.
 
 use std::future::poll_fn;
-use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use crate::sql::LexOptions;
 use crate::topology::UserPools;
 use crate::wire::{ErrorNotice, SqlState, build};
 
-use super::buffers::{self, READ_SIZE};
+use super::buffers::{self, READ_SIZE, drain, send};
 use super::clients::{Client, Registered, Request};
 use super::deferred::Deferred;
 use super::evidence::Evidence;
@@ -32,7 +31,7 @@ use super::login::Login;
 use super::machine::State;
 use super::names::Names;
 use super::notify::Notifying;
-use super::outbound::{ServerBroken, server_lost};
+use super::outbound::ServerBroken;
 use super::pins::Pins;
 use super::placement::{Place, Placement};
 use super::splice::Splice;
@@ -82,8 +81,6 @@ pub struct Session {
     stalled: bool,
     /// It has: the inbox is to be looked at again, whether or not more comes from the client.
     pub(super) resumed: bool,
-    /// What was read of the server is to be looked at again.
-    pub(super) unread: bool,
     /// Bytes for the client that its socket would not take yet, or that we made.
     pub(super) to_client: Vec<u8>,
     /// Bytes of the client's current frame that are still to pass unseen.
@@ -183,7 +180,6 @@ impl Session {
             inbox: Vec::new(),
             stalled: false,
             resumed: false,
-            unread: false,
             to_client: Vec::new(),
             client_pass: 0,
             pass_is_dropped: false,
@@ -341,13 +337,9 @@ impl Session {
     fn poll_server(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
         let mut moved = false;
         loop {
-            let State::Linked(link) = &self.state else { return Ok(moved) };
-            // Behind a ReadyForQuery that waits come only answers of our own.
-            let holds = self.notify.is_holding() && (!link.carry.is_empty() || !link.drops_rows());
-            if !self.to_client.is_empty() || holds || self.may_release() {
+            if !self.to_client.is_empty() || !self.hears_server() || self.may_release() {
                 return Ok(moved);
             }
-            let again = std::mem::take(&mut self.unread);
             let step = buffers::with(|buffers| {
                 let State::Linked(link) = &mut self.state else { return Ok(None) };
                 let carried = link.carry.len();
@@ -355,13 +347,10 @@ impl Session {
                 if buffers.read.len() < room {
                     buffers.read.resize(room, 0);
                 }
-                let n = match again {
-                    true => 0,
-                    false => match link.lease.stream.poll_read_into(cx, &mut buffers.read[carried..room]) {
-                        Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Err(self.server_gone()),
-                        Poll::Ready(Ok(n)) => n,
-                        Poll::Pending => return Ok(None),
-                    },
+                let n = match link.read_into(cx, &mut buffers.read[carried..room]) {
+                    Poll::Ready(Err(_)) => return Err(self.server_gone()),
+                    Poll::Ready(Ok(n)) => n,
+                    Poll::Pending => return Ok(None),
                 };
                 buffers.read[..carried].copy_from_slice(&link.carry);
                 link.carry.clear();
@@ -521,33 +510,6 @@ impl Session {
         }
     }
 
-    /// The server connection broke. Its last words have been passed on; a client that saw a FATAL needs no second one.
-    fn server_gone(&mut self) -> Ending {
-        let dying = matches!(&self.state, State::Linked(link) if link.dying);
-        if let State::Linked(link) = &self.state {
-            link.lease.pool().load.probe.notify_one();
-        }
-        if dying { Ending::ClientGone } else { Ending::Told(Box::new(server_lost()), Blame::Network) }
-    }
-
-    fn begin_refused(&mut self) -> Ending {
-        let notice =
-            ErrorNotice::fatal(SqlState::CONNECTION_FAILURE, "the transaction could not be begun on the server")
-                .detail("Nothing of it was executed.")
-                .hint("See the error before this one.");
-        Ending::Told(Box::new(notice), Blame::Server)
-    }
-
-    fn settings_refused(&mut self) -> Ending {
-        let notice = ErrorNotice::fatal(
-            SqlState::CONNECTION_FAILURE,
-            "the session's settings could not be applied to another server connection",
-        )
-        .detail("Whether the statement that followed was executed is not known.")
-        .hint("The servers of this database differ in what they accept; see the error before this one.");
-        Ending::Told(Box::new(notice), Blame::Server)
-    }
-
     async fn end(mut self, ending: Ending) {
         self.notify = Notifying::default();
         let mut last = std::mem::take(&mut self.to_client);
@@ -633,36 +595,4 @@ fn panicked() -> Ending {
         .detail("Whether the statement that was under way has been executed is not known.")
         .hint("The proxy's log has more under this number. Connect again.");
     Ending::Panicked(Box::new(notice))
-}
-
-/// Writes at once what the socket takes, behind what waits already; the rest waits. Returns how much was written.
-pub(super) fn send(stream: &mut Stream, backlog: &mut Vec<u8>, bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<usize> {
-    let mut sent = 0;
-    if backlog.is_empty() {
-        while sent < bytes.len() {
-            match stream.poll_write_from(cx, &bytes[sent..]) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(n)) => sent += n,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
-            }
-        }
-    }
-    backlog.extend_from_slice(&bytes[sent..]);
-    Ok(sent)
-}
-
-/// Writes a backlog as far as the socket takes it.
-pub(super) fn drain(stream: &mut Stream, backlog: &mut Vec<u8>, cx: &mut Cx<'_>) -> Poll<io::Result<usize>> {
-    match stream.poll_write_from(cx, backlog) {
-        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        Poll::Ready(Ok(n)) => {
-            backlog.drain(..n);
-            if backlog.is_empty() && backlog.capacity() > 512 {
-                *backlog = Vec::new();
-            }
-            Poll::Ready(Ok(n))
-        }
-        other => other,
-    }
 }
