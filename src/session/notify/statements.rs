@@ -93,8 +93,11 @@ impl Session {
 
     /// A statement asks for the session's channels: the connection listens on them for the time being.
     pub(in crate::session) fn provide_channels(&mut self, effects: Effects, out: &mut Splice<'_>) -> Option<Flow> {
-        let asks = effects.contains(Effects::ASKS_CHANNELS);
-        if !asks && !(effects.contains(Effects::BEGIN) && self.pools.asks_channels.load(Ordering::Relaxed)) {
+        let wanted = match self.pools.asks_channels.load(Ordering::Relaxed) {
+            true => Effects::ASKS_CHANNELS | Effects::BEGIN,
+            false => Effects::ASKS_CHANNELS,
+        };
+        if !effects.intersects(wanted) {
             return None;
         }
         let link = self.link().filter(|link| link.deaf && link.status == TxStatus::Idle && !link.segment_open)?;
