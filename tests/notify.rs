@@ -272,6 +272,26 @@ fn pipelined_behind_a_listen() {
 }
 
 #[test]
+fn copy_behind_a_listen() {
+    let world = world("size = 1");
+    for client in [&mut world.direct(), &mut world.client()] {
+        query(client, "BEGIN");
+        for copy in ["LISTEN told; COPY t FROM STDIN", "COPY t FROM STDIN"] {
+            client.send(&batch().query(copy));
+            let begun = client.recv_frames(if copy.contains("LISTEN") { 2 } else { 1 });
+            assert!(tags(&begun).ends_with('G'), "{begun:?}");
+            let row = format!("{}\n", copy.len());
+            assert_eq!(tags(&client.exchange(&batch().copy_data(row.as_bytes()).copy_done())), "CZ");
+        }
+        assert_eq!(tags(&query(client, "DELETE FROM t; COMMIT")), "CCAAZ");
+        // What comes in the middle of it is an error of the server's.
+        client.send(&batch().query("COPY t FROM STDIN"));
+        assert_eq!(tags(&client.recv_frames(1)), "G");
+        assert_eq!(tags(&client.exchange(&batch().query("NOTIFY told"))), "EZ");
+    }
+}
+
+#[test]
 fn between_queries_only_trap_59() {
     let world = world("size = 2");
     let mut listener = world.client();

@@ -12,4 +12,4 @@ pub use open::{ConnectSpec, OpenError, cancel, open, open_failure, open_with};
 pub use parameters::Parameters;
 pub use prepared::{Prepared, Registry, all_prepared};
 pub use reset::{apply_settings, reset};
-pub use settings::{Settings, Value};
+pub use settings::{DATE_STYLE, Settings, Value};

@@ -95,7 +95,7 @@ impl Session {
             && (link.barrier || link.fence)
             && !link.segment_open
             && !link.replies.is_empty()
-            && !matches!(frame.tag, b'S' | b'H' | b'X')
+            && !matches!(frame.tag, b'S' | b'H' | b'X' | b'd' | b'c' | b'f')
         {
             return Flow::Stop(Need::Quiet);
         }
@@ -343,6 +343,12 @@ impl Session {
         if pins != Pins::empty() {
             self.pin(pins);
             self.pinned_by(text);
+        }
+        if pins.contains(Pins::TEMP_OBJECT) {
+            let client = self.client.id;
+            if let Some(link) = self.link() {
+                link.lease.temp_schema_of = client;
+            }
         }
         self.raise_barrier(effects, script);
         self.evidence.note(decision);

@@ -56,7 +56,7 @@ impl Session {
     pub(in crate::session) fn must_notify_alone(&mut self, effects: Effects) -> bool {
         self.notify.membership.is_some()
             && self.may_notify(effects)
-            && self.link().is_some_and(|link| link.replies.owes_answers())
+            && self.link().is_some_and(|link| link.replies.owes_answers() && !link.copy_in)
     }
 
     /// Refuses what cannot be followed.
