@@ -287,7 +287,9 @@ fn copy_behind_a_listen() {
         // What comes in the middle of it is an error of the server's.
         client.send(&batch().query("COPY t FROM STDIN"));
         assert_eq!(tags(&client.recv_frames(1)), "G");
-        assert_eq!(tags(&client.exchange(&batch().query("NOTIFY told"))), "EZ");
+        client.send(&batch().query("NOTIFY told"));
+        assert_eq!(client.recv().sqlstate(), "08P01");
+        assert!(client.is_closed());
     }
 }
 
