@@ -85,6 +85,7 @@ async fn serve(
         metrics: metrics.clone(),
         slow_log: slow_log.clone(),
         decisions: Default::default(),
+        hubs: Default::default(),
         draining: false.into(),
         generation: 0.into(),
     });

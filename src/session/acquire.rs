@@ -126,7 +126,8 @@ impl Session {
         // A segment that was gathered runs here as a whole.
         self.segment_cleared = true;
         self.query_cancelled = false;
-        self.transition(State::Linked(Box::new(Link::new(lease, node, primary))));
+        let deaf = !self.tracked.committed_channels().is_empty();
+        self.transition(State::Linked(Box::new(Link { deaf, ..Link::new(lease, node, primary) })));
     }
 
     /// What a fresh link needs before the client's bytes: the session's settings, and the end of a name left behind by another
@@ -137,6 +138,7 @@ impl Session {
             return;
         }
         link.barrier = false;
+        link.fence = false;
         let conn = &mut *link.lease;
         for stray in std::mem::take(&mut conn.prepared.strays) {
             build::close_statement(out.insert(), &stray);
@@ -161,6 +163,10 @@ impl Session {
             conn.settings = settings.clone();
             // A simple Query ends the unnamed statement, ours as well (trap 37).
             conn.prepared.unnamed = None;
+        }
+        let begins = self.deferred.is_open() && self.pools.asks_channels.load(Ordering::Relaxed);
+        if std::mem::take(&mut self.notify.asks) || begins {
+            self.write_channels(out);
         }
         self.send_deferred(out);
     }

@@ -42,6 +42,8 @@ pub enum Request {
     Kill = 4,
     /// Read nothing more, neither from the client nor from the server (SUSPEND).
     Suspend = 8,
+    /// Notifications have come, or what the session waited for to be answered.
+    Notified = 16,
 }
 
 /// What others may know of a session, and how they reach it.

@@ -1,5 +1,8 @@
 //! The state of a session, and the only function that changes it.
 
+use std::io;
+use std::task::{Context as Cx, Poll};
+
 use crate::observe::ClientState as MetricState;
 use crate::pool::Lease;
 use crate::wire::{TxStatus, build};
@@ -32,6 +35,8 @@ pub(super) struct Link {
     pub backlog: Vec<u8>,
     /// The beginning of a frame of the server's that has not come whole.
     pub carry: Vec<u8>,
+    /// What is carried is to be looked at, whether or not more comes.
+    pub unread: bool,
     /// Bytes of the current frame of the server's that are still to pass.
     pub pass: usize,
     /// The settings of the client could not be applied: the connection must not be used.
@@ -54,6 +59,12 @@ pub(super) struct Link {
     pub begin_refused: bool,
     /// An error came since the last ReadyForQuery.
     pub failed: bool,
+    /// A statement is under way that changes the session's channels: what follows waits until that is in force.
+    pub fence: bool,
+    /// It may listen on channels: `UNLISTEN *` before it goes to anybody else.
+    pub listens: bool,
+    /// It does not listen on all channels that the session listens on.
+    pub deaf: bool,
 }
 
 impl Link {
@@ -69,6 +80,7 @@ impl Link {
             copy_in: false,
             backlog: Vec::new(),
             carry: Vec::new(),
+            unread: false,
             pass: 0,
             settings_refused: false,
             dying: false,
@@ -79,6 +91,20 @@ impl Link {
             ended_by_tag: None,
             begin_refused: false,
             failed: false,
+            fence: false,
+            listens: false,
+            deaf: false,
+        }
+    }
+
+    /// Reads of the server. Zero bytes that are no error: what is carried is to be looked at.
+    pub fn read_into(&mut self, cx: &mut Cx<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if std::mem::take(&mut self.unread) {
+            return Poll::Ready(Ok(0));
+        }
+        match self.lease.stream.poll_read_into(cx, buffer) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            read => read,
         }
     }
 
@@ -154,6 +180,10 @@ impl Session {
     /// Ends an answer of our own.
     pub(super) fn answer_ready(&mut self) {
         let status = self.status();
+        if status == TxStatus::Idle {
+            // Too much for it is dealt with when it is polled next.
+            let _ = self.tell_notifications(usize::MAX);
+        }
         build::ready_for_query(&mut self.to_client, status);
     }
 
@@ -162,10 +192,11 @@ impl Session {
         match &self.state {
             State::Linked(link) => {
                 link.at_rest()
-                    && !self.resumed
+                    && (!self.resumed || self.notify.is_holding())
                     && self.client_pass == 0
                     && self.pins == Pins::empty()
                     && !self.keeps_lease
+                    && !self.notify.keeps_link()
             }
             _ => false,
         }

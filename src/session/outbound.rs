@@ -47,8 +47,14 @@ impl Session {
                         out.pass(range);
                         continue;
                     }
+                    let was_holding = self.notify.is_holding();
                     if self.take_reply(frame.tag, frame.body(), out)? {
                         out.pass(range);
+                    }
+                    if self.notify.is_holding() && !was_holding {
+                        // What comes behind a ReadyForQuery that waits, waits too.
+                        self.link().ok_or(ServerBroken)?.carry.extend_from_slice(walker.rest());
+                        return Ok(());
                     }
                     let Some(link) = self.link() else { return Err(ServerBroken) };
                     // Rows are not looked at: what is ours to make before them is made behind what comes before them.
@@ -103,7 +109,7 @@ impl Session {
         if let Some(Expect::Evidence(asked)) = link.replies.head() {
             let asked = *asked;
             match tag {
-                b'Z' => return self.take_ready(body),
+                b'Z' => return self.take_ready(body, out),
                 b'D' => self.take_evidence(asked, body),
                 b'E' if is_fatal(body) => {
                     link.dying = true;
@@ -116,7 +122,7 @@ impl Session {
         }
         match tag {
             b'Z' => {
-                let passes = self.take_ready(body)?;
+                let passes = self.take_ready(body, out)?;
                 if settings
                     && let State::Linked(link) = &self.state
                     && !matches!(link.replies.head(), Some(Expect::Settings))
@@ -186,6 +192,10 @@ impl Session {
                 // A client talks to one server that is never a standby (trap 57).
                 return Ok(name != b"in_hot_standby");
             }
+            b'A' => {
+                self.take_notification(body);
+                return Ok(false);
+            }
             _ if settings => return Ok(false),
             b'C' => {
                 timing.completed(backend::command_rows(body));
@@ -243,7 +253,7 @@ impl Session {
         Ok(true)
     }
 
-    fn take_ready(&mut self, body: &[u8]) -> Result<bool, ServerBroken> {
+    fn take_ready(&mut self, body: &[u8], out: &mut Splice<'_>) -> Result<bool, ServerBroken> {
         let status = body.first().copied().and_then(TxStatus::from_byte).ok_or(ServerBroken)?;
         let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
         let was_in_block = link.status.in_block();
@@ -294,7 +304,7 @@ impl Session {
             self.release_pins(ended);
             self.statement_ended(now, ended);
         }
-        Ok(for_client)
+        Ok(for_client && self.pass_ready(status, out))
     }
 }
 

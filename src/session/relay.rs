@@ -30,6 +30,7 @@ use super::inbound::Need;
 use super::login::Login;
 use super::machine::State;
 use super::names::Names;
+use super::notify::Notifying;
 use super::outbound::ServerBroken;
 use super::pins::Pins;
 use super::placement::{Place, Placement};
@@ -65,6 +66,7 @@ pub struct Session {
     pub(super) deferred: Deferred,
     /// Whether they are still needed.
     pub(super) evidence: Evidence,
+    pub(super) notify: Notifying,
     /// Those that came with the present transaction, and go when it is rolled back.
     pub(super) fresh_pins: Pins,
     /// Pins that the statement under way ends if it succeeds.
@@ -169,6 +171,7 @@ impl Session {
             logged_pins: Pins::empty(),
             deferred: Deferred::default(),
             evidence: Evidence::default(),
+            notify: Notifying::default(),
             fresh_pins: Pins::empty(),
             releasing: Pins::empty(),
             metrics,
@@ -238,7 +241,7 @@ impl Session {
                 Ok(progress) => moved |= progress,
                 Err(ending) => return Poll::Ready(Event::End(ending)),
             }
-            match self.poll_server(cx) {
+            match self.poll_server(cx).and_then(|progress| Ok(progress | self.poll_notifications()?)) {
                 Ok(progress) => moved |= progress,
                 Err(ending) => return Poll::Ready(Event::End(ending)),
             }
@@ -247,7 +250,7 @@ impl Session {
                 Err(event) => return Poll::Ready(event),
             }
             self.show_pins();
-            moved |= self.ask_for_evidence(cx);
+            moved |= self.ask_for_evidence(cx) | self.stop_listening(cx);
             if self.may_release() {
                 // Given to the next client before anything else is read of this one.
                 if !self.release() {
@@ -334,7 +337,7 @@ impl Session {
     fn poll_server(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
         let mut moved = false;
         loop {
-            if !self.to_client.is_empty() || !matches!(self.state, State::Linked(_)) || self.may_release() {
+            if !self.to_client.is_empty() || !self.hears_server() || self.may_release() {
                 return Ok(moved);
             }
             let step = buffers::with(|buffers| {
@@ -344,8 +347,8 @@ impl Session {
                 if buffers.read.len() < room {
                     buffers.read.resize(room, 0);
                 }
-                let n = match link.lease.stream.poll_read_into(cx, &mut buffers.read[carried..room]) {
-                    Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Err(self.server_gone()),
+                let n = match link.read_into(cx, &mut buffers.read[carried..room]) {
+                    Poll::Ready(Err(_)) => return Err(self.server_gone()),
                     Poll::Ready(Ok(n)) => n,
                     Poll::Pending => return Ok(None),
                 };
@@ -383,7 +386,7 @@ impl Session {
             State::Linked(link) => !link.backlog.is_empty() || link.dying,
             _ => false,
         };
-        server || self.to_client.len() > READ_SIZE
+        server || self.to_client.len() > READ_SIZE || self.notify.is_holding()
     }
 
     /// What stood waiting in the inbox, before the lease that it waited for could go back. `true` when it was looked at.
@@ -508,6 +511,7 @@ impl Session {
     }
 
     async fn end(mut self, ending: Ending) {
+        self.notify = Notifying::default();
         let mut last = std::mem::take(&mut self.to_client);
         // In the middle of a frame of the server's nothing else can be said (trap 70).
         let mid_frame = match &self.state {

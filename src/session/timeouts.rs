@@ -19,11 +19,18 @@ enum Limit {
     IdleInTransaction,
     Pinned,
     Query,
+    Listen,
 }
+
+/// Longest time that a client waits until its channels are listened on.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Session {
     /// The time-out that holds in the present state, and what it says.
     fn limit(&self) -> Option<(Duration, Limit)> {
+        if self.notify.is_holding() {
+            return Some((LISTEN_PATIENCE, Limit::Listen));
+        }
         let client = &self.ctx.config.load().client;
         match &self.state {
             State::Idle if self.deferred.is_open() => {
@@ -76,6 +83,7 @@ impl Session {
             Limit::IdleInTransaction => {
                 told(SqlState::IDLE_IN_TRANSACTION_TIMEOUT, "terminating connection due to idle-in-transaction timeout")
             }
+            Limit::Listen => Some(Ending::Told(Box::new(self.notify.gave_up()), Blame::Network)),
             Limit::Pinned => {
                 let reasons = self.pins.describe();
                 let message = format!("terminating connection due to pinned_idle_timeout (pinned by {reasons})");

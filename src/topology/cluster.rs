@@ -50,6 +50,8 @@ pub struct UserPools {
     /// Set when a session of this user asked for what it last got from a sequence, and its connection had gone to another one:
     /// from then on, who writes keeps its connection.
     pub keeps_sequences: AtomicBool,
+    /// Sessions of this user ask in transactions which channels they listen on.
+    pub asks_channels: AtomicBool,
 }
 
 /// Accepted statements that are remembered before it begins anew.
@@ -140,6 +142,7 @@ impl Cluster {
             greetings: Arc::default(),
             accepted: Arc::default(),
             keeps_sequences: AtomicBool::new(false),
+            asks_channels: AtomicBool::default(),
         });
         users.insert((database.to_owned(), user.to_owned()), made.clone());
         made
@@ -206,6 +209,7 @@ impl Cluster {
                 greetings: old.greetings.clone(),
                 accepted: old.accepted.clone(),
                 keeps_sequences: AtomicBool::new(old.keeps_sequences.load(Ordering::Relaxed)),
+                asks_channels: AtomicBool::new(old.asks_channels.load(Ordering::Relaxed)),
             };
             (key, Arc::new(new))
         });
