@@ -202,7 +202,7 @@ fn readiness(ctx: &Context) -> Readiness {
             cluster.nodes.iter().filter(|node| node.is_primary() == primary && node.load.is_up()).count()
         };
         DatabaseReadiness {
-            database: cluster.database.name.clone(),
+            database: cluster.database().name.clone(),
             primary: up(true) > 0,
             replicas_up: up(false),
             replicas: cluster.nodes.iter().filter(|node| !node.is_primary()).count(),

@@ -11,5 +11,5 @@ pub use conn::{ServerConn, ServerInfo, ServerState};
 pub use open::{ConnectSpec, OpenError, cancel, open, open_failure, open_with};
 pub use parameters::Parameters;
 pub use prepared::{Prepared, Registry};
-pub use reset::{apply_settings, reset};
+pub use reset::{apply_settings, greet, reset, run};
 pub use settings::Settings;

@@ -364,6 +364,13 @@ impl Session {
         if all {
             link.lease.settings = Settings::none();
         }
+        let resets_all = effects.contains(Effects::SET_SESSION | Effects::RELEASES_ONLY);
+        if all
+            || (resets_all && !self.pool_settings.connect_query.is_empty() && setting_change(sql, self.lex).is_none())
+        {
+            // What connect_query did is gone, too: it runs again before the next client gets the connection.
+            link.lease.greeted = false;
+        }
         link.barrier |= barrier;
     }
 

@@ -14,7 +14,7 @@ use crate::wire::startup::{Startup, parse_options};
 use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
 use super::Context;
-use super::clients::{NewClient, Registered};
+use super::clients::{ClientLimits, NewClient, Registered};
 use super::placement::RouteChoice;
 
 /// Length of a cancel secret in protocol 3.2.
@@ -129,10 +129,7 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         return Err(unknown_database(ctx, database));
     };
     let wishes = wishes(startup).map_err(|notice| refuse(ctx, notice, Blame::Client))?;
-    check_limits(ctx, database, user, cluster.database.max_clients, known.and_then(|user| user.max_clients))?;
-    let server_login = auth::server_login(&cluster.database, known.map(|user| &**user), &authenticated);
-    let mut pools = cluster.user_pools(&config, database, user, server_login, &ctx.directory.auth, &ctx.metrics);
-    let registered = ctx.clients.register(NewClient {
+    let new = NewClient {
         user: user.to_owned(),
         database: database.to_owned(),
         peer: stream.peer().parts(),
@@ -141,7 +138,15 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         application_name: wishes.settings.get("application_name").unwrap_or_default().to_owned(),
         replication: wishes.replication.unwrap_or("none"),
         secret_len: if startup.minor >= 2 { LONG_SECRET } else { 4 },
-    });
+    };
+    let limits = ClientLimits {
+        total: config.max_clients,
+        of_database: cluster.database().max_clients,
+        of_user: known.and_then(|user| user.max_clients),
+    };
+    let registered = ctx.clients.register(new, limits).map_err(|limit| too_many_clients(ctx, limit))?;
+    let server_login = auth::server_login(&cluster.database(), known.map(|user| &**user), &authenticated);
+    let mut pools = cluster.user_pools(&config, database, user, server_login, &ctx.directory.auth, &ctx.metrics);
     let mut greeting = authenticated.greeting;
     let mut lex = LexOptions::default();
     if wishes.replication.is_none() {
@@ -207,34 +212,11 @@ fn auth_failed(ctx: &Context, error: &AuthError) -> LoginRefused {
     LoginRefused { notice }
 }
 
-fn check_limits(
-    ctx: &Context,
-    database: &str,
-    user: &str,
-    of_database: Option<u32>,
-    of_user: Option<u32>,
-) -> Result<(), LoginRefused> {
-    let full = |limit: u32, count: usize| count >= limit as usize;
-    let over = if full(ctx.config.load().max_clients, ctx.clients.len()) {
-        Some("max_clients")
-    } else if of_database.is_some() || of_user.is_some() {
-        let all = ctx.clients.all();
-        let of_database =
-            of_database.filter(|limit| full(*limit, all.iter().filter(|client| client.database == database).count()));
-        let of_user = of_user.filter(|limit| full(*limit, all.iter().filter(|client| client.user == user).count()));
-        of_database.map(|_| "max_clients of the database").or(of_user.map(|_| "max_clients of the user"))
-    } else {
-        None
-    };
-    match over {
-        None => Ok(()),
-        Some(limit) => {
-            let notice = ErrorNotice::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
-                .detail(format!("The limit reached is {limit}."))
-                .hint("Close connections that are not needed, or raise the limit in the proxy's configuration.");
-            Err(refuse(ctx, notice, Blame::Client))
-        }
-    }
+fn too_many_clients(ctx: &Context, limit: &str) -> LoginRefused {
+    let notice = ErrorNotice::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+        .detail(format!("The limit reached is {limit}."))
+        .hint("Close connections that are not needed, or raise the limit in the proxy's configuration.");
+    refuse(ctx, notice, Blame::Client)
 }
 
 fn wishes(startup: &Startup) -> Result<Wishes, ErrorNotice> {

@@ -8,6 +8,7 @@
 mod acquire;
 mod buffers;
 mod cancel;
+mod clearing;
 mod clients;
 mod extended;
 mod inbound;
@@ -38,7 +39,7 @@ use crate::sql::FunctionLists;
 use crate::topology::Directory;
 
 pub use cancel::cancel;
-pub use clients::{Client, ClientState, Clients, NewClient, Registered, Request};
+pub use clients::{Client, ClientLimits, ClientState, Clients, NewClient, Registered, Request};
 pub use login::{Login, LoginRefused, log_in};
 pub use relay::serve;
 

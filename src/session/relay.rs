@@ -19,7 +19,7 @@ use crate::pool::WaiterSlot;
 use crate::route::DecisionCache;
 use crate::sql::LexOptions;
 use crate::topology::UserPools;
-use crate::wire::{ErrorNotice, SqlState, build};
+use crate::wire::{ErrorNotice, SqlState};
 
 use super::buffers::{self, READ_SIZE};
 use super::clients::{Client, Registered, Request};
@@ -32,7 +32,7 @@ use super::pins::Pins;
 use super::placement::{Place, Placement};
 use super::splice::Splice;
 use super::timing::Timing;
-use super::{Context, passthrough};
+use super::{Context, clearing, passthrough};
 
 /// One client's session, from its login to its end.
 pub struct Session {
@@ -55,7 +55,7 @@ pub struct Session {
     pub(super) state: State,
     pub(super) slot: Arc<WaiterSlot>,
     /// Bytes of the client's that are read and not yet taken.
-    inbox: Vec<u8>,
+    pub(super) inbox: Vec<u8>,
     /// The inbox cannot go on before the server has answered.
     stalled: bool,
     /// It has: the inbox is to be looked at again, whether or not more comes from the client.
@@ -115,7 +115,7 @@ impl Session {
     fn new(login: Login) -> Self {
         let Login { ctx, stream, registered, pools, settings, lex, route_choice, .. } = login;
         let config = ctx.config.load();
-        let database = &pools.cluster.database;
+        let database = &pools.cluster.database();
         let pool_settings = Arc::new(config.pool_settings(database, &registered.client.user));
         let metrics = ctx.metrics.session(&pools.database, &pools.user);
         Self {
@@ -511,17 +511,9 @@ impl Session {
         self.client.unassign();
         self.client.clone().cancels_delivered().await;
         let State::Linked(link) = self.transition(State::Closing) else { return };
-        let clean = link.at_rest() && self.client_pass == 0 && !link.doubtful;
         let reset_query = self.pool_settings.reset_query.clone();
-        let needs_reset = self.pins != Pins::empty() || self.keeps_lease;
-        let mut lease = link.lease;
-        if !clean {
-            // In the middle of something: closing the connection makes the server roll back.
-            let mut goodbye = Vec::with_capacity(5);
-            build::terminate(&mut goodbye);
-            let _ = tokio::time::timeout(Duration::from_secs(1), lease.stream.write_all(&goodbye)).await;
-            return;
-        }
+        let Some((mut lease, rolled_back)) = clearing::clear(*link, self.client_pass > 0).await else { return };
+        let needs_reset = rolled_back || self.pins != Pins::empty() || self.keeps_lease;
         if !needs_reset {
             return lease.check_in();
         }

@@ -1,4 +1,4 @@
-//! Time-outs of a session: idle, idle in a transaction, and the statement's.
+//! Time-outs of a session: idle, idle in a transaction, the statement's and the transaction's. Off is `None` (trap 82).
 
 use std::task::Context as Cx;
 use std::time::Duration;
@@ -18,33 +18,46 @@ enum Limit {
     Idle,
     IdleInTransaction,
     Query,
+    Transaction,
 }
 
 impl Session {
-    /// The time-out that holds in the present state, and what it says.
-    fn limit(&self) -> Option<(Duration, Limit)> {
-        let client = &self.ctx.config.load().client;
-        match &self.state {
-            State::Idle => client.idle_timeout.map(|limit| (limit, Limit::Idle)),
+    /// The time-out that ends first in the present state: how much of it is left, how long it is, and what it says.
+    fn limit(&self) -> Option<(Duration, Duration, Limit)> {
+        let settings = &self.pool_settings;
+        let (limit, kind) = match &self.state {
+            State::Idle => (settings.client_idle_timeout, Limit::Idle),
             State::Linked(link) if link.replies.is_empty() && link.status.in_block() => {
-                client.idle_transaction_timeout.map(|limit| (limit, Limit::IdleInTransaction))
+                (settings.idle_transaction_timeout, Limit::IdleInTransaction)
             }
-            State::Linked(link) if link.replies.is_empty() => client.idle_timeout.map(|limit| (limit, Limit::Idle)),
-            State::Linked(_) => self.pool_settings.query_timeout.map(|limit| (limit, Limit::Query)),
-            _ => None,
-        }
+            State::Linked(link) if link.replies.is_empty() => (settings.client_idle_timeout, Limit::Idle),
+            State::Linked(_) => (settings.query_timeout, Limit::Query),
+            _ => return None,
+        };
+        let present = limit.map(|limit| (limit.saturating_sub(self.since.elapsed()), limit, kind));
+        let Some(limit) = settings.transaction_timeout else { return present };
+        // A statement outside a block is a transaction of its own.
+        let running = match &self.state {
+            State::Linked(link) => link.status.in_block() || !link.replies.is_empty(),
+            _ => false,
+        };
+        let transaction =
+            running.then(|| (limit.saturating_sub(self.timing.transaction_age()), limit, Limit::Transaction));
+        [present, transaction].into_iter().flatten().min_by_key(|(left, ..)| *left)
     }
 
     /// Arms the timer for the present state and looks whether it is over. The timer is left alone while it stands earlier
     /// than needed: a statement costs no timer operation.
     pub(super) fn poll_timer(&mut self, cx: &mut Cx<'_>) -> Option<Ending> {
         loop {
-            let (limit, kind) = self.limit()?;
-            let elapsed = self.since.elapsed();
-            if elapsed >= limit {
-                return self.time_is_over(limit, kind);
+            let (left, limit, kind) = self.limit()?;
+            if left.is_zero() {
+                match self.time_is_over(limit, kind) {
+                    None => continue,
+                    ending => return ending,
+                }
             }
-            let at = TokioInstant::now() + (limit - elapsed);
+            let at = TokioInstant::now() + left;
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
             if timer.is_elapsed() || timer.deadline() > at {
                 timer.as_mut().reset(at);
@@ -63,6 +76,9 @@ impl Session {
             Limit::Idle => told(SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout"),
             Limit::IdleInTransaction => {
                 told(SqlState::IDLE_IN_TRANSACTION_TIMEOUT, "terminating connection due to idle-in-transaction timeout")
+            }
+            Limit::Transaction => {
+                told(SqlState::TRANSACTION_TIMEOUT, "terminating connection due to transaction timeout")
             }
             Limit::Query if self.query_cancelled => {
                 told(SqlState::QUERY_CANCELED, "query_timeout passed and the server did not stop the statement")

@@ -9,23 +9,23 @@ use tokio::task::AbortHandle;
 
 use crate::auth::{AuthContext, AuthQuery, ServerCredential, ServerLogin};
 use crate::backend::{ConnectSpec, Parameters, Settings};
-use crate::config::{Config, Database};
+use crate::config::{Config, Database, PoolSettings};
 use crate::net::ClientTlsContext;
 use crate::observe::Metrics;
-use crate::pool::{self, Pool};
+use crate::pool::{self, Cap, Pool};
 
 use super::node::Node;
 
 /// The nodes and pools of one configured database. Replaced as a whole when a reload changes the database.
 pub struct Cluster {
-    /// The configuration.
-    pub database: Arc<Database>,
+    pub(super) database: ArcSwap<Database>,
     /// Its nodes, in the order configured.
     pub nodes: Vec<Arc<Node>>,
     /// Looks users up that the configuration does not name.
     pub auth_query: Option<AuthQuery>,
     pub(super) tls: Arc<ClientTlsContext>,
     pub(super) users: Mutex<HashMap<(String, String), Arc<UserPools>>>,
+    pub(super) user_caps: Arc<UserCaps>,
     pub(super) checks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -56,7 +56,39 @@ type Greeting = (Arc<Settings>, Arc<Parameters>);
 /// More different settings than that are not remembered: each login then asks a server.
 const MAX_GREETINGS: usize = 256;
 
+/// The limits on each user's server connections, over all databases.
+#[derive(Debug, Default)]
+pub struct UserCaps(Mutex<HashMap<String, Arc<Cap>>>);
+
+impl UserCaps {
+    fn of(&self, config: &Config, user: &str) -> Arc<Cap> {
+        let mut all = self.0.lock();
+        if let Some(cap) = all.get(user) {
+            return cap.clone();
+        }
+        let cap = Arc::new(Cap::default());
+        cap.set_limit(limit_of(config, user));
+        all.insert(user.to_owned(), cap.clone());
+        cap
+    }
+
+    pub(super) fn apply(&self, config: &Config) {
+        for (user, cap) in &*self.0.lock() {
+            cap.set_limit(limit_of(config, user));
+        }
+    }
+}
+
+fn limit_of(config: &Config, user: &str) -> Option<u32> {
+    config.users.get(user).and_then(|user| user.max_server_connections)
+}
+
 impl Cluster {
+    /// The configuration in force.
+    pub fn database(&self) -> Arc<Database> {
+        self.database.load_full()
+    }
+
     /// Index of the configured primary.
     pub fn primary(&self) -> Option<usize> {
         self.nodes.iter().position(|node| node.is_primary())
@@ -109,24 +141,22 @@ impl Cluster {
             }
             return found.clone();
         }
-        let settings = config.pool_settings(&self.database, user);
+        let configured = self.database();
+        let user_cap = self.user_caps.of(config, user);
         let pools = self.nodes.iter().map(|node| {
             let spec = ConnectSpec {
                 database: database.to_owned(),
                 node: node.settings.name.clone(),
                 hosts: node.settings.hosts.clone(),
                 tls: self.tls.clone(),
-                dbname: self.database.dbname.clone().unwrap_or_else(|| database.to_owned()),
+                dbname: configured.dbname.clone().unwrap_or_else(|| database.to_owned()),
                 user: login.user.clone(),
                 credential: ArcSwap::from_pointee(login.credential.clone()),
                 auth: auth.clone(),
             };
-            let mut settings = settings.clone();
-            // The minimum is for nodes that are used at all: a replica without weight is not.
-            if !node.is_primary() && node.settings.weight == 0 {
-                settings.min_size = 0;
-            }
-            Pool::new(spec, node.load.clone(), settings, metrics.pool(database, user, &node.settings.name))
+            let settings = settings_at(node, config.pool_settings(&configured, user));
+            let caps = vec![node.servers.clone(), user_cap.clone()];
+            Pool::new(spec, node.load.clone(), settings, metrics.pool(database, user, &node.settings.name), caps)
         });
         let made = Arc::new(UserPools {
             database: database.to_owned(),
@@ -155,14 +185,21 @@ impl Cluster {
         }
     }
 
-    /// Applies pool settings of a new configuration in which the database itself is unchanged.
-    pub fn apply(&self, config: &Config) {
+    /// Applies a new configuration in which the database has the same servers and logins: pools keep their connections.
+    pub fn apply(&self, config: &Config, database: &Arc<Database>) {
+        self.database.store(database.clone());
+        self.limit_servers();
         for user in self.all_pools() {
-            let settings = config.pool_settings(&self.database, &user.user);
-            for pool in &user.pools {
-                pool.set_settings(settings.clone());
+            let settings = config.pool_settings(database, &user.user);
+            for (pool, node) in user.pools.iter().zip(&self.nodes) {
+                pool.set_settings(settings_at(node, settings.clone()));
             }
         }
+    }
+
+    pub(super) fn limit_servers(&self) {
+        let limit = self.database.load().max_server_connections;
+        self.nodes.iter().for_each(|node| node.servers.set_limit(limit));
     }
 
     /// Stops health checks and closes all pools. Sessions that hold a lease finish their transaction.
@@ -174,6 +211,14 @@ impl Cluster {
         // The pools name their cluster: let go of them.
         self.users.lock().clear();
     }
+}
+
+/// The minimum is for nodes that are used at all: a replica without weight is not.
+fn settings_at(node: &Node, mut settings: PoolSettings) -> PoolSettings {
+    if !node.is_primary() && node.settings.weight == 0 {
+        settings.min_size = 0;
+    }
+    settings
 }
 
 impl UserPools {

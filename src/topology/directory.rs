@@ -12,7 +12,7 @@ use crate::net::control::ControlSettings;
 use crate::net::{ClientTlsContext, TlsError, control};
 use crate::observe::Metrics;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, UserCaps};
 use super::health;
 use super::node::Node;
 
@@ -28,6 +28,7 @@ pub struct Directory {
     metrics: Metrics,
     /// Shared state of authentication.
     pub auth: Arc<AuthContext>,
+    user_caps: Arc<UserCaps>,
 }
 
 impl Directory {
@@ -36,7 +37,7 @@ impl Directory {
     /// # Errors
     /// TLS files of a database that cannot be used.
     pub fn new(config: &Config, control: Handle, metrics: Metrics, auth: Arc<AuthContext>) -> Result<Self, TlsError> {
-        let directory = Self { clusters: ArcSwap::default(), control, metrics, auth };
+        let directory = Self { clusters: ArcSwap::default(), control, metrics, auth, user_caps: Arc::default() };
         directory.apply(config)?;
         Ok(directory)
     }
@@ -55,8 +56,8 @@ impl Directory {
         self.clusters.load_full()
     }
 
-    /// Makes the clusters those of `config`: unchanged databases keep their nodes, health and connections; changed and
-    /// removed ones are closed once their successors are in place.
+    /// Makes the clusters those of `config`: databases with the same servers and logins keep their nodes, health and
+    /// connections (trap 72); others, and removed ones, are closed once their successors are in place.
     ///
     /// # Errors
     /// TLS files that cannot be used; then nothing has changed.
@@ -64,16 +65,17 @@ impl Directory {
         let old = self.clusters.load_full();
         let mut new = BTreeMap::new();
         for (name, database) in &config.databases {
-            let kept = old.get(name).filter(|cluster| cluster.database == *database).cloned();
+            let kept = old.get(name).filter(|cluster| same_servers(&cluster.database(), database)).cloned();
             let cluster = match kept {
                 Some(cluster) => cluster,
                 None => self.make(database)?,
             };
             new.insert(name.clone(), cluster);
         }
+        self.user_caps.apply(config);
         for (name, cluster) in &new {
             match old.get(name) {
-                Some(before) if Arc::ptr_eq(before, cluster) => cluster.apply(config),
+                Some(before) if Arc::ptr_eq(before, cluster) => cluster.apply(config, &config.databases[name]),
                 _ => health::start(cluster, &self.control),
             }
         }
@@ -98,15 +100,34 @@ impl Directory {
             let pool = control::pool(control_settings(database, primary, &tls)?).ok()?;
             Some(AuthQuery::new(pool, sql.clone(), self.control.clone()))
         });
-        Ok(Arc::new(Cluster {
-            database: database.clone(),
+        let cluster = Arc::new(Cluster {
+            database: ArcSwap::from(database.clone()),
             nodes,
             auth_query,
             tls,
             users: Default::default(),
+            user_caps: self.user_caps.clone(),
             checks: Default::default(),
-        }))
+        });
+        cluster.limit_servers();
+        Ok(cluster)
     }
+}
+
+/// Whether two configurations of a database differ at most in what its pools and sessions can follow: sizes, time-outs,
+/// limits, routing.
+fn same_servers(old: &Database, new: &Database) -> bool {
+    let mut followed = Database {
+        pool: new.pool.clone(),
+        routing: new.routing.clone(),
+        slow_query: new.slow_query,
+        max_clients: new.max_clients,
+        max_server_connections: new.max_server_connections,
+        ..old.clone()
+    };
+    // The control plane's connections are made with it.
+    followed.routing.health_timeout = old.routing.health_timeout;
+    followed == *new
 }
 
 /// How the control plane connects to a node; `None` when no user for it is configured.

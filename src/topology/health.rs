@@ -39,13 +39,14 @@ pub(super) fn start(cluster: &Arc<Cluster>, control: &Handle) {
 }
 
 async fn watch(cluster: std::sync::Weak<Cluster>, node: Arc<Node>) {
-    let Some((database, tls)) = cluster.upgrade().map(|c| (c.database.clone(), c.tls.clone())) else { return };
-    let routing = &database.routing;
+    let Some((database, tls)) = cluster.upgrade().map(|c| (c.database(), c.tls.clone())) else { return };
+    let mut routing = database.routing.clone();
     let pool = control_settings(&database, &node, &tls).and_then(|settings| control::pool(settings).ok());
     let mut failures = 0;
     loop {
-        if cluster.strong_count() == 0 {
-            return;
+        match cluster.upgrade() {
+            Some(cluster) => routing.clone_from(&cluster.database().routing),
+            None => return,
         }
         let check = async {
             match &pool {

@@ -103,7 +103,7 @@ impl<'a> View<'a> {
         let configured = self.config.databases.iter().filter(|(name, _)| *name != "*");
         let mut all: BTreeMap<_, _> = configured.map(|(name, database)| (name.clone(), database.clone())).collect();
         for pools in &self.pools {
-            all.entry(pools.database.clone()).or_insert_with(|| pools.cluster.database.clone());
+            all.entry(pools.database.clone()).or_insert_with(|| pools.cluster.database());
         }
         all
     }

@@ -48,7 +48,7 @@ fn row(view: &View<'_>, pools: &UserPools) -> Vec<Value> {
     };
     let counts = pools.pools.iter().map(|pool| pool.counts()).fold(PoolCounts::default(), plus);
     let [maxwait, maxwait_us] = seconds(counts.max_wait_us);
-    let settings = view.config.pool_settings(&pools.cluster.database, &pools.user);
+    let settings = view.config.pool_settings(&pools.cluster.database(), &pools.user);
     vec![
         pools.database.as_str().into(),
         pools.user.as_str().into(),
