@@ -139,9 +139,18 @@ impl Cap {
         }
         let mut state = hungry.state.lock();
         let before = state.opening;
-        hungry.open_for_waiters(&mut state);
+        hungry.open_for_waiters_in(Turn::Given, &mut state);
         state.opening > before
     }
+}
+
+/// On whose account a pool opens a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Its own: behind those who have waited for longer at other pools.
+    Own,
+    /// It has waited longest.
+    Given,
 }
 
 /// The places that one connection takes, in every limit over its pool. Given back when dropped.
@@ -149,11 +158,11 @@ impl Cap {
 pub(super) struct Places(Vec<Arc<Cap>>);
 
 impl Places {
-    /// One place in each; or, when one limit is reached, none.
-    pub fn take(caps: &[Arc<Cap>], since: Option<Instant>) -> Option<Self> {
+    /// One place in each; or, when one limit is reached or somebody else has waited for longer, none.
+    pub fn take(caps: &[Arc<Cap>], turn: Turn, since: Option<Instant>) -> Option<Self> {
         let mut taken = Self(Vec::with_capacity(caps.len()));
         for cap in caps {
-            if !cap.try_take() {
+            if (turn == Turn::Own && cap.wants_room(since)) || !cap.try_take() {
                 taken.0.drain(..).for_each(|cap| cap.put_down());
                 if let Some(since) = since {
                     cap.starve(since);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quanta::Instant;
 
 use super::Pool;
+use super::cap::Turn;
 use crate::observe::CloseCause;
 
 /// One round of housekeeping over a pool; called about once a second.
@@ -36,7 +37,7 @@ pub fn tend(pool: &Arc<Pool>) {
     if pool.load.is_up() && !pool.closed.load(std::sync::atomic::Ordering::Acquire) {
         let wanted = settings.min_size.min(settings.size) as usize;
         if state.open + state.opening < wanted && state.opening == 0 {
-            pool.start_opening(&mut state, None);
+            pool.start_opening(&mut state, Turn::Own, None);
         }
         pool.open_for_waiters(&mut state);
     }

@@ -7,7 +7,7 @@ use quanta::Instant;
 
 use crate::backend::{self, OpenError, ServerConn};
 
-use super::cap::Places;
+use super::cap::{Places, Turn};
 use super::state::State;
 use super::{CheckOutError, Pool, home};
 
@@ -17,13 +17,17 @@ const MAX_OPENING: usize = 4;
 impl Pool {
     /// Starts as many openings as the waiters need and the limits allow.
     pub(super) fn open_for_waiters(self: &Arc<Self>, state: &mut State) {
+        self.open_for_waiters_in(Turn::Own, state);
+    }
+
+    pub(super) fn open_for_waiters_in(self: &Arc<Self>, turn: Turn, state: &mut State) {
         if state.waiters.is_empty() {
             return;
         }
         let settings = self.settings.load();
         while state.opening < MAX_OPENING && state.wanted(&settings) > 0 {
             let since = state.oldest_wait();
-            if !self.start_opening(state, since) {
+            if !self.start_opening(state, turn, since) {
                 return;
             }
         }
@@ -31,8 +35,8 @@ impl Pool {
 
     /// Starts one opening; the caller has looked at the pool's size. `false` when a limit over several pools is reached: then
     /// room is made for a client that waits since `since`.
-    pub(super) fn start_opening(self: &Arc<Self>, state: &mut State, since: Option<Instant>) -> bool {
-        let Some(places) = Places::take(&self.caps, since) else { return false };
+    pub(super) fn start_opening(self: &Arc<Self>, state: &mut State, turn: Turn, since: Option<Instant>) -> bool {
+        let Some(places) = Places::take(&self.caps, turn, since) else { return false };
         state.opening += 1;
         let pool = self.clone();
         let epoch = state.epoch;
