@@ -202,8 +202,20 @@ fn connect_query_runs_on_each_connection_and_again_after_a_reset() {
         drop(clients);
         thread::sleep(Duration::from_millis(300));
     }
-    let mut client = world.client();
-    assert_eq!(client.value("SHOW work_mem"), "7MB");
+    // What it sets is as if the server's configuration said so: for others, and for RESET.
+    let mut client = world.client_with(&[("application_name", "own")]);
+    for (statement, value) in
+        [("SET work_mem = '9MB'", "9MB"), ("RESET work_mem", "7MB"), ("SET work_mem = '9MB'", "9MB")]
+    {
+        client.exchange(&batch().query(statement));
+        assert_eq!(client.value("SHOW work_mem"), value, "{statement}");
+        let mut both: Vec<_> = (0..2).map(|_| world.client()).collect();
+        for other in &mut both {
+            other.exchange(&batch().query("BEGIN"));
+            assert_eq!(other.value("SHOW work_mem"), "7MB", "{statement}");
+        }
+    }
+    assert_eq!(world.client_with(&[("work_mem", "5MB")]).value("SHOW work_mem"), "5MB");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{OpenError, ServerConn, Settings};
+use super::{OpenError, ServerConn, Settings, base_settings};
 use crate::wire::{ErrorNotice, TxStatus, backend, build};
 
 /// Largest message that a reset query may be answered with.
@@ -63,6 +63,7 @@ pub async fn greet(conn: &mut ServerConn, query: &str) -> Result<(), OpenError> 
     {
         return Err(OpenError::Refused(refusal));
     }
+    conn.settings = if query.is_empty() { Settings::none() } else { base_settings(query) };
     conn.greeted = true;
     Ok(())
 }
@@ -74,7 +75,7 @@ pub async fn greet(conn: &mut ServerConn, query: &str) -> Result<(), OpenError> 
 /// The connection broke: close it.
 pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> io::Result<Option<ErrorNotice>> {
     let mut message = Vec::with_capacity(256);
-    settings.write_difference(&conn.settings, &mut message);
+    let mut queries = settings.write_difference(&conn.settings, &mut message);
     conn.stream.write_all(&message).await?;
     // A simple Query ends the unnamed statement (trap 37).
     conn.prepared.unnamed = None;
@@ -88,6 +89,7 @@ pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> 
                 }
             }
             b'E' => refusal = Some(ErrorNotice::decode(&body)),
+            b'Z' if queries > 1 => queries -= 1,
             b'Z' => break,
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! Session settings that a client brought along, applied to server connections as a difference.
+//! Session settings of clients, applied to server connections as a difference.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
@@ -7,28 +7,79 @@ use parking_lot::Mutex;
 
 use crate::wire::build;
 
+#[cfg(test)]
+mod tests;
+
 /// Settings of a session, by lower-case name, sorted. Interned: equal settings are the same `Arc`, so that
 /// "does this connection have what this session needs" is one comparison of pointers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Settings {
-    entries: Vec<(String, String)>,
+    entries: Entries,
 }
 
-type Interned = Mutex<HashMap<Vec<(String, String)>, Weak<Settings>>>;
+/// The value of a setting.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Value {
+    /// One text that the setting itself takes apart, as in a startup packet or `set_config`.
+    Text(String),
+    /// The list of constants of a `SET`: `SET search_path TO 'a b', c` is no text that `set_config` would understand.
+    List(Vec<String>),
+}
+
+impl Value {
+    /// The value where it is one text.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::List(_) => None,
+        }
+    }
+
+    /// The value of a `SET` of this setting with these constants.
+    pub fn of_set(name: &str, mut values: Vec<String>) -> Self {
+        match values.as_mut_slice() {
+            [value] if !QUOTED_LISTS.contains(&name) => Self::Text(std::mem::take(value)),
+            _ => Self::List(values),
+        }
+    }
+
+    fn is_ascii(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_ascii(),
+            Self::List(values) => values.iter().all(|value| value.is_ascii()),
+        }
+    }
+}
+
+/// Settings of which `SET` quotes each constant as an identifier (`GUC_LIST_QUOTE` of the server).
+const QUOTED_LISTS: [&str; 6] = [
+    "search_path",
+    "temp_tablespaces",
+    "local_preload_libraries",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+    "unix_socket_directories",
+];
+
+/// Who the session is. Decides what else may be set: taken back before anything else is, and set after it, in this order.
+const IDENTITY: [&str; 2] = ["session_authorization", "role"];
+
+type Entries = Vec<(String, Value)>;
+type Interned = Mutex<HashMap<Entries, Weak<Settings>>>;
 
 static INTERNED: OnceLock<Interned> = OnceLock::new();
 
 impl Settings {
-    /// The interned settings with these entries; of a repeated name the last value counts.
+    /// The interned settings with these texts, as of a startup packet; of a repeated name the last value counts.
     pub fn intern(entries: impl IntoIterator<Item = (String, String)>) -> Arc<Self> {
-        let mut sorted: Vec<(String, String)> = Vec::new();
+        let mut sorted = Entries::new();
         for (name, value) in entries {
-            let name = name.to_ascii_lowercase();
-            match sorted.binary_search_by(|(key, _)| key.as_str().cmp(&name)) {
-                Ok(at) => sorted[at].1 = value,
-                Err(at) => sorted.insert(at, (name, value)),
-            }
+            put(&mut sorted, &name.to_ascii_lowercase(), Some(Value::Text(value)));
         }
+        Self::interned(sorted)
+    }
+
+    fn interned(sorted: Entries) -> Arc<Self> {
         let mut interned = INTERNED.get_or_init(Mutex::default).lock();
         if let Some(found) = interned.get(&sorted).and_then(Weak::upgrade) {
             return found;
@@ -48,15 +99,43 @@ impl Settings {
         NONE.get_or_init(|| Self::intern([])).clone()
     }
 
-    /// The value of one setting.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    /// The value of one setting, by its lower-case name.
+    pub fn get(&self, name: &str) -> Option<&Value> {
         let at = self.entries.binary_search_by(|(key, _)| key.as_str().cmp(name)).ok()?;
         Some(&self.entries[at].1)
     }
 
-    /// These settings without one of them.
-    pub fn without(&self, name: &str) -> Arc<Self> {
-        Self::intern(self.entries.iter().filter(|(key, _)| key != name).cloned())
+    /// The value of one setting where it is one text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name)?.text()
+    }
+
+    /// These settings with another value of one of them; `None` takes it away.
+    pub fn with(&self, name: &str, value: Option<Value>) -> Arc<Self> {
+        let mut entries = self.entries.clone();
+        put(&mut entries, name, value);
+        Self::interned(entries)
+    }
+
+    /// What `RESET ALL` makes of these settings on a session that started with `startup`: the session's user and role stay.
+    pub fn reset_all(&self, startup: &Self) -> Arc<Self> {
+        let mut entries = startup.entries.clone();
+        for name in IDENTITY {
+            put(&mut entries, name, self.get(name).cloned());
+        }
+        Self::interned(entries)
+    }
+
+    /// These settings, and those of `base` that they say nothing of.
+    pub fn over(self: &Arc<Self>, base: &Self) -> Arc<Self> {
+        if base.is_empty() {
+            return self.clone();
+        }
+        let mut entries = base.entries.clone();
+        for (name, value) in &self.entries {
+            put(&mut entries, name, Some(value.clone()));
+        }
+        Self::interned(entries)
     }
 
     /// Whether there are none.
@@ -64,41 +143,115 @@ impl Settings {
         self.entries.is_empty()
     }
 
-    /// Appends a Query message that turns a connection with the settings `from` into one with `self`:
-    /// values through `set_config`, quoted as literals (trap 55), and `RESET` of what only `from` has.
-    /// Its replies end with one ReadyForQuery.
-    pub fn write_difference(&self, from: &Settings, out: &mut Vec<u8>) {
+    /// Appends Query messages that turn a connection with the settings `from` into one with `self`, and returns how many: each is
+    /// answered up to a ReadyForQuery. Values are quoted as literals (trap 55), and only what differs is said (trap 56).
+    pub fn write_difference(&self, from: &Settings, out: &mut Vec<u8>) -> usize {
+        let changed: Vec<_> = self.entries.iter().filter(|(name, value)| from.get(name) != Some(value)).collect();
+        // The server reads a whole message in the encoding that is in force when it comes.
+        let foreign = changed.iter().any(|(_, value)| !value.is_ascii());
+        if foreign {
+            build::query(out, b"SET client_encoding TO 'UTF8'");
+        }
+        let identity = IDENTITY.iter().any(|name| from.get(name).is_some() || self.get(name).is_some());
         build::message(out, b'Q', |out| {
-            let mut first = true;
-            for (name, value) in &self.entries {
-                if from.get(name) == Some(value) {
-                    continue;
-                }
-                out.extend_from_slice(if first { b"SELECT " } else { b"," });
-                first = false;
-                out.extend_from_slice(b"pg_catalog.set_config(");
-                literal(out, name);
-                out.push(b',');
-                literal(out, value);
-                out.extend_from_slice(b",false)");
+            let mut sql = Statements { out, calls: false, any: false };
+            if identity {
+                IDENTITY.iter().filter(|name| from.get(name).is_some()).for_each(|name| sql.reset(name));
             }
-            for (name, _) in &from.entries {
-                if self.get(name).is_none() {
-                    if !first {
-                        out.push(b';');
-                    }
-                    first = false;
-                    out.extend_from_slice(b"RESET ");
-                    // `a.b` is one quoted name per part.
-                    for (i, part) in name.split('.').enumerate() {
-                        out.extend_from_slice(if i == 0 { b"\"" } else { b".\"" });
-                        out.extend(part.bytes().flat_map(|b| std::iter::repeat_n(b, if b == b'"' { 2 } else { 1 })));
-                        out.push(b'"');
-                    }
+            for (name, _) in from.entries.iter().filter(|(name, _)| self.get(name).is_none() && !is_identity(name)) {
+                sql.reset(name);
+            }
+            for (name, value) in changed.iter().filter(|(name, _)| !is_identity(name)) {
+                sql.set(name, value);
+            }
+            if foreign && !changed.iter().any(|(name, _)| name == ENCODING) {
+                match self.get(ENCODING) {
+                    Some(value) => sql.set(ENCODING, value),
+                    None => sql.reset(ENCODING),
                 }
+            }
+            for name in IDENTITY {
+                self.get(name).into_iter().for_each(|value| sql.set(name, value));
             }
             out.push(0);
         });
+        1 + usize::from(foreign)
+    }
+}
+
+const ENCODING: &str = "client_encoding";
+
+fn is_identity(name: &str) -> bool {
+    IDENTITY.contains(&name)
+}
+
+fn put(entries: &mut Entries, name: &str, value: Option<Value>) {
+    match (entries.binary_search_by(|(key, _)| key.as_str().cmp(name)), value) {
+        (Ok(at), Some(value)) => entries[at].1 = value,
+        (Ok(at), None) => drop(entries.remove(at)),
+        (Err(at), Some(value)) => entries.insert(at, (name.to_owned(), value)),
+        (Err(_), None) => {}
+    }
+}
+
+/// The text of one Query that sets and resets.
+struct Statements<'a> {
+    out: &'a mut Vec<u8>,
+    /// The last statement is a list of calls, to which another can be added.
+    calls: bool,
+    any: bool,
+}
+
+impl Statements<'_> {
+    fn begin(&mut self, calls: bool) {
+        let separator: &[u8] = match (self.any, self.calls && calls) {
+            (false, _) => b"",
+            (true, true) => b",",
+            (true, false) => b";",
+        };
+        self.out.extend_from_slice(separator);
+        if calls && !self.calls {
+            self.out.extend_from_slice(b"SELECT ");
+        }
+        self.any = true;
+        self.calls = calls;
+    }
+
+    fn set(&mut self, name: &str, value: &Value) {
+        match value {
+            Value::Text(text) => {
+                self.begin(true);
+                self.out.extend_from_slice(b"pg_catalog.set_config(");
+                literal(self.out, name);
+                self.out.push(b',');
+                literal(self.out, text);
+                self.out.extend_from_slice(b",false)");
+            }
+            Value::List(values) => {
+                self.begin(false);
+                self.out.extend_from_slice(b"SET ");
+                self.name(name);
+                for (i, value) in values.iter().enumerate() {
+                    self.out.extend_from_slice(if i == 0 { b" TO " } else { b"," });
+                    literal(self.out, value);
+                }
+            }
+        }
+    }
+
+    fn reset(&mut self, name: &str) {
+        self.begin(false);
+        self.out.extend_from_slice(b"RESET ");
+        self.name(name);
+    }
+
+    /// `a.b` is one quoted name per part.
+    fn name(&mut self, name: &str) {
+        for (i, part) in name.split('.').enumerate() {
+            self.out.extend_from_slice(if i == 0 { b"\"" } else { b".\"" });
+            self.out.extend(part.bytes().flat_map(|b| std::iter::repeat_n(b, if b == b'"' { 2 } else { 1 })));
+            self.out.push(b'"');
+        }
     }
 }
 
@@ -115,47 +268,4 @@ fn literal(out: &mut Vec<u8>, text: &str) {
         out.push(byte);
     }
     out.push(b'\'');
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pairs(list: &[(&str, &str)]) -> Arc<Settings> {
-        Settings::intern(list.iter().map(|(a, b)| (a.to_string(), b.to_string())))
-    }
-
-    fn difference(from: &Settings, to: &Settings) -> String {
-        let mut out = Vec::new();
-        to.write_difference(from, &mut out);
-        String::from_utf8(out[5..out.len() - 1].to_vec()).unwrap()
-    }
-
-    #[test]
-    fn equal_settings_are_one() {
-        let a = pairs(&[("DateStyle", "ISO"), ("timezone", "UTC")]);
-        let b = pairs(&[("TimeZone", "GMT"), ("datestyle", "ISO"), ("timezone", "UTC")]);
-        assert!(Arc::ptr_eq(&a, &b));
-        assert!(!Arc::ptr_eq(&a, &Settings::none()));
-    }
-
-    #[test]
-    fn trap_56_only_the_difference() {
-        let from = pairs(&[("a", "1"), ("b", "2"), ("app.x", "3")]);
-        let to = pairs(&[("a", "1"), ("c", "4")]);
-        assert_eq!(
-            difference(&from, &to),
-            "SELECT pg_catalog.set_config('c','4',false);RESET \"app\".\"x\";RESET \"b\""
-        );
-        assert_eq!(difference(&to, &Settings::none()), "RESET \"a\";RESET \"c\"");
-    }
-
-    #[test]
-    fn trap_55_values_are_literals() {
-        let to = pairs(&[("search_path", "\"$user\", public"), ("x.y", "a'; DROP TABLE t; --\\")]);
-        assert_eq!(
-            difference(&Settings::none(), &to),
-            "SELECT pg_catalog.set_config('search_path','\"$user\", public',false),pg_catalog.set_config('x.y', E'a''; DROP TABLE t; --\\\\',false)"
-        );
-    }
 }

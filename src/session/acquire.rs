@@ -13,7 +13,7 @@ use crate::config::NodeRole;
 use crate::net::Stream;
 use crate::observe::Blame;
 use crate::pool::{CheckOutError, Lease};
-use crate::wire::{ErrorNotice, Severity, SqlState, build};
+use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
 use super::buffers::{self, READ_SIZE};
 use super::clients::Request;
@@ -107,7 +107,7 @@ impl Session {
     /// client's error. It goes out in the same write.
     pub(super) fn prepare_link(&mut self, out: &mut Splice<'_>) {
         let State::Linked(link) = &mut self.state else { return };
-        if !link.replies.is_empty() || link.status.in_block() || link.segment_open || self.client_pass > 0 {
+        if !link.replies.is_empty() || link.segment_open || link.status == TxStatus::Failed || self.client_pass > 0 {
             return;
         }
         link.barrier = false;
@@ -116,12 +116,14 @@ impl Session {
             build::close_statement(out.insert(), &stray);
             link.replies.push(Expect::Close { ours: true });
         }
-        if !Arc::ptr_eq(&conn.settings, &self.settings) {
-            self.settings.write_difference(&conn.settings, out.insert());
-            conn.settings = self.settings.clone();
+        let settings = self.tracked.settings();
+        if !Arc::ptr_eq(&conn.settings, settings) {
+            for _ in 0..settings.write_difference(&conn.settings, out.insert()) {
+                link.replies.push(Expect::Settings);
+            }
+            conn.settings = settings.clone();
             // A simple Query ends the unnamed statement, ours as well (trap 37).
             conn.prepared.unnamed = None;
-            link.replies.push(Expect::Settings);
         }
     }
 

@@ -229,10 +229,10 @@ impl Session {
                 None => return close("invalid Describe message"),
             },
             b'E' => {
-                if frontend::execute(body).is_none() {
-                    return close("invalid Execute message");
-                }
-                self.expect(Expect::Execute);
+                let Some((portal, _)) = frontend::execute(body) else { return close("invalid Execute message") };
+                let script = self.scripts.iter().position(|(of, _)| **of == *portal);
+                let script = script.map(|at| self.scripts.swap_remove(at).1);
+                self.expect(Expect::Execute { script });
                 if let Some(link) = self.link() {
                     link.segment_executed = true;
                 }
@@ -344,7 +344,18 @@ impl Session {
             None => out.pass(range),
         }
         self.expect(Expect::Bind);
-        self.begin_statement(decision, &[], known.as_ref());
+        if !self.scripts.is_empty() {
+            self.scripts.retain(|(portal, _)| **portal != *head.portal);
+        }
+        let script = known.as_ref().and_then(|statement| {
+            let values = || frontend::bind_parameters(&frame.body()[head.rest..]);
+            let parameter = |number: usize| values()?.nth(number.checked_sub(1)?)?.value.map(<[u8]>::to_vec);
+            self.read_script(decision.effects, &statement.sql, &parameter)
+        });
+        self.begin_statement(decision, &[], known.as_ref(), script.as_deref());
+        if let Some(script) = script {
+            self.scripts.push((head.portal.into(), script));
+        }
         Flow::Taken
     }
 

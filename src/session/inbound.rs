@@ -1,11 +1,10 @@
 //! Client to server: what each frame of the client's means for the session, and what of it goes out.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use crate::backend::Settings;
-use crate::sql::{
-    Decision, Effects, OwnAction, Reason, SettingChange, SettingValue, Target, normalize, own_setting, setting_change,
-};
+use crate::backend::Prepared;
+use crate::sql::{Change, Decision, Effects, OwnAction, ParameterText, Reason, Target, normalize, own_setting};
 use crate::wire::frame::{HEADER, frontend_limit};
 use crate::wire::{ErrorNotice, Frame, FrameWalker, SqlState, Step, TxStatus, build, frontend};
 
@@ -15,6 +14,7 @@ use super::placement::{Place, RouteChoice};
 use super::relay::Session;
 use super::replies::Expect;
 use super::splice::Splice;
+use super::tracked::Script;
 
 /// Why the reading of the client's bytes stopped.
 #[derive(Debug)]
@@ -41,6 +41,14 @@ pub(super) enum Flow {
 /// A decision for what is not looked at: too long, or not SQL.
 pub(super) const UNSEEN: Decision =
     Decision { target: Target::Primary, reason: Reason::Unparsed, effects: Effects::WRITES };
+
+/// Effects of statements that change what the session keeps ([`super::tracked`]).
+const KEPT_STATE: Effects = Effects::SET_SESSION
+    .union(Effects::SAVEPOINT)
+    .union(Effects::LISTEN)
+    .union(Effects::SQL_PREPARE)
+    .union(Effects::DEALLOCATE_ALL)
+    .union(Effects::DISCARD_ALL);
 
 impl Session {
     /// Takes as many frames from `data` as it can. Returns how many bytes are done with, and why it stopped.
@@ -154,7 +162,7 @@ impl Session {
         if tag == b'P' {
             self.pin(Pins::LARGE_STATEMENT);
         }
-        self.begin_statement(UNSEEN, &[], None);
+        self.begin_statement(UNSEEN, &[], None, None);
         self.names.set_unnamed(None);
         let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
         link.lease.prepared.unnamed = None;
@@ -162,7 +170,7 @@ impl Session {
             link.segment_open = true;
             link.replies.push(Expect::RawParse { ours: false });
         } else {
-            link.ends_segment();
+            link.ends_segment(None);
             self.segment_cleared = false;
         }
         out.pass(range);
@@ -196,13 +204,14 @@ impl Session {
         if let Some(stop) = self.needs_other_link(decision, out) {
             return stop;
         }
-        self.begin_statement(decision, sql, None);
+        let script = self.read_script(decision.effects, sql, &|_| None);
+        self.begin_statement(decision, sql, None, script.as_deref());
         // A simple Query ends the unnamed statement (trap 37).
         self.names.set_unnamed(None);
         self.segment_cleared = false;
         let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
         link.lease.prepared.unnamed = None;
-        link.ends_segment();
+        link.ends_segment(script);
         out.pass(range);
         Flow::Taken
     }
@@ -211,7 +220,7 @@ impl Session {
         if let Some(stop) = self.needs_other_link(UNSEEN, out) {
             return stop;
         }
-        self.begin_statement(UNSEEN, b"-- function call", None);
+        self.begin_statement(UNSEEN, b"-- function call", None, None);
         self.segment_cleared = false;
         // Large objects live in a transaction (trap 14); any other function may leave session state behind.
         let oid = body.first_chunk::<4>().map_or(0, |oid| u32::from_be_bytes(*oid));
@@ -219,7 +228,7 @@ impl Session {
             self.pin(Pins::SESSION_STATE);
         }
         let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
-        link.ends_segment();
+        link.ends_segment(None);
         out.pass(range);
         Flow::Taken
     }
@@ -302,13 +311,14 @@ impl Session {
         &mut self,
         decision: Decision,
         sql: &[u8],
-        prepared: Option<&std::sync::Arc<crate::backend::Prepared>>,
+        prepared: Option<&Arc<Prepared>>,
+        script: Option<&Script>,
     ) {
         let effects = decision.effects;
         let text = prepared.map_or(sql, |statement| &statement.sql);
         let mut pins = Pins::of(effects);
-        if pins.contains(Pins::SETTINGS) && !self.is_plain_setting(text) {
-            pins |= Pins::ROLE;
+        if script.is_some_and(|script| script.all().any(|change| *change == Change::UnknownSetting)) {
+            pins |= Pins::SETTINGS | Pins::ROLE;
         }
         if effects.contains(Effects::RELEASES_ONLY) {
             self.begin_release(text);
@@ -316,21 +326,25 @@ impl Session {
         if pins != Pins::empty() {
             self.pin(pins);
         }
-        self.note_reset(effects, text);
+        self.raise_barrier(effects, script);
         self.wrote |= effects.contains(Effects::WRITES);
         let primary = self.link().is_some_and(|link| link.primary);
         self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
         self.timing.begin(decision, sql, prepared);
     }
 
-    /// One `SET` of one setting that RESET ALL takes back.
-    fn is_plain_setting(&self, text: &[u8]) -> bool {
-        setting_change(text, self.lex)
-            .is_some_and(|change| change.name != "role" && change.name != "session_authorization")
+    /// What the statements of a text change of the state that the session keeps.
+    pub(super) fn read_script(
+        &self,
+        effects: Effects,
+        sql: &[u8],
+        parameter: ParameterText<'_>,
+    ) -> Option<Box<Script>> {
+        effects.intersects(KEPT_STATE).then(|| Script::read(sql, self.lex, parameter))?
     }
 
     /// A statement that gives state up: what it will end if it succeeds. A RESET pins nothing, rolled back or not: what it takes
-    /// away of the settings that the client brought along is put back ([`Self::note_reset`]).
+    /// away of the settings that the client brought along is put back ([`Self::raise_barrier`]).
     fn begin_release(&mut self, text: &[u8]) {
         // Behind a pipeline nobody knows yet whether a block will be open.
         let certain = match &self.state {
@@ -340,44 +354,20 @@ impl Session {
         self.releasing = if certain { Pins::released_by(&normalize(text, self.lex)) } else { Pins::empty() };
     }
 
-    /// What the statement takes away of the settings that the client started with: they are put back before the next one
-    /// (trap 52), which waits for that. So it does when all statement names go (trap 45).
-    fn note_reset(&mut self, effects: Effects, sql: &[u8]) {
-        let all = effects.contains(Effects::DISCARD_ALL);
-        let mut barrier = effects.contains(Effects::DEALLOCATE_ALL);
-        let State::Linked(link) = &mut self.state else { return };
-        if effects.contains(Effects::SET_SESSION) && !self.settings.is_empty() {
-            match setting_change(sql, self.lex) {
-                Some(SettingChange { name, value: SettingValue::Default, .. })
-                    if link.lease.settings.get(&name).is_some() =>
-                {
-                    link.lease.settings = link.lease.settings.without(&name);
-                    barrier = true;
-                }
-                None if effects.contains(Effects::RELEASES_ONLY) => {
-                    link.lease.settings = Settings::none();
-                    barrier = true;
-                }
-                _ => {}
-            }
+    /// A statement that takes away settings that the client started with (trap 52), or all statement names (trap 45): what follows
+    /// waits for its end, since the settings are put back before it.
+    fn raise_barrier(&mut self, effects: Effects, script: Option<&Script>) {
+        let undoes = script.is_some_and(|script| script.all().any(|change| self.tracked.is_undone_by(change)));
+        if let Some(link) = self.link() {
+            link.barrier |= undoes || effects.contains(Effects::DEALLOCATE_ALL);
         }
-        if all {
-            link.lease.settings = Settings::none();
-        }
-        let resets_all = effects.contains(Effects::SET_SESSION | Effects::RELEASES_ONLY);
-        if all
-            || (resets_all && !self.pool_settings.connect_query.is_empty() && setting_change(sql, self.lex).is_none())
-        {
-            // What connect_query did is gone, too: it runs again before the next client gets the connection.
-            link.lease.greeted = false;
-        }
-        link.barrier |= barrier;
     }
 
     pub(super) fn pin(&mut self, pins: Pins) {
         if !self.pins.contains(pins) {
             tracing::debug!(client = self.client.id, reason = pins.describe(), "server connection pinned");
         }
+        self.fresh_pins |= (pins & Pins::TRANSACTIONAL) - self.pins;
         self.pins |= pins;
         // Made after what is being given up: it stays.
         self.releasing.remove(pins);

@@ -128,14 +128,18 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
     let Some(cluster) = cluster else {
         return Err(unknown_database(ctx, database));
     };
-    let wishes = wishes(startup).map_err(|notice| refuse(ctx, notice, Blame::Client))?;
+    let mut wishes = wishes(startup).map_err(|notice| refuse(ctx, notice, Blame::Client))?;
+    let connect_query = config.pool_settings(&cluster.database(), user).connect_query;
+    if !connect_query.is_empty() {
+        wishes.settings = wishes.settings.over(&backend::base_settings(&connect_query));
+    }
     let new = NewClient {
         user: user.to_owned(),
         database: database.to_owned(),
         peer: stream.peer().parts(),
         local: stream.local_addr().map_or_else(Default::default, |addr| crate::net::PeerAddr::tcp(addr).parts()),
         tls: stream.tls_info().map(|tls| format!("{}/{}", tls.version, tls.cipher)).unwrap_or_default(),
-        application_name: wishes.settings.get("application_name").unwrap_or_default().to_owned(),
+        application_name: wishes.settings.text("application_name").unwrap_or_default().to_owned(),
         replication: wishes.replication.unwrap_or("none"),
         secret_len: if startup.minor >= 2 { LONG_SECRET } else { 4 },
     };

@@ -8,6 +8,7 @@ use super::clients::ClientState;
 use super::pins::Pins;
 use super::relay::Session;
 use super::replies::{Expect, Replies};
+use super::tracked::Script;
 
 /// A server connection on loan, and what is under way on it.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub(super) struct Link {
     pub copy_syncs: usize,
     /// The COPY failed, and nobody knows how many of those Syncs are answered: the connection is not used again.
     pub doubtful: bool,
+    /// An error came since the last ReadyForQuery.
+    pub failed: bool,
 }
 
 impl Link {
@@ -65,6 +68,7 @@ impl Link {
             barrier: false,
             copy_syncs: 0,
             doubtful: false,
+            failed: false,
         }
     }
 
@@ -74,10 +78,10 @@ impl Link {
     }
 
     /// A Query or FunctionCall goes out, which ends what extended-protocol messages have begun as a Sync does.
-    pub fn ends_segment(&mut self) {
+    pub fn ends_segment(&mut self, script: Option<Box<Script>>) {
         self.segment_open = false;
         self.segment_executed = false;
-        self.replies.push(Expect::Simple);
+        self.replies.push(Expect::Simple { script });
     }
 
     /// Whether only a transaction block is open: the server waits for its next statement.

@@ -24,6 +24,7 @@ mod replies;
 mod splice;
 mod timeouts;
 mod timing;
+mod tracked;
 
 use std::collections::HashMap;
 use std::sync::Arc;

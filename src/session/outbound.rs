@@ -2,7 +2,7 @@
 
 use quanta::Instant;
 
-use crate::backend::Settings;
+use crate::sql::{Change, StatementChange};
 use crate::wire::frame::{HEADER, backend_limit};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, backend};
 
@@ -92,6 +92,7 @@ impl Session {
                     link.settings_refused = true;
                     return Ok(true);
                 }
+                link.failed = true;
                 link.doubtful |= link.copy_syncs > 0;
                 link.copy_in = false;
                 if matches!(link.replies.head(), Some(Expect::Refused(_)))
@@ -104,7 +105,7 @@ impl Session {
                     self.skip_to_sync = !link.replies.fail_to_sync(names, &mut link.lease.prepared);
                     return Ok(false);
                 }
-                if !matches!(link.replies.head(), Some(Expect::Simple) | None) && !fatal {
+                if !matches!(link.replies.head(), Some(Expect::Simple { .. }) | None) && !fatal {
                     self.skip_to_sync = !link.replies.fail_to_sync(names, &mut link.lease.prepared);
                 }
                 if code == SqlState::FEATURE_NOT_SUPPORTED {
@@ -128,8 +129,8 @@ impl Session {
                         // RESET and DISCARD ALL go back to what the client started with, and are put there before
                         // anything else runs (trap 52): that is the value to tell.
                         let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
-                        if self.settings.get(&lower).is_some()
-                            && let Some(greeting) = self.pools.greeting(&self.settings)
+                        if self.tracked.startup().get(&lower).is_some()
+                            && let Some(greeting) = self.pools.greeting(self.tracked.startup())
                             && let Some(value) = greeting.get(name)
                         {
                             lex.observe_parameter(name, value);
@@ -149,7 +150,7 @@ impl Session {
                 match body {
                     b"DISCARD ALL\0" => {
                         link.lease.prepared.clear();
-                        link.lease.settings = Settings::none();
+                        link.lease.greeted = false;
                         names.clear();
                         self.pins = Pins::empty();
                     }
@@ -160,10 +161,11 @@ impl Session {
                     }
                     _ => {}
                 }
+                self.take_completion(body);
                 let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
-                pop_if(link, |head| matches!(head, Expect::Execute));
+                pop_if(link, |head| matches!(head, Expect::Execute { .. }));
             }
-            b'I' | b's' => drop(pop_if(link, |head| matches!(head, Expect::Execute))),
+            b'I' | b's' => drop(pop_if(link, |head| matches!(head, Expect::Execute { .. }))),
             b'1' => {
                 let popped = pop_if(link, |head| matches!(head, Expect::Parse { .. } | Expect::RawParse { .. }));
                 return match popped {
@@ -198,6 +200,7 @@ impl Session {
         let status = body.first().copied().and_then(TxStatus::from_byte).ok_or(ServerBroken)?;
         let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
         let was_in_block = link.status.in_block();
+        let failed = std::mem::take(&mut link.failed);
         link.status = status;
         link.copy_in = false;
         // Whatever of the sequence was left unanswered will not come any more.
@@ -205,7 +208,7 @@ impl Session {
             match link.replies.pop() {
                 Some(Expect::Settings) => break false,
                 Some(Expect::Sync { ours }) => break !ours,
-                Some(Expect::Simple) => break true,
+                Some(Expect::Simple { .. }) => break true,
                 Some(_) => {}
                 // A Sync of a COPY that failed before the server read it.
                 None if link.copy_syncs > 0 => {
@@ -224,6 +227,10 @@ impl Session {
                 self.wrote = false;
             }
             let ended = !status.in_block();
+            if ended {
+                // An implicit transaction, or a COMMIT that met an error.
+                self.transaction_over(failed);
+            }
             if ended && was_in_block {
                 self.placement.transaction_ended();
             }
@@ -235,6 +242,40 @@ impl Session {
 }
 
 impl Session {
+    /// A statement has succeeded: what it changed of what the session keeps. The tag tells how a transaction ended, whatever was
+    /// asked (trap 26: a COMMIT that fails says ROLLBACK).
+    fn take_completion(&mut self, tag: &[u8]) {
+        let Self { state: State::Linked(link), tracked, placement, .. } = self else { return };
+        let link = &mut **link;
+        let mut to_savepoint = false;
+        if let Some(script) = link.replies.script() {
+            for StatementChange { change, .. } in script.next_statement() {
+                tracked.apply(change, &mut link.lease.settings);
+                to_savepoint |= matches!(change, Change::RollbackTo(_));
+            }
+        }
+        placement.observe(tracked.settings());
+        match tag {
+            b"COMMIT\0" | b"PREPARE TRANSACTION\0" => self.transaction_over(false),
+            b"ROLLBACK\0" if !to_savepoint => self.transaction_over(true),
+            _ => {}
+        }
+    }
+
+    /// A transaction has ended: what it changed stays, or is as it was before.
+    fn transaction_over(&mut self, rolled_back: bool) {
+        let fresh = std::mem::replace(&mut self.fresh_pins, Pins::empty());
+        let Self { state: State::Linked(link), tracked, placement, .. } = self else { return };
+        match rolled_back {
+            true => {
+                tracked.rolled_back(&mut link.lease.settings);
+                self.pins.remove(fresh);
+            }
+            false => tracked.committed(),
+        }
+        placement.observe(tracked.settings());
+    }
+
     /// A statement that gives state up has ended.
     fn release_pins(&mut self, outside_block: bool) {
         let released = std::mem::replace(&mut self.releasing, Pins::empty());
@@ -242,12 +283,6 @@ impl Session {
             return;
         }
         self.pins.remove(released);
-        if released.contains(Pins::SETTINGS)
-            && let Some(link) = self.link()
-        {
-            // RESET ALL: what the client brought along is gone from the connection, too.
-            link.lease.settings = Settings::none();
-        }
     }
 }
 

@@ -9,7 +9,7 @@ bitflags! {
     /// nothing else knows. Given up by DISCARD ALL, or at the end of the session (then the connection is reset).
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Pins: u16 {
-        /// `SET`, `RESET`, `set_config`.
+        /// A change of settings that the text does not tell: `set_config` of an expression, `SET … FROM CURRENT`.
         const SETTINGS = 1;
         /// SQL `PREPARE`.
         const SQL_PREPARE = 1 << 1;
@@ -25,16 +25,19 @@ bitflags! {
         const SESSION_STATE = 1 << 6;
         /// A statement too long to be kept for other connections.
         const LARGE_STATEMENT = 1 << 7;
-        /// A role or session user, or settings of which we cannot tell that they are none: RESET ALL leaves them alone.
+        /// What was changed so may be the role or session user: RESET ALL leaves them alone.
         const ROLE = 1 << 8;
     }
 }
 
 impl Pins {
+    /// What a rollback undoes.
+    pub const TRANSACTIONAL: Self =
+        Self::SETTINGS.union(Self::ROLE).union(Self::LISTEN).union(Self::TEMP_OBJECT).union(Self::HOLD_CURSOR);
+
     /// The pins that a statement with these effects asks for. Statements that only give state up ask for none.
     pub fn of(effects: Effects) -> Self {
-        const TABLE: [(Effects, Pins); 7] = [
-            (Effects::SET_SESSION, Pins::SETTINGS),
+        const TABLE: [(Effects, Pins); 6] = [
             (Effects::SQL_PREPARE, Pins::SQL_PREPARE),
             (Effects::LISTEN, Pins::LISTEN),
             (Effects::TEMP_OBJECT, Pins::TEMP_OBJECT),

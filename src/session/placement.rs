@@ -1,5 +1,6 @@
 //! From a decision about the text to a place for this session: what the session's own state adds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use quanta::Instant;
@@ -59,33 +60,44 @@ pub(super) struct Placement {
     pub choice_before_local: Option<RouteChoice>,
     /// Reads may go to replicas at all.
     split_reads: bool,
-    /// `default_transaction_read_only` at startup.
+    /// The settings of which the following two tell.
+    observed: Option<Arc<Settings>>,
+    /// `default_transaction_read_only`.
     default_read_only: bool,
-    /// `default_transaction_isolation` at startup is SERIALIZABLE, which no standby runs (trap 15).
+    /// `default_transaction_isolation` is SERIALIZABLE, which no standby runs (trap 15).
     default_serializable: bool,
     window: Option<Duration>,
     last_write: Option<Instant>,
 }
 
 impl Placement {
-    pub fn new(database: &Database, mode: PoolMode, settings: &Settings, choice: RouteChoice) -> Self {
+    pub fn new(database: &Database, mode: PoolMode, settings: &Arc<Settings>, choice: RouteChoice) -> Self {
+        let mut placement = Self {
+            choice,
+            // In session mode a client has one server connection for everything.
+            split_reads: database.routing.split_reads && mode != PoolMode::Session,
+            window: database.routing.read_after_write_window,
+            ..Self::default()
+        };
+        placement.observe(settings);
+        placement
+    }
+
+    /// Follows the session's settings (trap 25).
+    pub fn observe(&mut self, settings: &Arc<Settings>) {
+        if self.observed.as_ref().is_some_and(|observed| Arc::ptr_eq(observed, settings)) {
+            return;
+        }
+        self.observed = Some(settings.clone());
         let is_on = |name: &str| {
-            settings.get(name).is_some_and(|value| {
+            settings.text(name).is_some_and(|value| {
                 let value = value.to_ascii_lowercase();
                 !value.is_empty() && ["on", "true", "yes", "1"].iter().any(|on| on.starts_with(&value) && value != "o")
             })
         };
-        let isolation = settings.get("default_transaction_isolation").unwrap_or_default().to_ascii_lowercase();
-        Self {
-            choice,
-            choice_before_local: None,
-            // In session mode a client has one server connection for everything.
-            split_reads: database.routing.split_reads && mode != PoolMode::Session,
-            default_read_only: is_on("default_transaction_read_only"),
-            default_serializable: isolation.trim() == "serializable",
-            window: database.routing.read_after_write_window,
-            last_write: None,
-        }
+        let isolation = settings.text("default_transaction_isolation").unwrap_or_default().to_ascii_lowercase();
+        self.default_read_only = is_on("default_transaction_read_only");
+        self.default_serializable = isolation.trim() == "serializable";
     }
 
     /// Follows a reload of the database's settings.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use quanta::Instant;
 use tokio::time::Sleep;
 
-use crate::backend::Settings;
 use crate::config::{PoolMode, PoolSettings};
 use crate::net::Stream;
 use crate::observe::{Blame, SessionMetrics};
@@ -32,6 +31,7 @@ use super::pins::Pins;
 use super::placement::{Place, Placement};
 use super::splice::Splice;
 use super::timing::Timing;
+use super::tracked::{Script, Tracked};
 use super::{Context, clearing, passthrough};
 
 /// One client's session, from its login to its end.
@@ -42,12 +42,17 @@ pub struct Session {
     pub(super) stream: Stream,
     pub(super) pools: Arc<UserPools>,
     pub(super) pool_settings: Arc<PoolSettings>,
-    pub(super) settings: Arc<Settings>,
+    /// What the session keeps for whatever server connection it gets.
+    pub(super) tracked: Tracked,
+    /// What portals change when they are executed, by their names.
+    pub(super) scripts: Vec<(Box<[u8]>, Box<Script>)>,
     pub(super) lex: LexOptions,
     pub(super) decisions: Arc<DecisionCache>,
     pub(super) names: Names,
     pub(super) placement: Placement,
     pub(super) pins: Pins,
+    /// Those that came with the present transaction, and go when it is rolled back.
+    pub(super) fresh_pins: Pins,
     /// Pins that the statement under way ends if it succeeds.
     pub(super) releasing: Pins,
     pub(super) metrics: SessionMetrics,
@@ -132,10 +137,12 @@ impl Session {
             decisions: ctx.decisions(database),
             pool_settings,
             pools,
-            settings,
+            tracked: Tracked::new(settings),
+            scripts: Vec::new(),
             lex,
             names: Names::default(),
             pins: Pins::empty(),
+            fresh_pins: Pins::empty(),
             releasing: Pins::empty(),
             metrics,
             state: State::Idle,
@@ -230,6 +237,7 @@ impl Session {
         }
         self.resume();
         self.segment_cleared = false;
+        self.scripts.clear();
         self.timing.rest();
         self.since = Instant::now();
         true

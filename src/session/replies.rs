@@ -8,6 +8,7 @@ use crate::wire::{ErrorNotice, build};
 
 use super::names::Names;
 use super::splice::Splice;
+use super::tracked::Script;
 
 /// A name of the client's, and what it stood for before.
 pub(super) type NamedBefore = (Box<[u8]>, Option<Arc<Prepared>>);
@@ -18,7 +19,7 @@ pub(super) enum Expect {
     /// Our own Query that applies settings: all of it is dropped, up to its ReadyForQuery.
     Settings,
     /// A Query or FunctionCall of the client's, up to its ReadyForQuery.
-    Simple,
+    Simple { script: Option<Box<Script>> },
     /// ParseComplete.
     Parse {
         statement: Arc<Prepared>,
@@ -38,7 +39,7 @@ pub(super) enum Expect {
     /// ParameterDescription, then RowDescription or NoData.
     Describe,
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
-    Execute,
+    Execute { script: Option<Box<Script>> },
     /// CloseComplete: `ours` is dropped.
     Close { ours: bool },
     /// CloseComplete of a Close of ours for a statement that had to make room, dropped.
@@ -70,13 +71,21 @@ impl Replies {
         self.queue.front()
     }
 
+    /// What the statement changes that has just completed, if it is one that changes what the session keeps.
+    pub fn script(&mut self) -> Option<&mut Script> {
+        match self.queue.front_mut() {
+            Some(Expect::Simple { script } | Expect::Execute { script }) => script.as_deref_mut(),
+            _ => None,
+        }
+    }
+
     pub fn pop(&mut self) -> Option<Expect> {
         self.queue.pop_front()
     }
 
     /// Whether a ReadyForQuery is outstanding: the transaction status is not known before it comes.
     pub fn owes_ready(&self) -> bool {
-        self.queue.iter().any(|expect| matches!(expect, Expect::Settings | Expect::Simple | Expect::Sync { .. }))
+        self.queue.iter().any(|expect| matches!(expect, Expect::Settings | Expect::Simple { .. } | Expect::Sync { .. }))
     }
 
     /// Whether nothing is to come from the server: all that is left is for us to make.

@@ -5,6 +5,7 @@
 //! functions that it calls (`calls`) and, if it may be a read, by sqlparser's tree of it (`query`).
 
 mod calls;
+mod changes;
 mod classify;
 mod cursor;
 mod decision;
@@ -24,6 +25,7 @@ mod split;
 mod sqlcommenter;
 mod verdict;
 
+pub use changes::{Change, ParameterText, StatementChange, changes};
 pub use classify::{Analysis, StatementAnalysis, analyze, analyze_detailed, decide};
 pub use decision::{Decision, Effects, Reason, Target};
 pub use fingerprint::{Fingerprint, fingerprint, fingerprint_seeded};

@@ -28,6 +28,8 @@ pub enum SettingValue {
     /// The list of values, decoded: constants without their quotes, identifiers as the server stores them, numbers
     /// as written. Most settings take one.
     List(Vec<String>),
+    /// The value as one text that the setting itself takes apart, as `set_config` gives it.
+    Flat(String),
 }
 
 impl SettingValue {
@@ -38,9 +40,15 @@ impl SettingValue {
                 [value] => Some(value),
                 _ => None,
             },
+            Self::Flat(value) => Some(value),
             Self::Default => None,
         }
     }
+}
+
+/// Whether a setting, by its lower-case name, is Trunkline's own.
+pub(super) fn is_own_name(name: &str) -> bool {
+    name.starts_with("trunkline.")
 }
 
 /// What a text does to `trunkline.…` settings.
@@ -82,6 +90,7 @@ pub fn own_setting(sql: &[u8], opts: LexOptions) -> Option<OwnSetting> {
         let name = change.name.strip_prefix("trunkline.")?.to_owned();
         let action = match change.value {
             SettingValue::Default => OwnAction::Reset,
+            SettingValue::Flat(value) => OwnAction::Set { value, local: change.local },
             SettingValue::List(values) => OwnAction::Set { value: values.join(", "), local: change.local },
         };
         Some(OwnSetting { name, action })
@@ -118,7 +127,7 @@ fn dotted_name(cursor: &mut Cursor<'_>) -> Option<String> {
     Some(name)
 }
 
-fn read_change(mut cursor: Cursor<'_>) -> Option<SettingChange> {
+pub(super) fn read_change(mut cursor: Cursor<'_>) -> Option<SettingChange> {
     if cursor.eat("reset") {
         return read_reset(cursor);
     }
@@ -189,7 +198,7 @@ fn read_value(mut cursor: Cursor<'_>) -> Option<SettingValue> {
         };
         let token = cursor.next()?;
         let value = match token.kind {
-            Kind::Number => text(cursor.bytes(token)),
+            Kind::Number => number(text(cursor.bytes(token))),
             _ if !sign.is_empty() => return None,
             Kind::Str => cursor.string(token)?,
             Kind::Word | Kind::QuotedWord => text(&super::cursor::identifier(cursor.text(), token)?),
@@ -203,6 +212,11 @@ fn read_value(mut cursor: Cursor<'_>) -> Option<SettingValue> {
             return None;
         }
     }
+}
+
+/// A number as the server hands it to a setting: whole ones without leading zeros.
+fn number(text: String) -> String {
+    text.parse::<i32>().map_or(text, |number| number.to_string())
 }
 
 /// The value of a string constant. `None` for `U&''`, bit strings, and texts that are not UTF-8.

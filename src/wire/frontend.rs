@@ -51,6 +51,37 @@ pub fn bind_head(body: &[u8]) -> Option<BindHead<'_>> {
     Some(BindHead { portal, statement, rest: body.len() - rest.len() })
 }
 
+/// The value of one parameter in a Bind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BoundValue<'a> {
+    /// In the type's binary format, which for text is the text.
+    pub binary: bool,
+    /// `None` = NULL.
+    pub value: Option<&'a [u8]>,
+}
+
+/// Reads the parameters of a Bind from what follows its head ([`BindHead::rest`]); `None` when not even the formats are whole. The
+/// values end where the bytes do.
+pub fn bind_parameters(rest: &[u8]) -> Option<impl Iterator<Item = BoundValue<'_>>> {
+    let (count, rest) = rest.split_first_chunk::<2>()?;
+    let (formats, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*count)) * 2)?;
+    let (count, mut rest) = rest.split_first_chunk::<2>()?;
+    let count = usize::from(u16::from_be_bytes(*count));
+    Some((0..count).map_while(move |index| {
+        let format = match formats.len() {
+            2 => formats,
+            _ => formats.get(index * 2..index * 2 + 2).unwrap_or_default(),
+        };
+        let (len, tail) = rest.split_first_chunk::<4>()?;
+        let (value, tail) = match u32::from_be_bytes(*len) {
+            u32::MAX => (None, tail),
+            len => tail.split_at_checked(len as usize).map(|(value, tail)| (Some(value), tail))?,
+        };
+        rest = tail;
+        Some(BoundValue { binary: format == [0, 1], value })
+    }))
+}
+
 /// Reads a Describe or Close body: kind and name.
 pub fn object(body: &[u8]) -> Option<(ObjectKind, &[u8])> {
     let (kind, rest) = body.split_first()?;
@@ -84,6 +115,20 @@ pub fn query(body: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::super::build;
     use super::*;
+
+    #[test]
+    fn trap_46_parameters_of_a_bind() {
+        fn values(rest: &[u8]) -> Option<Vec<BoundValue<'_>>> {
+            bind_parameters(rest).map(Iterator::collect)
+        }
+        let text = |value| BoundValue { binary: false, value };
+        let rest = [0, 0, 0, 2, 0, 0, 0, 1, b'a', 255, 255, 255, 255, 0, 0];
+        assert_eq!(values(&rest), Some(vec![text(Some(b"a".as_slice())), text(None)]));
+        let rest = [0, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0];
+        assert_eq!(values(&rest), Some(vec![BoundValue { binary: true, value: Some(b"".as_slice()) }]));
+        assert_eq!(values(&rest[..8]), Some(vec![]));
+        assert_eq!(values(&[0, 9, 0]), None);
+    }
 
     #[test]
     fn reads_what_the_builders_write() {

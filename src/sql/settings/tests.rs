@@ -7,6 +7,7 @@ fn change(sql: &str) -> Option<(String, String, bool)> {
     let value = match change.value {
         SettingValue::Default => "DEFAULT".to_owned(),
         SettingValue::List(values) => values.join("|"),
+        SettingValue::Flat(value) => value,
     };
     Some((change.name, value, change.local))
 }

@@ -1,0 +1,86 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn pairs(list: &[(&str, &str)]) -> Arc<Settings> {
+    Settings::intern(list.iter().map(|(a, b)| (a.to_string(), b.to_string())))
+}
+
+/// The texts of the Query messages.
+fn difference(from: &Settings, to: &Settings) -> String {
+    let mut out = Vec::new();
+    let count = to.write_difference(from, &mut out);
+    let mut texts = Vec::new();
+    let mut rest = out.as_slice();
+    while !rest.is_empty() {
+        let len = u32::from_be_bytes(rest[1..5].try_into().unwrap()) as usize;
+        texts.push(String::from_utf8(rest[5..len].to_vec()).unwrap());
+        rest = &rest[len + 1..];
+    }
+    assert_eq!(texts.len(), count);
+    texts.join(" | ")
+}
+
+#[test]
+fn equal_settings_are_one() {
+    let a = pairs(&[("DateStyle", "ISO"), ("timezone", "UTC")]);
+    let b = pairs(&[("TimeZone", "GMT"), ("datestyle", "ISO"), ("timezone", "UTC")]);
+    assert!(Arc::ptr_eq(&a, &b));
+    assert!(!Arc::ptr_eq(&a, &Settings::none()));
+    assert!(Arc::ptr_eq(&a.with("timezone", None).with("datestyle", None), &Settings::none()));
+}
+
+#[test]
+fn trap_56_only_the_difference() {
+    let from = pairs(&[("a", "1"), ("b", "2"), ("app.x", "3")]);
+    let to = pairs(&[("a", "1"), ("c", "4")]);
+    assert_eq!(difference(&from, &to), r#"RESET "app"."x";RESET "b";SELECT pg_catalog.set_config('c','4',false)"#);
+    assert_eq!(difference(&to, &Settings::none()), r#"RESET "a";RESET "c""#);
+}
+
+#[test]
+fn trap_55_values_are_literals() {
+    let to = pairs(&[("search_path", "\"$user\", public"), ("x.y", "a'; DROP TABLE t; --\\")]);
+    assert_eq!(
+        difference(&Settings::none(), &to),
+        "SELECT pg_catalog.set_config('search_path','\"$user\", public',false),pg_catalog.set_config('x.y', E'a''; DROP TABLE t; --\\\\',false)"
+    );
+}
+
+#[test]
+fn lists_are_set_as_lists() {
+    let of = |name: &str, values: &[&str]| Value::of_set(name, values.iter().map(ToString::to_string).collect());
+    let to = Settings::none().with("search_path", Some(of("search_path", &["a, b", "c"])));
+    let to =
+        to.with("work_mem", Some(of("work_mem", &["7MB"]))).with("datestyle", Some(of("datestyle", &["ISO", "DMY"])));
+    assert_eq!(
+        difference(&Settings::none(), &to),
+        r#"SET "datestyle" TO 'ISO','DMY';SET "search_path" TO 'a, b','c';SELECT pg_catalog.set_config('work_mem','7MB',false)"#
+    );
+    assert_eq!(of("search_path", &["one"]).text(), None);
+}
+
+#[test]
+fn trap_61_who_the_session_is_comes_last_and_goes_first() {
+    let from = pairs(&[("role", "a"), ("work_mem", "1MB")]);
+    let to = pairs(&[("role", "a"), ("session_authorization", "s"), ("work_mem", "2MB"), ("zero", "0")]);
+    assert_eq!(
+        difference(&from, &to),
+        "RESET \"role\";SELECT pg_catalog.set_config('work_mem','2MB',false),pg_catalog.set_config('zero','0',false),\
+         pg_catalog.set_config('session_authorization','s',false),pg_catalog.set_config('role','a',false)"
+    );
+    assert_eq!(to.reset_all(&from), pairs(&[("role", "a"), ("session_authorization", "s"), ("work_mem", "1MB")]));
+}
+
+#[test]
+fn texts_beyond_ascii_are_told_in_utf8() {
+    let to = pairs(&[("application_name", "Größe"), ("client_encoding", "LATIN1")]);
+    assert_eq!(
+        difference(&Settings::none(), &to),
+        "SET client_encoding TO 'UTF8' | SELECT pg_catalog.set_config('application_name','Größe',false),\
+         pg_catalog.set_config('client_encoding','LATIN1',false)"
+    );
+    let from = pairs(&[("client_encoding", "LATIN1")]);
+    assert!(difference(&from, &to).ends_with("pg_catalog.set_config('client_encoding','LATIN1',false)"));
+    assert!(difference(&Settings::none(), &pairs(&[("a.b", "ü")])).ends_with(r#";RESET "client_encoding""#));
+}

@@ -1,0 +1,250 @@
+//! Settings of sessions in transaction pooling: each client's own, on whatever server connection. Compared with a direct
+//! connection, frame by frame, and among clients that take turns on one connection.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::time::Duration;
+
+use support::frames::{Batch, summary};
+use support::raw::RawClient;
+use support::world::{Plan, World, ready};
+
+/// The role is the whole cluster's, which other tests use at the same time.
+const SQL: &str = "RESET ROLE; DO $$ BEGIN CREATE ROLE settings_guest; \
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$; GRANT settings_guest TO app; SET ROLE app; \
+    CREATE TABLE t (id int PRIMARY KEY); CREATE SCHEMA \"B c\"; GRANT ALL ON t TO settings_guest";
+
+fn world(pool: &str) -> World {
+    Plan { sql: SQL, pool, primary_only: true, ..Plan::default() }.start()
+}
+
+fn batch() -> Batch {
+    Batch::new()
+}
+
+/// Runs the script as [`World::compare`] does, while another client with other settings uses the same connection between all its
+/// statements outside transactions.
+fn compare_while_another_interferes(world: &World, what: &str, sql: &[&str]) {
+    let mut direct = world.direct();
+    let expected: Vec<_> = sql.iter().map(|sql| summary(&direct.exchange(&batch().query(sql)))).collect();
+    let mut client = world.client();
+    let mut other =
+        world.client_with(&[("application_name", "other"), ("options", "-c work_mem=1MB -c search_path=pg_catalog")]);
+    for (sql, expected) in sql.iter().zip(expected) {
+        eprintln!("{what}: {sql}: {expected}");
+        let frames = client.exchange(&batch().query(sql));
+        assert_eq!(summary(&frames), expected, "{what}: {sql}");
+        if frames.last().is_some_and(|ready| ready.body == b"I") {
+            assert_eq!(other.value("SELECT current_setting('work_mem') || current_setting('search_path') || current_user || current_setting('application_name')"), "1MBpg_catalogappother");
+            other.exchange(&batch().query("BEGIN; SET work_mem = '2MB'; SET TIME ZONE 'Asia/Tokyo'; ROLLBACK"));
+        }
+    }
+}
+
+#[test]
+fn settings_are_transactional_trap_26() {
+    let world = world("size = 1");
+    compare_while_another_interferes(
+        &world,
+        "rollbacks",
+        &[
+            "SET work_mem = '5MB'",
+            "SHOW work_mem",
+            "BEGIN",
+            "SET work_mem = '6MB'",
+            "SAVEPOINT a",
+            "SET work_mem = '7MB'",
+            "SET TIME ZONE 'Europe/Rome'",
+            "SAVEPOINT b",
+            "SET work_mem = '8MB'",
+            "ROLLBACK TO a",
+            "SHOW work_mem",
+            "SHOW timezone",
+            "COMMIT",
+            "SHOW work_mem",
+            "BEGIN",
+            "SET work_mem = '9MB'",
+            "SELECT 1/0",
+            "SET work_mem = '10MB'",
+            "COMMIT",
+            "SHOW work_mem",
+            "SET work_mem = '11MB'; SELECT 1/0",
+            "SHOW work_mem",
+            "BEGIN; SET work_mem = '12MB'; COMMIT; SET work_mem = '13MB'; SELECT 1/0",
+            "SHOW work_mem",
+            "BEGIN; SET work_mem = '14MB'; SAVEPOINT x; SET work_mem = '15MB'; ROLLBACK TO x; RELEASE x; COMMIT",
+            "SHOW work_mem",
+            "BEGIN; SET work_mem = '16MB'; ROLLBACK AND CHAIN",
+            "SET work_mem = '17MB'",
+            "COMMIT AND CHAIN",
+            "SHOW work_mem",
+            "ROLLBACK",
+            "SHOW work_mem",
+            "BEGIN; SET LOCAL work_mem = '20MB'; SHOW work_mem; SET work_mem = '21MB'; SET LOCAL work_mem = '22MB'; COMMIT",
+            "SHOW work_mem",
+            "BEGIN; CREATE TABLE gone (n int DEFAULT 1, CHECK (n > 0) NOT VALID); SET work_mem = '30MB'; DROP TABLE gone; ROLLBACK",
+            "SHOW work_mem",
+            "RESET work_mem",
+            "SHOW work_mem",
+        ],
+    );
+}
+
+#[test]
+fn every_spelling_lasts_traps_24_25_53_55() {
+    let world = world("size = 1");
+    compare_while_another_interferes(
+        &world,
+        "spellings",
+        &[
+            "SET search_path = public, \"B c\"",
+            "SHOW search_path",
+            "SELECT current_schemas(false)",
+            "SET search_path TO 'public, \"B c\"'",
+            "SHOW search_path",
+            "SELECT set_config('search_path', 'public, \"B c\"', false)",
+            "SHOW search_path",
+            "SET SCHEMA 'B c'",
+            "SELECT current_schemas(false)",
+            "SET search_path = ''",
+            "SHOW search_path",
+            "RESET search_path",
+            "SET DateStyle = SQL, DMY",
+            "SELECT '2024-03-01'::date",
+            "SET NAMES 'LATIN1'",
+            "SHOW client_encoding",
+            "SET NAMES DEFAULT",
+            "SET TIME ZONE -3",
+            "SHOW timezone",
+            "SET TIME ZONE LOCAL",
+            "SHOW timezone",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, DEFERRABLE",
+            "SHOW transaction_isolation",
+            "SHOW default_transaction_deferrable",
+            "SET app.\"Odd Name\" = 1",
+            "SET app.text = 'it''s {\"json\": \"\\u00e4\"}'",
+            "SHOW app.text",
+            "SET app.text = E'tab\\t\\\\ \\'quote'",
+            "SHOW app.text",
+            "SET app.text = 'Größe — 漢字'",
+            "SHOW app.text",
+            "SET extra_float_digits = -1",
+            "SHOW extra_float_digits",
+            "SET statement_timeout = 5000",
+            "SHOW statement_timeout",
+            "SELECT pg_catalog.set_config('app.a', 'one', false), set_config('app.b', 'two', true) AS local",
+            "SELECT current_setting('app.a'), current_setting('app.b')",
+            "SET ROLE settings_guest",
+            "SELECT current_user, session_user",
+            "BEGIN; RESET ROLE; ROLLBACK",
+            "SELECT current_user",
+            "SET ROLE NONE",
+            "SELECT current_user",
+            "SET SESSION AUTHORIZATION app",
+            "SET SESSION AUTHORIZATION DEFAULT",
+            "SET standard_conforming_strings = off",
+            "SET app.text = 'back\\\\slash'",
+            "SHOW app.text",
+            "RESET ALL",
+            "SHOW extra_float_digits",
+            "SHOW statement_timeout",
+        ],
+    );
+}
+
+#[test]
+fn what_the_server_refuses_changes_nothing() {
+    let world = world("size = 1");
+    compare_while_another_interferes(
+        &world,
+        "errors",
+        &[
+            "SET no_such_setting = 1",
+            "SET work_mem = 'much'",
+            "SET work_mem = '5MB'",
+            "SET work_mem = '6MB', '7MB'",
+            "SET work_mem = '1 parsec'",
+            "SHOW work_mem",
+            "SET ROLE nobody_at_all",
+            "SET shared_buffers = '1GB'",
+            "SET log_min_messages = debug5",
+            "SELECT set_config('work_mem', NULL, false)",
+            "SHOW work_mem",
+            "RESET nothing",
+            "SET",
+            "SHOW work_mem",
+        ],
+    );
+}
+
+#[test]
+fn the_extended_protocol_sets_too_trap_30() {
+    let world = world("size = 1");
+    let mut other = world.client_with(&[("options", "-c work_mem=1MB")]);
+    let set = |sql: &str| ready(batch().run(sql, &[]).sync());
+    let show = || ready(batch().query("SELECT current_setting('work_mem'), current_setting('app.x', true)"));
+    world.compare(
+        "one by one",
+        &[
+            set("SET work_mem = '5MB'"),
+            show(),
+            ready(batch().run("SELECT set_config($1, $2, $3)", &[Some("app.x"), Some("value"), Some("false")]).sync()),
+            show(),
+            ready(
+                batch().run("SET work_mem = '6MB'", &[]).run("SELECT 1/0", &[]).run("SET work_mem = '7MB'", &[]).sync(),
+            ),
+            show(),
+            ready(batch().run("SET work_mem = '8MB'", &[]).run("SHOW work_mem", &[]).sync()),
+            show(),
+            set("BEGIN"),
+            set("SET work_mem = '9MB'"),
+            set("SAVEPOINT s"),
+            set("SET work_mem = '10MB'"),
+            set("ROLLBACK TO SAVEPOINT s"),
+            set("COMMIT"),
+            show(),
+            // Bound, and never executed.
+            ready(batch().parse("", "SET work_mem = '11MB'", &[]).bind("", "", &[]).sync()),
+            show(),
+            ready(
+                batch()
+                    .parse("named", "SET work_mem = '12MB'", &[])
+                    .bind("p", "named", &[])
+                    .describe(b'P', "p")
+                    .execute("p", 0)
+                    .execute("p", 0)
+                    .sync(),
+            ),
+            show(),
+        ],
+    );
+    assert_eq!(other.value("SHOW work_mem"), "1MB");
+    assert_eq!(other.value("SELECT coalesce(current_setting('app.x', true), '')"), "");
+}
+
+#[test]
+fn nobody_waits_for_anybodys_settings() {
+    let world = world("size = 1\nwait_timeout = \"3s\"");
+    let mut clients: Vec<RawClient> = (0..8).map(|_| world.client()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.exchange(&batch().query(&format!("SET work_mem = '{}MB'; SET app.number = {number}", number + 1)));
+        client.exchange(&batch().query("SET ROLE settings_guest"));
+    }
+    for _ in 0..3 {
+        for (number, client) in clients.iter_mut().enumerate() {
+            let wanted = format!("{}MB {number} settings_guest", number + 1);
+            assert_eq!(
+                client.value(
+                    "SELECT current_setting('work_mem') || ' ' || current_setting('app.number') || ' ' || current_user"
+                ),
+                wanted
+            );
+        }
+    }
+    drop(clients);
+    let mut fresh = world.client();
+    assert_eq!(fresh.value("SELECT current_setting('work_mem') || current_user"), "4MBapp");
+    assert!(fresh.is_silent_for(Duration::from_millis(20)));
+}
