@@ -123,7 +123,7 @@ fn connections_that_the_server_closed_while_idle_trap_66_71() {
     // Killed in the middle of a statement: the server's own words, and the end of that session only.
     let mut victim = world.client();
     victim.exchange(&batch().query("SET application_name = 'victim'"));
-    victim.send(&batch().query("SELECT pg_sleep(20)"));
+    victim.send(&batch().query("SELECT pg_sleep(20) FOR UPDATE"));
     world.wait_for("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'victim' AND state = 'active'", "1");
     let mut frame = victim.recv();
     while frame.tag == b'T' {
