@@ -66,7 +66,7 @@ impl Session {
             );
         }
         let database = self.pools.cluster.database();
-        self.pool_settings = Arc::new(config.pool_settings(&database, &self.client.user));
+        self.pool_settings = self.pools.settings();
         self.max_prepared = self.pool_settings.max_prepared as usize;
         self.timing.threshold = config.slow_query(&database, &self.client.user);
         self.placement.follow(&database);

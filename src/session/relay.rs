@@ -109,21 +109,21 @@ pub(super) enum Ending {
 }
 
 /// Serves a client that has logged in, until its session ends.
-pub async fn serve(login: Login) {
+pub async fn serve(login: Box<Login>) {
     if login.replication.is_some() {
-        return passthrough::serve(login).await;
+        return Box::pin(passthrough::serve(*login)).await;
     }
-    Session::new(login).run().await;
+    Session::new(*login).run().await;
 }
 
 impl Session {
-    fn new(login: Login) -> Self {
+    fn new(login: Login) -> Box<Self> {
         let Login { ctx, stream, registered, pools, settings, lex, route_choice, .. } = login;
         let config = ctx.config.load();
         let database = &pools.cluster.database();
-        let pool_settings = Arc::new(config.pool_settings(database, &registered.client.user));
+        let pool_settings = pools.settings();
         let metrics = ctx.metrics.session(&pools.database, &pools.user);
-        Self {
+        Box::new(Self {
             client: registered.client.clone(),
             _registered: registered,
             stream,
@@ -160,14 +160,15 @@ impl Session {
             since: Instant::now(),
             query_cancelled: false,
             ctx,
-        }
+        })
     }
 
-    async fn run(mut self) {
+    /// The future of an idle session is small: what is done rarely is in boxes of its own.
+    async fn run(mut self: Box<Self>) {
         let ending = loop {
             match poll_fn(|cx| self.poll_io(cx)).await {
                 Event::Acquire(place) => {
-                    if let Err(ending) = self.acquire(place).await {
+                    if let Err(ending) = Box::pin(self.acquire(place)).await {
                         break ending;
                     }
                     // With the connection, or with the error told, the inbox goes on.
@@ -177,7 +178,7 @@ impl Session {
                 Event::End(ending) => break ending,
             }
         };
-        self.end(ending).await;
+        Box::pin(self.end(ending)).await;
     }
 
     /// Moves bytes until nothing moves, or until something is needed that takes waiting for.
@@ -490,7 +491,7 @@ impl Session {
         Ending::Told(Box::new(notice), Blame::Server)
     }
 
-    async fn end(mut self, ending: Ending) {
+    async fn end(mut self: Box<Self>, ending: Ending) {
         let mut last = std::mem::take(&mut self.to_client);
         // In the middle of a frame of the server's nothing else can be said (trap 70).
         let mid_frame = matches!(&self.state, State::Linked(link) if link.pass > 0);
@@ -515,7 +516,7 @@ impl Session {
     }
 
     /// After the end: the connection goes back clean, or is closed (trap 29).
-    async fn give_back(mut self) {
+    async fn give_back(mut self: Box<Self>) {
         self.client.unassign();
         self.client.clone().cancels_delivered().await;
         let State::Linked(link) = self.transition(State::Closing) else { return };

@@ -41,6 +41,7 @@ pub struct UserPools {
     pub login: ServerLogin,
     /// One per node of the cluster, in its order.
     pub pools: Vec<Arc<Pool>>,
+    settings: ArcSwap<PoolSettings>,
     /// What servers told a session with these settings about their parameters, for the greeting of the next one.
     greetings: Mutex<HashMap<usize, Greeting>>,
     /// Numbers of the prepared statements that some server has accepted from this user.
@@ -164,6 +165,7 @@ impl Cluster {
             cluster: self.clone(),
             login: login.clone(),
             pools: pools.collect(),
+            settings: ArcSwap::from_pointee(config.pool_settings(&configured, user)),
             greetings: Mutex::default(),
             accepted: Mutex::default(),
         });
@@ -194,6 +196,7 @@ impl Cluster {
             for (pool, node) in user.pools.iter().zip(&self.nodes) {
                 pool.set_settings(settings_at(node, settings.clone()));
             }
+            user.settings.store(Arc::new(settings));
         }
     }
 
@@ -222,6 +225,11 @@ fn settings_at(node: &Node, mut settings: PoolSettings) -> PoolSettings {
 }
 
 impl UserPools {
+    /// The settings in force, shared by all sessions.
+    pub fn settings(&self) -> Arc<PoolSettings> {
+        self.settings.load_full()
+    }
+
     /// A server of these pools has accepted the Parse of a shared statement.
     pub fn accept_statement(&self, id: u64) {
         let mut accepted = self.accepted.lock();
