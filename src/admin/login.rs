@@ -3,7 +3,7 @@
 use crate::auth;
 use crate::net::{PeerAddr, Stream};
 use crate::observe::Blame;
-use crate::session::{ClientLimits, Context, NewClient, Registered};
+use crate::session::{ClientLimits, Context, Identity, Registered};
 use crate::wire::startup::Startup;
 use crate::wire::{ErrorNotice, SqlState, TxStatus, build};
 
@@ -76,7 +76,8 @@ async fn attempt(
             .hint("Name the user in admin_users or stats_users of the section [admin].");
         return Err(Some(notice));
     }
-    let new = NewClient {
+    let secret_len = if startup.minor >= 2 { LONG_SECRET } else { 4 };
+    let identity = Identity {
         user: user.to_owned(),
         database: database.to_owned(),
         peer: stream.peer().parts(),
@@ -84,12 +85,11 @@ async fn attempt(
         tls: stream.tls_info().map(|tls| format!("{}/{}", tls.version, tls.cipher)).unwrap_or_default(),
         application_name: startup.get("application_name").unwrap_or_default().to_owned(),
         replication: "none",
-        secret_len: if startup.minor >= 2 { LONG_SECRET } else { 4 },
     };
     // The console is there when everything is full, too.
     let registered = ctx
         .clients
-        .register(new, ClientLimits::NONE)
+        .register(identity, secret_len, ClientLimits::NONE)
         .map_err(|limit| Some(ErrorNotice::fatal(SqlState::TOO_MANY_CONNECTIONS, limit)))?;
     let mut greeting = authenticated.greeting;
     for (name, value) in PARAMETERS {

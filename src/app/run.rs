@@ -17,7 +17,7 @@ use crate::auth::AuthContext;
 use crate::config::{Config, Environment, Loaded};
 use crate::net::{ListenError, ListenOptions, Listener, ServerTlsContext, TlsError};
 use crate::observe::logging::{self, LogError};
-use crate::observe::{DatabaseReadiness, HttpServer, LogHandle, Metrics, Readiness, SlowLog, SlowLogError};
+use crate::observe::{DatabaseReadiness, HttpServer, LogHandle, Metrics, Readiness, SlowLog, SlowLogError, panics};
 use crate::session::{Clients, Context};
 use crate::topology::Directory;
 
@@ -95,7 +95,7 @@ async fn serve(
 ) -> Result<(), RunError> {
     let metrics = Metrics::new();
     metrics.set_max_clients(config.max_clients);
-    count_panics(metrics.clone());
+    panics::report_to(metrics.clone());
     let slow_log = SlowLog::start(&config.slow_log, &metrics)?;
     let tls = ServerTlsContext::load(&config.client_tls)?;
     let control = tokio::runtime::Handle::current();
@@ -231,14 +231,4 @@ fn readiness(ctx: &Context) -> Readiness {
         }
     });
     Readiness { draining: ctx.draining.load(Ordering::Acquire), databases: databases.collect() }
-}
-
-/// A panic ends the session that it happened in, and nothing else; it is counted and logged with a number.
-fn count_panics(metrics: Metrics) {
-    std::panic::set_hook(Box::new(move |panic| {
-        metrics.panicked();
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let message = panic.payload_as_str().unwrap_or("no message");
-        tracing::error!(place, message, backtrace = %std::backtrace::Backtrace::force_capture(), "panic: this is a bug of Trunkline's");
-    }));
 }

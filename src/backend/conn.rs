@@ -26,6 +26,8 @@ pub struct ServerConn {
     pub settings: Arc<Settings>,
     /// Prepared statements that it has.
     pub prepared: Registry,
+    /// The client that last ran a statement on it which may have used a sequence: `currval` answers for that one. 0 = none.
+    pub sequences_of: u64,
     /// When it was opened.
     pub opened: Instant,
     /// When it must be closed once idle; `None` = never.

@@ -3,7 +3,7 @@
 mod base;
 mod conn;
 mod open;
-mod parameters;
+pub mod parameters;
 pub mod prepared;
 mod reset;
 mod settings;

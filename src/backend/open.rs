@@ -157,6 +157,7 @@ impl LoggedIn {
             stream,
             parameters: self.parameters,
             settings: Settings::none(),
+            sequences_of: 0,
             prepared: Registry::default(),
             opened: now,
             expires: None,

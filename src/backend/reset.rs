@@ -48,6 +48,7 @@ pub async fn reset(conn: &mut ServerConn, query: &[u8]) -> io::Result<()> {
         return Err(io::Error::other(refusal.to_string()));
     }
     conn.settings = Settings::none();
+    conn.sequences_of = 0;
     conn.prepared.clear();
     conn.greeted = false;
     Ok(())

@@ -127,6 +127,19 @@ impl Pool {
         Some(Lease::new(conn, self.clone()))
     }
 
+    /// Takes the idle connection on which this client was the last to use sequences, if it is here.
+    pub fn try_check_out_sequences_of(self: &Arc<Self>, client: u64) -> Option<Lease> {
+        let mut state = self.state.lock();
+        let mut conn = state.take_newest_idle(|conn| conn.sequences_of == client)?;
+        if !conn.stream.is_quiet() {
+            state.forget(&conn.info);
+            self.metrics.closed(CloseCause::ServerClosed);
+            return None;
+        }
+        drop(state);
+        Some(Lease::new(conn, self.clone()))
+    }
+
     /// Takes a connection, waiting in line for one. `slot` is the session's own, used for one wait at a time.
     ///
     /// # Errors

@@ -78,6 +78,15 @@ impl State {
         taken
     }
 
+    /// Takes out the idle connection that was used last, of those that are `wanted`.
+    pub fn take_newest_idle(&mut self, wanted: impl Fn(&ServerConn) -> bool) -> Option<Owned> {
+        let places = self.idle.iter().enumerate().flat_map(|(list, conns)| {
+            conns.iter().enumerate().filter(|(_, conn)| wanted(conn)).map(move |(at, conn)| (conn.idle_since, list, at))
+        });
+        let (_, list, at) = places.max_by_key(|(since, ..)| *since)?;
+        Some(self.idle[list].remove(at))
+    }
+
     /// Gives the connection to the oldest client that still waits, or keeps it as idle.
     pub fn hand_over(&mut self, conn: Owned) {
         let mut conn = conn;

@@ -8,11 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use quanta::Instant;
 
-use crate::backend::{self, OpenError};
+use crate::backend::{self, OpenError, Parameters};
 use crate::config::NodeRole;
 use crate::net::Stream;
 use crate::observe::Blame;
 use crate::pool::{CheckOutError, Lease};
+use crate::sql::LexOptions;
 use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
 use super::buffers::{self, READ_SIZE};
@@ -76,6 +77,21 @@ impl Session {
     /// Takes a connection that is free at once.
     pub(super) fn try_acquire(&mut self, place: Place) -> bool {
         let Some(node) = self.choose(place, 0) else { return false };
+        let pool = &self.pools.pools[node];
+        if self.wants_sequences {
+            if let Some(lease) = pool.try_check_out_sequences_of(self.client.id) {
+                self.attach(lease, node, Duration::ZERO);
+                return true;
+            }
+            if self.used_sequences && !self.pools.keeps_sequences.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    database = self.client.database,
+                    user = self.client.user,
+                    "currval or lastval was asked for after the server connection had gone to another client: from now on, \
+                     sessions of this user keep their connection once they write (INSERT … RETURNING needs neither)"
+                );
+            }
+        }
         let Some(lease) = self.pools.pools[node].try_check_out() else { return false };
         self.attach(lease, node, Duration::ZERO);
         true
@@ -116,7 +132,18 @@ impl Session {
             build::close_statement(out.insert(), &stray);
             link.replies.push(Expect::Close { ours: true });
         }
+        if std::mem::take(&mut self.wants_sequences) && ![0, self.client.id].contains(&conn.sequences_of) {
+            // Another client's values are nobody's business.
+            build::query(out.insert(), b"DISCARD SEQUENCES");
+            link.replies.push(Expect::Settings);
+            conn.sequences_of = 0;
+            conn.prepared.unnamed = None;
+        }
         let settings = self.tracked.settings();
+        // Before the settings are there, what it tells means nothing yet.
+        if Arc::ptr_eq(&conn.settings, settings) {
+            tell_parameters(&conn.parameters, &mut self.told, &mut self.lex, &mut self.to_client);
+        }
         if !Arc::ptr_eq(&conn.settings, settings) {
             for _ in 0..settings.write_difference(&conn.settings, out.insert()) {
                 link.replies.push(Expect::Settings);
@@ -125,6 +152,7 @@ impl Session {
             // A simple Query ends the unnamed statement, ours as well (trap 37).
             conn.prepared.unnamed = None;
         }
+        self.send_deferred(out);
     }
 
     /// Waits for a connection. When none can be had the client learns why, and the session goes on.
@@ -258,6 +286,7 @@ impl Session {
         let blame = if notice.code == SqlState::QUERY_CANCELED { Blame::Proxy } else { Blame::Network };
         self.metrics.error(notice.code, blame);
         notice.encode(&mut self.to_client);
+        self.deferred.fail();
         self.drop_refused();
     }
 }
@@ -291,4 +320,22 @@ fn still_waiting(waited: Duration) -> ErrorNotice {
         ..ErrorNotice::error(SqlState::SUCCESS, "all server connections are busy: still waiting for one")
     }
     .detail(format!("The statement has waited for {:.1} s.", waited.as_secs_f64()))
+}
+
+/// Tells the client what differs on its connection from what it was told last (trap 57): nodes may differ, and connections older than
+/// a change of the server's configuration.
+pub(super) fn tell_parameters(
+    parameters: &Parameters,
+    told: &mut Arc<Parameters>,
+    lex: &mut LexOptions,
+    out: &mut Vec<u8>,
+) {
+    if parameters.tell_the_same_as(told) {
+        return;
+    }
+    for (name, value) in parameters.beyond(told) {
+        lex.observe_parameter(name, value);
+        build::parameter_status(out, name, value);
+    }
+    *told = Arc::new(parameters.clone());
 }

@@ -14,10 +14,10 @@ use super::machine::Link;
 const STEP: Duration = Duration::from_secs(5);
 
 /// A connection that is free of its client's work, and whether it must be reset before its next use; or none: then it is closed.
-/// `within_message` = the client went away in the
-/// middle of a message of which the server has had the beginning.
-pub(super) async fn clear(link: Link, within_message: bool) -> Option<(Lease, bool)> {
-    let usable = !within_message && !link.doubtful;
+/// `within_message` = the client went away in the middle of a message of which the server has had the beginning; `reusable` =
+/// what the client has left behind can be taken back at all.
+pub(super) async fn clear(link: Link, within_message: bool, reusable: bool) -> Option<(Lease, bool)> {
+    let usable = reusable && !within_message && link.retired.is_none();
     if usable && link.at_rest() {
         return Some((link.lease, false));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
@@ -46,20 +47,8 @@ pub struct Client {
     pub id: u64,
     /// Process id and secret as told to the client; the secret is never shown.
     pub key: CancelKey,
-    /// User name.
-    pub user: String,
-    /// Database as the client named it.
-    pub database: String,
-    /// Peer's address and port.
-    pub peer: (String, u16),
-    /// Own address and port.
-    pub local: (String, u16),
-    /// TLS version and cipher, empty without.
-    pub tls: String,
-    /// `application_name` at login.
-    pub application_name: String,
-    /// `none`, `logical` or `physical`.
-    pub replication: &'static str,
+    /// Who it is.
+    pub identity: Identity,
     /// When it connected.
     pub connected: SystemTime,
     /// Microseconds since the Unix epoch of its last request.
@@ -90,9 +79,9 @@ impl fmt::Debug for Client {
     }
 }
 
-/// What identifies a client when it logs in.
+/// Who a client is, as it said when it logged in.
 #[derive(Debug)]
-pub struct NewClient {
+pub struct Identity {
     /// User name.
     pub user: String,
     /// Database as the client named it.
@@ -107,13 +96,19 @@ pub struct NewClient {
     pub application_name: String,
     /// `none`, `logical` or `physical`.
     pub replication: &'static str,
-    /// Length of the cancel secret: 4 in protocol 3.0, 32 in 3.2 (trap 65).
-    pub secret_len: usize,
+}
+
+impl Deref for Client {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        &self.identity
+    }
 }
 
 impl Client {
-    fn new(id: u64, pid: u32, new: NewClient) -> Self {
-        let mut secret = vec![0; new.secret_len];
+    fn new(id: u64, pid: u32, identity: Identity, secret_len: usize) -> Self {
+        let mut secret = vec![0; secret_len];
         // The system's generator does not fail for so few bytes; if it ever did, a weaker source is better than none.
         if rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty()).is_err() {
             fastrand::Rng::new().fill(&mut secret);
@@ -121,13 +116,7 @@ impl Client {
         Self {
             id,
             key: CancelKey { pid, secret },
-            user: new.user,
-            database: new.database,
-            peer: new.peer,
-            local: new.local,
-            tls: new.tls,
-            application_name: new.application_name,
-            replication: new.replication,
+            identity,
             connected: SystemTime::now(),
             requested: AtomicU64::new(0),
             waiting_since: AtomicU64::new(0),
@@ -278,7 +267,7 @@ impl ClientLimits {
 
 impl Registry {
     /// The limit that one more client of this kind would exceed.
-    fn full(&self, new: &NewClient, limits: ClientLimits) -> Option<&'static str> {
+    fn full(&self, new: &Identity, limits: ClientLimits) -> Option<&'static str> {
         let reached =
             |limit: Option<u32>, count: Option<&u32>| limit.is_some_and(|limit| count.is_some_and(|n| *n >= limit));
         if self.by_pid.len() >= limits.total as usize {
@@ -309,13 +298,13 @@ impl Clients {
     ///
     /// # Errors
     /// The name of the limit that is reached.
-    pub fn register(self: &Arc<Self>, new: NewClient, limits: ClientLimits) -> Result<Registered, &'static str> {
+    pub fn register(self: &Arc<Self>, identity: Identity, secret_len: usize, limits: ClientLimits) -> Result<Registered, &'static str> {
         let mut registry = self.registry.lock();
-        if let Some(limit) = registry.full(&new, limits) {
+        if let Some(limit) = registry.full(&identity, limits) {
             return Err(limit);
         }
-        count(&mut registry.of_database, &new.database, true);
-        count(&mut registry.of_user, &new.user, true);
+        count(&mut registry.of_database, &identity.database, true);
+        count(&mut registry.of_user, &identity.user, true);
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let by_pid = &mut registry.by_pid;
         // Like a process id: positive, and not guessable as "the next one".
@@ -325,7 +314,7 @@ impl Clients {
                 break pid;
             }
         };
-        let client = Arc::new(Client::new(id, pid, new));
+        let client = Arc::new(Client::new(id, pid, identity, secret_len));
         by_pid.insert(pid, client.clone());
         Ok(Registered { clients: self.clone(), client })
     }

@@ -27,7 +27,8 @@ pub(super) const GATHER_LIMIT: usize = 48 * 1024;
 const REFUSED: &[u8] = b"refused by the proxy";
 
 /// A segment without statements: it may run anywhere.
-const NOTHING: Decision = Decision { target: Target::Anywhere, reason: Reason::Empty, effects: Effects::empty() };
+pub(super) const NOTHING: Decision =
+    Decision { target: Target::Anywhere, reason: Reason::Empty, effects: Effects::empty() };
 
 enum Gathered {
     /// Not all of it is here.
@@ -47,6 +48,7 @@ impl Session {
         rest: &[u8],
         out: &mut Splice<'_>,
     ) -> Flow {
+        self.wants_sequences = false;
         let linked = match &self.state {
             // Whether a transaction block is open is known only while no ReadyForQuery is outstanding.
             State::Linked(link) => Some(
@@ -182,7 +184,7 @@ impl Session {
                 b'H' if local => return Gathered::Local,
                 // What comes after a Flush is not known yet: only what has not run can still move.
                 b'H' if executes => return Gathered::Runs(Place::Primary),
-                b'H' | b'S' if !local => return Gathered::Runs(self.placement.place(worst)),
+                b'H' | b'S' if !local => return Gathered::Runs(self.place_of(worst)),
                 b'S' => return Gathered::Local,
                 _ => None,
             };
@@ -194,7 +196,10 @@ impl Session {
             match decision {
                 None => return Gathered::Runs(Place::Primary),
                 Some(NOTHING) => {}
-                Some(decision) => worst = worse(worst, decision),
+                Some(decision) => {
+                    self.wants_sequences |= decision.effects.contains(Effects::SEQUENCE_STATE);
+                    worst = worse(worst, decision);
+                }
             }
         }
     }
@@ -349,10 +354,14 @@ impl Session {
         }
         let script = known.as_ref().and_then(|statement| {
             let values = || frontend::bind_parameters(&frame.body()[head.rest..]);
-            let parameter = |number: usize| values()?.nth(number.checked_sub(1)?)?.value.map(<[u8]>::to_vec);
+            let parameter = |number: usize| values()?.nth(number.checked_sub(1)?)?.whole().map(<[u8]>::to_vec);
             self.read_script(decision.effects, &statement.sql, &parameter)
         });
+        let wants_parameters = self.timing.wants_parameters(&self.ctx.slow_log);
         self.begin_statement(decision, &[], known.as_ref(), script.as_deref());
+        if wants_parameters {
+            self.timing.keep_parameters(&frame.body()[head.rest..]);
+        }
         if let Some(script) = script {
             self.scripts.push((head.portal.into(), script));
         }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::backend::Prepared;
 use crate::sql::{Change, Decision, Effects, OwnAction, ParameterText, Reason, Target, normalize, own_setting};
@@ -201,6 +202,9 @@ impl Session {
             self.answer_ready();
             return Flow::Taken;
         }
+        if let Some(answered) = self.take_block_control(decision, sql) {
+            return answered;
+        }
         if let Some(stop) = self.needs_other_link(decision, out) {
             return stop;
         }
@@ -256,14 +260,15 @@ impl Session {
     pub(super) fn needs_other_link(&mut self, decision: Decision, out: &mut Splice<'_>) -> Option<Flow> {
         // Whatever segment follows is judged anew.
         self.segment_cleared = false;
+        self.wants_sequences = decision.effects.contains(Effects::SEQUENCE_STATE);
         let place = match &self.state {
             State::Linked(link) if link.primary => return None,
             State::Linked(link)
-                if link.replies.is_empty() && (link.status.in_block() || self.pins != Pins::empty()) =>
+                if link.replies.all_ours() && (link.status.in_block() || self.pins != Pins::empty()) =>
             {
                 return None;
             }
-            _ => self.placement.place(decision),
+            _ => self.place_of(decision),
         };
         match &self.state {
             State::Linked(_) if place == Place::Reader => None,
@@ -327,10 +332,27 @@ impl Session {
             self.pin(pins);
         }
         self.raise_barrier(effects, script);
-        self.wrote |= effects.contains(Effects::WRITES);
+        self.evidence.note(decision);
         let primary = self.link().is_some_and(|link| link.primary);
+        if effects.contains(Effects::WRITES) {
+            self.wrote = true;
+            self.note_sequences();
+        }
         self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
         self.timing.begin(decision, sql, prepared);
+        super::fault::point("statement", text);
+    }
+
+    /// A statement goes out that may use a sequence (an INSERT does, by a column's default).
+    fn note_sequences(&mut self) {
+        self.used_sequences = true;
+        let client = self.client.id;
+        if let Some(link) = self.link() {
+            link.lease.sequences_of = client;
+        }
+        if self.pools.keeps_sequences.load(Ordering::Relaxed) {
+            self.pin(Pins::SEQUENCE);
+        }
     }
 
     /// What the statements of a text change of the state that the session keeps.
@@ -369,6 +391,7 @@ impl Session {
         }
         self.fresh_pins |= (pins & Pins::TRANSACTIONAL) - self.pins;
         self.pins |= pins;
+        self.evidence.outdated_for(pins);
         // Made after what is being given up: it stays.
         self.releasing.remove(pins);
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::auth::{self, AuthError};
+use crate::backend::parameters::as_told;
 use crate::backend::{self, Parameters, Settings};
 use crate::net::Stream;
 use crate::observe::Blame;
@@ -14,7 +15,7 @@ use crate::wire::startup::{Startup, parse_options};
 use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
 use super::Context;
-use super::clients::{ClientLimits, NewClient, Registered};
+use super::clients::{ClientLimits, Identity, Registered};
 use super::placement::RouteChoice;
 
 /// Length of a cancel secret in protocol 3.2.
@@ -27,6 +28,8 @@ pub struct Login {
     pub(super) registered: Registered,
     pub(super) pools: Arc<UserPools>,
     pub(super) settings: Arc<Settings>,
+    /// The parameters that the client was told.
+    pub(super) told: Arc<Parameters>,
     pub(super) lex: LexOptions,
     pub(super) route_choice: RouteChoice,
     /// `logical` or `physical`: then the greeting is still to be sent.
@@ -56,7 +59,7 @@ struct Wishes {
 pub async fn log_in(ctx: Arc<Context>, mut stream: Stream, startup: Startup) -> Result<Login, LoginRefused> {
     match attempt(&ctx, &mut stream, &startup).await {
         Ok(done) => {
-            let Done { registered, pools, wishes, greeting, lex } = done;
+            let Done { registered, pools, wishes, greeting, told, lex } = done;
             if wishes.replication.is_none() && stream.write_all(&greeting).await.is_err() {
                 return Err(LoginRefused { notice: None });
             }
@@ -66,6 +69,7 @@ pub async fn log_in(ctx: Arc<Context>, mut stream: Stream, startup: Startup) -> 
                 registered,
                 pools,
                 settings: wishes.settings,
+                told,
                 lex,
                 route_choice: wishes.route_choice,
                 replication: wishes.replication,
@@ -91,6 +95,7 @@ struct Done {
     pools: Arc<UserPools>,
     wishes: Wishes,
     greeting: Vec<u8>,
+    told: Arc<Parameters>,
     lex: LexOptions,
 }
 
@@ -111,7 +116,8 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
             Blame::Proxy,
         ));
     }
-    let cluster = ctx.directory.cluster(database).ok();
+    let physical = auth::hba::is_physical_replication(startup);
+    let cluster = if physical { ctx.directory.cluster_of_any(database) } else { ctx.directory.cluster(database).ok() };
     let known = config.users.get(user);
     let login = auth::Login {
         startup,
@@ -128,12 +134,20 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
     let Some(cluster) = cluster else {
         return Err(unknown_database(ctx, database));
     };
+    // Physical replication is tied to no database, whatever its startup says: that one need not exist on the server.
+    let configured = cluster.database();
+    let database = match configured.name.as_str() {
+        _ if !physical => database,
+        "*" => "postgres",
+        name => name,
+    };
     let mut wishes = wishes(startup).map_err(|notice| refuse(ctx, notice, Blame::Client))?;
-    let connect_query = config.pool_settings(&cluster.database(), user).connect_query;
+    let connect_query = config.pool_settings(&configured, user).connect_query;
     if !connect_query.is_empty() {
         wishes.settings = wishes.settings.over(&backend::base_settings(&connect_query));
     }
-    let new = NewClient {
+    let secret_len = if startup.minor >= 2 { LONG_SECRET } else { 4 };
+    let identity = Identity {
         user: user.to_owned(),
         database: database.to_owned(),
         peer: stream.peer().parts(),
@@ -141,18 +155,19 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         tls: stream.tls_info().map(|tls| format!("{}/{}", tls.version, tls.cipher)).unwrap_or_default(),
         application_name: wishes.settings.text("application_name").unwrap_or_default().to_owned(),
         replication: wishes.replication.unwrap_or("none"),
-        secret_len: if startup.minor >= 2 { LONG_SECRET } else { 4 },
     };
     let limits = ClientLimits {
         total: config.max_clients,
-        of_database: cluster.database().max_clients,
+        of_database: configured.max_clients,
         of_user: known.and_then(|user| user.max_clients),
     };
-    let registered = ctx.clients.register(new, limits).map_err(|limit| too_many_clients(ctx, limit))?;
-    let server_login = auth::server_login(&cluster.database(), known.map(|user| &**user), &authenticated);
+    let registered =
+        ctx.clients.register(identity, secret_len, limits).map_err(|limit| too_many_clients(ctx, limit))?;
+    let server_login = auth::server_login(&configured, known.map(|user| &**user), &authenticated);
     let mut pools = cluster.user_pools(&config, database, user, server_login, &ctx.directory.auth, &ctx.metrics);
     let mut greeting = authenticated.greeting;
     let mut lex = LexOptions::default();
+    let mut told = Arc::default();
     if wishes.replication.is_none() {
         let parameters = loop {
             match server_parameters(&pools, &wishes.settings).await {
@@ -169,14 +184,13 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         };
         for (name, value) in parameters.iter() {
             lex.observe_parameter(name, value);
-            // One server, and never a standby: which node answered here is nobody's business (trap 57).
-            let value = if name == b"in_hot_standby" { b"off" } else { value };
-            build::parameter_status(&mut greeting, name, value);
+            build::parameter_status(&mut greeting, name, as_told(name, value));
         }
+        told = parameters;
         build::backend_key_data(&mut greeting, &registered.client.key);
         build::ready_for_query(&mut greeting, TxStatus::Idle);
     }
-    Ok(Done { registered, pools, wishes, greeting, lex })
+    Ok(Done { registered, pools, wishes, greeting, told, lex })
 }
 
 fn refuse(ctx: &Context, notice: ErrorNotice, blame: Blame) -> LoginRefused {

@@ -10,7 +10,10 @@ mod buffers;
 mod cancel;
 mod clearing;
 mod clients;
+mod deferred;
+mod evidence;
 mod extended;
+mod fault;
 mod inbound;
 mod login;
 mod machine;
@@ -40,7 +43,7 @@ use crate::sql::FunctionLists;
 use crate::topology::Directory;
 
 pub use cancel::cancel;
-pub use clients::{Client, ClientLimits, ClientState, Clients, NewClient, Registered, Request};
+pub use clients::{Client, ClientLimits, ClientState, Clients, Identity, Registered, Request};
 pub use login::{Login, LoginRefused, log_in};
 pub use relay::serve;
 

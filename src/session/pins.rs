@@ -7,7 +7,7 @@ use crate::sql::Effects;
 bitflags! {
     /// Reasons for which the session's server connection must not be given to another client: state lives on it that
     /// nothing else knows. Given up by DISCARD ALL, or at the end of the session (then the connection is reset).
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
     pub struct Pins: u16 {
         /// A change of settings that the text does not tell: `set_config` of an expression, `SET … FROM CURRENT`.
         const SETTINGS = 1;
@@ -21,10 +21,12 @@ bitflags! {
         const HOLD_CURSOR = 1 << 4;
         /// Session advisory locks.
         const ADVISORY_LOCK = 1 << 5;
-        /// `setseed`, `currval`, LOAD, large objects and the like.
+        /// `setseed`, LOAD and the like, which no reset takes back.
         const SESSION_STATE = 1 << 6;
         /// A statement too long to be kept for other connections.
         const LARGE_STATEMENT = 1 << 7;
+        /// `currval`, `lastval`: what the session got from sequences.
+        const SEQUENCE = 1 << 9;
         /// What was changed so may be the role or session user: RESET ALL leaves them alone.
         const ROLE = 1 << 8;
     }
@@ -37,13 +39,14 @@ impl Pins {
 
     /// The pins that a statement with these effects asks for. Statements that only give state up ask for none.
     pub fn of(effects: Effects) -> Self {
-        const TABLE: [(Effects, Pins); 6] = [
+        const TABLE: [(Effects, Pins); 7] = [
             (Effects::SQL_PREPARE, Pins::SQL_PREPARE),
             (Effects::LISTEN, Pins::LISTEN),
             (Effects::TEMP_OBJECT, Pins::TEMP_OBJECT),
             (Effects::HOLD_CURSOR, Pins::HOLD_CURSOR),
             (Effects::ADVISORY_LOCK, Pins::ADVISORY_LOCK),
             (Effects::SESSION_STATE, Pins::SESSION_STATE),
+            (Effects::SEQUENCE_STATE, Pins::SEQUENCE),
         ];
         if effects.contains(Effects::RELEASES_ONLY) {
             return Self::empty();

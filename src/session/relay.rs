@@ -2,18 +2,21 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
+use futures::FutureExt;
 use quanta::Instant;
 use tokio::time::Sleep;
 
+use crate::backend::Parameters;
 use crate::config::{PoolMode, PoolSettings};
 use crate::net::Stream;
-use crate::observe::{Blame, SessionMetrics};
+use crate::observe::{Blame, SessionMetrics, panics};
 use crate::pool::WaiterSlot;
 use crate::route::DecisionCache;
 use crate::sql::LexOptions;
@@ -22,6 +25,8 @@ use crate::wire::{ErrorNotice, SqlState};
 
 use super::buffers::{self, READ_SIZE};
 use super::clients::{Client, Registered, Request};
+use super::deferred::Deferred;
+use super::evidence::Evidence;
 use super::inbound::Need;
 use super::login::Login;
 use super::machine::State;
@@ -46,11 +51,17 @@ pub struct Session {
     pub(super) tracked: Tracked,
     /// What portals change when they are executed, by their names.
     pub(super) scripts: Vec<(Box<[u8]>, Box<Script>)>,
+    /// The parameters that the client was told.
+    pub(super) told: Arc<Parameters>,
     pub(super) lex: LexOptions,
     pub(super) decisions: Arc<DecisionCache>,
     pub(super) names: Names,
     pub(super) placement: Placement,
     pub(super) pins: Pins,
+    /// The block that no server knows of yet.
+    pub(super) deferred: Deferred,
+    /// Whether they are still needed.
+    pub(super) evidence: Evidence,
     /// Those that came with the present transaction, and go when it is rolled back.
     pub(super) fresh_pins: Pins,
     /// Pins that the statement under way ends if it succeeds.
@@ -74,6 +85,10 @@ pub struct Session {
     pub(super) skip_to_sync: bool,
     /// The segment at hand was judged and is on the right node.
     pub(super) segment_cleared: bool,
+    /// The statement that wants a connection asks for what the session last got from a sequence.
+    pub(super) wants_sequences: bool,
+    /// The session has run something that may have used a sequence.
+    pub(super) used_sequences: bool,
     /// A statement that may write is under way in this transaction.
     pub(super) wrote: bool,
     /// Session pooling: the lease is kept until the client leaves.
@@ -86,6 +101,8 @@ pub struct Session {
     /// When the present state began, for time-outs.
     pub(super) since: Instant,
     pub(super) query_cancelled: bool,
+    /// While bytes of the server's are taken: whether what the client has been sent ends within a message.
+    taking_within: Option<bool>,
 }
 
 /// Why the loop stopped moving bytes.
@@ -106,6 +123,8 @@ pub(super) enum Ending {
     ClientGone,
     /// With a last word to the client.
     Told(Box<ErrorNotice>, Blame),
+    /// By a bug of ours: nothing of its state is to be relied on.
+    Panicked(Box<ErrorNotice>),
 }
 
 /// Serves a client that has logged in, until its session ends.
@@ -118,7 +137,7 @@ pub async fn serve(login: Box<Login>) {
 
 impl Session {
     fn new(login: Login) -> Box<Self> {
-        let Login { ctx, stream, registered, pools, settings, lex, route_choice, .. } = login;
+        let Login { ctx, stream, registered, pools, settings, told, lex, route_choice, .. } = login;
         let config = ctx.config.load();
         let database = &pools.cluster.database();
         let pool_settings = pools.settings();
@@ -139,9 +158,12 @@ impl Session {
             pools,
             tracked: Tracked::new(settings),
             scripts: Vec::new(),
+            told,
             lex,
             names: Names::default(),
             pins: Pins::empty(),
+            deferred: Deferred::default(),
+            evidence: Evidence::default(),
             fresh_pins: Pins::empty(),
             releasing: Pins::empty(),
             metrics,
@@ -155,30 +177,39 @@ impl Session {
             pass_is_dropped: false,
             skip_to_sync: false,
             segment_cleared: false,
+            wants_sequences: false,
+            used_sequences: false,
             wrote: false,
             timer: None,
             since: Instant::now(),
             query_cancelled: false,
+            taking_within: None,
             ctx,
         })
     }
 
     /// The future of an idle session is small: what is done rarely is in boxes of its own.
     async fn run(mut self: Box<Self>) {
-        let ending = loop {
+        // The future is given up with the panic; what it has left of the session is only closed.
+        let ending = AssertUnwindSafe(self.pump()).catch_unwind().await.unwrap_or_else(|_| panicked());
+        Box::pin(self.end(ending)).await;
+    }
+
+    /// Moves bytes until the session ends.
+    async fn pump(&mut self) -> Ending {
+        loop {
             match poll_fn(|cx| self.poll_io(cx)).await {
                 Event::Acquire(place) => {
                     if let Err(ending) = Box::pin(self.acquire(place)).await {
-                        break ending;
+                        return ending;
                     }
                     // With the connection, or with the error told, the inbox goes on.
                     self.resumed = true;
                 }
                 Event::AwaitCancels => self.client.clone().cancels_delivered().await,
-                Event::End(ending) => break ending,
+                Event::End(ending) => return ending,
             }
-        };
-        Box::pin(self.end(ending)).await;
+        }
     }
 
     /// Moves bytes until nothing moves, or until something is needed that takes waiting for.
@@ -203,6 +234,7 @@ impl Session {
                 Ok(progress) => moved |= progress,
                 Err(event) => return Poll::Ready(event),
             }
+            moved |= self.ask_for_evidence(cx);
             if self.may_release() {
                 // Given to the next client before anything else is read of this one.
                 if !self.release() {
@@ -229,9 +261,9 @@ impl Session {
             return false;
         }
         if let State::Linked(link) = self.transition(State::Idle) {
-            if link.doubtful {
+            if let Some(reason) = link.retired {
                 // The drop closes it.
-                tracing::debug!(client = self.client.id, "server connection closed after a COPY that failed");
+                tracing::debug!(client = self.client.id, reason, "server connection closed");
             } else {
                 link.lease.check_in();
             }
@@ -257,7 +289,10 @@ impl Session {
         if self.client.requested(Request::Kill) {
             return shutdown("terminating connection due to administrator command");
         }
-        let resting = matches!(self.state, State::Idle) && self.inbox.is_empty() && self.client_pass == 0;
+        let resting = matches!(self.state, State::Idle)
+            && !self.deferred.is_open()
+            && self.inbox.is_empty()
+            && self.client_pass == 0;
         let kept = matches!(&self.state, State::Linked(link) if link.at_rest());
         if self.client.requested(Request::Drain) && self.to_client.is_empty() && (resting || kept) {
             return shutdown("terminating connection: the proxy is shutting down");
@@ -325,9 +360,11 @@ impl Session {
                 link.carry.clear();
                 self.metrics.server_received(n);
                 self.timing.received(n);
+                self.taking_within = Some(link.pass > 0);
                 let mut out = Splice::new(&buffers.read[..carried + n], &mut buffers.built);
                 self.take_server(&buffers.read[..carried + n], &mut out).map_err(|ServerBroken| self.server_gone())?;
                 let bytes = out.finish();
+                self.taking_within = None;
                 let sent = send(&mut self.stream, &mut self.to_client, bytes, cx).map_err(|_| Ending::ClientGone)?;
                 self.metrics.client_sent(sent);
                 Ok(Some(()))
@@ -338,6 +375,9 @@ impl Session {
             moved = true;
             self.resume();
             self.since = Instant::now();
+            if matches!(&self.state, State::Linked(link) if link.begin_refused) {
+                return Err(self.begin_refused());
+            }
             if matches!(&self.state, State::Linked(link) if link.settings_refused && link.replies.is_empty()) {
                 return Err(self.settings_refused());
             }
@@ -481,6 +521,14 @@ impl Session {
         if dying { Ending::ClientGone } else { Ending::Told(Box::new(server_lost()), Blame::Network) }
     }
 
+    fn begin_refused(&mut self) -> Ending {
+        let notice =
+            ErrorNotice::fatal(SqlState::CONNECTION_FAILURE, "the transaction could not be begun on the server")
+                .detail("Nothing of it was executed.")
+                .hint("See the error before this one.");
+        Ending::Told(Box::new(notice), Blame::Server)
+    }
+
     fn settings_refused(&mut self) -> Ending {
         let notice = ErrorNotice::fatal(
             SqlState::CONNECTION_FAILURE,
@@ -494,8 +542,21 @@ impl Session {
     async fn end(mut self: Box<Self>, ending: Ending) {
         let mut last = std::mem::take(&mut self.to_client);
         // In the middle of a frame of the server's nothing else can be said (trap 70).
-        let mid_frame = matches!(&self.state, State::Linked(link) if link.pass > 0);
+        let mid_frame = match &self.state {
+            // Nothing of what was being taken has been sent.
+            State::Linked(_) if matches!(ending, Ending::Panicked(_)) && self.taking_within.is_some() => {
+                self.taking_within == Some(true)
+            }
+            State::Linked(link) => link.pass > 0,
+            _ => false,
+        };
         match &ending {
+            Ending::Panicked(notice) => {
+                self.metrics.error(notice.code, Blame::Proxy);
+                if !mid_frame {
+                    notice.encode(&mut last);
+                }
+            }
             Ending::Told(notice, blame) if mid_frame => {
                 self.metrics.error(notice.code, *blame);
                 tracing::debug!(client = self.client.id, %notice, "session ended within a message");
@@ -512,6 +573,11 @@ impl Session {
             let _ = tokio::time::timeout(Duration::from_secs(2), self.stream.write_all(&last)).await;
             self.stream.shutdown();
         }
+        if matches!(ending, Ending::Panicked(_)) {
+            self.client.unassign();
+            // The drop of its link closes the server connection.
+            return drop(self.transition(State::Closing));
+        }
         self.give_back().await;
     }
 
@@ -520,8 +586,9 @@ impl Session {
         self.client.unassign();
         self.client.clone().cancels_delivered().await;
         let State::Linked(link) = self.transition(State::Closing) else { return };
+        let reusable = !self.pins.contains(Pins::SESSION_STATE);
         let reset_query = self.pool_settings.reset_query.clone();
-        let Some((mut lease, rolled_back)) = clearing::clear(*link, self.client_pass > 0).await else { return };
+        let Some((mut lease, rolled_back)) = clearing::clear(*link, self.client_pass > 0, reusable).await else { return };
         let needs_reset = rolled_back || self.pins != Pins::empty() || self.keeps_lease;
         if !needs_reset {
             return lease.check_in();
@@ -536,8 +603,17 @@ impl Session {
     }
 }
 
+/// The end of a session in which a panic was caught (design: XX000 with an id that stands in the log, too).
+fn panicked() -> Ending {
+    let id = panics::take().map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+    let notice = ErrorNotice::fatal(SqlState::INTERNAL_ERROR, format!("internal error of the proxy, number {id}"))
+        .detail("Whether the statement that was under way has been executed is not known.")
+        .hint("The proxy's log has more under this number. Connect again.");
+    Ending::Panicked(Box::new(notice))
+}
+
 /// Writes at once what the socket takes, behind what waits already; the rest waits. Returns how much was written.
-fn send(stream: &mut Stream, backlog: &mut Vec<u8>, bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<usize> {
+pub(super) fn send(stream: &mut Stream, backlog: &mut Vec<u8>, bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<usize> {
     let mut sent = 0;
     if backlog.is_empty() {
         while sent < bytes.len() {

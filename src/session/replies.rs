@@ -7,6 +7,7 @@ use crate::backend::{Prepared, Registry};
 use crate::wire::{ErrorNotice, build};
 
 use super::names::Names;
+use super::pins::Pins;
 use super::splice::Splice;
 use super::tracked::Script;
 
@@ -18,6 +19,12 @@ pub(super) type NamedBefore = (Box<[u8]>, Option<Arc<Prepared>>);
 pub(super) enum Expect {
     /// Our own Query that applies settings: all of it is dropped, up to its ReadyForQuery.
     Settings,
+    /// Our own Query that asks whether these pins are still needed: all of it is dropped, up to its ReadyForQuery.
+    Evidence(Pins),
+    /// Parse, Bind and Execute of ours that begin the client's block: all of it is dropped, up to its CommandComplete.
+    Begin,
+    /// Messages of ours that make the block fail: the error and the ReadyForQuery are dropped.
+    Spoiled,
     /// A Query or FunctionCall of the client's, up to its ReadyForQuery.
     Simple { script: Option<Box<Script>> },
     /// ParseComplete.
@@ -50,6 +57,13 @@ pub(super) enum Expect {
     Sync { ours: bool },
     /// The client has sent CopyDone or CopyFail; nothing comes for it.
     CopyEnd,
+}
+
+impl Expect {
+    /// A message of ours, of which the client sees nothing.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Settings | Self::Evidence(_) | Self::Begin | Self::Spoiled)
+    }
 }
 
 /// The queue of expected replies of one lease.
@@ -85,7 +99,17 @@ impl Replies {
 
     /// Whether a ReadyForQuery is outstanding: the transaction status is not known before it comes.
     pub fn owes_ready(&self) -> bool {
-        self.queue.iter().any(|expect| matches!(expect, Expect::Settings | Expect::Simple { .. } | Expect::Sync { .. }))
+        self.queue.iter().any(|expect| {
+            matches!(
+                expect,
+                Expect::Settings | Expect::Evidence(_) | Expect::Spoiled | Expect::Simple { .. } | Expect::Sync { .. }
+            )
+        })
+    }
+
+    /// Whether nothing of the client's is outstanding: what we sent ourselves leaves the transaction status as it is known.
+    pub fn all_ours(&self) -> bool {
+        self.queue.iter().all(Expect::is_ours)
     }
 
     /// Whether nothing is to come from the server: all that is left is for us to make.

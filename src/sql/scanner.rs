@@ -89,3 +89,4 @@ pub(super) fn scan(cursor: Cursor<'_>, bits: KeywordBits) -> Scanned {
 
 pub(super) use cursors::declare;
 pub(super) use session::{set_target, strip_set_scope};
+pub(super) use transaction::Modes;

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -46,6 +47,9 @@ pub struct UserPools {
     greetings: Mutex<HashMap<usize, Greeting>>,
     /// Numbers of the prepared statements that some server has accepted from this user.
     accepted: Mutex<HashSet<u64>>,
+    /// Set when a session of this user asked for what it last got from a sequence, and its connection had gone to another one:
+    /// from then on, who writes keeps its connection.
+    pub keeps_sequences: AtomicBool,
 }
 
 /// Accepted statements that are remembered before it begins anew.
@@ -168,6 +172,7 @@ impl Cluster {
             settings: ArcSwap::from_pointee(config.pool_settings(&configured, user)),
             greetings: Mutex::default(),
             accepted: Mutex::default(),
+            keeps_sequences: AtomicBool::new(false),
         });
         users.insert((database.to_owned(), user.to_owned()), made.clone());
         made

@@ -51,6 +51,14 @@ impl Directory {
         clusters.get(database).or_else(|| clusters.get("*")).cloned().ok_or(UnknownDatabase)
     }
 
+    /// The cluster for a client to which databases do not matter (physical replication, which programs ask for with
+    /// `replication` or nothing as the database's name): the one that serves the name, or else the only one there is.
+    pub fn cluster_of_any(&self, database: &str) -> Option<Arc<Cluster>> {
+        let clusters = self.clusters.load();
+        let only = || clusters.values().next().filter(|_| clusters.len() == 1).cloned();
+        self.cluster(database).ok().or_else(only)
+    }
+
     /// All clusters, by configured name.
     pub fn clusters(&self) -> Arc<BTreeMap<String, Arc<Cluster>>> {
         self.clusters.load_full()

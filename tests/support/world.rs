@@ -20,6 +20,8 @@ pub struct Plan<'a> {
     pub user: &'a str,
     /// `[databases.….routing]`.
     pub routing: &'a str,
+    /// More tables, with their headings.
+    pub tables: &'a str,
     /// No replica: everything runs on the primary.
     pub primary_only: bool,
 }
@@ -66,8 +68,8 @@ impl Plan<'_> {
              [users.{OTHER}]\npassword = \"{OTHER_PASSWORD}\"\n\
              [databases.{name}]\ncontrol_user = \"{APP}\"\ncontrol_password = \"{APP_PASSWORD}\"\n{}\n\
              [databases.{name}.pool]\n{}\n\
-             [databases.{name}.routing]\n{}\n{nodes}",
-            self.general, self.user, self.database, self.pool, self.routing,
+             [databases.{name}.routing]\n{}\n{nodes}\n{}",
+            self.general, self.user, self.database, self.pool, self.routing, self.tables,
         ))
         .start();
         World { proxy, db }
