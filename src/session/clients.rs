@@ -298,7 +298,12 @@ impl Clients {
     ///
     /// # Errors
     /// The name of the limit that is reached.
-    pub fn register(self: &Arc<Self>, identity: Identity, secret_len: usize, limits: ClientLimits) -> Result<Registered, &'static str> {
+    pub fn register(
+        self: &Arc<Self>,
+        identity: Identity,
+        secret_len: usize,
+        limits: ClientLimits,
+    ) -> Result<Registered, &'static str> {
         let mut registry = self.registry.lock();
         if let Some(limit) = registry.full(&identity, limits) {
             return Err(limit);

@@ -588,7 +588,9 @@ impl Session {
         let State::Linked(link) = self.transition(State::Closing) else { return };
         let reusable = !self.pins.contains(Pins::SESSION_STATE);
         let reset_query = self.pool_settings.reset_query.clone();
-        let Some((mut lease, rolled_back)) = clearing::clear(*link, self.client_pass > 0, reusable).await else { return };
+        let Some((mut lease, rolled_back)) = clearing::clear(*link, self.client_pass > 0, reusable).await else {
+            return;
+        };
         let needs_reset = rolled_back || self.pins != Pins::empty() || self.keeps_lease;
         if !needs_reset {
             return lease.check_in();

@@ -26,9 +26,7 @@ impl Session {
     fn limit(&self) -> Option<(Duration, Duration, Limit)> {
         let settings = &self.pool_settings;
         let (limit, kind) = match &self.state {
-            State::Idle if self.deferred.is_open() => {
-                (settings.idle_transaction_timeout, Limit::IdleInTransaction)
-            }
+            State::Idle if self.deferred.is_open() => (settings.idle_transaction_timeout, Limit::IdleInTransaction),
             State::Idle => (settings.client_idle_timeout, Limit::Idle),
             State::Linked(link) if link.replies.is_empty() && link.status.in_block() => {
                 (settings.idle_transaction_timeout, Limit::IdleInTransaction)

@@ -119,13 +119,14 @@ fn waits(raw: &schema::Pool, pool: &PoolSettings, cx: &mut Context<'_>) {
                 .at(at, "reserve_timeout is off")
                 .help("give reserve_timeout a time, such as \"5s\", or leave reserve_size out");
         }
-    } else if pool.reserve_size > 0 && too_late(pool.reserve_timeout) {
-        if let Some(at) = place(reserve_here) {
-            cx.problems
-                .error("the reserve would never be used")
-                .at(at, ends.clone())
-                .help("make reserve_timeout shorter than wait_timeout");
-        }
+    } else if pool.reserve_size > 0
+        && too_late(pool.reserve_timeout)
+        && let Some(at) = place(reserve_here)
+    {
+        cx.problems
+            .error("the reserve would never be used")
+            .at(at, ends.clone())
+            .help("make reserve_timeout shorter than wait_timeout");
     }
     if too_late(pool.wait_notify)
         && let Some(at) = place(span(&raw.wait_notify))
