@@ -133,7 +133,7 @@ fn backends(db: &TestDb) -> String {
 fn a_reload_closes_only_connections_that_it_must_trap_72() {
     let db = TestDb::new(clusters::shared());
     let text = config(&db, 3, "5s");
-    let mut proxy = Setup::config(text.clone()).start();
+    let proxy = Setup::config(text.clone()).start();
     let port = proxy.port();
     let mut clients: Vec<_> = (0..3).map(|_| connect(port, &db)).collect();
     let busy = |client: &mut RawClient| client.exchange(&Batch::new().query("BEGIN; SELECT 'mark' FOR UPDATE"));

@@ -1,14 +1,17 @@
-//! What is done with a server connection whose client has gone (trap 29): rolled back and verified, or ended and closed, each
+//! The end of a session, and what is done with a server connection whose client has gone (trap 29): rolled back and verified, or ended and closed, each
 //! within a bounded time. While that goes on the connection still counts for its pool, so a server never has more statements
 //! running than the pool's size.
 
 use std::time::Duration;
 
 use crate::backend;
+use crate::observe::Blame;
 use crate::pool::Lease;
 use crate::wire::build;
 
-use super::machine::Link;
+use super::machine::{Link, State};
+use super::pins::Pins;
+use super::relay::{Ending, Session};
 
 /// Longest time for each step: the ROLLBACK, the cancel request, the server's own end of the connection.
 const STEP: Duration = Duration::from_secs(5);
@@ -56,4 +59,72 @@ async fn say_goodbye(lease: &mut Lease, within_message: bool) {
     lease.stream.shutdown();
     let mut rest = [0; 4096];
     while matches!(lease.stream.read_some(&mut rest).await, Ok(n) if n > 0) {}
+}
+
+impl Session {
+    /// Ends the session: a last word to the client, then the server connection.
+    pub(super) async fn end(mut self: Box<Self>, ending: Ending) {
+        let mut last = std::mem::take(&mut self.to_client);
+        // In the middle of a frame of the server's nothing else can be said (trap 70).
+        let mid_frame = match &self.state {
+            // Nothing of what was being taken has been sent.
+            State::Linked(_) if matches!(ending, Ending::Panicked(_)) && self.taking_within.is_some() => {
+                self.taking_within == Some(true)
+            }
+            State::Linked(link) => link.pass > 0,
+            _ => false,
+        };
+        match &ending {
+            Ending::Panicked(notice) => {
+                self.metrics.error(notice.code, Blame::Proxy);
+                if !mid_frame {
+                    notice.encode(&mut last);
+                }
+            }
+            Ending::Told(notice, blame) if mid_frame => {
+                self.metrics.error(notice.code, *blame);
+                tracing::debug!(client = self.client.id, %notice, "session ended within a message");
+            }
+            Ending::Told(notice, blame) => {
+                self.metrics.error(notice.code, *blame);
+                tracing::debug!(client = self.client.id, %notice, "session ended");
+                notice.encode(&mut last);
+            }
+            Ending::Goodbye | Ending::ClientGone => {}
+        }
+        if !matches!(ending, Ending::ClientGone) || !last.is_empty() {
+            // A client that does not read gets no more than a moment.
+            let _ = tokio::time::timeout(Duration::from_secs(2), self.stream.write_all(&last)).await;
+            self.stream.shutdown();
+        }
+        if matches!(ending, Ending::Panicked(_)) {
+            self.client.unassign();
+            // The drop of its link closes the server connection.
+            return drop(self.transition(State::Closing));
+        }
+        self.give_back().await;
+    }
+
+    /// After the end: the connection goes back clean, or is closed (trap 29).
+    async fn give_back(mut self: Box<Self>) {
+        self.client.unassign();
+        self.client.clone().cancels_delivered().await;
+        let State::Linked(link) = self.transition(State::Closing) else { return };
+        let reusable = !self.pins.contains(Pins::SESSION_STATE);
+        let reset_query = self.pool_settings.reset_query.clone();
+        let Some((mut lease, rolled_back)) = clear(*link, self.client_pass > 0, reusable).await else {
+            return;
+        };
+        let needs_reset = rolled_back || self.pins != Pins::empty() || self.keeps_lease;
+        if !needs_reset {
+            return lease.check_in();
+        }
+        if !reset_query.is_empty() {
+            lease.info.set_state(backend::ServerState::Tested, 0);
+            let reset = backend::reset(&mut lease, reset_query.as_bytes());
+            if tokio::time::timeout(Duration::from_secs(5), reset).await.is_ok_and(|done| done.is_ok()) {
+                lease.check_in();
+            }
+        }
+    }
 }

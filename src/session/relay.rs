@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll};
-use std::time::Duration;
 
 use futures::FutureExt;
 use quanta::Instant;
@@ -37,7 +36,7 @@ use super::placement::{Place, Placement};
 use super::splice::Splice;
 use super::timing::Timing;
 use super::tracked::{Script, Tracked};
-use super::{Context, clearing, passthrough};
+use super::{Context, passthrough};
 
 /// One client's session, from its login to its end.
 pub struct Session {
@@ -102,7 +101,7 @@ pub struct Session {
     pub(super) since: Instant,
     pub(super) query_cancelled: bool,
     /// While bytes of the server's are taken: whether what the client has been sent ends within a message.
-    taking_within: Option<bool>,
+    pub(super) taking_within: Option<bool>,
 }
 
 /// Why the loop stopped moving bytes.
@@ -537,71 +536,6 @@ impl Session {
         .detail("Whether the statement that followed was executed is not known.")
         .hint("The servers of this database differ in what they accept; see the error before this one.");
         Ending::Told(Box::new(notice), Blame::Server)
-    }
-
-    async fn end(mut self: Box<Self>, ending: Ending) {
-        let mut last = std::mem::take(&mut self.to_client);
-        // In the middle of a frame of the server's nothing else can be said (trap 70).
-        let mid_frame = match &self.state {
-            // Nothing of what was being taken has been sent.
-            State::Linked(_) if matches!(ending, Ending::Panicked(_)) && self.taking_within.is_some() => {
-                self.taking_within == Some(true)
-            }
-            State::Linked(link) => link.pass > 0,
-            _ => false,
-        };
-        match &ending {
-            Ending::Panicked(notice) => {
-                self.metrics.error(notice.code, Blame::Proxy);
-                if !mid_frame {
-                    notice.encode(&mut last);
-                }
-            }
-            Ending::Told(notice, blame) if mid_frame => {
-                self.metrics.error(notice.code, *blame);
-                tracing::debug!(client = self.client.id, %notice, "session ended within a message");
-            }
-            Ending::Told(notice, blame) => {
-                self.metrics.error(notice.code, *blame);
-                tracing::debug!(client = self.client.id, %notice, "session ended");
-                notice.encode(&mut last);
-            }
-            Ending::Goodbye | Ending::ClientGone => {}
-        }
-        if !matches!(ending, Ending::ClientGone) || !last.is_empty() {
-            // A client that does not read gets no more than a moment.
-            let _ = tokio::time::timeout(Duration::from_secs(2), self.stream.write_all(&last)).await;
-            self.stream.shutdown();
-        }
-        if matches!(ending, Ending::Panicked(_)) {
-            self.client.unassign();
-            // The drop of its link closes the server connection.
-            return drop(self.transition(State::Closing));
-        }
-        self.give_back().await;
-    }
-
-    /// After the end: the connection goes back clean, or is closed (trap 29).
-    async fn give_back(mut self: Box<Self>) {
-        self.client.unassign();
-        self.client.clone().cancels_delivered().await;
-        let State::Linked(link) = self.transition(State::Closing) else { return };
-        let reusable = !self.pins.contains(Pins::SESSION_STATE);
-        let reset_query = self.pool_settings.reset_query.clone();
-        let Some((mut lease, rolled_back)) = clearing::clear(*link, self.client_pass > 0, reusable).await else {
-            return;
-        };
-        let needs_reset = rolled_back || self.pins != Pins::empty() || self.keeps_lease;
-        if !needs_reset {
-            return lease.check_in();
-        }
-        if !reset_query.is_empty() {
-            lease.info.set_state(crate::backend::ServerState::Tested, 0);
-            let reset = crate::backend::reset(&mut lease, reset_query.as_bytes());
-            if tokio::time::timeout(Duration::from_secs(5), reset).await.is_ok_and(|done| done.is_ok()) {
-                lease.check_in();
-            }
-        }
     }
 }
 
