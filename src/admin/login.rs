@@ -85,6 +85,7 @@ async fn attempt(
         tls: stream.tls_info().map(|tls| format!("{}/{}", tls.version, tls.cipher)).unwrap_or_default(),
         application_name: startup.get("application_name").unwrap_or_default().to_owned(),
         replication: "none",
+        console: true,
     };
     // The console is there when everything is full, too.
     let registered = ctx

@@ -47,6 +47,7 @@ async fn serve(front: Arc<Front>, accepted: Accepted) {
 async fn admit(front: Arc<Front>, accepted: Accepted) -> Option<Box<session::Login>> {
     let stream = accepted.into_stream().ok()?;
     let ctx = front.ctx.clone();
+    let logging_in = ctx.clients.logging_in();
     let config = ctx.config.load_full();
     let tls = front.tls.load_full();
     let settings = OpenSettings {
@@ -78,11 +79,15 @@ async fn admit(front: Arc<Front>, accepted: Accepted) -> Option<Box<session::Log
     };
     let database = startup.get("database").or(startup.get("user")).unwrap_or_default();
     if crate::admin::is_console(database) {
+        drop(logging_in);
         front.console.clone().serve(stream, startup, limit).await;
         return None;
     }
     let remaining = limit.saturating_sub(began.elapsed());
-    match tokio::time::timeout(remaining, session::log_in(ctx.clone(), stream, startup)).await {
+    ctx.directory.gates.not_suspended().await;
+    let login = tokio::time::timeout(remaining, session::log_in(ctx.clone(), stream, startup)).await;
+    drop(logging_in);
+    match login {
         Ok(Ok(login)) => return Some(Box::new(login)),
         Ok(Err(LoginRefused { notice })) => {
             ctx.metrics.refused(if notice.is_some() { "login" } else { "client_gone" });

@@ -12,6 +12,6 @@ pub use base::base_settings;
 pub use conn::{ServerConn, ServerInfo, ServerState};
 pub use open::{ConnectSpec, OpenError, cancel, open, open_failure, open_with};
 pub use parameters::Parameters;
-pub use prepared::{Prepared, Registry};
+pub use prepared::{Prepared, Registry, all_prepared};
 pub use reset::{apply_settings, greet, reset, run};
 pub use settings::{Settings, Value};

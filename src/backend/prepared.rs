@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 
 use foldhash::fast::RandomState;
@@ -23,12 +23,24 @@ pub struct Prepared {
     pub types: Box<[u8]>,
     /// Where it may run.
     pub decision: Decision,
+    uses: AtomicU64,
+    servers: AtomicU32,
 }
 
 impl Prepared {
     /// Bytes that a Parse of it takes, about.
     pub fn weight(&self) -> usize {
         self.name.len() + self.sql.len() + self.types.len() + 16
+    }
+
+    /// How often some client wanted it on a server connection.
+    pub fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    /// How many server connections have it.
+    pub fn servers(&self) -> u32 {
+        self.servers.load(Ordering::Relaxed)
     }
 }
 
@@ -79,9 +91,18 @@ pub fn intern(sql: &[u8], types: &[u8], decision: Decision) -> Arc<Prepared> {
         sql: sql.into(),
         types: types.into(),
         decision,
+        uses: AtomicU64::new(0),
+        servers: AtomicU32::new(0),
     });
     interner.by_hash.entry(hash).or_default().push(Arc::downgrade(&statement));
     statement
+}
+
+/// All statements that some client or server connection has, by number.
+pub fn all_prepared() -> Vec<Arc<Prepared>> {
+    let mut all: Vec<_> = INTERNER.lock().by_hash.values().flatten().filter_map(Weak::upgrade).collect();
+    all.sort_by_key(|statement| statement.id);
+    all
 }
 
 /// Whether a client's name could be taken for one of ours.
@@ -89,11 +110,28 @@ pub fn looks_like_ours(name: &[u8]) -> bool {
     name.starts_with(PREFIX.as_bytes())
 }
 
+/// A statement that a server connection has; it is counted for as long.
+#[derive(Debug)]
+struct Held(Arc<Prepared>);
+
+impl Held {
+    fn new(statement: Arc<Prepared>) -> Self {
+        statement.servers.fetch_add(1, Ordering::Relaxed);
+        Self(statement)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.servers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The statements that one server connection has, with the least recently used first to go.
 #[derive(Debug, Default)]
 pub struct Registry {
     /// Statement and the tick of its last use.
-    known: HashMap<u64, (Arc<Prepared>, u64), RandomState>,
+    known: HashMap<u64, (Held, u64), RandomState>,
     tick: u64,
     /// The client text that stands as the unnamed statement, if it is one of ours.
     pub unnamed: Option<Arc<Prepared>>,
@@ -105,6 +143,7 @@ impl Registry {
     /// Whether the connection has the statement; a hit is a use.
     pub fn has(&mut self, statement: &Prepared) -> bool {
         self.tick += 1;
+        statement.uses.fetch_add(1, Ordering::Relaxed);
         match self.known.get_mut(&statement.id) {
             Some((_, used)) => {
                 *used = self.tick;
@@ -119,13 +158,13 @@ impl Registry {
     pub fn add(&mut self, statement: Arc<Prepared>, max: usize) -> Option<Arc<Prepared>> {
         self.tick += 1;
         let evicted = if self.known.len() >= max.max(1) { self.evict() } else { None };
-        self.known.insert(statement.id, (statement, self.tick));
+        self.known.insert(statement.id, (Held::new(statement), self.tick));
         evicted
     }
 
     /// The Close of a statement that had to make room was skipped: the connection still has it (trap 35).
     pub fn restore(&mut self, statement: Arc<Prepared>) {
-        self.known.insert(statement.id, (statement, self.tick));
+        self.known.insert(statement.id, (Held::new(statement), self.tick));
     }
 
     /// Whether there are more than `max`, as after [`Self::restore`].
@@ -136,13 +175,13 @@ impl Registry {
     /// The least recently used statement, forgotten.
     pub fn evict(&mut self) -> Option<Arc<Prepared>> {
         let oldest = self.known.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id)?;
-        self.known.remove(&oldest).map(|(statement, _)| statement)
+        self.known.remove(&oldest).map(|(held, _)| held.0.clone())
     }
 
     /// A plan no longer gives what its statement was described with (`ALTER TABLE`): a client that prepares the statement
     /// anew must get a new one. Which of them it was is not known, so all are closed.
     pub fn outdate(&mut self) {
-        self.strays.extend(self.known.drain().map(|(_, (statement, _))| statement.name.clone()));
+        self.strays.extend(self.known.drain().map(|(_, (held, _))| held.0.name.clone()));
     }
 
     /// Forgets a statement whose Parse failed or was skipped (trap 33).

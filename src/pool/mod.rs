@@ -7,6 +7,7 @@
 
 mod cap;
 mod check;
+mod gate;
 pub mod home;
 mod janitor;
 mod lease;
@@ -27,6 +28,7 @@ use crate::config::PoolSettings;
 use crate::observe::{CloseCause, PoolGauges, PoolMetrics};
 
 pub use cap::Cap;
+pub use gate::{Gate, Gates, Service};
 pub use janitor::tend;
 pub use lease::Lease;
 pub use load::NodeLoad;
@@ -72,6 +74,7 @@ pub struct Pool {
     pub spec: ConnectSpec,
     /// The node's load and health, shared with the other pools on it.
     pub load: Arc<NodeLoad>,
+    gate: Arc<Gate>,
     settings: ArcSwap<PoolSettings>,
     state: Mutex<State>,
     closed: AtomicBool,
@@ -85,6 +88,7 @@ impl Pool {
     pub fn new(
         spec: ConnectSpec,
         load: Arc<NodeLoad>,
+        gate: Arc<Gate>,
         settings: PoolSettings,
         metrics: PoolMetrics,
         caps: Vec<Arc<Cap>>,
@@ -92,6 +96,7 @@ impl Pool {
         let pool = Arc::new(Self {
             spec,
             load,
+            gate,
             settings: ArcSwap::from_pointee(settings),
             state: Mutex::new(State::default()),
             closed: AtomicBool::new(false),
@@ -99,6 +104,7 @@ impl Pool {
             caps,
         });
         pool.caps.iter().for_each(|cap| cap.join(&pool));
+        pool.gate.enroll(&pool);
         pool
     }
 
@@ -119,7 +125,7 @@ impl Pool {
     /// Takes an idle connection, if one is here and nobody waits for it. One uncontended lock and a pop.
     pub fn try_check_out(self: &Arc<Self>) -> Option<Lease> {
         let mut state = self.state.lock();
-        if !state.waiters.is_empty() {
+        if !state.waiters.is_empty() || self.gate.is_paused() {
             return None;
         }
         let conn = self.pop_usable(&mut state)?;
@@ -145,12 +151,13 @@ impl Pool {
     /// # Errors
     /// [`CheckOutError`]; after it the caller holds no place in the line.
     pub async fn check_out(self: &Arc<Self>, slot: &Arc<WaiterSlot>) -> Result<Lease, CheckOutError> {
-        let wait = {
+        let mut wait = {
             let mut state = self.state.lock();
             if self.closed.load(Ordering::Acquire) {
                 return Err(CheckOutError::Closed);
             }
             if state.waiters.is_empty()
+                && !self.gate.is_paused()
                 && let Some(conn) = self.pop_usable(&mut state)
             {
                 drop(state);
@@ -163,7 +170,6 @@ impl Pool {
         };
         let settings = self.settings.load_full();
         let began = tokio::time::Instant::now();
-        let mut wait = std::pin::pin!(wait);
         if settings.reserve_size > 0
             && let Some(patience) = settings.reserve_timeout
         {
@@ -172,12 +178,18 @@ impl Pool {
                 Err(_) => self.open_for_waiters(&mut self.state.lock()),
             }
         }
-        match settings.wait_timeout {
-            Some(limit) => tokio::time::timeout_at(began + limit, wait).await.unwrap_or_else(|_| {
-                self.metrics.wait_timed_out();
-                Err(CheckOutError::Timeout)
-            }),
-            None => wait.await,
+        let Some(limit) = settings.wait_timeout else { return wait.await };
+        let mut until = began + limit;
+        loop {
+            match tokio::time::timeout_at(until, &mut wait).await {
+                Ok(outcome) => return outcome,
+                // A pause is no lack of connections: the time begins anew.
+                Err(_) if self.gate.is_paused() => until = tokio::time::Instant::now() + limit,
+                Err(_) => {
+                    self.metrics.wait_timed_out();
+                    return Err(CheckOutError::Timeout);
+                }
+            }
         }
     }
 
@@ -212,7 +224,7 @@ impl Pool {
         let mut state = self.state.lock();
         let unfit = if self.closed.load(Ordering::Acquire) {
             Some(CloseCause::Shutdown)
-        } else if conn.epoch != state.epoch {
+        } else if conn.epoch != state.epoch || self.gate.is_paused() {
             Some(CloseCause::Reconnect)
         } else if conn.expires.is_some_and(|at| at <= now) {
             Some(CloseCause::Lifetime)
@@ -260,13 +272,44 @@ impl Pool {
     pub fn reconnect(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.epoch += 1;
-        let idle = state.take_idle();
-        for conn in &idle {
-            state.forget(&conn.info);
-        }
+        let idle = self.take_idle(&mut state);
+        state.servers.iter().for_each(|info| info.set_close_needed());
         self.open_for_waiters(&mut state);
         drop(state);
         drop(idle);
+    }
+
+    /// Closes the idle connections (PAUSE).
+    fn close_idle(&self) {
+        let mut state = self.state.lock();
+        let idle = self.take_idle(&mut state);
+        drop(state);
+        drop(idle);
+    }
+
+    fn take_idle(&self, state: &mut State) -> Vec<state::Owned> {
+        let idle = state.take_idle();
+        for conn in &idle {
+            state.forget(&conn.info);
+            self.metrics.closed(CloseCause::Reconnect);
+        }
+        idle
+    }
+
+    /// Opens connections for those who have waited for the end of a pause.
+    fn go_on(self: &Arc<Self>) {
+        self.open_for_waiters(&mut self.state.lock());
+    }
+
+    /// Connections that are open or being opened.
+    fn held(&self) -> usize {
+        let state = self.state.lock();
+        state.open + state.opening
+    }
+
+    /// Connections in use that are closed when they come back.
+    fn to_be_closed(&self) -> usize {
+        self.state.lock().servers.iter().filter(|info| info.is_close_needed()).count()
     }
 
     /// Closes the pool: waiters get [`CheckOutError::Closed`], idle connections are closed, leased ones when they come back.

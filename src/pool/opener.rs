@@ -21,7 +21,7 @@ impl Pool {
     }
 
     pub(super) fn open_for_waiters_in(self: &Arc<Self>, turn: Turn, state: &mut State) {
-        if state.waiters.is_empty() {
+        if state.waiters.is_empty() || self.gate.is_paused() {
             return;
         }
         let settings = self.settings.load();
@@ -93,7 +93,7 @@ impl Pool {
         let mut state = self.state.lock();
         state.opening -= 1;
         state.failure = Some(error.clone());
-        if state.open > 0 || state.opening > 0 {
+        if state.open > 0 || state.opening > 0 || self.gate.is_paused() {
             return;
         }
         let waiters = std::mem::take(&mut state.waiters);

@@ -12,7 +12,7 @@ use super::cap::Places;
 use super::waiter::Waiter;
 
 /// Boxed from its opening to its end: connections change hands at every transaction, and a pointer is cheap to move.
-type Owned = Box<ServerConn>;
+pub(super) type Owned = Box<ServerConn>;
 
 #[derive(Debug, Default)]
 pub(super) struct State {

@@ -16,11 +16,11 @@ use crate::pool::{CheckOutError, Lease};
 use crate::sql::LexOptions;
 use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
-use super::buffers::{self, READ_SIZE};
+use super::buffers::{self, READ_SIZE, drain};
 use super::clients::Request;
 use super::machine::{Link, State};
 use super::placement::Place;
-use super::relay::{Ending, Session, drain};
+use super::relay::{Ending, Session};
 use super::replies::Expect;
 use super::splice::Splice;
 
@@ -66,7 +66,7 @@ impl Session {
                 &self.ctx.metrics,
             );
         }
-        let database = self.pools.cluster.database();
+        let database = &self.pools.cluster.database;
         self.pool_settings = self.pools.settings();
         self.max_prepared = self.pool_settings.max_prepared as usize;
         self.timing.threshold = config.slow_query(&database, &self.client.user);
@@ -191,7 +191,8 @@ impl Session {
                         "canceling statement due to user request",
                     )));
                 }
-                Waited::Killed | Waited::ClientGone => return Err(Err(Ending::ClientGone)),
+                Waited::Killed => return Err(Err(Ending::killed())),
+                Waited::ClientGone => return Err(Err(Ending::ClientGone)),
                 Waited::Failed(CheckOutError::Closed) => {
                     self.refresh().map_err(Err)?;
                     tokio::time::sleep(Duration::from_millis(1)).await;

@@ -116,7 +116,7 @@ impl Session {
             return;
         };
         let needs_reset = rolled_back || self.pins != Pins::empty() || self.keeps_lease;
-        if !needs_reset {
+        if !needs_reset || lease.info.is_close_needed() {
             return lease.check_in();
         }
         if !reset_query.is_empty() {

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
+use quanta::Instant;
 use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 
@@ -39,6 +40,8 @@ pub enum Request {
     Drain = 2,
     /// Close now: the shutdown's grace is over, or an administrator said so.
     Kill = 4,
+    /// Read nothing more, neither from the client nor from the server (SUSPEND).
+    Suspend = 8,
 }
 
 /// What others may know of a session, and how they reach it.
@@ -51,14 +54,19 @@ pub struct Client {
     pub identity: Identity,
     /// When it connected.
     pub connected: SystemTime,
-    /// Microseconds since the Unix epoch of its last request.
-    pub requested: AtomicU64,
+    /// What `asked` counts from.
+    born: Instant,
+    /// Microseconds from `born` to its last request.
+    asked: AtomicU64,
     /// Microseconds since the Unix epoch since when it waits; 0 = it does not.
     pub waiting_since: AtomicU64,
     /// How many statement names it holds.
     pub prepared: AtomicU32,
     state: AtomicU8,
     requests: AtomicU8,
+    /// It does as [`Request::Suspend`] says.
+    frozen: AtomicBool,
+    pinned: Mutex<Option<Box<Pinned>>>,
     waker: Mutex<Option<Waker>>,
     assignment: Mutex<Assignment>,
     released: Notify,
@@ -96,6 +104,8 @@ pub struct Identity {
     pub application_name: String,
     /// `none`, `logical` or `physical`.
     pub replication: &'static str,
+    /// It is a client of the console, which counts towards no limit.
+    pub console: bool,
 }
 
 impl Deref for Client {
@@ -104,6 +114,17 @@ impl Deref for Client {
     fn deref(&self) -> &Identity {
         &self.identity
     }
+}
+
+/// Why a session keeps its server connection, for `SHOW PINS`.
+#[derive(Debug, Clone)]
+pub struct Pinned {
+    /// Names of the reasons.
+    pub reasons: String,
+    /// Since when it is pinned.
+    pub since: SystemTime,
+    /// The statement that pinned it last, without literals.
+    pub statement: String,
 }
 
 impl Client {
@@ -118,11 +139,14 @@ impl Client {
             key: CancelKey { pid, secret },
             identity,
             connected: SystemTime::now(),
-            requested: AtomicU64::new(0),
+            born: Instant::now(),
+            asked: AtomicU64::new(0),
             waiting_since: AtomicU64::new(0),
             prepared: AtomicU32::new(0),
             state: AtomicU8::new(0),
             requests: AtomicU8::new(0),
+            frozen: AtomicBool::new(false),
+            pinned: Mutex::default(),
             waker: Mutex::default(),
             assignment: Mutex::default(),
             released: Notify::new(),
@@ -143,12 +167,59 @@ impl Client {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
-    /// Asks something of the session and wakes it.
-    pub fn request(&self, request: Request) {
-        self.requests.fetch_or(request as u8, Ordering::AcqRel);
+    /// Its last request came at this moment.
+    pub fn note_request(&self, at: Instant) {
+        let since = at.saturating_duration_since(self.born);
+        self.asked.store(u64::try_from(since.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When its last request came; when it connected, if none has come.
+    pub fn last_request(&self) -> SystemTime {
+        match self.asked.load(Ordering::Relaxed) {
+            0 => self.connected,
+            asked => {
+                let ago = self.born.elapsed().saturating_sub(Duration::from_micros(asked));
+                SystemTime::now().checked_sub(ago).unwrap_or(self.connected)
+            }
+        }
+    }
+
+    /// Why it keeps its server connection, when it does.
+    pub fn pinned(&self) -> Option<Pinned> {
+        self.pinned.lock().as_deref().cloned()
+    }
+
+    /// Changes what [`Client::pinned`] tells.
+    pub(super) fn set_pinned(&self, change: impl FnOnce(&mut Option<Box<Pinned>>)) {
+        change(&mut self.pinned.lock());
+    }
+
+    /// Whether nothing is read of it, and nothing is left to be written, since it was asked to suspend.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_frozen(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::Release);
+    }
+
+    /// Takes [`Request::Suspend`] back.
+    pub fn wake_up(&self) {
+        self.clear(Request::Suspend);
+        self.nudge();
+    }
+
+    /// Wakes the session: the configuration has changed, and time-outs may be others than it waits for.
+    pub fn nudge(&self) {
         if let Some(waker) = &*self.waker.lock() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Asks something of the session and wakes it.
+    pub fn request(&self, request: Request) {
+        self.requests.fetch_or(request as u8, Ordering::AcqRel);
+        self.nudge();
     }
 
     /// Whether something was asked of it that it has not answered.
@@ -160,7 +231,8 @@ impl Client {
         self.requests.load(Ordering::Relaxed) != 0
     }
 
-    pub(super) fn clear(&self, request: Request) {
+    /// Takes a request back, or notes that it was answered.
+    pub fn clear(&self, request: Request) {
         self.requests.fetch_and(!(request as u8), Ordering::AcqRel);
     }
 
@@ -175,6 +247,12 @@ impl Client {
     /// The server connection that it is linked to, when it is active.
     pub fn server(&self) -> Option<Arc<ServerInfo>> {
         self.assignment.lock().server.as_ref().map(|(_, server)| server.clone())
+    }
+
+    /// Cancel requests on their way to its server connection, and whether that connection waits for them to be let go.
+    pub fn cancels(&self) -> (u32, bool) {
+        let assignment = self.assignment.lock();
+        (assignment.in_flight, assignment.in_flight > 0 && assignment.server.is_none())
     }
 
     /// From now on a cancel request means this server connection.
@@ -239,6 +317,9 @@ impl Drop for CancelInFlight {
 pub struct Clients {
     registry: Mutex<Registry>,
     next: AtomicU64,
+    /// Those of them that are no console's.
+    sessions: AtomicUsize,
+    logging_in: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -267,10 +348,10 @@ impl ClientLimits {
 
 impl Registry {
     /// The limit that one more client of this kind would exceed.
-    fn full(&self, new: &Identity, limits: ClientLimits) -> Option<&'static str> {
+    fn full(&self, new: &Identity, sessions: usize, limits: ClientLimits) -> Option<&'static str> {
         let reached =
             |limit: Option<u32>, count: Option<&u32>| limit.is_some_and(|limit| count.is_some_and(|n| *n >= limit));
-        if self.by_pid.len() >= limits.total as usize {
+        if sessions >= limits.total as usize {
             Some("max_clients")
         } else if reached(limits.of_database, self.of_database.get(&new.database)) {
             Some("max_clients of the database")
@@ -305,11 +386,13 @@ impl Clients {
         limits: ClientLimits,
     ) -> Result<Registered, &'static str> {
         let mut registry = self.registry.lock();
-        if let Some(limit) = registry.full(&identity, limits) {
-            return Err(limit);
+        if !identity.console {
+            if let Some(limit) = registry.full(&identity, self.sessions(), limits) {
+                return Err(limit);
+            }
+            count(&mut registry.of_database, &identity.database, true);
+            count(&mut registry.of_user, &identity.user, true);
         }
-        count(&mut registry.of_database, &identity.database, true);
-        count(&mut registry.of_user, &identity.user, true);
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let by_pid = &mut registry.by_pid;
         // Like a process id: positive, and not guessable as "the next one".
@@ -321,6 +404,7 @@ impl Clients {
         };
         let client = Arc::new(Client::new(id, pid, identity, secret_len));
         by_pid.insert(pid, client.clone());
+        self.sessions.fetch_add(usize::from(!client.console), Ordering::Relaxed);
         Ok(Registered { clients: self.clone(), client })
     }
 
@@ -342,9 +426,35 @@ impl Clients {
         self.registry.lock().by_pid.len()
     }
 
+    /// How many there are, those of the console left out.
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Counts a client that is connected and has not logged in, until the guard is dropped.
+    pub fn logging_in(self: &Arc<Self>) -> LoggingIn {
+        self.logging_in.fetch_add(1, Ordering::Relaxed);
+        LoggingIn(self.clone())
+    }
+
+    /// How many clients are connected and have not logged in.
+    pub fn logging_in_now(&self) -> usize {
+        self.logging_in.load(Ordering::Relaxed)
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// A client that has not logged in yet.
+#[derive(Debug)]
+pub struct LoggingIn(Arc<Clients>);
+
+impl Drop for LoggingIn {
+    fn drop(&mut self) {
+        self.0.logging_in.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -360,7 +470,11 @@ impl Drop for Registered {
     fn drop(&mut self) {
         let mut registry = self.clients.registry.lock();
         registry.by_pid.remove(&self.client.key.pid);
-        count(&mut registry.of_database, &self.client.database, false);
-        count(&mut registry.of_user, &self.client.user, false);
+        if !self.client.console {
+            count(&mut registry.of_database, &self.client.database, false);
+            count(&mut registry.of_user, &self.client.user, false);
+        }
+        drop(registry);
+        self.clients.sessions.fetch_sub(usize::from(!self.client.console), Ordering::Relaxed);
     }
 }

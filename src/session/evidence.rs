@@ -9,9 +9,10 @@ use std::task::Context as Cx;
 use crate::sql::{Decision, Effects, Reason};
 use crate::wire::build;
 
+use super::buffers::send;
 use super::machine::State;
 use super::pins::Pins;
-use super::relay::{Session, send};
+use super::relay::Session;
 use super::replies::Expect;
 
 /// What the server can be asked about, and the condition that says it is there. Whatever lives in a schema depends on it, temporary

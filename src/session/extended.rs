@@ -280,6 +280,7 @@ impl Session {
         if self.max_prepared == 0 && !parse.name.is_empty() {
             // Not shared: the client's own name on a connection of its own.
             self.pin(Pins::SQL_PREPARE);
+            self.pinned_by(parse.sql);
             self.expect(Expect::RawParse { ours: false });
             out.pass(range);
             return Flow::Taken;

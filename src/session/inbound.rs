@@ -162,6 +162,7 @@ impl Session {
         }
         if tag == b'P' {
             self.pin(Pins::LARGE_STATEMENT);
+            self.pinned_by(b"-- a statement longer than max_inspect");
         }
         self.begin_statement(UNSEEN, &[], None, None);
         self.names.set_unnamed(None);
@@ -230,6 +231,7 @@ impl Session {
         let oid = body.first_chunk::<4>().map_or(0, |oid| u32::from_be_bytes(*oid));
         if !matches!(oid, 715 | 764 | 767 | 952..=958 | 964 | 1004 | 3170..=3172 | 3457..=3460) {
             self.pin(Pins::SESSION_STATE);
+            self.pinned_by(b"-- function call");
         }
         let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
         link.ends_segment(None);
@@ -330,6 +332,7 @@ impl Session {
         }
         if pins != Pins::empty() {
             self.pin(pins);
+            self.pinned_by(text);
         }
         self.raise_barrier(effects, script);
         self.evidence.note(decision);
@@ -337,6 +340,7 @@ impl Session {
         if effects.contains(Effects::WRITES) {
             self.wrote = true;
             self.note_sequences();
+            self.pinned_by(text);
         }
         self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
         self.timing.begin(decision, sql, prepared);
@@ -386,9 +390,6 @@ impl Session {
     }
 
     pub(super) fn pin(&mut self, pins: Pins) {
-        if !self.pins.contains(pins) {
-            tracing::debug!(client = self.client.id, reason = pins.describe(), "server connection pinned");
-        }
         self.fresh_pins |= (pins & Pins::TRANSACTIONAL) - self.pins;
         self.pins |= pins;
         self.evidence.outdated_for(pins);

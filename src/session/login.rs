@@ -124,25 +124,31 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         database,
         hba: &config.hba,
         user: known.map(|user| &**user),
-        auth_query: cluster.as_ref().and_then(|cluster| cluster.auth_query.as_ref()),
+        auth_query: cluster.as_ref().and_then(|cluster| cluster.auth_query.as_deref()),
     };
     let authenticated = match auth::authenticate_client(stream, &login, &ctx.directory.auth).await {
         Ok(authenticated) => authenticated,
         Err(error) => return Err(auth_failed(ctx, &error)),
     };
-    // Only who has proved who he is learns which databases there are.
-    let Some(cluster) = cluster else {
+    // Only who has proved who he is learns which databases there are. A reload may have come in between.
+    let Ok(cluster) = ctx.directory.cluster(database) else {
         return Err(unknown_database(ctx, database));
     };
+    if ctx.directory.gates.find(database).is_some_and(|gate| gate.is_disabled()) {
+        let message = format!("database does not allow connections: {database}");
+        let notice = ErrorNotice::fatal(SqlState::CANNOT_CONNECT_NOW, message)
+            .hint("An administrator has disabled it; ENABLE on the console lets clients in again.");
+        return Err(refuse(ctx, notice, Blame::Config));
+    }
     // Physical replication is tied to no database, whatever its startup says: that one need not exist on the server.
-    let configured = cluster.database();
+    let configured = &cluster.database;
     let database = match configured.name.as_str() {
         _ if !physical => database,
         "*" => "postgres",
         name => name,
     };
     let mut wishes = wishes(startup).map_err(|notice| refuse(ctx, notice, Blame::Client))?;
-    let connect_query = config.pool_settings(&configured, user).connect_query;
+    let connect_query = config.pool_settings(configured, user).connect_query;
     if !connect_query.is_empty() {
         wishes.settings = wishes.settings.over(&backend::base_settings(&connect_query));
     }
@@ -155,6 +161,7 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         tls: stream.tls_info().map(|tls| format!("{}/{}", tls.version, tls.cipher)).unwrap_or_default(),
         application_name: wishes.settings.text("application_name").unwrap_or_default().to_owned(),
         replication: wishes.replication.unwrap_or("none"),
+        console: false,
     };
     let limits = ClientLimits {
         total: config.max_clients,
@@ -163,7 +170,7 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
     };
     let registered =
         ctx.clients.register(identity, secret_len, limits).map_err(|limit| too_many_clients(ctx, limit))?;
-    let server_login = auth::server_login(&configured, known.map(|user| &**user), &authenticated);
+    let server_login = auth::server_login(configured, known.map(|user| &**user), &authenticated);
     let mut pools = cluster.user_pools(&config, database, user, server_login, &ctx.directory.auth, &ctx.metrics);
     let mut greeting = authenticated.greeting;
     let mut lex = LexOptions::default();

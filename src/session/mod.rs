@@ -11,9 +11,11 @@ mod cancel;
 mod clearing;
 mod clients;
 mod deferred;
+mod ending;
 mod evidence;
 mod extended;
 mod fault;
+mod freeze;
 mod inbound;
 mod login;
 mod machine;
@@ -43,7 +45,7 @@ use crate::sql::FunctionLists;
 use crate::topology::Directory;
 
 pub use cancel::cancel;
-pub use clients::{Client, ClientLimits, ClientState, Clients, Identity, Registered, Request};
+pub use clients::{Client, ClientLimits, ClientState, Clients, Identity, Pinned, Registered, Request};
 pub use login::{Login, LoginRefused, log_in};
 pub use relay::serve;
 

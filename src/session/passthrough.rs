@@ -1,6 +1,7 @@
 //! Replication connections: a server connection of their own on the primary, every byte passed as it is.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::backend;
 use crate::observe::Blame;
 use crate::wire::{ErrorNotice, Severity, TxStatus, build};
 
-use super::clients::{Client, Request};
+use super::clients::Request;
 use super::login::Login;
 
 const BUFFER: usize = 64 * 1024;
@@ -48,22 +49,21 @@ pub(super) async fn serve(login: Login) {
     build::ready_for_query(&mut greeting, TxStatus::Idle);
     registered.client.assign(pool, &conn.info);
     if stream.write_all(&greeting).await.is_ok() {
-        tokio::select! {
-            // Either side's end ends both; what it was is in the server's log.
-            _ = copy_bidirectional_with_sizes(&mut stream, &mut conn.stream, BUFFER, BUFFER) => {}
-            // Perhaps in the middle of a message: nothing can be said any more (trap 70).
-            () = killed(&registered.client) => {}
-        }
+        // Either side's end ends both; what it was is in the server's log. After a kill, perhaps in the middle of a message,
+        // nothing can be said any more (trap 70).
+        let mut copy = pin!(copy_bidirectional_with_sizes(&mut stream, &mut conn.stream, BUFFER, BUFFER));
+        let client = &registered.client;
+        poll_fn(|cx| {
+            client.set_waker(cx.waker());
+            if client.requested(Request::Kill) {
+                return Poll::Ready(());
+            }
+            let suspended = client.requested(Request::Suspend);
+            client.set_frozen(suspended);
+            if suspended { Poll::Pending } else { copy.as_mut().poll(cx).map(drop) }
+        })
+        .await;
     }
     stream.shutdown();
     conn.stream.shutdown();
-}
-
-/// Until an administrator or a shutdown closes the client's connection.
-async fn killed(client: &Client) {
-    poll_fn(|cx| {
-        client.set_waker(cx.waker());
-        if client.requested(Request::Kill) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
 }

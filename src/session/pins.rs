@@ -1,8 +1,13 @@
 //! Why a session keeps its server connection beyond a transaction.
 
+use std::time::SystemTime;
+
 use bitflags::bitflags;
 
-use crate::sql::Effects;
+use crate::sql::{Effects, normalize};
+
+use super::clients::Pinned;
+use super::relay::Session;
 
 bitflags! {
     /// Reasons for which the session's server connection must not be given to another client: state lives on it that
@@ -75,3 +80,58 @@ impl Pins {
         self.iter_names().map(|(name, _)| name.to_ascii_lowercase()).collect::<Vec<_>>().join(",")
     }
 }
+
+impl Session {
+    /// Notes the statement that has just pinned the server connection, for `SHOW PINS`.
+    pub(super) fn pinned_by(&mut self, text: &[u8]) {
+        if self.shown_pins.contains(self.pins) {
+            return;
+        }
+        let statement = normalize(&text[..text.len().min(SHOWN_TEXT)], self.lex);
+        self.client.set_pinned(|pinned| {
+            let fresh =
+                || Box::new(Pinned { reasons: String::new(), since: SystemTime::now(), statement: String::new() });
+            pinned.get_or_insert_with(fresh).statement = statement;
+        });
+    }
+
+    /// Tells the console, the metrics and the log when the pins have changed.
+    #[inline]
+    pub(super) fn show_pins(&mut self) {
+        if self.pins != self.shown_pins {
+            self.show_changed_pins();
+        }
+    }
+
+    #[cold]
+    fn show_changed_pins(&mut self) {
+        let reasons = self.pins.describe();
+        let mut by = String::new();
+        self.client.set_pinned(|pinned| {
+            if self.pins.is_empty() {
+                *pinned = None;
+                return;
+            }
+            let fresh =
+                || Box::new(Pinned { reasons: String::new(), since: SystemTime::now(), statement: String::new() });
+            let pinned = pinned.get_or_insert_with(fresh);
+            pinned.reasons.clone_from(&reasons);
+            by.clone_from(&pinned.statement);
+        });
+        self.metrics.set_pins(self.pins.iter_names().map(|(name, _)| name));
+        let (client, user, database) = (self.client.id, &*self.client.user, &*self.client.database);
+        if !self.logged_pins.contains(self.pins) {
+            // Once for each reason: a session that pins and releases all the time must not fill the log.
+            tracing::info!(client, user, database, reasons, statement = by, "server connection pinned");
+            self.logged_pins |= self.pins;
+        } else if self.pins.is_empty() {
+            tracing::debug!(client, user, database, "server connection no longer pinned");
+        } else {
+            tracing::debug!(client, user, database, reasons, statement = by, "server connection pinned");
+        }
+        self.shown_pins = self.pins;
+    }
+}
+
+/// Bytes of a statement that pins which are looked at for showing it.
+const SHOWN_TEXT: usize = 2048;

@@ -1,7 +1,6 @@
 //! The loop of a session: waits for its client and its server, moves bytes, and calls for what cannot be done at once.
 
 use std::future::poll_fn;
-use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use crate::sql::LexOptions;
 use crate::topology::UserPools;
 use crate::wire::{ErrorNotice, SqlState};
 
-use super::buffers::{self, READ_SIZE};
+use super::buffers::{self, READ_SIZE, drain, send};
 use super::clients::{Client, Registered, Request};
 use super::deferred::Deferred;
 use super::evidence::Evidence;
@@ -30,7 +29,7 @@ use super::inbound::Need;
 use super::login::Login;
 use super::machine::State;
 use super::names::Names;
-use super::outbound::{ServerBroken, server_lost};
+use super::outbound::ServerBroken;
 use super::pins::Pins;
 use super::placement::{Place, Placement};
 use super::splice::Splice;
@@ -57,6 +56,10 @@ pub struct Session {
     pub(super) names: Names,
     pub(super) placement: Placement,
     pub(super) pins: Pins,
+    /// Those of them that the console and the metrics know.
+    pub(super) shown_pins: Pins,
+    /// Those that were written to the log once.
+    pub(super) logged_pins: Pins,
     /// The block that no server knows of yet.
     pub(super) deferred: Deferred,
     /// Whether they are still needed.
@@ -138,7 +141,7 @@ impl Session {
     fn new(login: Login) -> Box<Self> {
         let Login { ctx, stream, registered, pools, settings, told, lex, route_choice, .. } = login;
         let config = ctx.config.load();
-        let database = &pools.cluster.database();
+        let database = &pools.cluster.database;
         let pool_settings = pools.settings();
         let metrics = ctx.metrics.session(&pools.database, &pools.user);
         Box::new(Self {
@@ -161,6 +164,8 @@ impl Session {
             lex,
             names: Names::default(),
             pins: Pins::empty(),
+            shown_pins: Pins::empty(),
+            logged_pins: Pins::empty(),
             deferred: Deferred::default(),
             evidence: Evidence::default(),
             fresh_pins: Pins::empty(),
@@ -220,6 +225,14 @@ impl Session {
             {
                 return Poll::Ready(Event::End(ending));
             }
+            if self.client.requested(Request::Suspend) || self.client.is_frozen() {
+                match self.freeze(cx) {
+                    Ok(true) => return Poll::Pending,
+                    Ok(false) => {}
+                    Err(ending) => return Poll::Ready(Event::End(ending)),
+                }
+            }
+            self.show_pins();
             let mut moved = false;
             match self.poll_backlogs(cx) {
                 Ok(progress) => moved |= progress,
@@ -233,6 +246,7 @@ impl Session {
                 Ok(progress) => moved |= progress,
                 Err(event) => return Poll::Ready(event),
             }
+            self.show_pins();
             moved |= self.ask_for_evidence(cx);
             if self.may_release() {
                 // Given to the next client before anything else is read of this one.
@@ -280,28 +294,8 @@ impl Session {
         self.resumed |= std::mem::take(&mut self.stalled);
     }
 
-    fn poll_requests(&mut self) -> Option<Ending> {
-        let shutdown = |message| {
-            let notice = ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, message).hint("Connect again.");
-            Some(Ending::Told(Box::new(notice), Blame::Proxy))
-        };
-        if self.client.requested(Request::Kill) {
-            return shutdown("terminating connection due to administrator command");
-        }
-        let resting = matches!(self.state, State::Idle)
-            && !self.deferred.is_open()
-            && self.inbox.is_empty()
-            && self.client_pass == 0;
-        let kept = matches!(&self.state, State::Linked(link) if link.at_rest());
-        if self.client.requested(Request::Drain) && self.to_client.is_empty() && (resting || kept) {
-            return shutdown("terminating connection: the proxy is shutting down");
-        }
-        self.client.clear(Request::CancelWait);
-        None
-    }
-
     /// Writes what earlier writes left over. Until it is gone nothing more is read for that side (backpressure, trap 47).
-    fn poll_backlogs(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
+    pub(super) fn poll_backlogs(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
         let mut moved = false;
         if !self.to_client.is_empty() {
             match drain(&mut self.stream, &mut self.to_client, cx) {
@@ -418,8 +412,10 @@ impl Session {
                 Poll::Pending => return Ok(false),
             };
             self.metrics.client_received(n);
-            self.timing.arrived(Instant::now());
-            self.since = Instant::now();
+            let now = Instant::now();
+            self.client.note_request(now);
+            self.timing.arrived(now);
+            self.since = now;
             buffers.read[..carried].copy_from_slice(&self.inbox);
             self.inbox.clear();
             let data = &buffers.read[..carried + n];
@@ -510,33 +506,6 @@ impl Session {
             to_client.extend_from_slice(out.finish());
         }
     }
-
-    /// The server connection broke. Its last words have been passed on; a client that saw a FATAL needs no second one.
-    fn server_gone(&mut self) -> Ending {
-        let dying = matches!(&self.state, State::Linked(link) if link.dying);
-        if let State::Linked(link) = &self.state {
-            link.lease.pool().load.probe.notify_one();
-        }
-        if dying { Ending::ClientGone } else { Ending::Told(Box::new(server_lost()), Blame::Network) }
-    }
-
-    fn begin_refused(&mut self) -> Ending {
-        let notice =
-            ErrorNotice::fatal(SqlState::CONNECTION_FAILURE, "the transaction could not be begun on the server")
-                .detail("Nothing of it was executed.")
-                .hint("See the error before this one.");
-        Ending::Told(Box::new(notice), Blame::Server)
-    }
-
-    fn settings_refused(&mut self) -> Ending {
-        let notice = ErrorNotice::fatal(
-            SqlState::CONNECTION_FAILURE,
-            "the session's settings could not be applied to another server connection",
-        )
-        .detail("Whether the statement that followed was executed is not known.")
-        .hint("The servers of this database differ in what they accept; see the error before this one.");
-        Ending::Told(Box::new(notice), Blame::Server)
-    }
 }
 
 /// The end of a session in which a panic was caught (design: XX000 with an id that stands in the log, too).
@@ -546,36 +515,4 @@ fn panicked() -> Ending {
         .detail("Whether the statement that was under way has been executed is not known.")
         .hint("The proxy's log has more under this number. Connect again.");
     Ending::Panicked(Box::new(notice))
-}
-
-/// Writes at once what the socket takes, behind what waits already; the rest waits. Returns how much was written.
-pub(super) fn send(stream: &mut Stream, backlog: &mut Vec<u8>, bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<usize> {
-    let mut sent = 0;
-    if backlog.is_empty() {
-        while sent < bytes.len() {
-            match stream.poll_write_from(cx, &bytes[sent..]) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(n)) => sent += n,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
-            }
-        }
-    }
-    backlog.extend_from_slice(&bytes[sent..]);
-    Ok(sent)
-}
-
-/// Writes a backlog as far as the socket takes it.
-pub(super) fn drain(stream: &mut Stream, backlog: &mut Vec<u8>, cx: &mut Cx<'_>) -> Poll<io::Result<usize>> {
-    match stream.poll_write_from(cx, backlog) {
-        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        Poll::Ready(Ok(n)) => {
-            backlog.drain(..n);
-            if backlog.is_empty() && backlog.capacity() > 512 {
-                *backlog = Vec::new();
-            }
-            Poll::Ready(Ok(n))
-        }
-        other => other,
-    }
 }

@@ -17,6 +17,7 @@ use super::relay::{Ending, Session};
 enum Limit {
     Idle,
     IdleInTransaction,
+    Pinned,
     Query,
     Transaction,
 }
@@ -31,7 +32,14 @@ impl Session {
             State::Linked(link) if link.replies.is_empty() && link.status.in_block() => {
                 (settings.idle_transaction_timeout, Limit::IdleInTransaction)
             }
-            State::Linked(link) if link.replies.is_empty() => (settings.client_idle_timeout, Limit::Idle),
+            State::Linked(link) if link.replies.is_empty() => {
+                let pinned = self.ctx.config.load().client.pinned_idle_timeout.filter(|_| !self.pins.is_empty());
+                match (pinned, settings.client_idle_timeout) {
+                    (Some(pinned), Some(idle)) if idle < pinned => (Some(idle), Limit::Idle),
+                    (Some(pinned), _) => (Some(pinned), Limit::Pinned),
+                    (None, idle) => (idle, Limit::Idle),
+                }
+            }
             State::Linked(_) => (settings.query_timeout, Limit::Query),
             _ => return None,
         };
@@ -81,6 +89,14 @@ impl Session {
             }
             Limit::Transaction => {
                 told(SqlState::TRANSACTION_TIMEOUT, "terminating connection due to transaction timeout")
+            }
+            Limit::Pinned => {
+                let reasons = self.pins.describe();
+                let message = format!("terminating connection due to pinned_idle_timeout (pinned by {reasons})");
+                let notice = ErrorNotice::fatal(SqlState::IDLE_SESSION_TIMEOUT, message)
+                    .detail("The session kept a server connection to itself and did not use it.")
+                    .hint("Give the state up when it is no longer needed, or raise pinned_idle_timeout.");
+                Some(Ending::Told(Box::new(notice), Blame::Client))
             }
             Limit::Query if self.query_cancelled => {
                 told(SqlState::QUERY_CANCELED, "query_timeout passed and the server did not stop the statement")

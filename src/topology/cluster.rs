@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -13,18 +13,20 @@ use crate::backend::{ConnectSpec, Parameters, Settings};
 use crate::config::{Config, Database, PoolSettings};
 use crate::net::ClientTlsContext;
 use crate::observe::Metrics;
-use crate::pool::{self, Cap, Pool};
+use crate::pool::{self, Cap, Gates, Pool};
 
 use super::node::Node;
 
 /// The nodes and pools of one configured database. Replaced as a whole when a reload changes the database.
 pub struct Cluster {
-    pub(super) database: ArcSwap<Database>,
+    /// The configuration.
+    pub database: Arc<Database>,
     /// Its nodes, in the order configured.
     pub nodes: Vec<Arc<Node>>,
     /// Looks users up that the configuration does not name.
-    pub auth_query: Option<AuthQuery>,
+    pub auth_query: Option<Arc<AuthQuery>>,
     pub(super) tls: Arc<ClientTlsContext>,
+    pub(super) gates: Arc<Gates>,
     pub(super) users: Mutex<HashMap<(String, String), Arc<UserPools>>>,
     pub(super) user_caps: Arc<UserCaps>,
     pub(super) checks: Mutex<Vec<AbortHandle>>,
@@ -44,9 +46,9 @@ pub struct UserPools {
     pub pools: Vec<Arc<Pool>>,
     settings: ArcSwap<PoolSettings>,
     /// What servers told a session with these settings about their parameters, for the greeting of the next one.
-    greetings: Mutex<HashMap<usize, Greeting>>,
+    greetings: Arc<Mutex<HashMap<usize, Greeting>>>,
     /// Numbers of the prepared statements that some server has accepted from this user.
-    accepted: Mutex<HashSet<u64>>,
+    accepted: Arc<Mutex<HashSet<u64>>>,
     /// Set when a session of this user asked for what it last got from a sequence, and its connection had gone to another one:
     /// from then on, who writes keeps its connection.
     pub keeps_sequences: AtomicBool,
@@ -89,11 +91,6 @@ fn limit_of(config: &Config, user: &str) -> Option<u32> {
 }
 
 impl Cluster {
-    /// The configuration in force.
-    pub fn database(&self) -> Arc<Database> {
-        self.database.load_full()
-    }
-
     /// Index of the configured primary.
     pub fn primary(&self) -> Option<usize> {
         self.nodes.iter().position(|node| node.is_primary())
@@ -146,7 +143,8 @@ impl Cluster {
             }
             return found.clone();
         }
-        let configured = self.database();
+        let settings = config.pool_settings(&self.database, user);
+        let gate = self.gates.of(database);
         let user_cap = self.user_caps.of(config, user);
         let pools = self.nodes.iter().map(|node| {
             let spec = ConnectSpec {
@@ -154,14 +152,15 @@ impl Cluster {
                 node: node.settings.name.clone(),
                 hosts: node.settings.hosts.clone(),
                 tls: self.tls.clone(),
-                dbname: configured.dbname.clone().unwrap_or_else(|| database.to_owned()),
+                dbname: self.database.dbname.clone().unwrap_or_else(|| database.to_owned()),
                 user: login.user.clone(),
                 credential: ArcSwap::from_pointee(login.credential.clone()),
                 auth: auth.clone(),
             };
-            let settings = settings_at(node, config.pool_settings(&configured, user));
+            let settings = node_settings(&settings, node);
+            let metrics = metrics.pool(database, user, &node.settings.name);
             let caps = vec![node.servers.clone(), user_cap.clone()];
-            Pool::new(spec, node.load.clone(), settings, metrics.pool(database, user, &node.settings.name), caps)
+            Pool::new(spec, node.load.clone(), gate.clone(), settings, metrics, caps)
         });
         let made = Arc::new(UserPools {
             database: database.to_owned(),
@@ -169,9 +168,9 @@ impl Cluster {
             cluster: self.clone(),
             login: login.clone(),
             pools: pools.collect(),
-            settings: ArcSwap::from_pointee(config.pool_settings(&configured, user)),
-            greetings: Mutex::default(),
-            accepted: Mutex::default(),
+            settings: ArcSwap::from_pointee(settings.clone()),
+            greetings: Arc::default(),
+            accepted: Arc::default(),
             keeps_sequences: AtomicBool::new(false),
         });
         users.insert((database.to_owned(), user.to_owned()), made.clone());
@@ -192,22 +191,78 @@ impl Cluster {
         }
     }
 
-    /// Applies a new configuration in which the database has the same servers and logins: pools keep their connections.
-    pub fn apply(&self, config: &Config, database: &Arc<Database>) {
-        self.database.store(database.clone());
+    /// Applies pool settings of a new configuration in which the database itself is unchanged.
+    pub fn apply(&self, config: &Config) {
         self.limit_servers();
         for user in self.all_pools() {
-            let settings = config.pool_settings(database, &user.user);
+            let settings = config.pool_settings(&self.database, &user.user);
             for (pool, node) in user.pools.iter().zip(&self.nodes) {
-                pool.set_settings(settings_at(node, settings.clone()));
+                pool.set_settings(node_settings(&settings, node));
             }
             user.settings.store(Arc::new(settings));
         }
     }
 
     pub(super) fn limit_servers(&self) {
-        let limit = self.database.load().max_server_connections;
-        self.nodes.iter().for_each(|node| node.servers.set_limit(limit));
+        self.nodes.iter().for_each(|node| node.servers.set_limit(self.database.max_server_connections));
+    }
+
+    /// Whether `database` has the same servers, reached in the same way: then nodes, pools and connections can stay.
+    pub(super) fn has_servers_of(&self, database: &Database) -> bool {
+        let own = &self.database;
+        let adapted = Database {
+            pool: own.pool.clone(),
+            routing: own.routing.clone(),
+            slow_query: own.slow_query,
+            max_clients: own.max_clients,
+            max_server_connections: own.max_server_connections,
+            ..database.clone()
+        };
+        adapted == **own
+    }
+
+    /// The cluster that takes this one's place when a reload changes only how the same servers are used: nodes, their
+    /// health, pools and connections stay (trap 72).
+    pub(super) fn succeeded_by(&self, database: &Arc<Database>, config: &Config) -> Arc<Self> {
+        self.checks.lock().drain(..).for_each(|check| check.abort());
+        let successor = Arc::new(Self {
+            database: database.clone(),
+            nodes: self.nodes.clone(),
+            auth_query: self.auth_query.clone(),
+            tls: self.tls.clone(),
+            gates: self.gates.clone(),
+            users: Mutex::default(),
+            user_caps: self.user_caps.clone(),
+            checks: Mutex::default(),
+        });
+        let mut users = self.users.lock();
+        let taken_over = users.drain().map(|(key, old)| {
+            let new = UserPools {
+                database: old.database.clone(),
+                user: old.user.clone(),
+                cluster: successor.clone(),
+                login: old.login.clone(),
+                pools: old.pools.clone(),
+                settings: ArcSwap::from(old.settings()),
+                greetings: old.greetings.clone(),
+                accepted: old.accepted.clone(),
+                keeps_sequences: AtomicBool::new(old.keeps_sequences.load(Ordering::Relaxed)),
+            };
+            (key, Arc::new(new))
+        });
+        successor.users.lock().extend(taken_over);
+        drop(users);
+        successor.apply(config);
+        successor
+    }
+
+    /// Whether the database is paused; then the connection of `auth_query` is closed, too.
+    pub(super) fn let_go_while_paused(&self) -> bool {
+        let paused = self.gates.find(&self.database.name).is_some_and(|gate| gate.is_paused());
+        if let (true, Some(auth_query)) = (paused, &self.auth_query) {
+            auth_query.let_go();
+        }
+        paused
     }
 
     /// Stops health checks and closes all pools. Sessions that hold a lease finish their transaction.
@@ -221,12 +276,10 @@ impl Cluster {
     }
 }
 
-/// The minimum is for nodes that are used at all: a replica without weight is not.
-fn settings_at(node: &Node, mut settings: PoolSettings) -> PoolSettings {
-    if !node.is_primary() && node.settings.weight == 0 {
-        settings.min_size = 0;
-    }
-    settings
+/// The settings of the pool at one node. The minimum is for nodes that are used at all: a replica without weight is not.
+fn node_settings(settings: &PoolSettings, node: &Node) -> PoolSettings {
+    let unused = !node.is_primary() && node.settings.weight == 0;
+    PoolSettings { min_size: if unused { 0 } else { settings.min_size }, ..settings.clone() }
 }
 
 impl UserPools {

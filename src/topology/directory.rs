@@ -11,6 +11,7 @@ use crate::config::{Config, Database};
 use crate::net::control::ControlSettings;
 use crate::net::{ClientTlsContext, TlsError, control};
 use crate::observe::Metrics;
+use crate::pool::Gates;
 
 use super::cluster::{Cluster, UserCaps};
 use super::health;
@@ -26,6 +27,8 @@ pub struct Directory {
     clusters: ArcSwap<BTreeMap<String, Arc<Cluster>>>,
     control: Handle,
     metrics: Metrics,
+    /// What administrators have decided about databases.
+    pub gates: Arc<Gates>,
     /// Shared state of authentication.
     pub auth: Arc<AuthContext>,
     user_caps: Arc<UserCaps>,
@@ -37,7 +40,14 @@ impl Directory {
     /// # Errors
     /// TLS files of a database that cannot be used.
     pub fn new(config: &Config, control: Handle, metrics: Metrics, auth: Arc<AuthContext>) -> Result<Self, TlsError> {
-        let directory = Self { clusters: ArcSwap::default(), control, metrics, auth, user_caps: Arc::default() };
+        let directory = Self {
+            clusters: ArcSwap::default(),
+            control,
+            metrics,
+            gates: Arc::default(),
+            auth,
+            user_caps: Arc::default(),
+        };
         directory.apply(config)?;
         Ok(directory)
     }
@@ -64,32 +74,40 @@ impl Directory {
         self.clusters.load_full()
     }
 
-    /// Makes the clusters those of `config`: databases with the same servers and logins keep their nodes, health and
-    /// connections (trap 72); others, and removed ones, are closed once their successors are in place.
+    /// Makes the clusters those of `config`. Databases whose servers are reached as before keep their nodes, health and
+    /// connections; the other ones are closed once their successors are in place.
     ///
     /// # Errors
     /// TLS files that cannot be used; then nothing has changed.
     pub fn apply(&self, config: &Config) -> Result<(), TlsError> {
         let old = self.clusters.load_full();
-        let mut new = BTreeMap::new();
+        let mut made = BTreeMap::new();
         for (name, database) in &config.databases {
-            let kept = old.get(name).filter(|cluster| same_servers(&cluster.database(), database)).cloned();
-            let cluster = match kept {
-                Some(cluster) => cluster,
-                None => self.make(database)?,
+            if !old.get(name).is_some_and(|cluster| cluster.has_servers_of(database)) {
+                made.insert(name.clone(), self.make(database)?);
+            }
+        }
+        self.user_caps.apply(config);
+        let mut new = made;
+        for (name, database) in &config.databases {
+            let Some(before) = old.get(name).filter(|_| !new.contains_key(name)) else { continue };
+            let cluster = if before.database == *database {
+                before.apply(config);
+                before.clone()
+            } else {
+                before.succeeded_by(database, config)
             };
             new.insert(name.clone(), cluster);
         }
-        self.user_caps.apply(config);
         for (name, cluster) in &new {
-            match old.get(name) {
-                Some(before) if Arc::ptr_eq(before, cluster) => cluster.apply(config, &config.databases[name]),
-                _ => health::start(cluster, &self.control),
+            if !old.get(name).is_some_and(|before| Arc::ptr_eq(before, cluster)) {
+                health::start(cluster, &self.control);
             }
         }
         self.clusters.store(Arc::new(new.clone()));
         for (name, cluster) in old.iter() {
             if !new.get(name).is_some_and(|after| Arc::ptr_eq(after, cluster)) {
+                // What a successor took over is no longer there to be closed.
                 cluster.close();
             }
         }
@@ -106,13 +124,14 @@ impl Directory {
         let auth_query = database.auth_query.as_ref().and_then(|sql| {
             let primary = nodes.iter().find(|node| node.is_primary()).or(nodes.first())?;
             let pool = control::pool(control_settings(database, primary, &tls)?).ok()?;
-            Some(AuthQuery::new(pool, sql.clone(), self.control.clone()))
+            Some(Arc::new(AuthQuery::new(pool, sql.clone(), self.control.clone())))
         });
         let cluster = Arc::new(Cluster {
-            database: ArcSwap::from(database.clone()),
+            database: database.clone(),
             nodes,
             auth_query,
             tls,
+            gates: self.gates.clone(),
             users: Default::default(),
             user_caps: self.user_caps.clone(),
             checks: Default::default(),
@@ -120,22 +139,6 @@ impl Directory {
         cluster.limit_servers();
         Ok(cluster)
     }
-}
-
-/// Whether two configurations of a database differ at most in what its pools and sessions can follow: sizes, time-outs,
-/// limits, routing.
-fn same_servers(old: &Database, new: &Database) -> bool {
-    let mut followed = Database {
-        pool: new.pool.clone(),
-        routing: new.routing.clone(),
-        slow_query: new.slow_query,
-        max_clients: new.max_clients,
-        max_server_connections: new.max_server_connections,
-        ..old.clone()
-    };
-    // The control plane's connections are made with it.
-    followed.routing.health_timeout = old.routing.health_timeout;
-    followed == *new
 }
 
 /// How the control plane connects to a node; `None` when no user for it is configured.

@@ -39,19 +39,20 @@ pub(super) fn start(cluster: &Arc<Cluster>, control: &Handle) {
 }
 
 async fn watch(cluster: std::sync::Weak<Cluster>, node: Arc<Node>) {
-    let Some((database, tls)) = cluster.upgrade().map(|c| (c.database(), c.tls.clone())) else { return };
-    let mut routing = database.routing.clone();
+    let Some((database, tls)) = cluster.upgrade().map(|c| (c.database.clone(), c.tls.clone())) else { return };
+    let routing = &database.routing;
     let pool = control_settings(&database, &node, &tls).and_then(|settings| control::pool(settings).ok());
     let mut failures = 0;
     loop {
-        match cluster.upgrade() {
-            Some(cluster) => routing.clone_from(&cluster.database().routing),
-            None => return,
+        // Of a database that is paused no connection is kept: whoever paused it wants to stop, drop or rename it.
+        let Some(paused) = cluster.upgrade().map(|cluster| cluster.let_go_while_paused()) else { return };
+        if let (true, Some(pool)) = (paused, &pool) {
+            pool.retain(|_, _| false);
         }
         let check = async {
             match &pool {
-                Some(pool) => ask(pool).await,
-                None => knock(&node, &tls).await,
+                Some(pool) if !paused => ask(pool).await,
+                _ => knock(&node, &tls).await,
             }
         };
         let outcome = tokio::time::timeout(routing.health_timeout, check)

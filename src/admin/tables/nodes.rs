@@ -24,7 +24,7 @@ pub const COLUMNS: &[Column] = &[
 /// Rows.
 pub fn rows(view: &View<'_>) -> Rows {
     let nodes = view.clusters.values().flat_map(|cluster| cluster.nodes.iter().map(move |node| (cluster, node)));
-    nodes.map(|(cluster, node)| row(&cluster.database().name, node)).collect()
+    nodes.map(|(cluster, node)| row(&cluster.database.name, node)).collect()
 }
 
 fn row(database: &str, node: &Node) -> Vec<Value> {
