@@ -69,8 +69,8 @@ impl Session {
         let database = &self.pools.cluster.database;
         self.pool_settings = self.pools.settings();
         self.max_prepared = self.pool_settings.max_prepared as usize;
-        self.timing.threshold = config.slow_query(&database, &self.client.user);
-        self.placement.follow(&database);
+        self.timing.threshold = config.slow_query(database, &self.client.user);
+        self.placement.follow(database);
         Ok(())
     }
 

@@ -59,6 +59,11 @@ impl Session {
     /// Arms the timer for the present state and looks whether it is over. The timer is left alone while it stands earlier
     /// than needed: a statement costs no timer operation.
     pub(super) fn poll_timer(&mut self, cx: &mut Cx<'_>) -> Option<Ending> {
+        if matches!(self.state, State::Idle)
+            && let Err(ending) = self.refresh()
+        {
+            return Some(ending);
+        }
         loop {
             let (left, limit, kind) = self.limit()?;
             if left.is_zero() {
