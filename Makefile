@@ -2,7 +2,7 @@
 # distribution's packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench
+.PHONY: help demo test compat lint bench
 
 CARGO ?= cargo
 
@@ -22,6 +22,12 @@ test: ## all tests, against real servers and real drivers; ARGS="name-of-a-test"
 	else \
 		set -x; $(CARGO) test --locked --no-fail-fast --lib --bins --tests $(ARGS); \
 	fi
+
+compat: ## PostgreSQL's regression suite, libpq_pipeline and SQLAlchemy's, directly and through Trunkline; ARGS="regression"
+	@.ci/install-tools build libclang postgres python
+	@.ci/install-compat
+	PGBIN=$$(.ci/install-compat --bindir) $(CARGO) test --locked --test compat -- \
+		--ignored --nocapture --test-threads=1 $(ARGS)
 
 lint: ## formatting, lints, no OpenSSL among the dependencies; their licences if cargo-deny is there
 	@.ci/install-tools build libclang

@@ -67,6 +67,39 @@ fn state_lasts_and_is_gone_with_the_session_trap_58() {
 }
 
 #[test]
+fn a_search_path_of_temporary_objects_gets_a_server_without_any() {
+    let world = one_connection();
+    let mut direct = world.direct();
+    // The server makes the schema in this very transaction, which therefore cannot be prepared.
+    let script =
+        ["SET search_path TO pg_temp", "BEGIN", "SELECT current_schema() ~ 'pg_temp'", "PREPARE TRANSACTION 'x'"];
+    let expected: Vec<_> = script.iter().map(|sql| summary(&query(&mut direct, sql))).collect();
+    assert!(expected[3].contains("0A000"), "{expected:?}");
+    for _ in 0..2 {
+        let mut before = world.client();
+        query(&mut before, "CREATE TEMP TABLE t (a int)");
+        query(&mut before, "DROP TABLE t");
+        let mut client = world.client();
+        for (sql, expected) in script.iter().zip(&expected) {
+            assert_eq!(summary(&query(&mut client, sql)), *expected, "{sql}");
+        }
+        assert_eq!(before.value("SELECT 1"), "1");
+    }
+}
+
+#[test]
+fn libraries_stay_with_their_session() {
+    let world = one_connection();
+    let mut client = world.client();
+    let pid = client.value("SELECT pg_backend_pid()");
+    // Refused, since only a superuser may; the library could have been loaded all the same.
+    query(&mut client, "CREATE FUNCTION f() RETURNS int AS 'autoinc' LANGUAGE C");
+    assert_eq!(client.value("SELECT pg_backend_pid()"), pid);
+    drop(client);
+    assert_ne!(world.client().value("SELECT pg_backend_pid()"), pid);
+}
+
+#[test]
 fn what_gives_the_connection_back() {
     let world = one_connection();
     let mut client = world.client();

@@ -14,4 +14,4 @@ pub use open::{ConnectSpec, OpenError, cancel, open, open_failure, open_with};
 pub use parameters::Parameters;
 pub use prepared::{Prepared, Registry, all_prepared};
 pub use reset::{apply_settings, greet, reset, run};
-pub use settings::{Settings, Value};
+pub use settings::{DATE_STYLE, Settings, Value};

@@ -158,6 +158,7 @@ impl LoggedIn {
             parameters: self.parameters,
             settings: Settings::none(),
             sequences_of: 0,
+            temp_schema_of: 0,
             prepared: Registry::default(),
             opened: now,
             expires: None,

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use quanta::Instant;
 
-use crate::backend::{self, OpenError, Parameters};
+use crate::backend::{self, OpenError, Parameters, Value};
 use crate::config::NodeRole;
 use crate::net::Stream;
 use crate::observe::Blame;
@@ -92,9 +92,25 @@ impl Session {
                 );
             }
         }
-        let Some(lease) = self.pools.pools[node].try_check_out() else { return false };
-        self.attach(lease, node, Duration::ZERO);
-        true
+        match self.pools.pools[node].try_check_out() {
+            Some(lease) if self.can_use(&lease) => {
+                self.attach(lease, node, Duration::ZERO);
+                true
+            }
+            // Closed when it is not for this session.
+            _ => false,
+        }
+    }
+
+    /// Whether the session would find the server as a new one: with temporary objects first in its `search_path`, it matters whether
+    /// the server has a schema for them. One that another client has left there cannot be taken away.
+    fn can_use(&self, lease: &Lease) -> bool {
+        let is_temp_first = |value: &Value| match value {
+            Value::Text(text) => text.split(',').next().is_some_and(|name| name.trim().trim_matches('"') == "pg_temp"),
+            Value::List(names) => names.first().is_some_and(|name| name == "pg_temp"),
+        };
+        [0, self.client.id].contains(&lease.temp_schema_of)
+            || !self.tracked.settings().get("search_path").is_some_and(is_temp_first)
     }
 
     /// The node for a place: a reader that was not tried yet, else the primary. Without a configured primary, reads still run.
@@ -184,7 +200,8 @@ impl Session {
                 .hint("Only reads are possible here.")));
             };
             match self.wait_at(node, began).await {
-                Waited::Leased(lease) => return Ok((lease, node, began.elapsed())),
+                Waited::Leased(lease) if self.can_use(&lease) => return Ok((lease, node, began.elapsed())),
+                Waited::Leased(_) => {}
                 Waited::Cancelled => {
                     return Err(Ok(ErrorNotice::error(
                         SqlState::QUERY_CANCELED,

@@ -334,6 +334,12 @@ impl Session {
             self.pin(pins);
             self.pinned_by(text);
         }
+        if pins.contains(Pins::TEMP_OBJECT) {
+            let client = self.client.id;
+            if let Some(link) = self.link() {
+                link.lease.temp_schema_of = client;
+            }
+        }
         self.raise_barrier(effects, script);
         self.evidence.note(decision);
         let primary = self.link().is_some_and(|link| link.primary);

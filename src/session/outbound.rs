@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quanta::Instant;
 
+use crate::backend::ServerConn;
 use crate::sql::{Change, StatementChange};
 use crate::wire::frame::{HEADER, backend_limit};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, backend};
@@ -283,6 +284,10 @@ impl Session {
             if ended {
                 // An implicit transaction, or a COMMIT that met an error.
                 self.transaction_over(failed);
+                if let Self { state: State::Linked(link), tracked, .. } = self {
+                    let ServerConn { parameters, settings, .. } = &mut *link.lease;
+                    tracked.settle_date_style(parameters, settings);
+                }
             }
             if ended && was_in_block {
                 self.placement.transaction_ended();
