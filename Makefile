@@ -2,7 +2,7 @@
 # distribution's packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat lint bench
+.PHONY: help demo test compat lint bench idle
 
 CARGO ?= cargo
 
