@@ -120,6 +120,19 @@ impl Link {
         self.replies.push(Expect::Simple { script });
     }
 
+    /// Whether only a transaction block is open: the server waits for its next statement.
+    pub fn rests_in_block(&self) -> bool {
+        self.status.in_block()
+            && self.replies.is_empty()
+            && self.backlog.is_empty()
+            && self.carry.is_empty()
+            && self.pass == 0
+            && !self.segment_open
+            && !self.copy_in
+            && !self.settings_refused
+            && !self.dying
+    }
+
     /// Whether nothing is under way: no reply outstanding, no frame half read or half sent, no open segment, no
     /// transaction. Only then may the lease return (design §3).
     pub fn at_rest(&self) -> bool {

@@ -8,6 +8,7 @@
 mod acquire;
 mod buffers;
 mod cancel;
+mod clearing;
 mod clients;
 mod deferred;
 mod ending;
@@ -45,7 +46,7 @@ use crate::sql::FunctionLists;
 use crate::topology::Directory;
 
 pub use cancel::cancel;
-pub use clients::{Client, ClientState, Clients, Identity, Pinned, Registered, Request};
+pub use clients::{Client, ClientLimits, ClientState, Clients, Identity, Pinned, Registered, Request};
 pub use login::{Login, LoginRefused, log_in};
 pub use notify::Hubs;
 pub use relay::serve;

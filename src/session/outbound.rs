@@ -204,6 +204,7 @@ impl Session {
                 match body {
                     b"DISCARD ALL\0" => {
                         link.lease.prepared.clear();
+                        link.lease.greeted = false;
                         names.clear();
                         if self.pins.contains(Pins::SESSION_STATE) {
                             // setseed and LOAD outlast it (trap 58).

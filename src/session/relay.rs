@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll};
-use std::time::Duration;
 
 use futures::FutureExt;
 use quanta::Instant;
@@ -20,7 +19,7 @@ use crate::pool::WaiterSlot;
 use crate::route::DecisionCache;
 use crate::sql::LexOptions;
 use crate::topology::UserPools;
-use crate::wire::{ErrorNotice, SqlState, build};
+use crate::wire::{ErrorNotice, SqlState};
 
 use super::buffers::{self, READ_SIZE, drain, send};
 use super::clients::{Client, Registered, Request};
@@ -107,7 +106,7 @@ pub struct Session {
     pub(super) since: Instant,
     pub(super) query_cancelled: bool,
     /// While bytes of the server's are taken: whether what the client has been sent ends within a message.
-    taking_within: Option<bool>,
+    pub(super) taking_within: Option<bool>,
 }
 
 /// Why the loop stopped moving bytes.
@@ -133,21 +132,21 @@ pub(super) enum Ending {
 }
 
 /// Serves a client that has logged in, until its session ends.
-pub async fn serve(login: Login) {
+pub async fn serve(login: Box<Login>) {
     if login.replication.is_some() {
-        return passthrough::serve(login).await;
+        return Box::pin(passthrough::serve(*login)).await;
     }
-    Session::new(login).run().await;
+    Session::new(*login).run().await;
 }
 
 impl Session {
-    fn new(login: Login) -> Self {
+    fn new(login: Login) -> Box<Self> {
         let Login { ctx, stream, registered, pools, settings, told, lex, route_choice, .. } = login;
         let config = ctx.config.load();
         let database = &pools.cluster.database;
-        let pool_settings = Arc::new(config.pool_settings(database, &registered.client.user));
+        let pool_settings = pools.settings();
         let metrics = ctx.metrics.session(&pools.database, &pools.user);
-        Self {
+        Box::new(Self {
             client: registered.client.clone(),
             _registered: registered,
             stream,
@@ -193,13 +192,14 @@ impl Session {
             query_cancelled: false,
             taking_within: None,
             ctx,
-        }
+        })
     }
 
-    async fn run(mut self) {
+    /// The future of an idle session is small: what is done rarely is in boxes of its own.
+    async fn run(mut self: Box<Self>) {
         // The future is given up with the panic; what it has left of the session is only closed.
         let ending = AssertUnwindSafe(self.pump()).catch_unwind().await.unwrap_or_else(|_| panicked());
-        self.end(ending).await;
+        Box::pin(self.end(ending)).await;
     }
 
     /// Moves bytes until the session ends.
@@ -207,7 +207,7 @@ impl Session {
         loop {
             match poll_fn(|cx| self.poll_io(cx)).await {
                 Event::Acquire(place) => {
-                    if let Err(ending) = self.acquire(place).await {
+                    if let Err(ending) = Box::pin(self.acquire(place)).await {
                         return ending;
                     }
                     // With the connection, or with the error told, the inbox goes on.
@@ -507,83 +507,6 @@ impl Session {
             let mut out = Splice::new(&[], &mut made);
             link.replies.make_leading(&mut out);
             to_client.extend_from_slice(out.finish());
-        }
-    }
-
-    async fn end(mut self, ending: Ending) {
-        self.notify = Notifying::default();
-        let mut last = std::mem::take(&mut self.to_client);
-        // In the middle of a frame of the server's nothing else can be said (trap 70).
-        let mid_frame = match &self.state {
-            // Nothing of what was being taken has been sent.
-            State::Linked(_) if matches!(ending, Ending::Panicked(_)) && self.taking_within.is_some() => {
-                self.taking_within == Some(true)
-            }
-            State::Linked(link) => link.pass > 0,
-            _ => false,
-        };
-        match &ending {
-            Ending::Panicked(notice) => {
-                self.metrics.error(notice.code, Blame::Proxy);
-                if !mid_frame {
-                    notice.encode(&mut last);
-                }
-            }
-            Ending::Told(notice, blame) if mid_frame => {
-                self.metrics.error(notice.code, *blame);
-                tracing::debug!(client = self.client.id, %notice, "session ended within a message");
-            }
-            Ending::Told(notice, blame) => {
-                self.metrics.error(notice.code, *blame);
-                tracing::debug!(client = self.client.id, %notice, "session ended");
-                notice.encode(&mut last);
-            }
-            Ending::Goodbye | Ending::ClientGone => {}
-        }
-        if !matches!(ending, Ending::ClientGone) || !last.is_empty() {
-            // A client that does not read gets no more than a moment.
-            let _ = tokio::time::timeout(Duration::from_secs(2), self.stream.write_all(&last)).await;
-            self.stream.shutdown();
-        }
-        if matches!(ending, Ending::Panicked(_)) {
-            self.client.unassign();
-            // The drop of its link closes the server connection.
-            return drop(self.transition(State::Closing));
-        }
-        self.give_back().await;
-    }
-
-    /// After the end: the connection goes back clean, or is closed (trap 29).
-    async fn give_back(mut self) {
-        self.client.unassign();
-        self.client.clone().cancels_delivered().await;
-        let State::Linked(link) = self.transition(State::Closing) else { return };
-        let clean = link.at_rest()
-            && self.client_pass == 0
-            && link.retired.is_none()
-            && !self.pins.contains(Pins::SESSION_STATE);
-        let reset_query = self.pool_settings.reset_query.clone();
-        let needs_reset = self.pins != Pins::empty() || self.keeps_lease;
-        let mut lease = link.lease;
-        if lease.info.is_close_needed() {
-            return lease.check_in();
-        }
-        if !clean {
-            // In the middle of something: closing the connection makes the server roll back.
-            let mut goodbye = Vec::with_capacity(5);
-            build::terminate(&mut goodbye);
-            let _ = tokio::time::timeout(Duration::from_secs(1), lease.stream.write_all(&goodbye)).await;
-            return;
-        }
-        if !needs_reset {
-            return lease.check_in();
-        }
-        if !reset_query.is_empty() {
-            lease.info.set_state(crate::backend::ServerState::Tested, 0);
-            let reset = crate::backend::reset(&mut lease, reset_query.as_bytes());
-            if tokio::time::timeout(Duration::from_secs(5), reset).await.is_ok_and(|done| done.is_ok()) {
-                lease.check_in();
-            }
         }
     }
 }
