@@ -118,9 +118,15 @@ fn halves_of_a_date_style_are_joined() {
     );
     let mut whole = world.client_with(&[("options", "-c datestyle=german,ymd")]);
     let mut half = world.client_with(&[("options", "-c datestyle=sql")]);
-    for _ in 0..2 {
+    for reset in ["RESET datestyle", "RESET ALL", "SET datestyle TO DEFAULT", "DISCARD ALL"] {
         assert_eq!(whole.value("SHOW datestyle"), "German, YMD");
         assert_eq!(half.value("SHOW datestyle"), "SQL, MDY");
+        whole.exchange(&batch().query("SET datestyle TO dmy"));
+        half.exchange(&batch().query("SET datestyle TO dmy"));
+        assert_eq!(whole.value("SHOW datestyle"), "German, DMY");
+        assert_eq!(half.value("SHOW datestyle"), "SQL, DMY");
+        whole.exchange(&batch().query(reset));
+        half.exchange(&batch().query(reset));
     }
 }
 

@@ -166,6 +166,10 @@ impl Tracked {
     /// was set may be one half of it.
     pub fn settle_date_style(&mut self, reported: &Parameters, on_server: &mut Arc<Settings>) {
         let Some(value) = self.settings.get(DATE_STYLE) else { return };
+        if on_server.get(DATE_STYLE) != Some(value) {
+            // A RESET: what the client started with is still to be put back.
+            return;
+        }
         let Some(reported) = reported.get(b"DateStyle").and_then(|value| std::str::from_utf8(value).ok()) else {
             return;
         };

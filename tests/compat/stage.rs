@@ -62,7 +62,15 @@ impl Stage {
             Way::Trunkline { replicas } => replicas,
         };
         let trust = "host all all 127.0.0.1/32 trust".to_owned();
-        let options = ClusterOptions { replicas, seed: Vec::new(), hba: vec![trust], ..clusters::options() };
+        // A write is answered when the replicas show it, so that lag is no reason for a difference.
+        let settings = match replicas {
+            0 => Vec::new(),
+            _ => vec![
+                ("synchronous_standby_names".to_owned(), format!("{replicas} (*)")),
+                ("synchronous_commit".to_owned(), "remote_apply".to_owned()),
+            ],
+        };
+        let options = ClusterOptions { replicas, seed: Vec::new(), hba: vec![trust], settings, ..clusters::options() };
         let cluster = clusters::start(options);
         assert!(std::env::var_os("PGBIN").is_some(), "the servers must be those of the suite: run `make compat`");
         let version = cluster.info().query(0, "postgres", "SHOW server_version").unwrap();
