@@ -4,12 +4,14 @@ mod conn;
 mod open;
 mod parameters;
 pub mod prepared;
+mod registry;
 mod reset;
 mod settings;
 
 pub use conn::{ServerConn, ServerInfo, ServerState};
 pub use open::{ConnectSpec, OpenError, cancel, open, open_failure, open_with};
 pub use parameters::Parameters;
-pub use prepared::{Prepared, Registry};
+pub use prepared::{Prepared, SqlPrepared};
+pub use registry::{Own, OwnName, Registry};
 pub use reset::{apply_settings, reset};
 pub use settings::{Settings, Value};

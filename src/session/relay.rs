@@ -25,7 +25,7 @@ use super::clients::{Client, Registered, Request};
 use super::inbound::Need;
 use super::login::Login;
 use super::machine::State;
-use super::names::Names;
+use super::names::{Named, Names};
 use super::outbound::{ServerBroken, server_lost};
 use super::pins::Pins;
 use super::placement::{Place, Placement};
@@ -46,6 +46,10 @@ pub struct Session {
     pub(super) tracked: Tracked,
     /// What portals change when they are executed, by their names.
     pub(super) scripts: Vec<(Box<[u8]>, Box<Script>)>,
+    /// The portal bound last, when it is of a shared statement of which the client may ask the columns.
+    pub(super) bound: Option<(Box<[u8]>, Arc<Named>)>,
+    /// Not 0 while a setting for this transaction may change what texts mean.
+    pub(super) local_context: u64,
     pub(super) lex: LexOptions,
     pub(super) decisions: Arc<DecisionCache>,
     pub(super) names: Names,
@@ -139,6 +143,8 @@ impl Session {
             pools,
             tracked: Tracked::new(settings),
             scripts: Vec::new(),
+            bound: None,
+            local_context: 0,
             lex,
             names: Names::default(),
             pins: Pins::empty(),
@@ -238,6 +244,7 @@ impl Session {
         self.resume();
         self.segment_cleared = false;
         self.scripts.clear();
+        self.bound = None;
         self.timing.rest();
         self.since = Instant::now();
         true
@@ -408,6 +415,7 @@ impl Session {
             }
             let (taken, need) = self.take_client(&data[from..], &mut out);
             let bytes = out.finish();
+            self.keep_for_replay(bytes);
             if let State::Linked(link) = &mut self.state
                 && !bytes.is_empty()
             {

@@ -93,6 +93,8 @@ bitflags! {
         /// `SET TRANSACTION` or `SET transaction_read_only` that says READ ONLY and not SERIALIZABLE (with `SET_LOCAL`).
         /// Absent when a hint asks for the primary.
         const SET_TX_READ_ONLY = 1 << 25;
+        /// Reads `pg_prepared_statements`: what it sees there must be the session's own statements.
+        const READS_PREPARED = 1 << 26;
     }
 }
 

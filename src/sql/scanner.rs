@@ -12,6 +12,7 @@ use super::cursor::Cursor;
 use super::decision::Effects;
 use super::keywords::KeywordBits;
 use super::reason::Reason;
+use super::statement_names::creates_by_execute;
 use super::verdict::Verdict;
 
 /// What the first words say.
@@ -56,6 +57,9 @@ pub(super) fn scan(cursor: Cursor<'_>, bits: KeywordBits) -> Scanned {
             let mut verdict = writes(Reason::Ddl);
             if bits.contains(KeywordBits::TEMP) && &*lower == b"create" {
                 verdict.effects |= Effects::TEMP_OBJECT;
+            }
+            if &*lower == b"create" && creates_by_execute(cursor.text(), cursor.rest()) {
+                verdict.effects |= Effects::SQL_EXECUTE;
             }
             verdict
         }
