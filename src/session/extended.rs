@@ -283,7 +283,7 @@ impl Session {
             named.set_described();
             named.shared().cloned()
         });
-        self.expect(Expect::Describe { of });
+        self.expect(Expect::Describe { of, begun: false });
     }
 
     /// A message goes out that uses the plan of a statement.

@@ -42,8 +42,8 @@ impl Session {
         let Self { state: State::Linked(link), .. } = self else { return false };
         let (old, relies) = match link.replies.head() {
             Some(Expect::Bind { statement: Some(statement), relies }) => (statement.clone(), *relies),
-            Some(Expect::Describe { of: Some(statement) }) => (statement.clone(), false),
-            Some(Expect::Bind { statement: None, .. } | Expect::Describe { of: None }) => {
+            Some(Expect::Describe { of: Some(statement), .. }) => (statement.clone(), false),
+            Some(Expect::Bind { statement: None, .. } | Expect::Describe { of: None, .. }) => {
                 return link.lease.prepared.unnamed.take().is_some_and(|(old, _)| link.replay(&old, None));
             }
             _ => return false,

@@ -170,7 +170,9 @@ impl Session {
                 return stop;
             }
             client = self.take_raw_name(name, out);
-            self.pin(Pins::LARGE_STATEMENT);
+            if client.is_some() {
+                self.pin(Pins::LARGE_STATEMENT);
+            }
         }
         self.begin_statement(UNSEEN, &[], None, None);
         if tag != b'P' || client.as_ref().is_some_and(|name| name.is_empty()) {

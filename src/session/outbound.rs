@@ -221,7 +221,7 @@ impl Session {
                     None => Err(ServerBroken),
                 };
             }
-            b't' => return Ok(!matches!(link.replies.head(), Some(Expect::Verify { .. }))),
+            b't' => return Ok(link.replies.tell_parameters()),
             b'T' | b'n' => {
                 let columns = (tag == b'T').then_some(body);
                 match pop_if(link, |head| matches!(head, Expect::Describe { .. } | Expect::Verify { .. })) {
@@ -229,7 +229,9 @@ impl Session {
                         self.described(&statement, columns, false);
                         return Ok(false);
                     }
-                    Some(Expect::Describe { of: Some(statement) }) if !link.lease.prepared.is_verified(&statement) => {
+                    Some(Expect::Describe { of: Some(statement), .. })
+                        if !link.lease.prepared.is_verified(&statement) =>
+                    {
                         self.described(&statement, columns, true);
                     }
                     _ => {}

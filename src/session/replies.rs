@@ -43,7 +43,11 @@ pub(super) enum Expect {
     /// A message of ours that must fail, in the place of a Bind that we refuse: the client gets this error for it.
     Refused(Box<ErrorNotice>),
     /// ParameterDescription, then RowDescription or NoData, of this shared statement or of a portal of it.
-    Describe { of: Option<Arc<Prepared>> },
+    Describe {
+        of: Option<Arc<Prepared>>,
+        /// The parameters were told already.
+        begun: bool,
+    },
     /// The same for ourselves, to see whether the columns are still those that clients know.
     Verify { statement: Arc<Prepared> },
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
@@ -118,6 +122,15 @@ impl Replies {
         }
     }
 
+    /// A ParameterDescription came. Whether it is the client's, who is told once.
+    pub fn tell_parameters(&mut self) -> bool {
+        match self.queue.front_mut() {
+            Some(Expect::Describe { begun, .. }) => !std::mem::replace(begun, true),
+            Some(Expect::Verify { .. }) => false,
+            _ => true,
+        }
+    }
+
     pub fn pop(&mut self) -> Option<Expect> {
         self.queue.pop_front()
     }
@@ -181,7 +194,8 @@ impl Replies {
     /// Adds what is owed once more; the statement `old` is `new` now.
     pub fn append(&mut self, mut owed: Self, old: &Prepared, new: &Arc<Prepared>) {
         for expect in &mut owed.queue {
-            if let Expect::Bind { statement: Some(statement), .. } | Expect::Describe { of: Some(statement) } = expect
+            if let Expect::Bind { statement: Some(statement), .. } | Expect::Describe { of: Some(statement), .. } =
+                expect
                 && statement.id == old.id
             {
                 *statement = new.clone();

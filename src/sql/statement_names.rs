@@ -38,14 +38,14 @@ pub fn statement_names(sql: &[u8], opts: LexOptions) -> StatementNames {
                 plain = is_execute(splitter.text(), &tokens.tokens) && has_plain_arguments(cursor);
             }
             Some(_) => found.unreadable |= !tokens.bad,
-            None => found.unreadable |= cursor.peek().is_some_and(|token| token.kind == Kind::QuotedWord),
+            None => found.unreadable |= cursor.peek().is_some_and(|token| token.kind == Kind::UnicodeWord),
         }
     }
     found.lone_execute = statements == 1 && plain && !found.unreadable;
     found
 }
 
-/// What a `PREPARE` of one statement prepares: the text behind `AS`.
+/// What a `PREPARE` of one statement prepares: the text behind `AS`, with the comments before it.
 pub fn prepared_body(text: &[u8], opts: LexOptions) -> Option<&[u8]> {
     let mut splitter = Splitter::new(text, opts);
     let mut tokens = StatementTokens::default();
@@ -58,11 +58,11 @@ pub fn prepared_body(text: &[u8], opts: LexOptions) -> Option<&[u8]> {
     }
     cursor.identifier()?;
     cursor.parenthesised();
+    let as_word = cursor.peek()?;
     if !cursor.eat("as") {
         return None;
     }
-    let (first, last) = (cursor.rest().first()?, cursor.rest().last()?);
-    text.get(first.start as usize..last.end as usize)
+    text.get(as_word.end as usize..cursor.rest().last()?.end as usize)
 }
 
 /// Whether `CREATE … AS EXECUTE` stands in these tokens.
@@ -183,8 +183,8 @@ mod tests {
     #[test]
     fn bodies() {
         let body = |sql: &'static str| prepared_body(sql.as_bytes(), LexOptions::default());
-        assert_eq!(body("PREPARE a (int) AS SELECT $1 ;"), Some(&b"SELECT $1"[..]));
-        assert_eq!(body("-- c\nprepare as as select 1"), Some(&b"select 1"[..]));
+        assert_eq!(body("PREPARE a (int) AS /* hint */ SELECT $1 ;"), Some(&b" /* hint */ SELECT $1"[..]));
+        assert_eq!(body("-- c\nprepare as as select 1"), Some(&b" select 1"[..]));
         assert_eq!(body("EXECUTE a"), None);
     }
 }
