@@ -310,7 +310,9 @@ impl Session {
         }
         if decision.effects.contains(Effects::SQL_EXECUTE) {
             // It is described by what that stands for now.
-            self.names_in_segment(decision, parse.sql, out);
+            if let Some(stop) = self.names_in_segment(decision, parse.sql, out) {
+                return stop;
+            }
         }
         if !parse.name.is_empty() && self.names.get(parse.name).is_some() {
             // The server is to complain in its own words, and to fail the implicit transaction: let it have the name first.
@@ -322,6 +324,12 @@ impl Session {
             return Flow::Taken;
         }
         let statement = prepared::intern(parse.sql, parse.types, decision, self.statement_context(decision));
+        if let Some(link) = self.link()
+            && !parse.name.is_empty()
+            && link.replies.unsettles(&statement)
+        {
+            return link.wait_for_answers(out);
+        }
         let previous = self.names.get(parse.name).cloned();
         let named = Named::new(Statement::Shared(statement.clone()));
         self.names.set(parse.name, named);
@@ -333,11 +341,13 @@ impl Session {
             link.lease.prepared.unnamed = Some((statement.clone(), prepared::moment()));
             link.replies.push(Expect::Parse { statement, unnamed: true, client });
             out.pass(range);
-        } else if link.lease.prepared.has(&statement) {
+        } else if link.lease.prepared.has(&statement) && !link.may_have_failed() {
             // What stands may be outdated: that is seen to when it is used (`provide`).
             link.replies.push(Expect::MadeParse { name: parse.name.into() });
             return Flow::Taken;
         } else {
+            // In a transaction that has failed a server refuses it, whatever it has.
+            link.take_back(&statement, out);
             link.make_room(&statement, max, out);
             build::parse(out.insert(), &statement.name, &statement.sql, &statement.types);
             link.replies.push(Expect::Parse { statement, unnamed: false, client });
@@ -358,8 +368,16 @@ impl Session {
             return Flow::Taken;
         }
         let text = known.as_ref().and_then(|named| named.shared()).map_or(&b""[..], |statement| &statement.sql);
-        if decision.effects.intersects(NAMES) {
-            self.names_in_segment(decision, text, out);
+        let reads_names = decision.effects.contains(Effects::READS_PREPARED);
+        if let Some(link) = self.link()
+            && reads_names
+            && link.replies.owes_client()
+        {
+            return link.wait_for_answers(out);
+        }
+        let first = decision.effects & (NAMES | Effects::BEGIN);
+        if let Some(stop) = self.names_in_segment(Decision { effects: first, ..decision }, text, out) {
+            return stop;
         }
         match self.provide(known.as_ref(), head.statement, relies, rest, out) {
             Provided::Ready => {}
@@ -395,7 +413,8 @@ impl Session {
         let shared = statement.is_some() && !relies;
         self.expect(Expect::Bind { statement, relies });
         self.uses_plan(relies);
-        if decision.effects.contains(Effects::READS_PREPARED) {
+        if reads_names {
+            // Behind the Bind: the statement itself may have to go away under our name for it.
             self.names_in_segment(decision, text, out);
         }
         self.bound = known.as_ref().filter(|_| shared).map(|named| (head.portal.into(), named.clone()));

@@ -111,8 +111,7 @@ impl Session {
             return None;
         }
         let link = self.link()?;
-        let unsettled = |names: &[Box<[u8]>]| names.iter().any(|name| link.replies.prepares_name(name));
-        if link.segment_open || matches!(&wanted, Wanted::These(names) if unsettled(names)) {
+        if link.segment_open || self.is_unsettled(&wanted) {
             // An error of ours would void the Query, too, and one before it what the names stand for.
             return Some(self.leave_replica(out));
         }
@@ -125,12 +124,26 @@ impl Session {
     }
 
     /// The same within a segment: ahead of the Parse or Bind of such a text.
-    pub(super) fn names_in_segment(&mut self, decision: Decision, sql: &[u8], out: &mut Splice<'_>) {
+    pub(super) fn names_in_segment(&mut self, decision: Decision, sql: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
         let wanted = self.wanted_names(decision, sql);
-        if self.put_names(&wanted, out)
-            && let Some(link) = self.link()
-        {
-            link.segment_open = true;
+        if self.is_unsettled(&wanted) {
+            return Some(self.link()?.wait_for_answers(out));
+        }
+        if self.put_names(&wanted, out) {
+            self.link()?.segment_open = true;
+        }
+        None
+    }
+
+    /// Whether an error that is still to come may decide what the names stand for.
+    fn is_unsettled(&self, wanted: &Wanted) -> bool {
+        let State::Linked(link) = &self.state else { return false };
+        let unsettled = |name: &[u8]| link.replies.prepares_name(name) || link.replies.unsettles_own(name);
+        match wanted {
+            Wanted::None => false,
+            Wanted::These(names) => names.iter().any(|name| unsettled(name)),
+            Wanted::OfSql => self.names.iter().any(|(name, _)| unsettled(name)),
+            Wanted::Exactly => link.replies.owes_client(),
         }
     }
 
@@ -181,7 +194,10 @@ impl Session {
     /// to that.
     pub(super) fn settle_name(&mut self, name: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
         let link = self.link()?;
-        if name.is_empty() || !link.replies.changes_name(name) {
+        let replies = &link.replies;
+        if name.is_empty()
+            || !(replies.changes_name(name) || replies.prepares_name(name) || replies.unsettles_own(name))
+        {
             return None;
         }
         Some(link.wait_for_answers(out))

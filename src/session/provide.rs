@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::backend::{Prepared, prepared};
 use crate::wire::frame::frontend_limit;
 use crate::wire::frontend::{self, ObjectKind};
-use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, build};
+use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, build};
 
 use super::heal::REPLAY_LIMIT;
 use super::inbound::Flow;
@@ -85,6 +85,9 @@ impl Session {
             self.metrics.server_parse();
             return Provided::Ready;
         }
+        if link.replies.unsettles(statement) {
+            return Provided::Wait(link.wait_for_answers(out));
+        }
         if link.changed == Some(statement.id) {
             link.changed = None;
             return Provided::Changed;
@@ -101,12 +104,7 @@ impl Session {
                 link.barrier = true;
                 return Provided::Ready;
             }
-            Some(_) => {
-                link.lease.prepared.forget(statement.id);
-                build::close_statement(out.insert(), &statement.name);
-                link.replies.push(Expect::Evict { statement: statement.clone() });
-            }
-            None => {}
+            _ => link.take_back(statement, out),
         }
         link.make_room(statement, max, out);
         link.parse_shared(statement, out);
@@ -173,6 +171,20 @@ impl Link {
             self.replies.push(Expect::Verify { statement: statement.clone() });
         }
         self.segment_open = true;
+    }
+
+    /// Closes what the connection has of the statement, which is about to be prepared anew.
+    pub fn take_back(&mut self, statement: &Arc<Prepared>, out: &mut Splice<'_>) {
+        if self.lease.prepared.has(statement) {
+            self.lease.prepared.forget(statement.id);
+            build::close_statement(out.insert(), &statement.name);
+            self.replies.push(Expect::Evict { statement: statement.clone() });
+        }
+    }
+
+    /// Whether a transaction block may be open in which an error has come.
+    pub fn may_have_failed(&self) -> bool {
+        self.status == TxStatus::Failed || self.replies.owes_client()
     }
 
     /// A Parse of ours of the unnamed statement.

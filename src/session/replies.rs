@@ -154,9 +154,35 @@ impl Replies {
         })
     }
 
-    /// Whether a Parse or Close of this name is under way, which an error before it may make void.
+    /// What is under way in segments that have ended: an error makes void what stands behind it in its segment, and what
+    /// follows goes on without it.
+    fn ended(&self) -> impl Iterator<Item = &Expect> {
+        let end = self.queue.iter().rposition(Expect::is_ready).unwrap_or(0);
+        self.queue.range(..end)
+    }
+
+    /// Whether it is not known yet what stands under this name of the client's on the connection.
+    pub fn unsettles_own(&self, name: &[u8]) -> bool {
+        self.ended().any(|expect| match expect {
+            Expect::OwnParse { name: of } | Expect::OwnExecute { name: of } | Expect::TakeAway { name: of, .. } => {
+                **of == *name
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether it is not known yet if this shared statement stands on the connection.
+    pub fn unsettles(&self, wanted: &Prepared) -> bool {
+        self.ended().any(|expect| match expect {
+            Expect::Parse { statement, unnamed: false, .. } | Expect::Evict { statement } => statement.id == wanted.id,
+            Expect::CloseStray { name } => *name == wanted.name,
+            _ => false,
+        })
+    }
+
+    /// Whether it is not known yet if the client has prepared or closed something under this name.
     pub fn prepares_name(&self, name: &[u8]) -> bool {
-        self.queue.iter().any(|expect| match expect {
+        self.ended().any(|expect| match expect {
             Expect::Parse { client: Some((of, _)), .. }
             | Expect::MadeParse { name: of }
             | Expect::MadeClose { name: of, .. }
@@ -224,45 +250,16 @@ impl Replies {
     /// An error came in an extended-protocol sequence: the server skips to the next Sync, so nothing comes for what stands
     /// before it, a Query included; what those messages would have changed is taken back (trap 33). Returns whether a Sync is on its way.
     pub fn fail_to_sync(&mut self, names: &mut Names, registry: &mut Registry) -> bool {
-        let (mut restored, mut taken) = (Vec::new(), Vec::new());
+        let mut undo = Undo { names, registry, statements: Vec::new(), own: Vec::new(), clients: Vec::new() };
+        let mut is_culprit = true;
         while let Some(expect) = self.queue.front() {
             if matches!(expect, Expect::Sync { .. } | Expect::OwnSync) {
                 return true;
             }
-            match self.queue.pop_front() {
-                Some(Expect::Parse { statement, unnamed, client }) => {
-                    if unnamed {
-                        registry.unnamed = None;
-                    } else if !restored.contains(&statement.id) {
-                        registry.forget(statement.id);
-                    }
-                    match client {
-                        Some((name, previous)) if name.is_empty() => names.set_unnamed(previous),
-                        Some((name, _)) => drop(names.remove(&name)),
-                        None => {}
-                    }
-                }
-                Some(Expect::RawParse { client: Some(name) } | Expect::MadeParse { name }) => drop(names.remove(&name)),
-                Some(Expect::Evict { statement }) => {
-                    restored.push(statement.id);
-                    registry.restore(statement);
-                }
-                Some(Expect::Verify { statement }) => registry.discard(&statement),
-                Some(Expect::CloseStray { name }) => registry.strays.push(name),
-                Some(Expect::TakeAway { name, own }) => {
-                    taken.push(name.clone());
-                    registry.restore_own(name, own);
-                }
-                Some(Expect::OwnParse { name }) if !taken.contains(&name) => drop(registry.remove_own(&name)),
-                Some(Expect::OwnExecute { name }) => {
-                    registry.helper = true;
-                    if !taken.contains(&name) {
-                        registry.remove_own(&name);
-                    }
-                }
-                Some(Expect::MadeClose { name, statement: Some(named) }) => names.set(&name, named),
-                _ => {}
+            if let Some(expect) = self.queue.pop_front() {
+                undo.undo(expect, is_culprit);
             }
+            is_culprit = false;
         }
         false
     }
@@ -280,4 +277,71 @@ impl Replies {
         });
         end.is_some()
     }
+}
+
+/// Takes back what messages would have done that the server has skipped. Of several about one thing the first tells how it was.
+struct Undo<'a> {
+    names: &'a mut Names,
+    registry: &'a mut Registry,
+    statements: Vec<u64>,
+    own: Vec<Box<[u8]>>,
+    clients: Vec<Box<[u8]>>,
+}
+
+impl Undo<'_> {
+    /// `is_culprit`: it is this one that failed.
+    fn undo(&mut self, expect: Expect, is_culprit: bool) {
+        match expect {
+            Expect::Parse { statement, unnamed, client } => {
+                if unnamed {
+                    self.registry.unnamed = None;
+                } else if first(&mut self.statements, &statement.id) {
+                    self.registry.forget(statement.id);
+                }
+                if let Some((name, previous)) = client {
+                    // A Parse that fails has ended the unnamed statement all the same.
+                    self.client(name, previous.filter(|_| unnamed && !is_culprit));
+                }
+            }
+            Expect::RawParse { client: Some(name) } | Expect::MadeParse { name } => self.client(name, None),
+            Expect::MadeClose { name, statement } => self.client(name, statement),
+            Expect::Evict { statement } if first(&mut self.statements, &statement.id) => {
+                self.registry.restore(statement);
+            }
+            Expect::Verify { statement } => self.registry.discard(&statement),
+            Expect::CloseStray { name } => self.registry.strays.push(name),
+            Expect::TakeAway { name, own } if first(&mut self.own, &name) => self.registry.restore_own(name, own),
+            Expect::OwnParse { name } => self.never_stood(name),
+            Expect::OwnExecute { name } => {
+                self.registry.helper = true;
+                self.never_stood(name);
+            }
+            _ => {}
+        }
+    }
+
+    fn client(&mut self, name: Box<[u8]>, before: Option<Arc<Named>>) {
+        if !first(&mut self.clients, &name) {
+            return;
+        }
+        match before {
+            Some(named) => self.names.set(&name, named),
+            None => drop(self.names.remove(&name)),
+        }
+    }
+
+    fn never_stood(&mut self, name: Box<[u8]>) {
+        if first(&mut self.own, &name) {
+            self.registry.remove_own(&name);
+        }
+    }
+}
+
+/// Whether this is seen for the first time.
+fn first<T: PartialEq + Clone>(seen: &mut Vec<T>, this: &T) -> bool {
+    let is_first = !seen.contains(this);
+    if is_first {
+        seen.push(this.clone());
+    }
+    is_first
 }
