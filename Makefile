@@ -2,7 +2,7 @@
 # distribution's packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench
+.PHONY: help demo test compat lint bench
 
 CARGO ?= cargo
 
@@ -14,7 +14,7 @@ demo: ## a throw-away primary and two replicas with Trunkline before them; ARGS=
 	$(CARGO) run --locked --release -- demo $(ARGS)
 
 test: ## all tests, against real servers and real drivers; ARGS="name-of-a-test"
-	@.ci/install-tools build libclang postgres promtool python node
+	@.ci/install-tools build libclang postgres promtool curl python node
 	@.ci/install-drivers
 	$(CARGO) test --locked --quiet --doc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
@@ -23,11 +23,20 @@ test: ## all tests, against real servers and real drivers; ARGS="name-of-a-test"
 		set -x; $(CARGO) test --locked --no-fail-fast --lib --bins --tests $(ARGS); \
 	fi
 
-lint: ## formatting, lints, and no OpenSSL among the dependencies
+compat: ## PostgreSQL's regression suite, libpq_pipeline and SQLAlchemy's, directly and through Trunkline; ARGS="regression"
+	@.ci/install-tools build libclang postgres python
+	@.ci/install-compat
+	PGBIN=$$(.ci/install-compat --bindir) $(CARGO) test --locked --test compat -- \
+		--ignored --nocapture --test-threads=1 $(ARGS)
+
+lint: ## formatting, lints, no OpenSSL among the dependencies; their licences if cargo-deny is there
 	@.ci/install-tools build libclang
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- --deny warnings
 	@! grep -E '^name = "openssl(-sys)?"' Cargo.lock
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		set -x; $(CARGO) deny --offline --locked check --hide-inclusion-graph bans licenses sources; \
+	fi
 
 bench: ## pgbench against PostgreSQL directly, through PgBouncer and through Trunkline; ARGS="--rounds 5"
 	@.ci/install-tools build postgres pgbouncer

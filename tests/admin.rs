@@ -4,8 +4,16 @@
 
 #[path = "admin/exporter.rs"]
 mod exporter;
+#[path = "admin/operate.rs"]
+mod operate;
 #[path = "admin/rights.rs"]
 mod rights;
+#[path = "admin/select.rs"]
+mod select;
+#[path = "admin/sessions.rs"]
+mod sessions;
+#[path = "admin/settings.rs"]
+mod settings;
 mod support;
 #[path = "admin/tables.rs"]
 mod tables;
@@ -42,8 +50,13 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With more tables in the configuration.
+    fn with(extra: &str) -> Self {
         let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
-        let proxy = Setup::config(config(&db, "")).start();
+        let proxy = Setup::config(config(&db, extra)).start();
         Self { proxy, db }
     }
 
@@ -197,6 +210,12 @@ fn a_driver_in_its_default_settings() {
         assert_eq!((row.get::<_, i32>("statement"), row.get::<_, &str>("target")), (1, "primary"));
         let error = client.query("SELECT * FROM pg_class", &[]).await.unwrap_err();
         assert_eq!(error.code().unwrap().code(), "0A000");
+        let sql = "SELECT name, paused FROM databases WHERE name = $1 AND pool_size = $2 LIMIT $3";
+        let row = client.query_one(sql, &[&fixture.db.name, &3i32, &1i64]).await.unwrap();
+        assert_eq!((row.get::<_, &str>(0), row.get::<_, i32>(1)), (&*fixture.db.name, 0));
+        let row = client.query_one("SELECT count(*), avg(items) FROM lists WHERE items < $1", &[&1i32]).await.unwrap();
+        assert!(row.get::<_, i64>(0) > 0 && row.get::<_, f64>(1) == 0.0);
+        client.execute(&format!("RECONNECT {}", fixture.db.name), &[]).await.unwrap();
         client.simple_query("RELOAD").await.unwrap();
         client.batch_execute("BEGIN; SHOW STATE; COMMIT").await.unwrap();
     });

@@ -146,7 +146,9 @@ fn a_client_that_waits_is_cancelled_trap_64() {
     let port = world.proxy.port();
     let mut holder = world.client();
     let mut waiter = world.client();
-    holder.exchange(&batch().query("BEGIN"));
+    // BEGIN alone takes no connection yet.
+    holder.rows("BEGIN");
+    holder.rows("SELECT 0 FOR UPDATE");
     for (messages, wanted) in [
         (batch().query("SELECT 1 FOR UPDATE"), "EZ"),
         (batch().parse("", "SELECT 1 FOR UPDATE", &[]).bind("", "", &[]).execute("", 0).sync(), "EZ"),
@@ -170,7 +172,8 @@ fn a_client_that_waits_is_cancelled_trap_64() {
     holder.exchange(&batch().query("COMMIT"));
     assert_eq!(tags(&waiter.recv_ready(2)), "TDCZ12TDCZ");
     // No place in the line is left behind.
-    holder.exchange(&batch().query("BEGIN"));
+    holder.rows("BEGIN");
+    holder.rows("SELECT 0 FOR UPDATE");
     waiter.send(&batch().query("SELECT 1 FOR UPDATE"));
     pause();
     waiter.cancel(port);
@@ -203,6 +206,10 @@ fn cancels_that_mean_nothing() {
     for bad in [wrong, unknown, [key.clone(), vec![0; 28]].concat(), key[..4].iter().chain(&[0; 8]).copied().collect()]
     {
         send_cancel(port, &bad);
+    }
+    // Keys of lengths that no server gives: PostgreSQL closes without a word, too (trap 65).
+    for length in [0, 4, 7, 4 + 257] {
+        send_cancel(port, &key.iter().copied().cycle().take(length).collect::<Vec<_>>());
     }
     assert_eq!(tags(&client.recv_ready(1)), "TDCZ");
 }

@@ -36,7 +36,7 @@ fn waiters_are_served_in_their_order_trap_81() {
     .start();
     let mut holder = world.client();
     let mut clients: Vec<_> = (0..8).map(|_| world.client()).collect();
-    holder.exchange(&batch().query("BEGIN"));
+    holder.exchange(&batch().query("BEGIN; SELECT 1"));
     for (number, client) in clients.iter_mut().enumerate() {
         client.send(&batch().query(&format!("INSERT INTO o (who) VALUES ({number})")));
         thread::sleep(Duration::from_millis(10));
@@ -48,7 +48,7 @@ fn waiters_are_served_in_their_order_trap_81() {
     assert_eq!(world.db.run("SELECT string_agg(who::text, '' ORDER BY n) FROM o"), "01234567");
     assert_eq!(world.server_connections_of_pool(), 1, "never more than the pool's size");
     // Who waits too long learns it, and its session goes on.
-    holder.exchange(&batch().query("BEGIN"));
+    holder.exchange(&batch().query("BEGIN; SELECT 1"));
     let began = Instant::now();
     for client in &mut clients[..2] {
         client.send(&batch().query("SELECT 1"));
@@ -123,7 +123,7 @@ fn connections_that_the_server_closed_while_idle_trap_66_71() {
     // Killed in the middle of a statement: the server's own words, and the end of that session only.
     let mut victim = world.client();
     victim.exchange(&batch().query("SET application_name = 'victim'"));
-    victim.send(&batch().query("SELECT pg_sleep(20)"));
+    victim.send(&batch().query("SELECT pg_sleep(20) FOR UPDATE"));
     world.wait_for("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'victim' AND state = 'active'", "1");
     let mut frame = victim.recv();
     while frame.tag == b'T' {

@@ -67,6 +67,39 @@ fn state_lasts_and_is_gone_with_the_session_trap_58() {
 }
 
 #[test]
+fn a_search_path_of_temporary_objects_gets_a_server_without_any() {
+    let world = one_connection();
+    let mut direct = world.direct();
+    // The server makes the schema in this very transaction, which therefore cannot be prepared.
+    let script =
+        ["SET search_path TO pg_temp", "BEGIN", "SELECT current_schema() ~ 'pg_temp'", "PREPARE TRANSACTION 'x'"];
+    let expected: Vec<_> = script.iter().map(|sql| summary(&query(&mut direct, sql))).collect();
+    assert!(expected[3].contains("0A000"), "{expected:?}");
+    for _ in 0..2 {
+        let mut before = world.client();
+        query(&mut before, "CREATE TEMP TABLE t (a int)");
+        query(&mut before, "DROP TABLE t");
+        let mut client = world.client();
+        for (sql, expected) in script.iter().zip(&expected) {
+            assert_eq!(summary(&query(&mut client, sql)), *expected, "{sql}");
+        }
+        assert_eq!(before.value("SELECT 1"), "1");
+    }
+}
+
+#[test]
+fn libraries_stay_with_their_session() {
+    let world = one_connection();
+    let mut client = world.client();
+    let pid = client.value("SELECT pg_backend_pid()");
+    // Refused, since only a superuser may; the library could have been loaded all the same.
+    query(&mut client, "CREATE FUNCTION f() RETURNS int AS 'autoinc' LANGUAGE C");
+    assert_eq!(client.value("SELECT pg_backend_pid()"), pid);
+    drop(client);
+    assert_ne!(world.client().value("SELECT pg_backend_pid()"), pid);
+}
+
+#[test]
 fn what_gives_the_connection_back() {
     let world = one_connection();
     let mut client = world.client();
@@ -118,6 +151,116 @@ fn what_gives_the_connection_back() {
         assert_eq!(other.value(ask), "free");
     }
     assert_eq!(client.value("SHOW work_mem"), "4MB");
+}
+
+#[test]
+fn evidence_gives_the_connection_back() {
+    let world = one_connection();
+    let mut client = world.client();
+    let mut other = world.client();
+    let mut free = |what: &str| {
+        eprintln!("{what}");
+        assert_eq!(other.value("SELECT 'free' FROM (SELECT 1 FOR UPDATE) AS x"), "free", "{what}");
+        assert_eq!(other.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0", "{what}");
+        assert_eq!(other.value("SELECT count(*) FROM pg_cursors"), "0", "{what}");
+        assert_eq!(
+            other.value("SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()"),
+            "0",
+            "{what}"
+        );
+    };
+    for (make, gives_up) in [
+        ("CREATE TEMP TABLE mine (n int)", "DROP TABLE mine"),
+        ("SELECT 1 AS n INTO TEMP mine", "DROP TABLE mine"),
+        ("CREATE TYPE pg_temp.mine AS (n int)", "DROP TYPE pg_temp.mine"),
+        ("CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "DROP FUNCTION pg_temp.f"),
+        ("CREATE TEMP TABLE mine (n int)", "DISCARD TEMP"),
+        ("CREATE TEMP TABLE mine (n int)", "DO $$ BEGIN DROP TABLE mine; END $$"),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE c"),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE ALL"),
+        ("SELECT pg_advisory_lock(1), pg_advisory_lock(1)", "SELECT pg_advisory_unlock(1), pg_advisory_unlock(1)"),
+        ("SELECT pg_advisory_lock_shared(2, 3)", "SELECT pg_catalog.pg_advisory_unlock_shared(2, 3), 1"),
+        ("SELECT pg_try_advisory_lock(4)", "INSERT INTO t SELECT 1 WHERE pg_advisory_unlock(4)"),
+        ("BEGIN; SELECT pg_advisory_lock(5); COMMIT", "BEGIN; SELECT pg_advisory_unlock(5); ROLLBACK"),
+    ] {
+        let half = [make, "SELECT 1"];
+        for sql in half {
+            assert!(!tags(&query(&mut client, sql)).contains('E'), "{sql}");
+        }
+        let frames = client.exchange(&batch().run(gives_up, &[]).sync());
+        if gives_up.contains(';') && !gives_up.starts_with("DO") {
+            assert!(tags(&frames).contains('E'), "no string in the extended protocol");
+            query(&mut client, gives_up);
+        }
+        free(gives_up);
+    }
+    // Never taken, or gone with the transaction.
+    let mut holder = world.direct();
+    assert_eq!(holder.value("SELECT pg_try_advisory_lock(7)"), "t");
+    let mut free = |what: &str| {
+        eprintln!("{what}");
+        assert_eq!(other.value("SELECT 'free' FROM (SELECT 1 FOR UPDATE) AS x"), "free", "{what}");
+    };
+    assert_eq!(client.value("SELECT pg_try_advisory_lock(7)"), "f");
+    free("a lock that was not to be had");
+    query(&mut client, "BEGIN; CREATE TEMP TABLE mine ON COMMIT DROP AS SELECT 1 AS n");
+    assert_eq!(client.value("SELECT n FROM mine"), "1");
+    query(&mut client, "COMMIT");
+    free("ON COMMIT DROP");
+    query(&mut client, "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; FETCH c; CLOSE c; COMMIT");
+    free("a cursor closed in its transaction");
+    query(&mut client, "SELECT pg_advisory_lock(8)");
+    query(&mut client, "SELECT pg_advisory_lock(8)");
+    query(&mut client, "SELECT pg_advisory_unlock(8)");
+    other.send(&batch().query("SELECT 'free' FROM (SELECT 1 FOR UPDATE) AS x"));
+    assert!(other.is_silent_for(Duration::from_millis(60)), "taken twice, given up once (trap 13)");
+    // A new table behind the DROP in one write: the evidence for the old one does not count.
+    client.send(&batch().query("SELECT pg_advisory_unlock(8)").query("CREATE TEMP TABLE next (n int)"));
+    client.recv_ready(2);
+    assert!(other.is_silent_for(Duration::from_millis(60)), "the next temporary table");
+    query(&mut client, "DROP TABLE next");
+    other.recv_ready(1);
+}
+
+#[test]
+fn sequences_answer_for_their_session_trap_4() {
+    let world = Plan {
+        sql: "CREATE SEQUENCE a; CREATE SEQUENCE b; CREATE TABLE t (id serial, n int)",
+        pool: "size = 2\nwait_timeout = \"3s\"",
+        primary_only: true,
+        ..Plan::default()
+    }
+    .start();
+    let mut one = world.client();
+    let mut two = world.client();
+    // Nobody came between.
+    let first = one.value("INSERT INTO t (n) VALUES (1) RETURNING id");
+    assert_eq!(one.value("SELECT lastval()"), first);
+    drop(one);
+    // Another client used the connection.
+    let mut one = world.client();
+    one.value("SELECT nextval('a')");
+    two.value("SELECT nextval('b')");
+    drop(two);
+    let mut clients: Vec<_> = (0..2).map(|_| world.client()).collect();
+    for client in &mut clients {
+        client.exchange(&batch().query("BEGIN; SELECT nextval('b')"));
+    }
+    for client in &mut clients {
+        client.exchange(&batch().query("COMMIT"));
+    }
+    // Its own value, or PostgreSQL's word that there is none; never another client's.
+    assert_eq!(one.failure("SELECT lastval()"), "55000");
+    drop(one);
+    // It is known now that this user asks.
+    let mut one = world.client();
+    let mut two = world.client();
+    let first = one.value("INSERT INTO t (n) VALUES (1) RETURNING id");
+    let second = two.value("INSERT INTO t (n) VALUES (1) RETURNING id");
+    assert_eq!(one.value("SELECT currval('t_id_seq')"), first);
+    assert_eq!(two.value("SELECT lastval()"), second);
+    drop((one, two));
+    assert_eq!(clients[0].failure("SELECT lastval()"), "55000");
 }
 
 #[test]
@@ -230,6 +373,27 @@ fn parameter_status_tells_the_truth_trap_57() {
     for _ in 0..10 {
         assert_eq!(status(&query(&mut client, "SELECT 1")), [""; 0]);
         assert_eq!(status(&query(&mut client, "/* trunkline: replica */ SELECT pg_is_in_recovery()")), [""; 0]);
+    }
+    // Connections that are younger than a change of the server's configuration differ from older ones: what holds is told.
+    let database = &world.db.name;
+    world.db.run(&format!("ALTER DATABASE \"{database}\" SET TimeZone = 'Asia/Tokyo'"));
+    let (mut first, mut second) = (world.client(), world.client());
+    assert_eq!(first.parameter("TimeZone"), client.parameter("TimeZone"), "all connections are old");
+    first.exchange(&batch().query("BEGIN; SELECT txid_current()"));
+    let told = query(&mut second, "BEGIN; SELECT txid_current()");
+    assert_eq!(status(&told), ["TimeZone=Asia/Tokyo"]);
+    assert_eq!(second.value("SHOW timezone"), "Asia/Tokyo");
+    for client in [&mut first, &mut second] {
+        client.exchange(&batch().query("COMMIT"));
+    }
+    let mut known = first.parameter("TimeZone").unwrap().to_owned();
+    for _ in 0..4 {
+        let asked = query(&mut first, "SELECT current_setting('timezone') FOR UPDATE");
+        let shown = asked.iter().find(|frame| frame.tag == b'D').and_then(|row| row.columns()[0].clone());
+        let told = status(&asked);
+        known = told.last().map_or(known, |told| told.replace("TimeZone=", ""));
+        assert_eq!(shown, Some(known.clone()));
+        second.exchange(&batch().query("BEGIN; SELECT txid_current(); COMMIT"));
     }
     // A value that the server does not take is refused at login, in its words.
     let mut refused = RawClient::tcp(world.proxy.port());

@@ -93,6 +93,38 @@ fn settings_are_transactional_trap_26() {
 }
 
 #[test]
+fn halves_of_a_date_style_are_joined() {
+    let world = world("size = 1");
+    compare_while_another_interferes(
+        &world,
+        "date style",
+        &[
+            "SET datestyle TO german",
+            "SET datestyle TO mdy",
+            "SHOW datestyle",
+            "SELECT date '1999-01-08'",
+            "BEGIN; SET datestyle TO sql; SAVEPOINT a; SET datestyle TO ymd; ROLLBACK TO a; COMMIT",
+            "SHOW datestyle",
+            "BEGIN; SET LOCAL datestyle TO iso; SELECT date '1999-01-08'; COMMIT",
+            "BEGIN; SET datestyle TO dmy; SAVEPOINT a",
+            "ROLLBACK TO a",
+            "COMMIT",
+            "SHOW datestyle",
+            "SELECT set_config('datestyle', 'ymd', false)",
+            "SELECT date '1999-01-08'",
+            "SET datestyle TO DEFAULT",
+            "SELECT date '1999-01-08'",
+        ],
+    );
+    let mut whole = world.client_with(&[("options", "-c datestyle=german,ymd")]);
+    let mut half = world.client_with(&[("options", "-c datestyle=sql")]);
+    for _ in 0..2 {
+        assert_eq!(whole.value("SHOW datestyle"), "German, YMD");
+        assert_eq!(half.value("SHOW datestyle"), "SQL, MDY");
+    }
+}
+
+#[test]
 fn every_spelling_lasts_traps_24_25_53_55() {
     let world = world("size = 1");
     compare_while_another_interferes(

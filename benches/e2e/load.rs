@@ -43,6 +43,11 @@ impl Case {
         cases
     }
 
+    /// Whether it uses named prepared statements.
+    pub fn is_prepared(&self) -> bool {
+        self.mode == "prepared"
+    }
+
     /// Such as `select-only prepared c16`.
     pub fn name(&self) -> String {
         format!("{} {} c{}", self.script, self.mode, self.clients)

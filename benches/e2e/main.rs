@@ -43,6 +43,12 @@ struct Options {
     /// Server connections per node of each proxy
     #[arg(long, default_value_t = 20)]
     pool_size: u32,
+    /// PgBouncer's `pkt_buf`; 4096 is its own default
+    #[arg(long, default_value_t = 4096)]
+    pkt_buf: u32,
+    /// PgBouncer's program [default: the installed one]
+    #[arg(long)]
+    pgbouncer: Option<String>,
     /// pgbench's scale factor
     #[arg(long, default_value_t = 10)]
     scale: u32,
@@ -63,14 +69,15 @@ fn main() {
     let cluster = clusters::own();
     let db = TestDb::new(cluster.info());
     load::initialise(&db, options.scale);
-    let mut peers: Vec<_> = peers::start_all(&db, &options.peers, options.pool_size);
-    let mut results = Results::new(&peers, options.rounds, options.seconds);
+    let mut peers: Vec<_> = peers::start_all(&db, &options);
+    let mut results = Results::new(&peers, &options);
     println!("{} cases, {} peers, {} rounds of {} s", cases.len(), peers.len(), options.rounds, options.seconds);
     for round in 0..options.rounds {
         for case in &cases {
             for peer in &peers {
-                let measured = measure(case, peer, &db, options.seconds);
-                results.add(case, peer.name(), measured);
+                if peer.can_run(case) {
+                    results.add(case, peer.name(), round, measure(case, peer, &db, options.seconds));
+                }
             }
             // Whoever comes after another finds its caches warm: let that be someone else each time.
             peers.rotate_left(1);
@@ -89,7 +96,7 @@ fn measure(case: &Case, peer: &Peer, db: &TestDb, seconds: u32) -> Result<load::
     let before = peer.pid().map(cpu::used);
     let mut measured = load::run(case, &db.url(peer.port()), seconds)?;
     if let (Some(pid), Some(before)) = (peer.pid(), before) {
-        let used = cpu::used(pid) - before;
+        let used = cpu::used(pid).saturating_sub(before);
         measured.cpu_us = Some(used.as_secs_f64() * 1e6 / measured.transactions);
     }
     Ok(measured)

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use trunkline::app::demo::{PgBinaries, PortLease};
 
+use super::Options;
+use super::load::Case;
 use super::support::clusters::{APP, APP_PASSWORD, TestDb};
 use super::support::process::{Setup, Trunkline};
 
@@ -17,7 +19,7 @@ use super::support::process::{Setup, Trunkline};
 pub enum Peer {
     /// The primary's own port.
     Direct(u16),
-    /// Debian's PgBouncer in transaction mode.
+    /// The installed PgBouncer in transaction mode.
     PgBouncer(PgBouncer),
     /// Trunkline, by its name here.
     Trunkline(&'static str, Trunkline),
@@ -42,6 +44,24 @@ impl Peer {
         }
     }
 
+    /// What exactly it is, for the report.
+    pub fn what(&self) -> String {
+        match self {
+            Self::Direct(_) => "PostgreSQL's own port".to_owned(),
+            Self::PgBouncer(proxy) => format!("{}, pkt_buf {}", proxy.version, proxy.pkt_buf),
+            Self::Trunkline("split", _) => format!("Trunkline {}, primary and replicas", env!("CARGO_PKG_VERSION")),
+            Self::Trunkline(..) => format!("Trunkline {}, primary only", env!("CARGO_PKG_VERSION")),
+        }
+    }
+
+    /// Whether it can run this case at all.
+    pub fn can_run(&self, case: &Case) -> bool {
+        match self {
+            Self::PgBouncer(proxy) => proxy.prepared || !case.is_prepared(),
+            Self::Direct(_) | Self::Trunkline(..) => true,
+        }
+    }
+
     /// The proxy's process.
     pub fn pid(&self) -> Option<u32> {
         match self {
@@ -53,8 +73,9 @@ impl Peer {
 }
 
 /// Starts the peers of these names, or all.
-pub fn start_all(db: &TestDb, names: &[String], pool_size: u32) -> Vec<Peer> {
-    let size = pool_size.to_string();
+pub fn start_all(db: &TestDb, options: &Options) -> Vec<Peer> {
+    let names = &options.peers;
+    let size = options.pool_size.to_string();
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
     let start = |setup: Setup| setup.args(["--pool-size", &size]).start();
     let mut peers = Vec::new();
@@ -62,7 +83,7 @@ pub fn start_all(db: &TestDb, names: &[String], pool_size: u32) -> Vec<Peer> {
         peers.push(Peer::Direct(db.cluster().primary_port()));
     }
     if wanted("pgbouncer") {
-        peers.extend(PgBouncer::start(db, pool_size).map(Peer::PgBouncer));
+        peers.extend(PgBouncer::start(db, options).map(Peer::PgBouncer));
     }
     if wanted("trunkline") {
         peers.push(Peer::Trunkline("trunkline", start(Setup::before_primary(db))));
@@ -78,28 +99,37 @@ pub fn start_all(db: &TestDb, names: &[String], pool_size: u32) -> Vec<Peer> {
 pub struct PgBouncer {
     child: Child,
     port: PortLease,
+    /// Its first line on `--version`, such as `PgBouncer 1.24.1`.
+    version: String,
+    /// Bytes of its buffer for each socket: it makes at most so much of each read and write.
+    pkt_buf: u32,
+    /// Whether it follows prepared statements in transaction mode.
+    prepared: bool,
 }
 
 impl PgBouncer {
     /// Starts it before the primary, in the cluster's directory; `None`, and a message, when it isn't installed.
-    fn start(db: &TestDb, pool_size: u32) -> Option<Self> {
-        let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
-        let Some(program) = program.into_iter().find(|path| Path::new(path).is_file()) else {
+    fn start(db: &TestDb, options: &Options) -> Option<Self> {
+        let (pool_size, pkt_buf) = (options.pool_size, options.pkt_buf);
+        let usual = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
+        let installed = || usual.into_iter().find(|path| Path::new(path).is_file());
+        let Some(program) = options.pgbouncer.as_deref().or_else(installed) else {
             println!("pgbouncer is not installed: measured without it");
             return None;
         };
         let version = Command::new(program).arg("--version").output().unwrap();
         let version = String::from_utf8_lossy(&version.stdout).lines().next().unwrap_or_default().to_owned();
-        println!("{version}");
         let port = PortLease::take().unwrap();
         let dir = db.cluster().root.clone();
         // Prepared statements in transaction mode came with 1.21; older ones refuse the key.
         let minor: u32 = version.split('.').nth(1).and_then(|part| part.parse().ok()).unwrap_or(0);
-        let prepared = if minor >= 21 { "max_prepared_statements = 200\n" } else { "" };
+        let prepared = minor >= 21;
+        let statements = if prepared { "max_prepared_statements = 200\n" } else { "" };
         let config = format!(
             "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\n\
              unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {}\npool_mode = transaction\n\
-             default_pool_size = {pool_size}\nmax_client_conn = 1000\nignore_startup_parameters = extra_float_digits\n{prepared}",
+             default_pool_size = {pool_size}\nmax_client_conn = 1000\nignore_startup_parameters = extra_float_digits\n\
+             pkt_buf = {pkt_buf}\n{statements}",
             db.cluster().primary_port(),
             port.port(),
             dir.join("pgbouncer-users").display(),
@@ -114,7 +144,7 @@ impl PgBouncer {
             .stderr(fs::File::create(dir.join("pgbouncer.log")).unwrap())
             .spawn()
             .unwrap();
-        let mut proxy = Self { child, port };
+        let mut proxy = Self { child, port, version, pkt_buf, prepared };
         for _ in 0..500 {
             if TcpStream::connect(("127.0.0.1", proxy.port.port())).is_ok() {
                 return Some(proxy);

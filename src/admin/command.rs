@@ -1,11 +1,15 @@
 //! The console's language: one command per statement, names in any case and with or without quotes.
 
+use std::sync::Arc;
+
+use super::action::Action;
 use super::help;
 use super::rights::Rights;
+use super::select::{self, Select};
 use super::tables::{self, Table, route};
-use super::value::{Column, text as text_column};
+use super::value::{Column, Kind, text as text_column};
 use crate::config::nearest;
-use crate::sql::{Kind, LexOptions, Lexer, Token};
+use crate::sql::{Kind as TokenKind, LexOptions, Lexer, Token};
 use crate::wire::{ErrorNotice, SqlState};
 
 /// A command that was understood.
@@ -13,6 +17,8 @@ use crate::wire::{ErrorNotice, SqlState};
 pub enum Command {
     /// `SHOW <table>`
     Table(&'static Table),
+    /// `SELECT … FROM <table>`
+    Select(Arc<Select>),
     /// `SHOW HELP`
     Help,
     /// `SHOW <setting>` of those that drivers ask for when they connect.
@@ -24,8 +30,8 @@ pub enum Command {
         /// Whose lists of functions hold; `None` = the only database's.
         database: Option<String>,
     },
-    /// `RELOAD`
-    Reload,
+    /// A command that changes something.
+    Act(Action),
     /// `BEGIN`: drivers that are not in autocommit mode send it before anything else.
     Begin,
     /// `COMMIT` or `ROLLBACK`.
@@ -34,8 +40,6 @@ pub enum Command {
     Deallocate(Option<String>),
     /// What drivers say when they connect or reset; it changes nothing. The value is the tag.
     Accepted(&'static str),
-    /// A command of PgBouncer's that is not built.
-    NotBuilt(&'static str),
 }
 
 /// A setting and the value that PgBouncer fakes for it.
@@ -74,29 +78,32 @@ const SETTABLE: &[&str] = &[
     "timezone",
 ];
 
-const NOT_BUILT: &[&str] =
-    &["PAUSE", "RESUME", "DISABLE", "ENABLE", "RECONNECT", "KILL", "KILL_CLIENT", "SUSPEND", "SHUTDOWN", "WAIT_CLOSE"];
-
 impl Command {
     /// The columns of its answer; empty = it returns no rows.
-    pub fn columns(&self) -> &'static [Column] {
-        match self {
+    pub fn columns(&self) -> Vec<(&str, Kind)> {
+        let columns = match self {
             Self::Table(table) => table.columns,
+            Self::Select(select) => return select.columns(),
             Self::Setting(setting) => std::slice::from_ref(&setting.column),
             Self::Route { .. } => route::COLUMNS,
             _ => &[],
-        }
+        };
+        columns.iter().map(|column| (column.name, column.kind)).collect()
     }
 
-    /// How many parameters it takes, all of type text.
-    pub fn parameters(&self) -> usize {
-        usize::from(matches!(self, Self::Route { sql: None, .. }))
+    /// Types of its parameters.
+    pub fn parameters(&self) -> &[Kind] {
+        match self {
+            Self::Route { sql: None, .. } => &[Kind::Text],
+            Self::Select(select) => select.parameters(),
+            _ => &[],
+        }
     }
 
     /// The rights that it needs.
     pub fn needs(&self) -> Rights {
         match self {
-            Self::Reload | Self::NotBuilt(_) => Rights::Admin,
+            Self::Act(_) => Rights::Admin,
             _ => Rights::Stats,
         }
     }
@@ -104,16 +111,20 @@ impl Command {
 
 /// A token, as far as the console cares.
 #[derive(Debug, Clone, PartialEq)]
-enum Word {
+pub enum Word {
+    /// A name, quoted or not.
     Name(String),
+    /// A string.
     Str(String),
+    /// `$1` and the like.
     Param,
-    Other,
+    /// Anything else as it stands: numbers, operators.
+    Other(String),
 }
 
 /// The statements of a text; empty ones are left out.
 #[derive(Debug)]
-pub struct Statements(Vec<Vec<Word>>);
+pub struct Statements(Vec<(Vec<Word>, String)>);
 
 impl Statements {
     /// Cuts a text at its semicolons. Comments vanish.
@@ -122,14 +133,24 @@ impl Statements {
     /// A quote or comment that does not end.
     pub fn of(text: &str) -> Result<Self, ErrorNotice> {
         let mut lexer = Lexer::new(text.as_bytes(), LexOptions::default());
-        let mut statements = vec![Vec::new()];
+        let mut statements = vec![(Vec::new(), String::new())];
+        let mut from = 0;
         while let Some(token) = lexer.next_token() {
             match token.kind {
-                Kind::Semicolon => statements.push(Vec::new()),
-                _ => statements.last_mut().unwrap_or(&mut Vec::new()).push(word(token, text)?),
+                TokenKind::Semicolon => {
+                    from = token.end as usize;
+                    statements.push((Vec::new(), String::new()));
+                }
+                _ => {
+                    let word = word(token, text)?;
+                    if let Some((words, whole)) = statements.last_mut() {
+                        words.push(word);
+                        text.get(from..token.end as usize).unwrap_or_default().clone_into(whole);
+                    }
+                }
             }
         }
-        statements.retain(|words| !words.is_empty());
+        statements.retain(|(words, _)| !words.is_empty());
         Ok(Self(statements))
     }
 
@@ -140,26 +161,26 @@ impl Statements {
 
     /// What each of them says.
     pub fn commands(&self) -> impl Iterator<Item = Result<Command, ErrorNotice>> + '_ {
-        self.0.iter().map(|words| command(words))
+        self.0.iter().map(|(words, text)| command(words, text))
     }
 }
 
 fn word(token: Token, text: &str) -> Result<Word, ErrorNotice> {
     let piece = text.get(token.start as usize..token.end as usize).unwrap_or_default();
     Ok(match token.kind {
-        Kind::Word => Word::Name(piece.to_ascii_lowercase()),
-        Kind::QuotedWord => {
+        TokenKind::Word => Word::Name(piece.to_ascii_lowercase()),
+        TokenKind::QuotedWord => {
             let inner = piece.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(piece);
             Word::Name(inner.replace("\"\"", "\""))
         }
         // Kinds of strings that mean nothing here may still stand in SQL that is about to be refused as a whole.
-        Kind::Str => string(piece).map_or(Word::Other, Word::Str),
-        Kind::Param => Word::Param,
-        Kind::Bad => {
+        TokenKind::Str => string(piece).map_or_else(|| Word::Other(piece.to_owned()), Word::Str),
+        TokenKind::Param => Word::Param,
+        TokenKind::Bad => {
             let message = "unterminated quoted string or comment";
             return Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, message).hint(help::HINT));
         }
-        _ => Word::Other,
+        _ => Word::Other(piece.to_owned()),
     })
 }
 
@@ -175,36 +196,48 @@ fn string(piece: &str) -> Option<String> {
     rest.strip_suffix(tag).map(str::to_owned)
 }
 
-fn command(words: &[Word]) -> Result<Command, ErrorNotice> {
+fn command(words: &[Word], text: &str) -> Result<Command, ErrorNotice> {
     let [Word::Name(verb), rest @ ..] = words else { return Err(unknown("")) };
-    let one = |command| if rest.is_empty() { Ok(command) } else { Err(trailing(verb)) };
-    match verb.to_ascii_lowercase().as_str() {
+    let verb = verb.to_ascii_lowercase();
+    if let Some(action) = Action::read(&verb, rest) {
+        return action.map(Command::Act);
+    }
+    match verb.as_str() {
         "show" => show(rest),
         // `SELECT x` is `SHOW x`, as in PgBouncer; everything else of SQL is not for the console.
         "select" => match rest {
             [Word::Name(_)] => show(rest),
             [Word::Name(name), ..] if name.eq_ignore_ascii_case("route") => show(rest),
-            _ => Err(no_sql()),
+            // asyncpg's pool says it when a connection comes back.
+            [Word::Name(name), ..] if name.eq_ignore_ascii_case("pg_advisory_unlock_all") => {
+                Ok(Command::Accepted("SELECT 1"))
+            }
+            _ => match select::parse(text)? {
+                Some(select) => Ok(Command::Select(Arc::new(select))),
+                None => Err(no_sql()),
+            },
         },
-        "reload" => one(Command::Reload),
         "begin" | "start" => Ok(Command::Begin),
         "commit" | "end" => Ok(Command::End("COMMIT")),
         "rollback" | "abort" => Ok(Command::End("ROLLBACK")),
         "set" => set(rest),
         "discard" => Ok(Command::Accepted(DISCARD_ALL)),
+        "reset" => Ok(Command::Accepted("RESET")),
+        "unlisten" => Ok(Command::Accepted("UNLISTEN")),
+        "close" => Ok(Command::Accepted("CLOSE CURSOR ALL")),
         "deallocate" => deallocate(rest),
         "insert" | "update" | "delete" | "with" | "create" | "drop" | "alter" | "explain" | "copy" | "values"
         | "table" | "declare" | "fetch" | "analyze" | "vacuum" | "truncate" | "grant" | "do" | "call" => Err(no_sql()),
-        name => match NOT_BUILT.iter().find(|known| known.eq_ignore_ascii_case(name)) {
-            Some(known) => Ok(Command::NotBuilt(known)),
-            None => Err(unknown(name)),
-        },
+        name => Err(unknown(name)),
     }
 }
 
 fn show(words: &[Word]) -> Result<Command, ErrorNotice> {
     let [Word::Name(name), rest @ ..] = words else {
-        return Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "SHOW what?").hint(help::HINT));
+        return match words {
+            [] => Ok(Command::Help),
+            _ => Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "SHOW what?").hint(help::HINT)),
+        };
     };
     let name = name.to_ascii_lowercase();
     if name == "route" {
@@ -256,6 +289,9 @@ fn deallocate(words: &[Word]) -> Result<Command, ErrorNotice> {
 }
 
 fn set(words: &[Word]) -> Result<Command, ErrorNotice> {
+    if let Some(action) = set_action(words) {
+        return Ok(Command::Act(action));
+    }
     let mut names = words.iter().filter_map(|word| match word {
         Word::Name(name) => Some(name.to_ascii_lowercase()),
         _ => None,
@@ -269,9 +305,34 @@ fn set(words: &[Word]) -> Result<Command, ErrorNotice> {
         {
             Ok(Command::Accepted("SET"))
         }
-        Some(_) => Ok(Command::NotBuilt("SET")),
+        Some(_) => Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "bad arguments").hint("SET key = value")),
         None => Err(ErrorNotice::error(SqlState::SYNTAX_ERROR, "SET what?").hint(help::HINT)),
     }
+}
+
+/// `SET key = value`, where the key may be `section.key`, unless it is something that drivers say.
+fn set_action(words: &[Word]) -> Option<Action> {
+    let is = |word: &Word, text: &str| matches!(word, Word::Other(other) if other == text);
+    let (key, rest) = match words {
+        [Word::Name(section), dot, Word::Name(key), rest @ ..] if is(dot, ".") => (format!("{section}.{key}"), rest),
+        [Word::Name(key), rest @ ..] => (key.clone(), rest),
+        _ => return None,
+    };
+    if SETTABLE.contains(&key.to_ascii_lowercase().as_str()) {
+        return None;
+    }
+    let rest = match rest {
+        [sign, rest @ ..] if is(sign, "=") => rest,
+        [Word::Name(to), rest @ ..] if to.eq_ignore_ascii_case("to") => rest,
+        _ => return None,
+    };
+    let text = |word: &Word| match word {
+        Word::Name(text) | Word::Str(text) | Word::Other(text) => Some(text.clone()),
+        Word::Param => None,
+    };
+    let value: Option<Vec<String>> = rest.iter().map(text).collect();
+    // `200ms` and `app,ops` are several words.
+    value.filter(|value| !value.is_empty()).map(|value| Action::Set { key, value: value.concat() })
 }
 
 fn trailing(after: &str) -> ErrorNotice {

@@ -16,6 +16,7 @@ use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::response::{CommandComplete, TransactionStatus};
 use pgwire::messages::startup::SecretKey;
 use pgwire::messages::{PgWireBackendMessage, ProtocolVersion};
+use quanta::Instant;
 use rustls_pki_types::CertificateDer;
 
 use super::command::{Command, DEALLOCATE_ALL, DISCARD_ALL};
@@ -23,17 +24,23 @@ use super::handler::Handler;
 use super::message::{self, Message};
 use super::{Console, answer};
 use crate::net::{PeerAddr, Stream};
+use crate::pool::Service;
 use crate::session::{Registered, Request};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step};
 
 /// Serves a client that has logged in, until it leaves or the program ends.
 pub async fn serve(console: Arc<Console>, mut stream: Stream, registered: Registered) {
-    let handler = Handler::new(console, registered.client.user.clone());
+    let handler = Handler::new(console.clone(), registered.client.clone());
     let mut client = ConsoleClient::new(&stream);
     let mut buf: Vec<u8> = Vec::new();
     // An Err is a client that has gone.
     let _ = talk(&handler, &mut client, &mut stream, &registered, &mut buf).await;
     stream.shutdown();
+    let last = !console.ctx.clients.all().iter().any(|other| other.console && other.id != registered.client.id);
+    if last && console.ctx.directory.gates.service() == Service::Suspended {
+        tracing::warn!("the last administrator has gone while everything was suspended: resuming");
+        console.resume_service();
+    }
 }
 
 async fn talk(
@@ -43,6 +50,8 @@ async fn talk(
     registered: &Registered,
     buf: &mut Vec<u8>,
 ) -> std::io::Result<()> {
+    // What comes while a command waits.
+    let mut ahead = Vec::new();
     loop {
         let mut walker = FrameWalker::new(buf);
         let ended = loop {
@@ -50,7 +59,12 @@ async fn talk(
                 Ok(Step::Whole(frame)) => match message::read(frame) {
                     Ok(Message::Terminate) => break true,
                     Ok(message) => {
-                        if client.dispatch(handler, message).await.is_err() {
+                        let ended = tokio::select! {
+                            biased;
+                            outcome = client.dispatch(handler, message) => outcome.is_err(),
+                            () = gone(stream, &mut ahead) => return Ok(()),
+                        };
+                        if ended {
                             break true;
                         }
                     }
@@ -82,6 +96,10 @@ async fn talk(
         if ended {
             return Ok(());
         }
+        if !ahead.is_empty() {
+            buf.append(&mut ahead);
+            continue;
+        }
         if !wait(stream, registered).await? {
             let notice =
                 ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection: the proxy is shutting down");
@@ -97,6 +115,31 @@ async fn talk(
             got => got?,
         };
         buf.truncate(start + got);
+        registered.client.note_request(Instant::now());
+    }
+}
+
+/// Most bytes that are read while a command waits.
+const MAX_AHEAD: usize = 1 << 16;
+
+/// Waits until the client has closed its end. What it sends meanwhile is kept for later.
+async fn gone(stream: &mut Stream, ahead: &mut Vec<u8>) {
+    loop {
+        if ahead.len() >= MAX_AHEAD {
+            return std::future::pending().await;
+        }
+        if poll_fn(|cx| stream.poll_readable(cx)).await.is_err() {
+            return;
+        }
+        let start = ahead.len();
+        ahead.resize(start + 4096, 0);
+        let got = stream.try_read(&mut ahead[start..]);
+        ahead.truncate(start + got.as_ref().copied().unwrap_or(0));
+        match got {
+            Ok(0) => return,
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
+            _ => {}
+        }
     }
 }
 

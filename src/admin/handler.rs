@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::{Sink, SinkExt, stream};
 use pgwire::api::portal::{Format, Portal};
 use pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler};
-use pgwire::api::results::{FieldInfo, QueryResponse, Response, Tag};
+use pgwire::api::results::{FieldFormat, FieldInfo, QueryResponse, Response, Tag};
 use pgwire::api::stmt::QueryParser;
 use pgwire::api::store::PortalStore;
 use pgwire::api::{ClientInfo, ClientPortalStore, Type};
@@ -15,33 +15,42 @@ use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 
 use super::command::{Command, DEALLOCATE_ALL, Statements};
-use super::reload::ReloadRequest;
 use super::rights::Rights;
+use super::select;
 use super::tables::{View, route};
-use super::value::{self, Rows};
+use super::value::{self, Rows, Value};
 use super::{Console, answer, help};
+use crate::session::Client;
 use crate::wire::{ErrorNotice, SqlState};
 
 /// Commands of one client.
 pub struct Handler {
-    console: Arc<Console>,
-    user: String,
+    pub(super) console: Arc<Console>,
+    pub(super) user: String,
+    pub(super) client: Arc<Client>,
 }
 
 impl Handler {
     /// For a user who has logged in.
-    pub fn new(console: Arc<Console>, user: String) -> Self {
-        Self { console, user }
+    pub fn new(console: Arc<Console>, client: Arc<Client>) -> Self {
+        Self { console, user: client.user.clone(), client }
     }
 
     /// Carries a command out, if the user may.
-    async fn run(&self, command: &Command, parameter: Option<&str>, format: Option<&Format>) -> PgWireResult<Response> {
+    async fn run(&self, command: &Command, parameters: &[Value], format: Option<&Format>) -> PgWireResult<Response> {
         let config = self.console.ctx.config.load_full();
         Rights::of(&self.user, &config.admin).check(command.needs()).map_err(answer::error)?;
         let rows = match command {
             Command::Table(table) => (table.rows)(&View::new(&self.console.ctx)),
+            Command::Select(select) => {
+                select::run(select, &View::new(&self.console.ctx), parameters).map_err(answer::error)?
+            }
             Command::Setting(setting) => vec![vec![setting.value.into()]],
             Command::Route { sql, database } => {
+                let parameter = match parameters.first() {
+                    Some(Value::Text(text)) => Some(text.as_str()),
+                    _ => None,
+                };
                 let sql = sql.as_deref().or(parameter).unwrap_or_default();
                 route::rows(&config, sql, database.as_deref()).map_err(answer::error)?
             }
@@ -51,37 +60,21 @@ impl Handler {
             Command::Deallocate(None) => return Ok(Response::Execution(Tag::new(DEALLOCATE_ALL))),
             Command::Deallocate(Some(_)) => return Ok(Response::Execution(Tag::new("DEALLOCATE"))),
             Command::Accepted(tag) => return Ok(Response::Execution(Tag::new(tag))),
-            Command::Reload => {
-                self.reload().await.map_err(answer::error)?;
-                return Ok(Response::Execution(Tag::new("RELOAD")));
-            }
-            Command::NotBuilt(name) => {
-                let message = format!("{name} is a command of PgBouncer's that Trunkline does not have yet");
-                return Err(answer::error(
-                    ErrorNotice::error(SqlState::FEATURE_NOT_SUPPORTED, message).hint(help::HINT),
-                ));
+            Command::Act(action) => {
+                self.act(action).await.map_err(answer::error)?;
+                return Ok(Response::Execution(Tag::new(&action.tag())));
             }
         };
         respond(command, &rows, format)
     }
-
-    async fn reload(&self) -> Result<(), ErrorNotice> {
-        let (request, outcome) = ReloadRequest::new();
-        let closing = || ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "the proxy is shutting down");
-        tracing::info!(user = self.user, "reload asked for on the console");
-        self.console.reloads.send(request).await.map_err(|_| closing())?;
-        outcome
-            .await
-            .map_err(|_| closing())?
-            .map_err(|reason| ErrorNotice::error(SqlState::CONFIG_FILE_ERROR, "RELOAD failed, see logs").detail(reason))
-    }
 }
 
 fn respond(command: &Command, rows: &Rows, format: Option<&Format>) -> PgWireResult<Response> {
-    let schema = Arc::new(value::schema(command.columns(), format)?);
+    let schema = Arc::new(value::schema(&command.columns(), format)?);
     let rows = value::encode(&schema, rows);
     let mut response = QueryResponse::new(schema, stream::iter(rows));
-    response.set_command_tag("SHOW");
+    // As from PostgreSQL, with the number of rows.
+    response.set_command_tag(if matches!(command, Command::Select(_)) { "SELECT" } else { "SHOW" });
     Ok(Response::Query(response))
 }
 
@@ -125,9 +118,9 @@ impl SimpleQueryHandler for Handler {
         // The first failure ends the text, and what came before it is answered.
         for command in statements.commands() {
             let outcome = match command.map_err(answer::error) {
-                Ok(command) if command.parameters() > 0 => Err(no_parameter(1, 0)),
+                Ok(command) if !command.parameters().is_empty() => Err(no_parameter(command.parameters().len(), 0)),
                 Ok(command) => match prelude(client, &command).await {
-                    Ok(()) => self.run(&command, None, None).await,
+                    Ok(()) => self.run(&command, &[], None).await,
                     Err(error) => Err(error),
                 },
                 Err(error) => Err(error),
@@ -170,14 +163,12 @@ impl QueryParser for Parser {
     }
 
     fn get_parameter_types(&self, command: &Command) -> PgWireResult<Vec<Type>> {
-        Ok(vec![Type::TEXT; command.parameters()])
+        Ok(command.parameters().iter().map(|kind| kind.datatype().0).collect())
     }
 
     fn get_result_schema(&self, command: &Command, format: Option<&Format>) -> PgWireResult<Vec<FieldInfo>> {
-        match command.columns() {
-            [] => Ok(Vec::new()),
-            columns => value::schema(columns, format),
-        }
+        let columns = command.columns();
+        if columns.is_empty() { Ok(Vec::new()) } else { value::schema(&columns, format) }
     }
 }
 
@@ -198,16 +189,16 @@ impl ExtendedQueryHandler for Handler {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let command = &portal.statement.statement;
-        if portal.parameters.len() != command.parameters() {
-            return Err(no_parameter(command.parameters(), portal.parameters.len()));
+        let kinds = command.parameters();
+        if portal.parameters.len() != kinds.len() {
+            return Err(no_parameter(kinds.len(), portal.parameters.len()));
         }
-        // Text is the same in text and in binary form.
-        let parameter = portal.parameters.first().and_then(Option::as_deref).map(std::str::from_utf8);
-        let parameter = parameter.transpose().map_err(|_| {
-            let message = "invalid byte sequence for encoding \"UTF8\"";
-            answer::error(ErrorNotice::error(SqlState::BAD_CHARACTER, message))
-        })?;
+        let mut parameters = Vec::with_capacity(kinds.len());
+        for (index, (bytes, kind)) in portal.parameters.iter().zip(kinds).enumerate() {
+            let binary = portal.parameter_format.format_for(index) == FieldFormat::Binary;
+            parameters.push(select::parameter(bytes.as_deref(), binary, *kind).map_err(answer::error)?);
+        }
         prelude(client, command).await?;
-        self.run(command, parameter, Some(&portal.result_column_format)).await
+        self.run(command, &parameters, Some(&portal.result_column_format)).await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::action::HELP;
 use super::tables;
 use crate::wire::{ErrorNotice, Severity, SqlState};
 
@@ -15,6 +16,8 @@ pub fn notice() -> ErrorNotice {
         let _ = writeln!(detail, "\tSHOW {:<27} {}", table.name.to_ascii_uppercase(), table.help);
     }
     detail.push_str("\tSHOW ROUTE '<sql>' [database]    where a statement would go, and why\n");
-    detail.push_str("\tRELOAD                           read the configuration again\n");
+    for (command, help) in HELP {
+        let _ = writeln!(detail, "\t{command:<32} {help}");
+    }
     ErrorNotice { severity: Severity::Notice, ..ErrorNotice::error(SqlState::SUCCESS, "Console usage") }.detail(detail)
 }

@@ -3,7 +3,7 @@
 use crate::auth;
 use crate::net::{PeerAddr, Stream};
 use crate::observe::Blame;
-use crate::session::{Context, NewClient, Registered};
+use crate::session::{Context, Identity, Registered};
 use crate::wire::startup::Startup;
 use crate::wire::{ErrorNotice, SqlState, TxStatus, build};
 
@@ -76,7 +76,8 @@ async fn attempt(
             .hint("Name the user in admin_users or stats_users of the section [admin].");
         return Err(Some(notice));
     }
-    let registered = ctx.clients.register(NewClient {
+    let secret_len = if startup.minor >= 2 { LONG_SECRET } else { 4 };
+    let identity = Identity {
         user: user.to_owned(),
         database: database.to_owned(),
         peer: stream.peer().parts(),
@@ -84,8 +85,9 @@ async fn attempt(
         tls: stream.tls_info().map(|tls| format!("{}/{}", tls.version, tls.cipher)).unwrap_or_default(),
         application_name: startup.get("application_name").unwrap_or_default().to_owned(),
         replication: "none",
-        secret_len: if startup.minor >= 2 { LONG_SECRET } else { 4 },
-    });
+        console: true,
+    };
+    let registered = ctx.clients.register(identity, secret_len);
     let mut greeting = authenticated.greeting;
     for (name, value) in PARAMETERS {
         build::parameter_status(&mut greeting, name.as_bytes(), value.as_bytes());

@@ -4,6 +4,7 @@
 //! our own that reads and checks every frame first ([`connection`], [`message`]). `command` understands the text,
 //! `tables` has a file for each group of tables.
 
+mod action;
 mod answer;
 mod command;
 mod connection;
@@ -11,10 +12,13 @@ mod handler;
 mod help;
 mod login;
 mod message;
-mod reload;
+mod operate;
 mod rights;
+mod select;
+mod settings;
 mod tables;
 mod value;
+mod wish;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,15 +26,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::net::Stream;
+use crate::pool::Service;
 use crate::session::Context;
 use crate::wire::startup::Startup;
 
-pub use reload::ReloadRequest;
+pub use wish::{Order, Shutdown, Wish};
 
 /// The console behind the databases `trunkline` and `pgbouncer`.
 pub struct Console {
     ctx: Arc<Context>,
-    reloads: mpsc::Sender<ReloadRequest>,
+    orders: mpsc::Sender<Order>,
 }
 
 /// The console's own name.
@@ -42,9 +47,15 @@ pub fn is_console(database: &str) -> bool {
 }
 
 impl Console {
-    /// A console over what the sessions share; reloads are asked for through `reloads`.
-    pub fn new(ctx: Arc<Context>, reloads: mpsc::Sender<ReloadRequest>) -> Self {
-        Self { ctx, reloads }
+    /// A console over what the sessions share; what only the program can do is asked for through `orders`.
+    pub fn new(ctx: Arc<Context>, orders: mpsc::Sender<Order>) -> Self {
+        Self { ctx, orders }
+    }
+
+    /// Ends PAUSE or SUSPEND of all databases.
+    fn resume_service(&self) {
+        self.ctx.directory.gates.set_service(Service::Active);
+        self.ctx.clients.all().iter().for_each(|client| client.wake_up());
     }
 
     /// Serves one client of the console, from its startup packet to its end; `limit` bounds the login.

@@ -23,10 +23,25 @@ pub enum Kind {
     Text,
     /// `int4`
     Int,
-    /// `int8`: in tables only that are always empty here.
+    /// `int8`
     Big,
     /// `numeric`
     Numeric,
+    /// `double precision`: averages.
+    Float,
+}
+
+impl Kind {
+    /// The type, and the size that RowDescription tells.
+    pub fn datatype(self) -> (Type, i16) {
+        match self {
+            Self::Text => (Type::TEXT, -1),
+            Self::Int => (Type::INT4, 4),
+            Self::Big => (Type::INT8, 8),
+            Self::Numeric => (Type::NUMERIC, -1),
+            Self::Float => (Type::FLOAT8, 8),
+        }
+    }
 }
 
 /// A column of a table.
@@ -59,7 +74,7 @@ pub const fn numeric(name: &'static str) -> Column {
 }
 
 /// One value; its variant is that of its column's [`Kind`], or `Null`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// NULL
     Null,
@@ -67,8 +82,12 @@ pub enum Value {
     Text(String),
     /// `int4`
     Int(i32),
+    /// `int8`
+    Big(i64),
     /// `numeric`
     Numeric(u64),
+    /// `double precision`
+    Float(f64),
 }
 
 /// The rows of a table.
@@ -90,7 +109,9 @@ impl Value {
             Self::Null => None,
             Self::Text(text) => Some(text.clone()),
             Self::Int(number) => Some(number.to_string()),
+            Self::Big(number) => Some(number.to_string()),
             Self::Numeric(number) => Some(number.to_string()),
+            Self::Float(number) => Some(number.to_string()),
         }
     }
 }
@@ -135,7 +156,9 @@ impl ToSql for Value {
             Self::Null => return Ok(IsNull::Yes),
             Self::Text(text) => out.put_slice(text.as_bytes()),
             Self::Int(number) => out.put_i32(*number),
+            Self::Big(number) => out.put_i64(*number),
             Self::Numeric(number) => binary_numeric(*number, out),
+            Self::Float(number) => out.put_f64(*number),
         }
         Ok(IsNull::No)
     }
@@ -169,7 +192,7 @@ fn binary_numeric(number: u64, out: &mut BytesMut) {
 ///
 /// # Errors
 /// It asked for another number of formats than there are columns.
-pub fn schema(columns: &[Column], format: Option<&Format>) -> PgWireResult<Vec<FieldInfo>> {
+pub fn schema(columns: &[(&str, Kind)], format: Option<&Format>) -> PgWireResult<Vec<FieldInfo>> {
     if let Some(Format::Individual(codes)) = format
         && codes.len() != columns.len()
     {
@@ -177,15 +200,10 @@ pub fn schema(columns: &[Column], format: Option<&Format>) -> PgWireResult<Vec<F
             format!("bind message has {} result formats but query has {} columns", codes.len(), columns.len());
         return Err(answer::error(ErrorNotice::error(SqlState::PROTOCOL_VIOLATION, message)));
     }
-    let field = |(index, column): (usize, &Column)| {
-        let (datatype, size) = match column.kind {
-            Kind::Text => (Type::TEXT, -1),
-            Kind::Int => (Type::INT4, 4),
-            Kind::Big => (Type::INT8, 8),
-            Kind::Numeric => (Type::NUMERIC, -1),
-        };
+    let field = |(index, (name, kind)): (usize, &(&str, Kind))| {
+        let (datatype, size) = kind.datatype();
         let format = format.map_or(FieldFormat::Text, |format| format.format_for(index));
-        FieldInfo::new(column.name.to_owned(), None, None, datatype, format).with_type_size(size)
+        FieldInfo::new((*name).to_owned(), None, None, datatype, format).with_type_size(size)
     };
     Ok(columns.iter().enumerate().map(field).collect())
 }
@@ -223,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_wrong_number_of_formats_is_refused() {
-        let columns = [text("a"), int("b"), numeric("c")];
+        let columns = [("a", Kind::Text), ("b", Kind::Int), ("c", Kind::Numeric)];
         assert!(schema(&columns, Some(&Format::Individual(vec![1, 1]))).is_err());
         assert_eq!(schema(&columns, Some(&Format::UnifiedBinary)).unwrap()[2].format(), FieldFormat::Binary);
         assert_eq!(schema(&columns, None).unwrap()[1].type_size(), 4);

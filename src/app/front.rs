@@ -38,6 +38,7 @@ pub async fn accept(listener: Listener, front: Arc<Front>, workers: Arc<Workers>
 async fn serve(front: Arc<Front>, accepted: Accepted) {
     let Ok(stream) = accepted.into_stream() else { return };
     let ctx = front.ctx.clone();
+    let logging_in = ctx.clients.logging_in();
     let config = ctx.config.load_full();
     let tls = front.tls.load_full();
     let settings = OpenSettings {
@@ -64,10 +65,14 @@ async fn serve(front: Arc<Front>, accepted: Accepted) {
     };
     let database = startup.get("database").or(startup.get("user")).unwrap_or_default();
     if crate::admin::is_console(database) {
+        drop(logging_in);
         return front.console.clone().serve(stream, startup, limit).await;
     }
     let remaining = limit.saturating_sub(began.elapsed());
-    match tokio::time::timeout(remaining, session::log_in(ctx.clone(), stream, startup)).await {
+    ctx.directory.gates.not_suspended().await;
+    let login = tokio::time::timeout(remaining, session::log_in(ctx.clone(), stream, startup)).await;
+    drop(logging_in);
+    match login {
         Ok(Ok(login)) => session::serve(login).await,
         Ok(Err(LoginRefused { notice })) => {
             ctx.metrics.refused(if notice.is_some() { "login" } else { "client_gone" });

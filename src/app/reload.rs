@@ -1,13 +1,14 @@
 //! Reloading the configuration: whole, or not at all.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
-use crate::admin::ReloadRequest;
-use crate::config::{Config, Diff, Environment, load};
+use crate::admin::Order;
+use crate::config::{Config, Diff, Environment, Loaded, Origin, load};
 use crate::net::ServerTlsContext;
 use crate::observe::LogHandle;
 use crate::session::Context;
@@ -20,31 +21,36 @@ pub struct Reloader {
     file: Option<PathBuf>,
     env: Environment,
     log: LogHandle,
-    requests: mpsc::Sender<ReloadRequest>,
+    orders: mpsc::Sender<Order>,
+    /// What the configuration in force was read from.
+    origin: Origin,
+    /// Settings that the console has changed since.
+    changed: BTreeMap<&'static str, String>,
 }
 
 impl Reloader {
-    /// A reloader of `file`, and the queue of requests for it.
+    /// A reloader of `file`, which `origin` was read from, and the queue of the console's orders.
     pub fn new(
         ctx: Arc<Context>,
         file: Option<PathBuf>,
         env: Environment,
         log: LogHandle,
-    ) -> (Self, mpsc::Receiver<ReloadRequest>) {
-        let (requests, queue) = mpsc::channel(16);
-        (Self { ctx, file, env, log, requests }, queue)
+        origin: Origin,
+    ) -> (Self, mpsc::Receiver<Order>) {
+        let (orders, queue) = mpsc::channel(16);
+        (Self { ctx, file, env, log, orders, origin, changed: BTreeMap::new() }, queue)
     }
 
-    /// Where requests go.
-    pub fn requests(&self) -> mpsc::Sender<ReloadRequest> {
-        self.requests.clone()
+    /// Where orders go.
+    pub fn orders(&self) -> mpsc::Sender<Order> {
+        self.orders.clone()
     }
 
     /// Reads the file again and applies it whole, or says why not; then nothing has changed.
     ///
     /// # Errors
     /// All that is wrong with the file, ready to print.
-    pub fn reload(&self, front: &Front) -> Result<(), String> {
+    pub fn reload(&mut self, front: &Front) -> Result<(), String> {
         let outcome = self.try_reload(front);
         self.ctx.metrics.reloaded(outcome.is_ok());
         if let Err(error) = &outcome {
@@ -53,11 +59,40 @@ impl Reloader {
         outcome
     }
 
-    fn try_reload(&self, front: &Front) -> Result<(), String> {
+    /// Changes a setting until the next reload.
+    ///
+    /// # Errors
+    /// Why its value does not fit, for people.
+    pub fn set(&mut self, path: &'static str, value: String, front: &Front) -> Result<(), String> {
+        let mut changed = self.changed.clone();
+        changed.insert(path, value);
+        let settings = changed.iter().map(|(path, value)| (*path, value.as_str()));
+        let loaded = self.origin.load_with(settings, &self.env).map_err(|errors| {
+            let problems = errors.problems().iter().filter(|problem| !problem.is_warning());
+            problems.map(crate::config::Problem::without_place).collect::<Vec<_>>().join("; ")
+        })?;
+        self.apply(loaded, front)?;
+        self.changed = changed;
+        Ok(())
+    }
+
+    fn try_reload(&mut self, front: &Front) -> Result<(), String> {
         let Some(file) = &self.file else {
             return Err("the configuration came from the command line: there is no file to read again".to_owned());
         };
         let loaded = load(file, &self.env).map_err(|errors| errors.render(false))?;
+        let origin = loaded.origin.clone();
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.apply(loaded, front)?;
+        self.origin = origin;
+        self.changed.clear();
+        tracing::info!("configuration reloaded");
+        Ok(())
+    }
+
+    fn apply(&self, loaded: Loaded, front: &Front) -> Result<(), String> {
         let new: Config = loaded.config;
         let old = self.ctx.config.load_full();
         let changes = Diff::between(&old, &new);
@@ -70,13 +105,10 @@ impl Reloader {
         self.ctx.metrics.set_max_clients(new.max_clients);
         self.ctx.config.store(Arc::new(new));
         self.ctx.generation.fetch_add(1, Ordering::AcqRel);
-        for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
-        }
+        self.ctx.clients.all().iter().for_each(|client| client.nudge());
         for change in changes {
             tracing::info!(%change, "configuration changed");
         }
-        tracing::info!("configuration reloaded");
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ pub fn run(args: &RouteArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    match write!(io::stdout().lock(), "{}", explain_offline(&sql)) {
+    match writeln!(io::stdout().lock(), "{}", explain_offline(&sql)) {
         // A reader that went away (`| head`) is nobody's mistake.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,

@@ -9,16 +9,17 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::admin::Console;
+use crate::admin::{Console, Order, Shutdown, Wish};
 use crate::auth::AuthContext;
-use crate::config::{Config, Environment, Loaded};
+use crate::config::{Config, Environment, Loaded, Origin};
 use crate::net::{ListenError, ListenOptions, Listener, ServerTlsContext, TlsError};
 use crate::observe::logging::{self, LogError};
-use crate::observe::{DatabaseReadiness, HttpServer, LogHandle, Metrics, Readiness, SlowLog, SlowLogError};
-use crate::session::{Clients, Context};
+use crate::observe::{DatabaseReadiness, HttpServer, LogHandle, Metrics, Readiness, SlowLog, SlowLogError, panics};
+use crate::pool::Service;
+use crate::session::{ClientState, Clients, Context, Request};
 use crate::topology::Directory;
 
 use super::front::{self, Front};
@@ -53,27 +54,26 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`]: the program could not start.
 pub fn run(loaded: Loaded, file: Option<PathBuf>, env: Environment) -> Result<(), RunError> {
-    let config = loaded.config;
+    let (config, origin) = (loaded.config, loaded.origin);
     let log = logging::init(&config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let workers = Arc::new(Workers::start(config.workers)?);
-    let served = rt::control(serve(config, file, env, log, workers.clone()))?;
+    let served = rt::control(serve(config, (file, env, origin), log, workers.clone()))?;
     drop(workers);
     served
 }
 
 async fn serve(
     config: Config,
-    file: Option<PathBuf>,
-    env: Environment,
+    (file, env, origin): (Option<PathBuf>, Environment, Origin),
     log: LogHandle,
     workers: Arc<Workers>,
 ) -> Result<(), RunError> {
     let metrics = Metrics::new();
     metrics.set_max_clients(config.max_clients);
-    count_panics(metrics.clone());
+    panics::report_to(metrics.clone());
     let slow_log = SlowLog::start(&config.slow_log, &metrics)?;
     let tls = ServerTlsContext::load(&config.client_tls)?;
     let control = tokio::runtime::Handle::current();
@@ -88,8 +88,8 @@ async fn serve(
         draining: false.into(),
         generation: 0.into(),
     });
-    let (reloader, mut reloads) = Reloader::new(ctx.clone(), file, env, log);
-    let console = Arc::new(Console::new(ctx.clone(), reloader.requests()));
+    let (mut reloader, mut orders) = Reloader::new(ctx.clone(), file, env, log, origin);
+    let console = Arc::new(Console::new(ctx.clone(), reloader.orders()));
     let front = Arc::new(Front { ctx: ctx.clone(), tls: ArcSwapOption::new(tls), console });
 
     let options = ListenOptions { keepalive: config.client.keepalive, ..ListenOptions::default() };
@@ -112,7 +112,7 @@ async fn serve(
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 
     let mut signals = Signals::new()?;
-    let fast = loop {
+    let shutdown = loop {
         tokio::select! {
             _ = signals.hangup.recv() => {
                 slow_log.reopen();
@@ -121,16 +121,23 @@ async fn serve(
                 let _ = reloader.reload(&front);
                 let _ = sd_notify::notify(&[NotifyState::Ready]);
             }
-            Some(request) = reloads.recv() => request.answer(reloader.reload(&front)),
-            _ = signals.terminate.recv() => break false,
-            _ = signals.interrupt.recv() => break true,
+            Some(order) = orders.recv() => match order.wish.clone() {
+                Wish::Reload => order.answer(reloader.reload(&front)),
+                Wish::Set { path, value } => order.answer(reloader.set(path, value, &front)),
+                Wish::Shutdown(when) => {
+                    order.answer(Ok(()));
+                    break Ending::Console(when);
+                }
+            },
+            _ = signals.terminate.recv() => break Ending::Signal { fast: false },
+            _ = signals.interrupt.recv() => break Ending::Signal { fast: true },
         }
     };
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    tracing::info!(fast, clients = ctx.clients.len(), "shutting down");
+    tracing::info!(how = ?shutdown, clients = ctx.clients.len(), "shutting down");
     ctx.draining.store(true, Ordering::Release);
     acceptors.iter().for_each(tokio::task::JoinHandle::abort);
-    drain(&ctx, fast, &mut signals).await;
+    drain(&ctx, shutdown, &mut signals, &mut orders).await;
     for cluster in ctx.directory.clusters().values() {
         cluster.close();
     }
@@ -156,11 +163,37 @@ impl Signals {
     }
 }
 
-/// Lets transactions finish for as long as the configuration grants (a second signal ends that), then closes the rest.
-async fn drain(ctx: &Arc<Context>, fast: bool, signals: &mut Signals) {
-    let limit = ctx.config.load().client.drain_timeout;
+/// How the program was asked to end.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    /// By a signal; `fast` = transactions are not waited for.
+    Signal { fast: bool },
+    /// On the console.
+    Console(Shutdown),
+}
+
+/// Lets transactions finish for as long as the configuration grants (a signal ends that), then closes the rest. An
+/// administrator on the console who wants to wait knows for how long.
+async fn drain(ctx: &Arc<Context>, ending: Ending, signals: &mut Signals, orders: &mut mpsc::Receiver<Order>) {
+    let limit = match ending {
+        Ending::Signal { .. } => ctx.config.load().client.drain_timeout,
+        Ending::Console(_) => None,
+    };
     let deadline = limit.map(|limit| Instant::now() + limit);
-    let mut patient = !fast;
+    let mut patient = !matches!(ending, Ending::Signal { fast: true } | Ending::Console(Shutdown::Now));
+    // Nobody could move otherwise.
+    if ctx.directory.gates.service() == Service::Suspended {
+        ctx.directory.gates.set_service(Service::Active);
+    }
+    ctx.clients.all().iter().for_each(|client| client.wake_up());
+    while matches!(ending, Ending::Console(Shutdown::WaitForClients)) && patient && ctx.clients.sessions() > 0 {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            Some(order) = orders.recv() => patient &= !ends_now(order),
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => patient = false,
+        }
+    }
     let mut grace = 100;
     while !ctx.clients.is_empty() {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -168,6 +201,7 @@ async fn drain(ctx: &Arc<Context>, fast: bool, signals: &mut Signals) {
         }
         // Asked again each time: a session that was just logging in is told, too.
         front::close_sessions(ctx, !patient);
+        close_the_waiting(ctx, ending);
         if !patient {
             grace -= 1;
             if grace == 0 {
@@ -177,10 +211,29 @@ async fn drain(ctx: &Arc<Context>, fast: bool, signals: &mut Signals) {
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            Some(order) = orders.recv() => patient &= !ends_now(order),
             _ = signals.terminate.recv() => patient = false,
             _ = signals.interrupt.recv() => patient = false,
         }
     }
+}
+
+/// Closes sessions that wait for a server connection which they would not get before the end: their database is paused, or an
+/// administrator waits for those that are in use only.
+fn close_the_waiting(ctx: &Context, ending: Ending) {
+    let all = matches!(ending, Ending::Console(Shutdown::WaitForServers));
+    for client in ctx.clients.all().iter().filter(|client| client.state() == ClientState::Waiting) {
+        if all || ctx.directory.gates.find(&client.database).is_some_and(|gate| gate.is_paused()) {
+            client.request(Request::Kill);
+        }
+    }
+}
+
+/// Answers an order that comes while the program is ending; whether it ends the waiting.
+fn ends_now(order: Order) -> bool {
+    let now = order.wish == Wish::Shutdown(Shutdown::Now);
+    order.answer(if now { Ok(()) } else { Err("the proxy is shutting down".to_owned()) });
+    now
 }
 
 /// Once a second: idle connections are looked after.
@@ -209,14 +262,4 @@ fn readiness(ctx: &Context) -> Readiness {
         }
     });
     Readiness { draining: ctx.draining.load(Ordering::Acquire), databases: databases.collect() }
-}
-
-/// A panic ends the session that it happened in, and nothing else; it is counted and logged with a number.
-fn count_panics(metrics: Metrics) {
-    std::panic::set_hook(Box::new(move |panic| {
-        metrics.panicked();
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let message = panic.payload_as_str().unwrap_or("no message");
-        tracing::error!(place, message, backtrace = %std::backtrace::Backtrace::force_capture(), "panic: this is a bug of Trunkline's");
-    }));
 }

@@ -76,6 +76,11 @@ impl AuthQuery {
         Ok(answer.found)
     }
 
+    /// Closes its connections that are not in use; they are opened again when they are needed.
+    pub fn let_go(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
     /// The password may have been changed since: ask again next time.
     pub(super) fn forget(&self, user: &str) {
         self.answers.remove(user);

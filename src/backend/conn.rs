@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use quanta::Instant;
@@ -26,6 +26,11 @@ pub struct ServerConn {
     pub settings: Arc<Settings>,
     /// Prepared statements that it has.
     pub prepared: Registry,
+    /// The client that last ran a statement on it which may have used a sequence: `currval` answers for that one. 0 = none.
+    pub sequences_of: u64,
+    /// The client that last made temporary objects on it. 0 = none: the server has no temporary schema yet, and once it has one no reset
+    /// takes it away.
+    pub temp_schema_of: u64,
     /// When it was opened.
     pub opened: Instant,
     /// When it must be closed once idle; `None` = never.
@@ -64,6 +69,7 @@ pub struct ServerInfo {
     pub requested: AtomicU64,
     /// Prepared statements that it has.
     pub prepared: AtomicU32,
+    close_needed: AtomicBool,
 }
 
 /// What a server connection is doing.
@@ -104,6 +110,7 @@ impl ServerInfo {
             client: AtomicU64::new(0),
             requested: AtomicU64::new(0),
             prepared: AtomicU32::new(0),
+            close_needed: AtomicBool::new(false),
         }
     }
 
@@ -114,6 +121,16 @@ impl ServerInfo {
             2 => ServerState::Tested,
             _ => ServerState::Idle,
         }
+    }
+
+    /// Whether it is to be closed as soon as nobody uses it any more.
+    pub fn is_close_needed(&self) -> bool {
+        self.close_needed.load(Ordering::Relaxed)
+    }
+
+    /// It is to be closed as soon as nobody uses it any more.
+    pub fn set_close_needed(&self) {
+        self.close_needed.store(true, Ordering::Relaxed);
     }
 
     /// Notes what it is doing, and for which client (0 = none).

@@ -2,7 +2,7 @@
 
 mod conn;
 mod open;
-mod parameters;
+pub mod parameters;
 pub mod prepared;
 mod registry;
 mod reset;
@@ -11,7 +11,7 @@ mod settings;
 pub use conn::{ServerConn, ServerInfo, ServerState};
 pub use open::{ConnectSpec, OpenError, cancel, open, open_failure, open_with};
 pub use parameters::Parameters;
-pub use prepared::{Prepared, SqlPrepared};
+pub use prepared::{Prepared, SqlPrepared, all_prepared};
 pub use registry::{Own, OwnName, Registry};
 pub use reset::{apply_settings, reset};
-pub use settings::{Settings, Value};
+pub use settings::{DATE_STYLE, Settings, Value};

@@ -157,6 +157,8 @@ impl LoggedIn {
             stream,
             parameters: self.parameters,
             settings: Settings::none(),
+            sequences_of: 0,
+            temp_schema_of: 0,
             prepared: Registry::default(),
             opened: now,
             expires: None,

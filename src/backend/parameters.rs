@@ -1,22 +1,41 @@
 //! ParameterStatus values of a server connection.
 
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+
 type Bytes = Box<[u8]>;
 
 /// The reported parameters in the order in which the server first told them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Parameters(Vec<(Bytes, Bytes)>);
+pub struct Parameters {
+    list: Vec<(Bytes, Bytes)>,
+    /// Changes with every value that clients are told: equal ones have equal digests.
+    digest: u64,
+}
+
+/// What a client is told of a parameter: it talks to one server that is never a standby (trap 57).
+pub fn as_told<'v>(name: &[u8], value: &'v [u8]) -> &'v [u8] {
+    if name == b"in_hot_standby" { b"off" } else { value }
+}
+
+fn digest(name: &[u8], value: &[u8]) -> u64 {
+    FixedState::default().hash_one((name, as_told(name, value)))
+}
 
 impl Parameters {
     /// Takes a reported value; returns whether it is new.
     pub fn set(&mut self, name: &[u8], value: &[u8]) -> bool {
-        match self.0.iter_mut().find(|(key, _)| **key == *name) {
+        match self.list.iter_mut().find(|(key, _)| **key == *name) {
             Some((_, old)) if **old == *value => false,
             Some((_, old)) => {
+                self.digest ^= digest(name, old) ^ digest(name, value);
                 *old = value.into();
                 true
             }
             None => {
-                self.0.push((name.into(), value.into()));
+                self.digest ^= digest(name, value);
+                self.list.push((name.into(), value.into()));
                 true
             }
         }
@@ -24,11 +43,46 @@ impl Parameters {
 
     /// The last reported value.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.0.iter().find(|(key, _)| **key == *name).map(|(_, value)| &**value)
+        self.list.iter().find(|(key, _)| **key == *name).map(|(_, value)| &**value)
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.iter().map(|(name, value)| (&**name, &**value))
+        self.list.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Whether a client that was told `other` has nothing more to be told. Two words are compared.
+    pub fn tell_the_same_as(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+
+    /// What a client that was told `other` must be told now, as [`as_told`] has it.
+    pub fn beyond<'p>(&'p self, other: &'p Self) -> impl Iterator<Item = (&'p [u8], &'p [u8])> {
+        let told = |(name, value): (&'p [u8], &'p [u8])| (name, as_told(name, value));
+        self.iter().map(told).filter(|(name, value)| other.get(name).map(|known| as_told(name, known)) != Some(*value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trap_57_what_is_to_be_told() {
+        let of = |list: &[(&[u8], &[u8])]| {
+            let mut parameters = Parameters::default();
+            for (name, value) in list {
+                parameters.set(name, value);
+            }
+            parameters
+        };
+        let a = of(&[(b"TimeZone", b"UTC"), (b"in_hot_standby", b"off"), (b"server_version", b"15.1")]);
+        let b = of(&[(b"server_version", b"15.2"), (b"TimeZone", b"UTC"), (b"in_hot_standby", b"on")]);
+        assert!(!a.tell_the_same_as(&b));
+        assert_eq!(b.beyond(&a).collect::<Vec<_>>(), [(b"server_version".as_slice(), b"15.2".as_slice())]);
+        let mut c = b.clone();
+        c.set(b"server_version", b"15.1");
+        assert!(a.tell_the_same_as(&c));
+        assert_eq!(c.beyond(&a).count(), 0);
     }
 }

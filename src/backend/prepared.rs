@@ -43,6 +43,16 @@ impl Prepared {
         self.uses.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How often it was bound.
+    pub fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    /// How many server connections have it.
+    pub fn servers(&self) -> u32 {
+        self.servers.load(Ordering::Relaxed)
+    }
+
     /// Whether some client was told its columns.
     pub fn is_described(&self) -> bool {
         self.shape.get().is_some()
@@ -183,32 +193,16 @@ pub fn intern_sql(text: &[u8], decision: Decision, lex: LexOptions) -> Arc<SqlPr
     SQL_STATEMENTS.lock().intern(text, same, || SqlPrepared { text: text.into(), decision, lex })
 }
 
+/// All statements that some client or server connection has, by number.
+pub fn all_prepared() -> Vec<Arc<Prepared>> {
+    let mut all: Vec<_> = STATEMENTS.lock().by_hash.values().flatten().filter_map(Weak::upgrade).collect();
+    all.sort_by_key(|statement| statement.id);
+    all
+}
+
 /// Whether a client's name could be taken for one of ours.
 pub fn looks_like_ours(name: &[u8]) -> bool {
     name.starts_with(PREFIX.as_bytes())
-}
-
-/// What there is to know of one shared statement.
-#[derive(Debug, Clone)]
-pub struct Listed {
-    /// The statement.
-    pub statement: Arc<Prepared>,
-    /// How often it was bound.
-    pub uses: u64,
-    /// On how many server connections it stands.
-    pub servers: u32,
-}
-
-/// All shared statements that some client or server connection has, the oldest first.
-pub fn list() -> Vec<Listed> {
-    let mut all: Vec<_> = STATEMENTS.lock().by_hash.values().flatten().filter_map(Weak::upgrade).collect();
-    all.sort_unstable_by_key(|statement| statement.id);
-    let listed = |statement: Arc<Prepared>| Listed {
-        uses: statement.uses.load(Ordering::Relaxed),
-        servers: statement.servers.load(Ordering::Relaxed),
-        statement,
-    };
-    all.into_iter().map(listed).collect()
 }
 
 /// A number for the columns that a RowDescription tells (`None` = NoData): their names and types. What does not make rows

@@ -228,10 +228,6 @@ mod tests {
         (0..3).map(|n| prepared::intern(text(n).as_bytes(), &[0, 0], READ, 0)).collect()
     }
 
-    fn servers(statement: &Prepared) -> u32 {
-        prepared::list().iter().find(|listed| listed.statement.id == statement.id).map_or(0, |listed| listed.servers)
-    }
-
     #[test]
     fn trap_35_least_recently_used_goes_first() {
         let mut registry = Registry::default();
@@ -254,11 +250,12 @@ mod tests {
             registry.add(statements[0].clone(), 9);
             registry.add(statements[0].clone(), 9);
         }
-        assert_eq!(servers(&statements[0]), 2);
+        assert_eq!(statements[0].servers(), 2);
+        assert!(prepared::all_prepared().iter().any(|statement| statement.id == statements[0].id));
         first.forget(statements[0].id);
-        assert_eq!(servers(&statements[0]), 1);
+        assert_eq!(statements[0].servers(), 1);
         drop(second);
-        assert_eq!(servers(&statements[0]), 0);
+        assert_eq!(statements[0].servers(), 0);
     }
 
     #[test]

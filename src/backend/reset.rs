@@ -30,6 +30,7 @@ pub async fn reset(conn: &mut ServerConn, query: &[u8]) -> io::Result<()> {
         return Err(io::Error::other("the reset query failed"));
     }
     conn.settings = Settings::none();
+    conn.sequences_of = 0;
     conn.prepared.clear();
     Ok(())
 }

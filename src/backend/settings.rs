@@ -146,8 +146,12 @@ impl Settings {
             if identity {
                 IDENTITY.iter().filter(|name| from.get(name).is_some()).for_each(|name| sql.reset(name));
             }
-            for (name, _) in from.entries.iter().filter(|(name, _)| self.get(name).is_none() && !is_identity(name)) {
-                sql.reset(name);
+            for (name, value) in from.entries.iter().filter(|(name, _)| !is_identity(name)) {
+                // What a new date style does not name stays as it was: it must be given to the server's own.
+                let stays = self.get(name).is_some_and(|ours| ours == value || name != DATE_STYLE);
+                if !stays {
+                    sql.reset(name);
+                }
             }
             for (name, value) in changed.iter().filter(|(name, _)| !is_identity(name)) {
                 sql.set(name, value);
@@ -168,6 +172,9 @@ impl Settings {
 }
 
 const ENCODING: &str = "client_encoding";
+
+/// The one setting whose new value is joined with the old one: `SET datestyle TO dmy` changes the order of dates and leaves their style.
+pub const DATE_STYLE: &str = "datestyle";
 
 fn is_identity(name: &str) -> bool {
     IDENTITY.contains(&name)

@@ -18,7 +18,7 @@ pub(super) const UNIX_SOCKET_MODE: u32 = 0o777;
 /// Most clients at once.
 pub(super) const MAX_CLIENTS: u32 = 1000;
 /// Statements slower than this are logged.
-pub(super) const SLOW_QUERY: Option<Duration> = Some(Duration::from_secs(1));
+pub const SLOW_QUERY: Option<Duration> = Some(Duration::from_secs(1));
 /// A replica's share of reads.
 pub(super) const REPLICA_WEIGHT: u32 = 1;
 
@@ -32,6 +32,7 @@ impl Default for ClientSettings {
             login_timeout: Some(secs(30)),
             idle_timeout: None,
             idle_transaction_timeout: None,
+            pinned_idle_timeout: None,
             drain_timeout: Some(secs(30)),
             max_startup_bytes: 10_000,
             max_inspect_bytes: 1 << 20,

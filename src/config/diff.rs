@@ -97,6 +97,7 @@ impl Changes {
         self.value("client.login_timeout", &a.login_timeout, &b.login_timeout);
         self.value("client.idle_timeout", &a.idle_timeout, &b.idle_timeout);
         self.value("client.idle_transaction_timeout", &a.idle_transaction_timeout, &b.idle_transaction_timeout);
+        self.value("client.pinned_idle_timeout", &a.pinned_idle_timeout, &b.pinned_idle_timeout);
         self.value("client.drain_timeout", &a.drain_timeout, &b.drain_timeout);
         self.value("client.max_startup_packet", &a.max_startup_bytes, &b.max_startup_bytes);
         self.value("client.max_inspect", &a.max_inspect_bytes, &b.max_inspect_bytes);

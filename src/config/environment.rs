@@ -23,6 +23,16 @@ impl Environment {
         self.0.get(name).map(String::as_str)
     }
 
+    /// With these variables instead of those of the same name, whatever its case.
+    pub(super) fn with(&self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut all = self.0.clone();
+        for (name, value) in variables {
+            all.retain(|known, _| !known.eq_ignore_ascii_case(&name));
+            all.insert(name, value);
+        }
+        Self(all)
+    }
+
     /// The overrides `TRUNKLINE__…`, by name.
     pub(super) fn overrides(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter(|(name, _)| name.starts_with(OVERRIDE_PREFIX)).map(|(k, v)| (k.as_str(), v.as_str()))

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::Config;
 use super::document;
 use super::environment::{self, Environment};
+use super::origin::Origin;
 use super::problem::{Errors, Problem, Problems, Sources};
 use super::resolve::{self, Context};
 use super::schema::RawConfig;
@@ -17,6 +18,8 @@ pub struct Loaded {
     pub config: Config,
     /// Warnings, in the order of the text.
     pub warnings: Vec<Problem>,
+    /// What it was made from.
+    pub origin: Origin,
 }
 
 /// Reads a configuration file, with the overrides and variables of `env`.
@@ -62,7 +65,8 @@ fn read(name: &str, text: &str, dir: &Path, env: &Environment, open_to_all: bool
     if document.syntax_error {
         return Err(problems.into_errors(&sources, &document.masks));
     }
-    finish(document.raw, problems, &sources, (&document.masks, &document.refused), dir, env)
+    let origin = Origin::text(name, text, dir.to_owned());
+    finish(document.raw, problems, &sources, (&document.masks, &document.refused), dir, env, origin)
 }
 
 /// Resolves, and sorts what came out into a configuration with warnings or a list of mistakes.
@@ -73,12 +77,13 @@ pub(super) fn finish(
     (masks, refused): (&[Range<usize>], &[String]),
     dir: &Path,
     env: &Environment,
+    origin: Origin,
 ) -> Result<Loaded, Errors> {
     let config = resolve::resolve(raw, &mut Context { problems: &mut problems, env, dir, refused });
     if problems.has_errors() {
         return Err(problems.into_errors(sources, masks));
     }
-    Ok(Loaded { config, warnings: problems.finish(sources, masks) })
+    Ok(Loaded { config, warnings: problems.finish(sources, masks), origin })
 }
 
 /// Whether a secret stands in the text itself: not in a file, not in a variable.

@@ -67,6 +67,8 @@ pub struct ClientSettings {
     pub idle_timeout: Option<Duration>,
     /// A session that sends nothing for so long inside a transaction is closed and rolled back.
     pub idle_transaction_timeout: Option<Duration>,
+    /// A session that keeps a server connection to itself outside a transaction and sends nothing for so long is closed.
+    pub pinned_idle_timeout: Option<Duration>,
     /// On SIGTERM, how long transactions may go on.
     pub drain_timeout: Option<Duration>,
     /// Largest startup packet in bytes.

@@ -43,6 +43,14 @@ impl Problem {
         self.warning
     }
 
+    /// One line: `message: label (fix)`.
+    pub fn without_place(&self) -> String {
+        let label = self.place.as_ref().and_then(|place| place.labels.first()?.label());
+        let label = label.map(|label| format!(": {label}")).unwrap_or_default();
+        let help = self.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+        format!("{}{label}{help}", self.message)
+    }
+
     /// The problem with its snippet, for a person at a terminal; `color` adds ANSI colours.
     pub fn render(&self, color: bool) -> String {
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
@@ -61,14 +69,7 @@ impl fmt::Display for Problem {
         if let Some(place) = &self.place {
             write!(f, "{}:{}: ", place.source.name(), place.line)?;
         }
-        f.write_str(&self.message)?;
-        if let Some(label) = self.place.as_ref().and_then(|place| place.labels.first()?.label()) {
-            write!(f, ": {label}")?;
-        }
-        if let Some(help) = &self.help {
-            write!(f, " ({help})")?;
-        }
-        Ok(())
+        f.write_str(&self.without_place())
     }
 }
 

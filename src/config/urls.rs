@@ -6,11 +6,12 @@ use serde_spanned::Spanned;
 
 use super::environment::Environment;
 use super::load::{self, Loaded};
+use super::origin::Origin;
 use super::problem::{Errors, Problems, Sources};
 use super::schema::value::{Count, Dur, List, Word};
 use super::schema::words::Method;
 use super::schema::{Admin, Database, General, Hba, Metrics, Pool, RawConfig, SlowLog};
-use super::{Config, conninfo, environment, redact};
+use super::{Config, conninfo, document, environment, redact};
 
 /// What the command line says instead of a file.
 #[derive(Clone, Default)]
@@ -65,6 +66,11 @@ impl Config {
     /// # Errors
     /// All mistakes at once.
     pub fn from_urls(args: &UrlArgs, env: &Environment) -> Result<Loaded, Errors> {
+        Self::from_urls_with(args, env, &Overrides::default())
+    }
+
+    /// The same with single settings changed.
+    pub(super) fn from_urls_with(args: &UrlArgs, env: &Environment, over: &Overrides) -> Result<Loaded, Errors> {
         let mut line = Line::default();
         let mut problems = Problems::default();
         let mut raw = RawConfig::default();
@@ -114,7 +120,33 @@ impl Config {
         raw.databases.insert(Spanned::new(at, name), database);
         let mut sources = Sources::default();
         sources.push("command line", line.text);
-        load::finish(raw, problems, &sources, (&line.masks, &[]), Path::new("."), env)
+        over.apply(&mut raw, &mut sources, &mut problems);
+        load::finish(raw, problems, &sources, (&line.masks, &[]), Path::new("."), env, Origin::urls(args))
+    }
+}
+
+/// Single settings, as variables, that replace what the command line says.
+#[derive(Default)]
+pub(super) struct Overrides(pub(super) Environment);
+
+impl Overrides {
+    fn apply(&self, raw: &mut RawConfig, sources: &mut Sources, problems: &mut Problems) {
+        // Databases and users are the command line's own.
+        let new = document::read("", &self.0, sources, problems).raw;
+        let old = std::mem::take(raw);
+        *raw = RawConfig {
+            general: General { max_clients: new.general.max_clients, ..old.general },
+            client: new.client,
+            routing: new.routing,
+            pool: Pool { size: new.pool.size.or(old.pool.size), ..new.pool },
+            admin: Admin {
+                admin_users: new.admin.admin_users.or(old.admin.admin_users),
+                stats_users: new.admin.stats_users,
+            },
+            slow_log: SlowLog { slow_query: new.slow_log.slow_query.or(old.slow_log.slow_query), ..new.slow_log },
+            log: new.log,
+            ..old
+        };
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::socket::{is_exhaustion, tune_tcp};
-use super::{ClientTlsContext, Stream};
+use super::{ClientTlsContext, Stream, names};
 use crate::config::{HostPort, SslMode};
 use crate::wire::build;
 
@@ -201,10 +201,12 @@ async fn connect_host(
     let addresses: Vec<SocketAddr> = match tokio::net::lookup_host((host.host.as_str(), host.port)).await {
         Ok(found) => found.collect(),
         Err(e) => {
+            names::note(&host.host, &[]);
             failed(host.to_string(), HostFailure::Resolve(e));
             return None;
         }
     };
+    names::note(&host.host, &addresses);
     for address in addresses {
         match connect_address(address, &host.host, tls, encryption, options).await {
             Ok(stream) => return Some(stream),

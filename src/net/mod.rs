@@ -6,6 +6,7 @@
 mod connect;
 pub mod control;
 mod listen;
+mod names;
 mod open;
 mod relay;
 mod socket;
@@ -14,6 +15,7 @@ mod tls;
 
 pub use connect::{ConnectError, ConnectOptions, Encryption, HostError, HostFailure, SslPlan, connect};
 pub use listen::{Accepted, ListenError, ListenOptions, Listener};
+pub use names::looked_up;
 pub use open::{OpenError, OpenSettings, Opened, open};
 pub use socket::PeerAddr;
 pub use stream::{IdleCheck, Stream};

@@ -74,7 +74,7 @@ impl OpenError {
     /// What the client is told; `None` when it cannot be told anything.
     pub fn notice(&self) -> Option<ErrorNotice> {
         let code = match self {
-            Self::Io(_) | Self::Handshake(_) | Self::NoTls => return None,
+            Self::Io(_) | Self::Handshake(_) | Self::NoTls | Self::Packet(BadOpening::CancelKey) => return None,
             Self::Packet(BadOpening::NoUser) => SqlState::INVALID_AUTHORIZATION,
             Self::Packet(BadOpening::Version(..)) => SqlState::FEATURE_NOT_SUPPORTED,
             Self::TlsRequired => {

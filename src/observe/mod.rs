@@ -3,6 +3,7 @@
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod panics;
 pub mod slow_log;
 
 pub use http::{DatabaseReadiness, HttpServer, Readiness, ReadinessSource};

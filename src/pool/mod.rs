@@ -5,6 +5,7 @@
 //! goes straight to the oldest of them. Connections are opened by tasks of their own, never inside a waiting
 //! client's future, so a client that gives up swallows nothing (trap 81).
 
+mod gate;
 pub mod home;
 mod janitor;
 mod lease;
@@ -24,6 +25,7 @@ use crate::backend::{ConnectSpec, OpenError, ServerConn, ServerInfo, ServerState
 use crate::config::PoolSettings;
 use crate::observe::{CloseCause, PoolGauges, PoolMetrics};
 
+pub use gate::{Gate, Gates, Service};
 pub use janitor::tend;
 pub use lease::Lease;
 pub use load::NodeLoad;
@@ -69,6 +71,7 @@ pub struct Pool {
     pub spec: ConnectSpec,
     /// The node's load and health, shared with the other pools on it.
     pub load: Arc<NodeLoad>,
+    gate: Arc<Gate>,
     settings: ArcSwap<PoolSettings>,
     state: Mutex<State>,
     closed: AtomicBool,
@@ -77,15 +80,24 @@ pub struct Pool {
 
 impl Pool {
     /// An empty pool; nothing is opened before the first check-out or [`tend`].
-    pub fn new(spec: ConnectSpec, load: Arc<NodeLoad>, settings: PoolSettings, metrics: PoolMetrics) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(
+        spec: ConnectSpec,
+        load: Arc<NodeLoad>,
+        gate: Arc<Gate>,
+        settings: PoolSettings,
+        metrics: PoolMetrics,
+    ) -> Arc<Self> {
+        let pool = Arc::new(Self {
             spec,
             load,
+            gate,
             settings: ArcSwap::from_pointee(settings),
             state: Mutex::new(State::default()),
             closed: AtomicBool::new(false),
             metrics,
-        })
+        });
+        pool.gate.enroll(&pool);
+        pool
     }
 
     /// The settings in force.
@@ -101,10 +113,23 @@ impl Pool {
     /// Takes an idle connection, if one is here and nobody waits for it. One uncontended lock and a pop.
     pub fn try_check_out(self: &Arc<Self>) -> Option<Lease> {
         let mut state = self.state.lock();
-        if !state.waiters.is_empty() {
+        if !state.waiters.is_empty() || self.gate.is_paused() {
             return None;
         }
         let conn = self.pop_usable(&mut state)?;
+        drop(state);
+        Some(Lease::new(conn, self.clone()))
+    }
+
+    /// Takes the idle connection on which this client was the last to use sequences, if it is here.
+    pub fn try_check_out_sequences_of(self: &Arc<Self>, client: u64) -> Option<Lease> {
+        let mut state = self.state.lock();
+        let mut conn = state.take_newest_idle(|conn| conn.sequences_of == client)?;
+        if !conn.stream.is_quiet() {
+            state.forget(&conn.info);
+            self.metrics.closed(CloseCause::ServerClosed);
+            return None;
+        }
         drop(state);
         Some(Lease::new(conn, self.clone()))
     }
@@ -114,12 +139,13 @@ impl Pool {
     /// # Errors
     /// [`CheckOutError`]; after it the caller holds no place in the line.
     pub async fn check_out(self: &Arc<Self>, slot: &Arc<WaiterSlot>) -> Result<Lease, CheckOutError> {
-        let wait = {
+        let mut wait = {
             let mut state = self.state.lock();
             if self.closed.load(Ordering::Acquire) {
                 return Err(CheckOutError::Closed);
             }
             if state.waiters.is_empty()
+                && !self.gate.is_paused()
                 && let Some(conn) = self.pop_usable(&mut state)
             {
                 drop(state);
@@ -130,12 +156,17 @@ impl Pool {
             wait
         };
         let limit = self.settings.load().wait_timeout;
-        match limit {
-            Some(limit) => tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| {
-                self.metrics.wait_timed_out();
-                Err(CheckOutError::Timeout)
-            }),
-            None => wait.await,
+        let Some(limit) = limit else { return wait.await };
+        loop {
+            match tokio::time::timeout(limit, &mut wait).await {
+                Ok(outcome) => return outcome,
+                // A pause is no lack of connections: the time begins anew.
+                Err(_) if self.gate.is_paused() => {}
+                Err(_) => {
+                    self.metrics.wait_timed_out();
+                    return Err(CheckOutError::Timeout);
+                }
+            }
         }
     }
 
@@ -162,13 +193,18 @@ impl Pool {
         conn.info.set_state(ServerState::Idle, 0);
         let mut state = self.state.lock();
         let too_many = state.open > self.settings.load().size as usize;
-        if self.closed.load(Ordering::Acquire)
-            || conn.epoch != state.epoch
-            || conn.expires.is_some_and(|at| at <= now)
-            || too_many
-        {
+        let unwanted = if self.closed.load(Ordering::Acquire) {
+            Some(CloseCause::Shutdown)
+        } else if conn.epoch != state.epoch || self.gate.is_paused() {
+            Some(CloseCause::Reconnect)
+        } else if too_many || conn.expires.is_some_and(|at| at <= now) {
+            Some(CloseCause::Lifetime)
+        } else {
+            None
+        };
+        if let Some(cause) = unwanted {
             state.forget(&conn.info);
-            self.metrics.closed(CloseCause::Lifetime);
+            self.metrics.closed(cause);
             self.open_for_waiters(&mut state);
             drop(state);
             drop(conn);
@@ -194,13 +230,44 @@ impl Pool {
     pub fn reconnect(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.epoch += 1;
-        let idle = state.take_idle();
-        for conn in &idle {
-            state.forget(&conn.info);
-        }
+        let idle = self.take_idle(&mut state);
+        state.servers.iter().for_each(|info| info.set_close_needed());
         self.open_for_waiters(&mut state);
         drop(state);
         drop(idle);
+    }
+
+    /// Closes the idle connections (PAUSE).
+    fn close_idle(&self) {
+        let mut state = self.state.lock();
+        let idle = self.take_idle(&mut state);
+        drop(state);
+        drop(idle);
+    }
+
+    fn take_idle(&self, state: &mut State) -> Vec<state::Owned> {
+        let idle = state.take_idle();
+        for conn in &idle {
+            state.forget(&conn.info);
+            self.metrics.closed(CloseCause::Reconnect);
+        }
+        idle
+    }
+
+    /// Opens connections for those who have waited for the end of a pause.
+    fn go_on(self: &Arc<Self>) {
+        self.open_for_waiters(&mut self.state.lock());
+    }
+
+    /// Connections that are open or being opened.
+    fn held(&self) -> usize {
+        let state = self.state.lock();
+        state.open + state.opening
+    }
+
+    /// Connections in use that are closed when they come back.
+    fn to_be_closed(&self) -> usize {
+        self.state.lock().servers.iter().filter(|info| info.is_close_needed()).count()
     }
 
     /// Closes the pool: waiters get [`CheckOutError::Closed`], idle connections are closed, leased ones when they come back.

@@ -16,6 +16,9 @@ const MAX_OPENING: usize = 4;
 impl Pool {
     /// Starts as many openings as the waiters need and the limits allow.
     pub(super) fn open_for_waiters(self: &Arc<Self>, state: &mut State) {
+        if self.gate.is_paused() {
+            return;
+        }
         let size = self.settings.load().size as usize;
         let waiting = state.waiters.len();
         while state.opening < waiting.min(MAX_OPENING) && state.open + state.opening < size {
@@ -73,7 +76,7 @@ impl Pool {
         let mut state = self.state.lock();
         state.opening -= 1;
         state.failure = Some(error.clone());
-        if state.open > 0 || state.opening > 0 {
+        if state.open > 0 || state.opening > 0 || self.gate.is_paused() {
             return;
         }
         let waiters = std::mem::take(&mut state.waiters);

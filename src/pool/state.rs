@@ -8,7 +8,7 @@ use crate::backend::{OpenError, ServerConn, ServerInfo};
 use super::waiter::Waiter;
 
 /// Boxed from its opening to its end: connections change hands at every transaction, and a pointer is cheap to move.
-type Owned = Box<ServerConn>;
+pub(super) type Owned = Box<ServerConn>;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -68,6 +68,15 @@ impl State {
             taken.extend(list.extract_if(.., |conn| unwanted(conn)));
         }
         taken
+    }
+
+    /// Takes out the idle connection that was used last, of those that are `wanted`.
+    pub fn take_newest_idle(&mut self, wanted: impl Fn(&ServerConn) -> bool) -> Option<Owned> {
+        let places = self.idle.iter().enumerate().flat_map(|(list, conns)| {
+            conns.iter().enumerate().filter(|(_, conn)| wanted(conn)).map(move |(at, conn)| (conn.idle_since, list, at))
+        });
+        let (_, list, at) = places.max_by_key(|(since, ..)| *since)?;
+        Some(self.idle[list].remove(at))
     }
 
     /// Gives the connection to the oldest client that still waits, or keeps it as idle.

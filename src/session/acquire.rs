@@ -8,16 +8,18 @@ use std::time::{Duration, SystemTime};
 
 use quanta::Instant;
 
-use crate::backend::{self, OpenError};
+use crate::backend::{self, OpenError, Parameters, Value};
 use crate::config::NodeRole;
 use crate::observe::Blame;
 use crate::pool::{CheckOutError, Lease};
+use crate::sql::LexOptions;
 use crate::wire::{ErrorNotice, SqlState, TxStatus, build};
 
+use super::buffers::drain;
 use super::clients::Request;
 use super::machine::{Link, State};
 use super::placement::Place;
-use super::relay::{Ending, Session, drain};
+use super::relay::{Ending, Session};
 use super::replies::Expect;
 use super::splice::Splice;
 
@@ -30,6 +32,7 @@ enum Waited {
     Failed(CheckOutError),
     Cancelled,
     Killed,
+    ClientGone,
 }
 
 impl Session {
@@ -68,9 +71,40 @@ impl Session {
     /// Takes a connection that is free at once.
     pub(super) fn try_acquire(&mut self, place: Place) -> bool {
         let Some(node) = self.choose(place, 0) else { return false };
-        let Some(lease) = self.pools.pools[node].try_check_out() else { return false };
-        self.attach(lease, node, Duration::ZERO);
-        true
+        let pool = &self.pools.pools[node];
+        if self.wants_sequences {
+            if let Some(lease) = pool.try_check_out_sequences_of(self.client.id) {
+                self.attach(lease, node, Duration::ZERO);
+                return true;
+            }
+            if self.used_sequences && !self.pools.keeps_sequences.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    database = self.client.database,
+                    user = self.client.user,
+                    "currval or lastval was asked for after the server connection had gone to another client: from now on, \
+                     sessions of this user keep their connection once they write (INSERT … RETURNING needs neither)"
+                );
+            }
+        }
+        match self.pools.pools[node].try_check_out() {
+            Some(lease) if self.can_use(&lease) => {
+                self.attach(lease, node, Duration::ZERO);
+                true
+            }
+            // Closed when it is not for this session.
+            _ => false,
+        }
+    }
+
+    /// Whether the session would find the server as a new one: with temporary objects first in its `search_path`, it matters whether
+    /// the server has a schema for them. One that another client has left there cannot be taken away.
+    fn can_use(&self, lease: &Lease) -> bool {
+        let is_temp_first = |value: &Value| match value {
+            Value::Text(text) => text.split(',').next().is_some_and(|name| name.trim().trim_matches('"') == "pg_temp"),
+            Value::List(names) => names.first().is_some_and(|name| name == "pg_temp"),
+        };
+        [0, self.client.id].contains(&lease.temp_schema_of)
+            || !self.tracked.settings().get("search_path").is_some_and(is_temp_first)
     }
 
     /// The node for a place: a reader that was not tried yet, else the primary. Without a configured primary, reads still run.
@@ -112,7 +146,18 @@ impl Session {
         }
         link.trim_own_names(max, out);
         let conn = &mut *link.lease;
+        if std::mem::take(&mut self.wants_sequences) && ![0, self.client.id].contains(&conn.sequences_of) {
+            // Another client's values are nobody's business.
+            build::query(out.insert(), b"DISCARD SEQUENCES");
+            link.replies.push(Expect::Settings);
+            conn.sequences_of = 0;
+            conn.prepared.unnamed = None;
+        }
         let settings = self.tracked.settings();
+        // Before the settings are there, what it tells means nothing yet.
+        if Arc::ptr_eq(&conn.settings, settings) {
+            tell_parameters(&conn.parameters, &mut self.told, &mut self.lex, &mut self.to_client);
+        }
         if !Arc::ptr_eq(&conn.settings, settings) {
             for _ in 0..settings.write_difference(&conn.settings, out.insert()) {
                 link.replies.push(Expect::Settings);
@@ -121,6 +166,7 @@ impl Session {
             // A simple Query ends the unnamed statement, ours as well (trap 37).
             conn.prepared.unnamed = None;
         }
+        self.send_deferred(out);
     }
 
     /// Waits for a connection. When none can be had the client learns why, and the session goes on.
@@ -152,14 +198,16 @@ impl Session {
                 .hint("Only reads are possible here.")));
             };
             match self.wait_at(node).await {
-                Waited::Leased(lease) => return Ok((lease, node, began.elapsed())),
+                Waited::Leased(lease) if self.can_use(&lease) => return Ok((lease, node, began.elapsed())),
+                Waited::Leased(_) => {}
                 Waited::Cancelled => {
                     return Err(Ok(ErrorNotice::error(
                         SqlState::QUERY_CANCELED,
                         "canceling statement due to user request",
                     )));
                 }
-                Waited::Killed => return Err(Err(Ending::ClientGone)),
+                Waited::Killed => return Err(Err(Ending::killed())),
+                Waited::ClientGone => return Err(Err(Ending::ClientGone)),
                 Waited::Failed(CheckOutError::Closed) => {
                     self.refresh().map_err(Err)?;
                     tokio::time::sleep(Duration::from_millis(1)).await;
@@ -197,14 +245,14 @@ impl Session {
             while !to_client.is_empty() {
                 match drain(stream, to_client, cx) {
                     Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(Waited::Killed),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Waited::ClientGone),
                     Poll::Pending => break,
                 }
             }
             if stream.wants_flush()
                 && let Poll::Ready(Err(_)) = stream.poll_push(cx)
             {
-                return Poll::Ready(Waited::Killed);
+                return Poll::Ready(Waited::ClientGone);
             }
             client.set_waker(cx.waker());
             if client.requested(Request::Kill) {
@@ -240,6 +288,25 @@ impl Session {
         let blame = if notice.code == SqlState::QUERY_CANCELED { Blame::Proxy } else { Blame::Network };
         self.metrics.error(notice.code, blame);
         notice.encode(&mut self.to_client);
+        self.deferred.fail();
         self.drop_refused();
     }
+}
+
+/// Tells the client what differs on its connection from what it was told last (trap 57): nodes may differ, and connections older than
+/// a change of the server's configuration.
+pub(super) fn tell_parameters(
+    parameters: &Parameters,
+    told: &mut Arc<Parameters>,
+    lex: &mut LexOptions,
+    out: &mut Vec<u8>,
+) {
+    if parameters.tell_the_same_as(told) {
+        return;
+    }
+    for (name, value) in parameters.beyond(told) {
+        lex.observe_parameter(name, value);
+        build::parameter_status(out, name, value);
+    }
+    *told = Arc::new(parameters.clone());
 }

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
+use quanta::Instant;
 use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 
@@ -38,6 +40,8 @@ pub enum Request {
     Drain = 2,
     /// Close now: the shutdown's grace is over, or an administrator said so.
     Kill = 4,
+    /// Read nothing more, neither from the client nor from the server (SUSPEND).
+    Suspend = 8,
 }
 
 /// What others may know of a session, and how they reach it.
@@ -46,30 +50,23 @@ pub struct Client {
     pub id: u64,
     /// Process id and secret as told to the client; the secret is never shown.
     pub key: CancelKey,
-    /// User name.
-    pub user: String,
-    /// Database as the client named it.
-    pub database: String,
-    /// Peer's address and port.
-    pub peer: (String, u16),
-    /// Own address and port.
-    pub local: (String, u16),
-    /// TLS version and cipher, empty without.
-    pub tls: String,
-    /// `application_name` at login.
-    pub application_name: String,
-    /// `none`, `logical` or `physical`.
-    pub replication: &'static str,
+    /// Who it is.
+    pub identity: Identity,
     /// When it connected.
     pub connected: SystemTime,
-    /// Microseconds since the Unix epoch of its last request.
-    pub requested: AtomicU64,
+    /// What `asked` counts from.
+    born: Instant,
+    /// Microseconds from `born` to its last request.
+    asked: AtomicU64,
     /// Microseconds since the Unix epoch since when it waits; 0 = it does not.
     pub waiting_since: AtomicU64,
     /// How many statement names it holds.
     pub prepared: AtomicU32,
     state: AtomicU8,
     requests: AtomicU8,
+    /// It does as [`Request::Suspend`] says.
+    frozen: AtomicBool,
+    pinned: Mutex<Option<Box<Pinned>>>,
     waker: Mutex<Option<Waker>>,
     assignment: Mutex<Assignment>,
     released: Notify,
@@ -90,9 +87,9 @@ impl fmt::Debug for Client {
     }
 }
 
-/// What identifies a client when it logs in.
+/// Who a client is, as it said when it logged in.
 #[derive(Debug)]
-pub struct NewClient {
+pub struct Identity {
     /// User name.
     pub user: String,
     /// Database as the client named it.
@@ -107,13 +104,32 @@ pub struct NewClient {
     pub application_name: String,
     /// `none`, `logical` or `physical`.
     pub replication: &'static str,
-    /// Length of the cancel secret: 4 in protocol 3.0, 32 in 3.2 (trap 65).
-    pub secret_len: usize,
+    /// It is a client of the console, which counts towards no limit.
+    pub console: bool,
+}
+
+impl Deref for Client {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        &self.identity
+    }
+}
+
+/// Why a session keeps its server connection, for `SHOW PINS`.
+#[derive(Debug, Clone)]
+pub struct Pinned {
+    /// Names of the reasons.
+    pub reasons: String,
+    /// Since when it is pinned.
+    pub since: SystemTime,
+    /// The statement that pinned it last, without literals.
+    pub statement: String,
 }
 
 impl Client {
-    fn new(id: u64, pid: u32, new: NewClient) -> Self {
-        let mut secret = vec![0; new.secret_len];
+    fn new(id: u64, pid: u32, identity: Identity, secret_len: usize) -> Self {
+        let mut secret = vec![0; secret_len];
         // The system's generator does not fail for so few bytes; if it ever did, a weaker source is better than none.
         if rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty()).is_err() {
             fastrand::Rng::new().fill(&mut secret);
@@ -121,19 +137,16 @@ impl Client {
         Self {
             id,
             key: CancelKey { pid, secret },
-            user: new.user,
-            database: new.database,
-            peer: new.peer,
-            local: new.local,
-            tls: new.tls,
-            application_name: new.application_name,
-            replication: new.replication,
+            identity,
             connected: SystemTime::now(),
-            requested: AtomicU64::new(0),
+            born: Instant::now(),
+            asked: AtomicU64::new(0),
             waiting_since: AtomicU64::new(0),
             prepared: AtomicU32::new(0),
             state: AtomicU8::new(0),
             requests: AtomicU8::new(0),
+            frozen: AtomicBool::new(false),
+            pinned: Mutex::default(),
             waker: Mutex::default(),
             assignment: Mutex::default(),
             released: Notify::new(),
@@ -154,12 +167,59 @@ impl Client {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
-    /// Asks something of the session and wakes it.
-    pub fn request(&self, request: Request) {
-        self.requests.fetch_or(request as u8, Ordering::AcqRel);
+    /// Its last request came at this moment.
+    pub fn note_request(&self, at: Instant) {
+        let since = at.saturating_duration_since(self.born);
+        self.asked.store(u64::try_from(since.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When its last request came; when it connected, if none has come.
+    pub fn last_request(&self) -> SystemTime {
+        match self.asked.load(Ordering::Relaxed) {
+            0 => self.connected,
+            asked => {
+                let ago = self.born.elapsed().saturating_sub(Duration::from_micros(asked));
+                SystemTime::now().checked_sub(ago).unwrap_or(self.connected)
+            }
+        }
+    }
+
+    /// Why it keeps its server connection, when it does.
+    pub fn pinned(&self) -> Option<Pinned> {
+        self.pinned.lock().as_deref().cloned()
+    }
+
+    /// Changes what [`Client::pinned`] tells.
+    pub(super) fn set_pinned(&self, change: impl FnOnce(&mut Option<Box<Pinned>>)) {
+        change(&mut self.pinned.lock());
+    }
+
+    /// Whether nothing is read of it, and nothing is left to be written, since it was asked to suspend.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_frozen(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::Release);
+    }
+
+    /// Takes [`Request::Suspend`] back.
+    pub fn wake_up(&self) {
+        self.clear(Request::Suspend);
+        self.nudge();
+    }
+
+    /// Wakes the session: the configuration has changed, and time-outs may be others than it waits for.
+    pub fn nudge(&self) {
         if let Some(waker) = &*self.waker.lock() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Asks something of the session and wakes it.
+    pub fn request(&self, request: Request) {
+        self.requests.fetch_or(request as u8, Ordering::AcqRel);
+        self.nudge();
     }
 
     /// Whether something was asked of it that it has not answered.
@@ -171,7 +231,8 @@ impl Client {
         self.requests.load(Ordering::Relaxed) != 0
     }
 
-    pub(super) fn clear(&self, request: Request) {
+    /// Takes a request back, or notes that it was answered.
+    pub fn clear(&self, request: Request) {
         self.requests.fetch_and(!(request as u8), Ordering::AcqRel);
     }
 
@@ -186,6 +247,12 @@ impl Client {
     /// The server connection that it is linked to, when it is active.
     pub fn server(&self) -> Option<Arc<ServerInfo>> {
         self.assignment.lock().server.as_ref().map(|(_, server)| server.clone())
+    }
+
+    /// Cancel requests on their way to its server connection, and whether that connection waits for them to be let go.
+    pub fn cancels(&self) -> (u32, bool) {
+        let assignment = self.assignment.lock();
+        (assignment.in_flight, assignment.in_flight > 0 && assignment.server.is_none())
     }
 
     /// From now on a cancel request means this server connection.
@@ -250,11 +317,14 @@ impl Drop for CancelInFlight {
 pub struct Clients {
     by_pid: Mutex<HashMap<u32, Arc<Client>, RandomState>>,
     next: AtomicU64,
+    /// Those of them that are no console's.
+    sessions: AtomicUsize,
+    logging_in: AtomicUsize,
 }
 
 impl Clients {
     /// Registers a client; dropping the guard removes it.
-    pub fn register(self: &Arc<Self>, new: NewClient) -> Registered {
+    pub fn register(self: &Arc<Self>, identity: Identity, secret_len: usize) -> Registered {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let mut by_pid = self.by_pid.lock();
         // Like a process id: positive, and not guessable as "the next one".
@@ -264,8 +334,9 @@ impl Clients {
                 break pid;
             }
         };
-        let client = Arc::new(Client::new(id, pid, new));
+        let client = Arc::new(Client::new(id, pid, identity, secret_len));
         by_pid.insert(pid, client.clone());
+        self.sessions.fetch_add(usize::from(!client.console), Ordering::Relaxed);
         Registered { clients: self.clone(), client }
     }
 
@@ -287,9 +358,35 @@ impl Clients {
         self.by_pid.lock().len()
     }
 
+    /// How many there are, those of the console left out.
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Counts a client that is connected and has not logged in, until the guard is dropped.
+    pub fn logging_in(self: &Arc<Self>) -> LoggingIn {
+        self.logging_in.fetch_add(1, Ordering::Relaxed);
+        LoggingIn(self.clone())
+    }
+
+    /// How many clients are connected and have not logged in.
+    pub fn logging_in_now(&self) -> usize {
+        self.logging_in.load(Ordering::Relaxed)
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// A client that has not logged in yet.
+#[derive(Debug)]
+pub struct LoggingIn(Arc<Clients>);
+
+impl Drop for LoggingIn {
+    fn drop(&mut self) {
+        self.0.logging_in.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -304,5 +401,6 @@ pub struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.clients.by_pid.lock().remove(&self.client.key.pid);
+        self.clients.sessions.fetch_sub(usize::from(!self.client.console), Ordering::Relaxed);
     }
 }

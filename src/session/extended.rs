@@ -29,7 +29,8 @@ pub(super) const GATHER_LIMIT: usize = 48 * 1024;
 const REFUSED: &[u8] = b"refused by the proxy";
 
 /// A segment without statements: it may run anywhere.
-const NOTHING: Decision = Decision { target: Target::Anywhere, reason: Reason::Empty, effects: Effects::empty() };
+pub(super) const NOTHING: Decision =
+    Decision { target: Target::Anywhere, reason: Reason::Empty, effects: Effects::empty() };
 
 enum Gathered {
     /// Not all of it is here.
@@ -49,6 +50,7 @@ impl Session {
         rest: &[u8],
         out: &mut Splice<'_>,
     ) -> Flow {
+        self.wants_sequences = false;
         let linked = match &self.state {
             // Whether a transaction block is open is known only while no ReadyForQuery is outstanding.
             State::Linked(link) => Some(
@@ -185,7 +187,7 @@ impl Session {
                 b'H' if local => return Gathered::Local,
                 // What comes after a Flush is not known yet: only what has not run can still move.
                 b'H' if executes => return Gathered::Runs(Place::Primary),
-                b'H' | b'S' if !local => return Gathered::Runs(self.placement.place(worst)),
+                b'H' | b'S' if !local => return Gathered::Runs(self.place_of(worst)),
                 b'S' => return Gathered::Local,
                 _ => None,
             };
@@ -197,7 +199,10 @@ impl Session {
             match decision {
                 None => return Gathered::Runs(Place::Primary),
                 Some(NOTHING) => {}
-                Some(decision) => worst = worse(worst, decision),
+                Some(decision) => {
+                    self.wants_sequences |= decision.effects.contains(Effects::SEQUENCE_STATE);
+                    worst = worse(worst, decision);
+                }
             }
         }
     }
@@ -232,7 +237,7 @@ impl Session {
                     self.uses_plan(false);
                 }
                 Some((ObjectKind::Portal, name)) => {
-                    let bound = self.bound.take_if(|(portal, _)| **portal == *name).map(|(_, named)| named);
+                    let bound = self.names.bound.take_if(|(portal, _)| **portal == *name).map(|(_, named)| named);
                     self.expect_description(bound.as_deref());
                     out.pass(range);
                 }
@@ -301,6 +306,7 @@ impl Session {
         if self.max_prepared == 0 && !parse.name.is_empty() {
             // Not shared: the client's own name on a connection of its own.
             self.pin(Pins::SQL_PREPARE);
+            self.pinned_by(parse.sql);
             self.expect(Expect::RawParse { client: None });
             out.pass(range);
             return Flow::Taken;
@@ -375,7 +381,7 @@ impl Session {
         {
             return link.wait_for_answers(out);
         }
-        let first = decision.effects & (NAMES | Effects::BEGIN);
+        let first = decision.effects & NAMES;
         if let Some(stop) = self.names_in_segment(Decision { effects: first, ..decision }, text, out) {
             return stop;
         }
@@ -417,17 +423,21 @@ impl Session {
             // Behind the Bind: the statement itself may have to go away under our name for it.
             self.names_in_segment(decision, text, out);
         }
-        self.bound = known.as_ref().filter(|_| shared).map(|named| (head.portal.into(), named.clone()));
+        self.names.bound = known.as_ref().filter(|_| shared).map(|named| (head.portal.into(), named.clone()));
         if !self.scripts.is_empty() {
             self.scripts.retain(|(portal, _)| **portal != *head.portal);
         }
         let statement = known.as_ref().and_then(|named| named.shared());
         let script = statement.and_then(|statement| {
             let values = || frontend::bind_parameters(&frame.body()[head.rest..]);
-            let parameter = |number: usize| values()?.nth(number.checked_sub(1)?)?.value.map(<[u8]>::to_vec);
+            let parameter = |number: usize| values()?.nth(number.checked_sub(1)?)?.whole().map(<[u8]>::to_vec);
             self.read_script(decision.effects, &statement.sql, &parameter)
         });
+        let wants_parameters = self.timing.wants_parameters(&self.ctx.slow_log);
         self.begin_statement(decision, &[], statement, script.as_deref());
+        if wants_parameters {
+            self.timing.keep_parameters(&frame.body()[head.rest..]);
+        }
         if let Some(script) = script {
             self.scripts.push((head.portal.into(), script));
         }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::backend::Prepared;
 use crate::sql::{Change, Decision, Effects, OwnAction, ParameterText, Reason, Target, normalize, own_setting};
@@ -172,6 +173,7 @@ impl Session {
             client = self.take_raw_name(name, out);
             if client.is_some() {
                 self.pin(Pins::LARGE_STATEMENT);
+                self.pinned_by(b"-- a statement longer than max_inspect");
             }
         }
         self.begin_statement(UNSEEN, &[], None, None);
@@ -218,6 +220,9 @@ impl Session {
             self.answer_ready();
             return Flow::Taken;
         }
+        if let Some(answered) = self.take_block_control(decision, sql) {
+            return answered;
+        }
         if let Some(stop) = self.needs_other_link(decision, out) {
             return stop;
         }
@@ -246,6 +251,7 @@ impl Session {
         let oid = body.first_chunk::<4>().map_or(0, |oid| u32::from_be_bytes(*oid));
         if !matches!(oid, 715 | 764 | 767 | 952..=958 | 964 | 1004 | 3170..=3172 | 3457..=3460) {
             self.pin(Pins::SESSION_STATE);
+            self.pinned_by(b"-- function call");
         }
         let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
         link.ends_segment(None);
@@ -276,14 +282,15 @@ impl Session {
     pub(super) fn needs_other_link(&mut self, decision: Decision, out: &mut Splice<'_>) -> Option<Flow> {
         // Whatever segment follows is judged anew.
         self.segment_cleared = false;
+        self.wants_sequences = decision.effects.contains(Effects::SEQUENCE_STATE);
         let place = match &self.state {
             State::Linked(link) if link.primary => return None,
             State::Linked(link)
-                if link.replies.is_empty() && (link.status.in_block() || self.pins != Pins::empty()) =>
+                if link.replies.all_ours() && (link.status.in_block() || self.pins != Pins::empty()) =>
             {
                 return None;
             }
-            _ => self.placement.place(decision),
+            _ => self.place_of(decision),
         };
         match &self.state {
             State::Linked(_) if place == Place::Reader => None,
@@ -356,12 +363,37 @@ impl Session {
         }
         if pins != Pins::empty() {
             self.pin(pins);
+            self.pinned_by(text);
+        }
+        if pins.contains(Pins::TEMP_OBJECT) {
+            let client = self.client.id;
+            if let Some(link) = self.link() {
+                link.lease.temp_schema_of = client;
+            }
         }
         self.raise_barrier(effects, script);
-        self.wrote |= effects.contains(Effects::WRITES);
+        self.evidence.note(decision);
         let primary = self.link().is_some_and(|link| link.primary);
+        if effects.contains(Effects::WRITES) {
+            self.wrote = true;
+            self.note_sequences();
+            self.pinned_by(text);
+        }
         self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
         self.timing.begin(decision, sql, prepared);
+        super::fault::point("statement", text);
+    }
+
+    /// A statement goes out that may use a sequence (an INSERT does, by a column's default).
+    fn note_sequences(&mut self) {
+        self.used_sequences = true;
+        let client = self.client.id;
+        if let Some(link) = self.link() {
+            link.lease.sequences_of = client;
+        }
+        if self.pools.keeps_sequences.load(Ordering::Relaxed) {
+            self.pin(Pins::SEQUENCE);
+        }
     }
 
     /// What the statements of a text change of the state that the session keeps.
@@ -395,11 +427,9 @@ impl Session {
     }
 
     pub(super) fn pin(&mut self, pins: Pins) {
-        if !self.pins.contains(pins) {
-            tracing::debug!(client = self.client.id, reason = pins.describe(), "server connection pinned");
-        }
         self.fresh_pins |= (pins & Pins::TRANSACTIONAL) - self.pins;
         self.pins |= pins;
+        self.evidence.outdated_for(pins);
         // Made after what is being given up: it stays.
         self.releasing.remove(pins);
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::auth::{self, AuthError};
+use crate::backend::parameters::as_told;
 use crate::backend::{self, Parameters, Settings};
 use crate::net::Stream;
 use crate::observe::Blame;
@@ -14,7 +15,7 @@ use crate::wire::startup::{Startup, parse_options};
 use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
 use super::Context;
-use super::clients::{NewClient, Registered};
+use super::clients::{Identity, Registered};
 use super::placement::RouteChoice;
 
 /// Length of a cancel secret in protocol 3.2.
@@ -27,6 +28,8 @@ pub struct Login {
     pub(super) registered: Registered,
     pub(super) pools: Arc<UserPools>,
     pub(super) settings: Arc<Settings>,
+    /// The parameters that the client was told.
+    pub(super) told: Arc<Parameters>,
     pub(super) lex: LexOptions,
     pub(super) route_choice: RouteChoice,
     /// `logical` or `physical`: then the greeting is still to be sent.
@@ -56,7 +59,7 @@ struct Wishes {
 pub async fn log_in(ctx: Arc<Context>, mut stream: Stream, startup: Startup) -> Result<Login, LoginRefused> {
     match attempt(&ctx, &mut stream, &startup).await {
         Ok(done) => {
-            let Done { registered, pools, wishes, greeting, lex } = done;
+            let Done { registered, pools, wishes, greeting, told, lex } = done;
             if wishes.replication.is_none() && stream.write_all(&greeting).await.is_err() {
                 return Err(LoginRefused { notice: None });
             }
@@ -66,6 +69,7 @@ pub async fn log_in(ctx: Arc<Context>, mut stream: Stream, startup: Startup) -> 
                 registered,
                 pools,
                 settings: wishes.settings,
+                told,
                 lex,
                 route_choice: wishes.route_choice,
                 replication: wishes.replication,
@@ -91,6 +95,7 @@ struct Done {
     pools: Arc<UserPools>,
     wishes: Wishes,
     greeting: Vec<u8>,
+    told: Arc<Parameters>,
     lex: LexOptions,
 }
 
@@ -111,28 +116,42 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
             Blame::Proxy,
         ));
     }
-    let cluster = ctx.directory.cluster(database).ok();
+    let physical = auth::hba::is_physical_replication(startup);
+    let cluster = if physical { ctx.directory.cluster_of_any(database) } else { ctx.directory.cluster(database).ok() };
     let known = config.users.get(user);
     let login = auth::Login {
         startup,
         database,
         hba: &config.hba,
         user: known.map(|user| &**user),
-        auth_query: cluster.as_ref().and_then(|cluster| cluster.auth_query.as_ref()),
+        auth_query: cluster.as_ref().and_then(|cluster| cluster.auth_query.as_deref()),
     };
     let authenticated = match auth::authenticate_client(stream, &login, &ctx.directory.auth).await {
         Ok(authenticated) => authenticated,
         Err(error) => return Err(auth_failed(ctx, &error)),
     };
-    // Only who has proved who he is learns which databases there are.
-    let Some(cluster) = cluster else {
+    // Only who has proved who he is learns which databases there are. A reload may have come in between.
+    let Ok(cluster) = ctx.directory.cluster(database) else {
         return Err(unknown_database(ctx, database));
+    };
+    if ctx.directory.gates.find(database).is_some_and(|gate| gate.is_disabled()) {
+        let message = format!("database does not allow connections: {database}");
+        let notice = ErrorNotice::fatal(SqlState::CANNOT_CONNECT_NOW, message)
+            .hint("An administrator has disabled it; ENABLE on the console lets clients in again.");
+        return Err(refuse(ctx, notice, Blame::Config));
+    }
+    // Physical replication is tied to no database, whatever its startup says: that one need not exist on the server.
+    let database = match cluster.database.name.as_str() {
+        _ if !physical => database,
+        "*" => "postgres",
+        name => name,
     };
     let wishes = wishes(startup).map_err(|notice| refuse(ctx, notice, Blame::Client))?;
     check_limits(ctx, database, user, cluster.database.max_clients, known.and_then(|user| user.max_clients))?;
     let server_login = auth::server_login(&cluster.database, known.map(|user| &**user), &authenticated);
     let mut pools = cluster.user_pools(&config, database, user, server_login, &ctx.directory.auth, &ctx.metrics);
-    let registered = ctx.clients.register(NewClient {
+    let secret_len = if startup.minor >= 2 { LONG_SECRET } else { 4 };
+    let identity = Identity {
         user: user.to_owned(),
         database: database.to_owned(),
         peer: stream.peer().parts(),
@@ -140,10 +159,12 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         tls: stream.tls_info().map(|tls| format!("{}/{}", tls.version, tls.cipher)).unwrap_or_default(),
         application_name: wishes.settings.text("application_name").unwrap_or_default().to_owned(),
         replication: wishes.replication.unwrap_or("none"),
-        secret_len: if startup.minor >= 2 { LONG_SECRET } else { 4 },
-    });
+        console: false,
+    };
+    let registered = ctx.clients.register(identity, secret_len);
     let mut greeting = authenticated.greeting;
     let mut lex = LexOptions::default();
+    let mut told = Arc::default();
     if wishes.replication.is_none() {
         let parameters = loop {
             match server_parameters(&pools, &wishes.settings).await {
@@ -160,14 +181,13 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         };
         for (name, value) in parameters.iter() {
             lex.observe_parameter(name, value);
-            // One server, and never a standby: which node answered here is nobody's business (trap 57).
-            let value = if name == b"in_hot_standby" { b"off" } else { value };
-            build::parameter_status(&mut greeting, name, value);
+            build::parameter_status(&mut greeting, name, as_told(name, value));
         }
+        told = parameters;
         build::backend_key_data(&mut greeting, &registered.client.key);
         build::ready_for_query(&mut greeting, TxStatus::Idle);
     }
-    Ok(Done { registered, pools, wishes, greeting, lex })
+    Ok(Done { registered, pools, wishes, greeting, told, lex })
 }
 
 fn refuse(ctx: &Context, notice: ErrorNotice, blame: Blame) -> LoginRefused {
@@ -215,10 +235,10 @@ fn check_limits(
     of_user: Option<u32>,
 ) -> Result<(), LoginRefused> {
     let full = |limit: u32, count: usize| count >= limit as usize;
-    let over = if full(ctx.config.load().max_clients, ctx.clients.len()) {
+    let over = if full(ctx.config.load().max_clients, ctx.clients.sessions()) {
         Some("max_clients")
     } else if of_database.is_some() || of_user.is_some() {
-        let all = ctx.clients.all();
+        let all: Vec<_> = ctx.clients.all().into_iter().filter(|client| !client.console).collect();
         let of_database =
             of_database.filter(|limit| full(*limit, all.iter().filter(|client| client.database == database).count()));
         let of_user = of_user.filter(|limit| full(*limit, all.iter().filter(|client| client.user == user).count()));

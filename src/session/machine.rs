@@ -43,8 +43,11 @@ pub(super) struct Link {
     pub barrier: bool,
     /// Syncs sent while the server read COPY data. It ignores them, unless the COPY has failed before it reads them.
     pub copy_syncs: usize,
-    /// The COPY failed, and nobody knows how many of those Syncs are answered: the connection is not used again.
-    pub doubtful: bool,
+    /// Why the connection is not used again: nobody knows how many Syncs are answered after a COPY that failed, or no reset takes
+    /// back what was done on it.
+    pub retired: Option<&'static str>,
+    /// The server refused to begin the block that the client was told has begun.
+    pub begin_refused: bool,
     /// An error came since the last ReadyForQuery.
     pub failed: bool,
     /// A Bind or Describe of a statement is among the messages of the open segment.
@@ -79,7 +82,8 @@ impl Link {
             dying: false,
             barrier: false,
             copy_syncs: 0,
-            doubtful: false,
+            retired: None,
+            begin_refused: false,
             failed: false,
             segment_bound: false,
             replayable: false,
@@ -99,7 +103,7 @@ impl Link {
 
     /// Whether rows that come now answer a statement of ours.
     pub fn drops_rows(&self) -> bool {
-        matches!(self.replies.head(), Some(Expect::Settings))
+        self.replies.head().is_some_and(Expect::is_ours)
     }
 
     /// A Query or FunctionCall goes out, which ends what extended-protocol messages have begun as a Sync does.
@@ -161,7 +165,7 @@ impl Session {
     pub(super) fn status(&self) -> TxStatus {
         match &self.state {
             State::Linked(link) => link.status,
-            _ => TxStatus::Idle,
+            _ => self.deferred.status(),
         }
     }
 

@@ -9,7 +9,12 @@ mod acquire;
 mod buffers;
 mod cancel;
 mod clients;
+mod deferred;
+mod ending;
+mod evidence;
 mod extended;
+mod fault;
+mod freeze;
 mod heal;
 mod inbound;
 mod login;
@@ -42,7 +47,7 @@ use crate::sql::FunctionLists;
 use crate::topology::Directory;
 
 pub use cancel::cancel;
-pub use clients::{Client, ClientState, Clients, NewClient, Registered, Request};
+pub use clients::{Client, ClientState, Clients, Identity, Pinned, Registered, Request};
 pub use login::{Login, LoginRefused, log_in};
 pub use relay::serve;
 

@@ -84,6 +84,10 @@ pub(super) struct Names {
     unnamed: Option<Arc<Named>>,
     /// How many of them are of SQL's.
     sql: usize,
+    /// The portal bound last, when it is of a shared statement of which the client may ask the columns.
+    pub bound: Option<(Box<[u8]>, Arc<Named>)>,
+    /// Not 0 while a setting for this transaction may change what texts mean.
+    pub local_context: u64,
 }
 
 impl Names {
@@ -124,7 +128,9 @@ impl Names {
 
     /// Forgets all: DEALLOCATE ALL, DISCARD ALL (trap 45).
     pub fn clear(&mut self) {
-        *self = Self::default();
+        self.named.clear();
+        self.unnamed = None;
+        self.sql = 0;
     }
 
     /// How many names there are.

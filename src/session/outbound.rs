@@ -1,11 +1,15 @@
 //! Server to client: which bytes pass, what is swallowed, and what they tell about the session.
 
+use std::sync::Arc;
+
 use quanta::Instant;
 
+use crate::backend::ServerConn;
 use crate::sql::{Change, StatementChange};
 use crate::wire::frame::{HEADER, backend_limit};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, backend};
 
+use super::acquire::tell_parameters;
 use super::machine::State;
 use super::pins::Pins;
 use super::relay::Session;
@@ -23,6 +27,7 @@ impl Session {
     /// Takes bytes of the server's. What is for the client goes to `out`; what is left of an incomplete frame is kept in the link.
     pub(super) fn take_server(&mut self, data: &[u8], out: &mut Splice<'_>) -> Result<(), ServerBroken> {
         let Self { state: State::Linked(link), .. } = self else { return Err(ServerBroken) };
+        super::fault::point("reply", data);
         let start = link.pass.min(data.len());
         link.pass -= start;
         if !link.drops_rows() {
@@ -82,8 +87,44 @@ impl Session {
     fn take_reply(&mut self, tag: u8, body: &[u8], out: &mut Splice<'_>) -> Result<bool, ServerBroken> {
         let Self { state: State::Linked(link), names, lex, timing, .. } = self else { return Err(ServerBroken) };
         let settings = matches!(link.replies.head(), Some(Expect::Settings));
+        match (link.replies.head(), tag) {
+            (Some(Expect::Begin), b'1' | b'2') => return Ok(false),
+            (Some(Expect::Begin), b'C') => {
+                link.replies.pop();
+                return Ok(false);
+            }
+            (Some(Expect::Begin), b'E') => {
+                link.begin_refused = true;
+                return Ok(true);
+            }
+            (Some(Expect::Spoiled), b'E') if !is_fatal(body) => return Ok(false),
+            _ => {}
+        }
+        if let Some(Expect::Evidence(asked)) = link.replies.head() {
+            let asked = *asked;
+            match tag {
+                b'Z' => return self.take_ready(body),
+                b'D' => self.take_evidence(asked, body),
+                b'E' if is_fatal(body) => {
+                    link.dying = true;
+                    return Ok(true);
+                }
+                // Not told, then: what pins stays.
+                _ => {}
+            }
+            return Ok(false);
+        }
         match tag {
-            b'Z' => return self.take_ready(body),
+            b'Z' => {
+                let passes = self.take_ready(body)?;
+                if settings
+                    && let State::Linked(link) = &self.state
+                    && !matches!(link.replies.head(), Some(Expect::Settings))
+                {
+                    tell_parameters(&link.lease.parameters, &mut self.told, &mut self.lex, out.insert());
+                }
+                return Ok(passes);
+            }
             b'E' => {
                 let code = ErrorNotice::sqlstate_of(body);
                 let fatal = is_fatal(body);
@@ -106,7 +147,9 @@ impl Session {
                 }
                 let Self { state: State::Linked(link), names, timing, .. } = self else { return Err(ServerBroken) };
                 link.failed = true;
-                link.doubtful |= link.copy_syncs > 0;
+                if link.copy_syncs > 0 {
+                    link.retired = Some("a COPY failed");
+                }
                 link.copy_in = false;
                 if matches!(link.replies.head(), Some(Expect::Refused(_)))
                     && !fatal
@@ -140,6 +183,7 @@ impl Session {
                     link.lease.parameters.set(name, value);
                     if !settings {
                         lex.observe_parameter(name, value);
+                        Arc::make_mut(&mut self.told).set(name, value);
                     }
                     if !settings && link.barrier {
                         // RESET and DISCARD ALL go back to what the client started with, and are put there before
@@ -150,6 +194,7 @@ impl Session {
                             && let Some(value) = greeting.get(name)
                         {
                             lex.observe_parameter(name, value);
+                            Arc::make_mut(&mut self.told).set(name, value);
                             crate::wire::build::parameter_status(out.insert(), name, value);
                             return Ok(false);
                         }
@@ -171,6 +216,10 @@ impl Session {
                     b"DISCARD ALL\0" => {
                         link.lease.prepared.clear();
                         names.clear();
+                        if self.pins.contains(Pins::SESSION_STATE) {
+                            // setseed and LOAD outlast it (trap 58).
+                            link.retired = Some("state that no reset takes back");
+                        }
                         self.pins = Pins::empty();
                     }
                     b"DEALLOCATE ALL\0" => {
@@ -253,7 +302,12 @@ impl Session {
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
-                Some(Expect::Settings | Expect::OwnSync) => break false,
+                Some(Expect::Settings | Expect::OwnSync) => {
+                    // The statement's own answer is still to come.
+                    self.timing.not_yet();
+                    break false;
+                }
+                Some(Expect::Evidence(_) | Expect::Spoiled) => break false,
                 Some(Expect::Sync { ours }) => break !ours,
                 Some(Expect::Simple { .. }) => {
                     link.own_failure = None;
@@ -280,6 +334,10 @@ impl Session {
             if ended {
                 // An implicit transaction, or a COMMIT that met an error.
                 self.transaction_over(failed);
+                if let Self { state: State::Linked(link), tracked, .. } = self {
+                    let ServerConn { parameters, settings, .. } = &mut *link.lease;
+                    tracked.settle_date_style(parameters, settings);
+                }
             }
             if ended && was_in_block {
                 self.placement.transaction_ended();
@@ -316,7 +374,7 @@ impl Session {
     /// A transaction has ended: what it changed stays, or is as it was before.
     fn transaction_over(&mut self, rolled_back: bool) {
         let fresh = std::mem::replace(&mut self.fresh_pins, Pins::empty());
-        self.local_context = 0;
+        self.names.local_context = 0;
         let Self { state: State::Linked(link), tracked, placement, .. } = self else { return };
         match rolled_back {
             true => {

@@ -1,6 +1,9 @@
 //! Names of SQL's `PREPARE`, `EXECUTE` and `DEALLOCATE` in transaction pooling: a statement of that kind stands under the client's
 //! own name on a server connection, and before one is named there, the name is made to mean what it means to this client (trap 44).
 //!
+//! Not followed: what a function prepares or gives up by dynamic SQL; and a function that executes by name finds what its session
+//! prepared outside the block at hand only when it is called outside one.
+//!
 //! What is put there goes ahead in the same write, as messages of the extended protocol: they leave the unnamed statement and
 //! portal alone, and can be put into a segment without ending it.
 
@@ -94,8 +97,7 @@ impl Session {
             self.pin(Pins::SQL_PREPARE);
             return Wanted::OfSql;
         }
-        let may_execute = matches!(decision.reason, Reason::UnknownFunction | Reason::Procedure | Reason::Unparsed)
-            || decision.effects.contains(Effects::BEGIN);
+        let may_execute = matches!(decision.reason, Reason::UnknownFunction | Reason::Procedure | Reason::Unparsed);
         // Within a block an unlucky one would be the end of it.
         let safe = self.link().is_some_and(|link| !link.status.in_block() && !link.replies.owes_ready());
         match self.names.of_sql() {
@@ -111,12 +113,13 @@ impl Session {
             return None;
         }
         let link = self.link()?;
-        if link.segment_open || self.is_unsettled(&wanted) {
+        if (link.segment_open && !link.replies.all_ours()) || self.is_unsettled(&wanted) {
             // An error of ours would void the Query, too, and one before it what the names stand for.
             return Some(self.leave_replica(out));
         }
         if self.put_names(&wanted, out) {
             let link = self.link()?;
+            link.close_segment();
             link.replies.push(Expect::OwnSync);
             build::sync(out.insert());
         }
@@ -215,12 +218,12 @@ impl Session {
             return prepared::moment();
         }
         let settings = self.tracked.settings();
-        if settings.is_empty() && self.local_context == 0 {
+        if settings.is_empty() && self.names.local_context == 0 {
             return 0;
         }
         static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
         let values = CONTEXT.map(|name| settings.get(name));
-        match (values.iter().all(Option::is_none), self.local_context) {
+        match (values.iter().all(Option::is_none), self.names.local_context) {
             (true, 0) => 0,
             (_, local) => HASHER.hash_one((values, local)),
         }
@@ -231,7 +234,7 @@ impl Session {
         const WORDS: [&[u8]; 6] = [b"search_path", b"schema", b"role", b"authorization", b"encoding", b"conforming"];
         let lower = text.to_ascii_lowercase();
         if WORDS.iter().any(|word| memchr::memmem::find(&lower, word).is_some()) {
-            self.local_context = prepared::moment();
+            self.names.local_context = prepared::moment();
         }
     }
 

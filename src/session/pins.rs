@@ -1,13 +1,18 @@
 //! Why a session keeps its server connection beyond a transaction.
 
+use std::time::SystemTime;
+
 use bitflags::bitflags;
 
-use crate::sql::Effects;
+use crate::sql::{Effects, normalize};
+
+use super::clients::Pinned;
+use super::relay::Session;
 
 bitflags! {
     /// Reasons for which the session's server connection must not be given to another client: state lives on it that
     /// nothing else knows. Given up by DISCARD ALL, or at the end of the session (then the connection is reset).
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
     pub struct Pins: u16 {
         /// A change of settings that the text does not tell: `set_config` of an expression, `SET … FROM CURRENT`.
         const SETTINGS = 1;
@@ -21,10 +26,12 @@ bitflags! {
         const HOLD_CURSOR = 1 << 4;
         /// Session advisory locks.
         const ADVISORY_LOCK = 1 << 5;
-        /// `setseed`, `currval`, LOAD, large objects and the like.
+        /// `setseed`, LOAD and the like, which no reset takes back.
         const SESSION_STATE = 1 << 6;
         /// A statement too long to be kept for other connections.
         const LARGE_STATEMENT = 1 << 7;
+        /// `currval`, `lastval`: what the session got from sequences.
+        const SEQUENCE = 1 << 9;
         /// What was changed so may be the role or session user: RESET ALL leaves them alone.
         const ROLE = 1 << 8;
     }
@@ -37,12 +44,13 @@ impl Pins {
 
     /// The pins that a statement with these effects asks for. Statements that only give state up ask for none.
     pub fn of(effects: Effects) -> Self {
-        const TABLE: [(Effects, Pins); 5] = [
+        const TABLE: [(Effects, Pins); 6] = [
             (Effects::LISTEN, Pins::LISTEN),
             (Effects::TEMP_OBJECT, Pins::TEMP_OBJECT),
             (Effects::HOLD_CURSOR, Pins::HOLD_CURSOR),
             (Effects::ADVISORY_LOCK, Pins::ADVISORY_LOCK),
             (Effects::SESSION_STATE, Pins::SESSION_STATE),
+            (Effects::SEQUENCE_STATE, Pins::SEQUENCE),
         ];
         if effects.contains(Effects::RELEASES_ONLY) {
             return Self::empty();
@@ -71,3 +79,58 @@ impl Pins {
         self.iter_names().map(|(name, _)| name.to_ascii_lowercase()).collect::<Vec<_>>().join(",")
     }
 }
+
+impl Session {
+    /// Notes the statement that has just pinned the server connection, for `SHOW PINS`.
+    pub(super) fn pinned_by(&mut self, text: &[u8]) {
+        if self.shown_pins.contains(self.pins) {
+            return;
+        }
+        let statement = normalize(&text[..text.len().min(SHOWN_TEXT)], self.lex);
+        self.client.set_pinned(|pinned| {
+            let fresh =
+                || Box::new(Pinned { reasons: String::new(), since: SystemTime::now(), statement: String::new() });
+            pinned.get_or_insert_with(fresh).statement = statement;
+        });
+    }
+
+    /// Tells the console, the metrics and the log when the pins have changed.
+    #[inline]
+    pub(super) fn show_pins(&mut self) {
+        if self.pins != self.shown_pins {
+            self.show_changed_pins();
+        }
+    }
+
+    #[cold]
+    fn show_changed_pins(&mut self) {
+        let reasons = self.pins.describe();
+        let mut by = String::new();
+        self.client.set_pinned(|pinned| {
+            if self.pins.is_empty() {
+                *pinned = None;
+                return;
+            }
+            let fresh =
+                || Box::new(Pinned { reasons: String::new(), since: SystemTime::now(), statement: String::new() });
+            let pinned = pinned.get_or_insert_with(fresh);
+            pinned.reasons.clone_from(&reasons);
+            by.clone_from(&pinned.statement);
+        });
+        self.metrics.set_pins(self.pins.iter_names().map(|(name, _)| name));
+        let (client, user, database) = (self.client.id, &*self.client.user, &*self.client.database);
+        if !self.logged_pins.contains(self.pins) {
+            // Once for each reason: a session that pins and releases all the time must not fill the log.
+            tracing::info!(client, user, database, reasons, statement = by, "server connection pinned");
+            self.logged_pins |= self.pins;
+        } else if self.pins.is_empty() {
+            tracing::debug!(client, user, database, "server connection no longer pinned");
+        } else {
+            tracing::debug!(client, user, database, reasons, statement = by, "server connection pinned");
+        }
+        self.shown_pins = self.pins;
+    }
+}
+
+/// Bytes of a statement that pins which are looked at for showing it.
+const SHOWN_TEXT: usize = 2048;

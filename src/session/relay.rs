@@ -1,32 +1,36 @@
 //! The loop of a session: waits for its client and its server, moves bytes, and calls for what cannot be done at once.
 
 use std::future::poll_fn;
-use std::io;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
+use futures::FutureExt;
 use quanta::Instant;
 use tokio::time::Sleep;
 
+use crate::backend::Parameters;
 use crate::config::{PoolMode, PoolSettings};
 use crate::net::Stream;
-use crate::observe::{Blame, SessionMetrics};
+use crate::observe::{Blame, SessionMetrics, panics};
 use crate::pool::WaiterSlot;
 use crate::route::DecisionCache;
 use crate::sql::LexOptions;
 use crate::topology::UserPools;
 use crate::wire::{ErrorNotice, SqlState, build};
 
-use super::buffers::{self, READ_SIZE};
+use super::buffers::{self, READ_SIZE, drain, send};
 use super::clients::{Client, Registered, Request};
+use super::deferred::Deferred;
+use super::evidence::Evidence;
 use super::inbound::Need;
 use super::login::Login;
 use super::machine::State;
-use super::names::{Named, Names};
-use super::outbound::{ServerBroken, server_lost};
+use super::names::Names;
+use super::outbound::ServerBroken;
 use super::pins::Pins;
 use super::placement::{Place, Placement};
 use super::splice::Splice;
@@ -46,15 +50,21 @@ pub struct Session {
     pub(super) tracked: Tracked,
     /// What portals change when they are executed, by their names.
     pub(super) scripts: Vec<(Box<[u8]>, Box<Script>)>,
-    /// The portal bound last, when it is of a shared statement of which the client may ask the columns.
-    pub(super) bound: Option<(Box<[u8]>, Arc<Named>)>,
-    /// Not 0 while a setting for this transaction may change what texts mean.
-    pub(super) local_context: u64,
+    /// The parameters that the client was told.
+    pub(super) told: Arc<Parameters>,
     pub(super) lex: LexOptions,
     pub(super) decisions: Arc<DecisionCache>,
     pub(super) names: Names,
     pub(super) placement: Placement,
     pub(super) pins: Pins,
+    /// Those of them that the console and the metrics know.
+    pub(super) shown_pins: Pins,
+    /// Those that were written to the log once.
+    pub(super) logged_pins: Pins,
+    /// The block that no server knows of yet.
+    pub(super) deferred: Deferred,
+    /// Whether they are still needed.
+    pub(super) evidence: Evidence,
     /// Those that came with the present transaction, and go when it is rolled back.
     pub(super) fresh_pins: Pins,
     /// Pins that the statement under way ends if it succeeds.
@@ -64,7 +74,7 @@ pub struct Session {
     pub(super) state: State,
     pub(super) slot: Arc<WaiterSlot>,
     /// Bytes of the client's that are read and not yet taken.
-    inbox: Vec<u8>,
+    pub(super) inbox: Vec<u8>,
     /// The inbox cannot go on before the server has answered.
     stalled: bool,
     /// It has: the inbox is to be looked at again, whether or not more comes from the client.
@@ -78,6 +88,10 @@ pub struct Session {
     pub(super) skip_to_sync: bool,
     /// The segment at hand was judged and is on the right node.
     pub(super) segment_cleared: bool,
+    /// The statement that wants a connection asks for what the session last got from a sequence.
+    pub(super) wants_sequences: bool,
+    /// The session has run something that may have used a sequence.
+    pub(super) used_sequences: bool,
     /// A statement that may write is under way in this transaction.
     pub(super) wrote: bool,
     /// Session pooling: the lease is kept until the client leaves.
@@ -90,6 +104,8 @@ pub struct Session {
     /// When the present state began, for time-outs.
     pub(super) since: Instant,
     pub(super) query_cancelled: bool,
+    /// While bytes of the server's are taken: whether what the client has been sent ends within a message.
+    taking_within: Option<bool>,
 }
 
 /// Why the loop stopped moving bytes.
@@ -110,6 +126,8 @@ pub(super) enum Ending {
     ClientGone,
     /// With a last word to the client.
     Told(Box<ErrorNotice>, Blame),
+    /// By a bug of ours: nothing of its state is to be relied on.
+    Panicked(Box<ErrorNotice>),
 }
 
 /// Serves a client that has logged in, until its session ends.
@@ -122,7 +140,7 @@ pub async fn serve(login: Login) {
 
 impl Session {
     fn new(login: Login) -> Self {
-        let Login { ctx, stream, registered, pools, settings, lex, route_choice, .. } = login;
+        let Login { ctx, stream, registered, pools, settings, told, lex, route_choice, .. } = login;
         let config = ctx.config.load();
         let database = &pools.cluster.database;
         let pool_settings = Arc::new(config.pool_settings(database, &registered.client.user));
@@ -143,11 +161,14 @@ impl Session {
             pools,
             tracked: Tracked::new(settings),
             scripts: Vec::new(),
-            bound: None,
-            local_context: 0,
+            told,
             lex,
             names: Names::default(),
             pins: Pins::empty(),
+            shown_pins: Pins::empty(),
+            logged_pins: Pins::empty(),
+            deferred: Deferred::default(),
+            evidence: Evidence::default(),
             fresh_pins: Pins::empty(),
             releasing: Pins::empty(),
             metrics,
@@ -161,29 +182,38 @@ impl Session {
             pass_is_dropped: false,
             skip_to_sync: false,
             segment_cleared: false,
+            wants_sequences: false,
+            used_sequences: false,
             wrote: false,
             timer: None,
             since: Instant::now(),
             query_cancelled: false,
+            taking_within: None,
             ctx,
         }
     }
 
     async fn run(mut self) {
-        let ending = loop {
+        // The future is given up with the panic; what it has left of the session is only closed.
+        let ending = AssertUnwindSafe(self.pump()).catch_unwind().await.unwrap_or_else(|_| panicked());
+        self.end(ending).await;
+    }
+
+    /// Moves bytes until the session ends.
+    async fn pump(&mut self) -> Ending {
+        loop {
             match poll_fn(|cx| self.poll_io(cx)).await {
                 Event::Acquire(place) => {
                     if let Err(ending) = self.acquire(place).await {
-                        break ending;
+                        return ending;
                     }
                     // With the connection, or with the error told, the inbox goes on.
                     self.resumed = true;
                 }
                 Event::AwaitCancels => self.client.clone().cancels_delivered().await,
-                Event::End(ending) => break ending,
+                Event::End(ending) => return ending,
             }
-        };
-        self.end(ending).await;
+        }
     }
 
     /// Moves bytes until nothing moves, or until something is needed that takes waiting for.
@@ -195,6 +225,14 @@ impl Session {
             {
                 return Poll::Ready(Event::End(ending));
             }
+            if self.client.requested(Request::Suspend) || self.client.is_frozen() {
+                match self.freeze(cx) {
+                    Ok(true) => return Poll::Pending,
+                    Ok(false) => {}
+                    Err(ending) => return Poll::Ready(Event::End(ending)),
+                }
+            }
+            self.show_pins();
             let mut moved = false;
             match self.poll_backlogs(cx) {
                 Ok(progress) => moved |= progress,
@@ -208,6 +246,8 @@ impl Session {
                 Ok(progress) => moved |= progress,
                 Err(event) => return Poll::Ready(event),
             }
+            self.show_pins();
+            moved |= self.ask_for_evidence(cx);
             if self.may_release() {
                 // Given to the next client before anything else is read of this one.
                 if !self.release() {
@@ -234,9 +274,9 @@ impl Session {
             return false;
         }
         if let State::Linked(link) = self.transition(State::Idle) {
-            if link.doubtful {
+            if let Some(reason) = link.retired {
                 // The drop closes it.
-                tracing::debug!(client = self.client.id, "server connection closed after a COPY that failed");
+                tracing::debug!(client = self.client.id, reason, "server connection closed");
             } else {
                 link.lease.check_in();
             }
@@ -244,7 +284,7 @@ impl Session {
         self.resume();
         self.segment_cleared = false;
         self.scripts.clear();
-        self.bound = None;
+        self.names.bound = None;
         self.timing.rest();
         self.since = Instant::now();
         true
@@ -255,25 +295,8 @@ impl Session {
         self.resumed |= std::mem::take(&mut self.stalled);
     }
 
-    fn poll_requests(&mut self) -> Option<Ending> {
-        let shutdown = |message| {
-            let notice = ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, message).hint("Connect again.");
-            Some(Ending::Told(Box::new(notice), Blame::Proxy))
-        };
-        if self.client.requested(Request::Kill) {
-            return shutdown("terminating connection due to administrator command");
-        }
-        let resting = matches!(self.state, State::Idle) && self.inbox.is_empty() && self.client_pass == 0;
-        let kept = matches!(&self.state, State::Linked(link) if link.at_rest());
-        if self.client.requested(Request::Drain) && self.to_client.is_empty() && (resting || kept) {
-            return shutdown("terminating connection: the proxy is shutting down");
-        }
-        self.client.clear(Request::CancelWait);
-        None
-    }
-
     /// Writes what earlier writes left over. Until it is gone nothing more is read for that side (backpressure, trap 47).
-    fn poll_backlogs(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
+    pub(super) fn poll_backlogs(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
         let mut moved = false;
         if !self.to_client.is_empty() {
             match drain(&mut self.stream, &mut self.to_client, cx) {
@@ -331,9 +354,11 @@ impl Session {
                 link.carry.clear();
                 self.metrics.server_received(n);
                 self.timing.received(n);
+                self.taking_within = Some(link.pass > 0);
                 let mut out = Splice::new(&buffers.read[..carried + n], &mut buffers.built);
                 self.take_server(&buffers.read[..carried + n], &mut out).map_err(|ServerBroken| self.server_gone())?;
                 let bytes = out.finish();
+                self.taking_within = None;
                 let sent = send(&mut self.stream, &mut self.to_client, bytes, cx).map_err(|_| Ending::ClientGone)?;
                 self.metrics.client_sent(sent);
                 Ok(Some(()))
@@ -344,6 +369,9 @@ impl Session {
             moved = true;
             self.resume();
             self.since = Instant::now();
+            if matches!(&self.state, State::Linked(link) if link.begin_refused) {
+                return Err(self.begin_refused());
+            }
             if matches!(&self.state, State::Linked(link) if link.settings_refused && link.replies.is_empty()) {
                 return Err(self.settings_refused());
             }
@@ -385,8 +413,10 @@ impl Session {
                 Poll::Pending => return Ok(false),
             };
             self.metrics.client_received(n);
-            self.timing.arrived(Instant::now());
-            self.since = Instant::now();
+            let now = Instant::now();
+            self.client.note_request(now);
+            self.timing.arrived(now);
+            self.since = now;
             buffers.read[..carried].copy_from_slice(&self.inbox);
             self.inbox.clear();
             let data = &buffers.read[..carried + n];
@@ -479,30 +509,24 @@ impl Session {
         }
     }
 
-    /// The server connection broke. Its last words have been passed on; a client that saw a FATAL needs no second one.
-    fn server_gone(&mut self) -> Ending {
-        let dying = matches!(&self.state, State::Linked(link) if link.dying);
-        if let State::Linked(link) = &self.state {
-            link.lease.pool().load.probe.notify_one();
-        }
-        if dying { Ending::ClientGone } else { Ending::Told(Box::new(server_lost()), Blame::Network) }
-    }
-
-    fn settings_refused(&mut self) -> Ending {
-        let notice = ErrorNotice::fatal(
-            SqlState::CONNECTION_FAILURE,
-            "the session's settings could not be applied to another server connection",
-        )
-        .detail("Whether the statement that followed was executed is not known.")
-        .hint("The servers of this database differ in what they accept; see the error before this one.");
-        Ending::Told(Box::new(notice), Blame::Server)
-    }
-
     async fn end(mut self, ending: Ending) {
         let mut last = std::mem::take(&mut self.to_client);
         // In the middle of a frame of the server's nothing else can be said (trap 70).
-        let mid_frame = matches!(&self.state, State::Linked(link) if link.pass > 0);
+        let mid_frame = match &self.state {
+            // Nothing of what was being taken has been sent.
+            State::Linked(_) if matches!(ending, Ending::Panicked(_)) && self.taking_within.is_some() => {
+                self.taking_within == Some(true)
+            }
+            State::Linked(link) => link.pass > 0,
+            _ => false,
+        };
         match &ending {
+            Ending::Panicked(notice) => {
+                self.metrics.error(notice.code, Blame::Proxy);
+                if !mid_frame {
+                    notice.encode(&mut last);
+                }
+            }
             Ending::Told(notice, blame) if mid_frame => {
                 self.metrics.error(notice.code, *blame);
                 tracing::debug!(client = self.client.id, %notice, "session ended within a message");
@@ -519,6 +543,11 @@ impl Session {
             let _ = tokio::time::timeout(Duration::from_secs(2), self.stream.write_all(&last)).await;
             self.stream.shutdown();
         }
+        if matches!(ending, Ending::Panicked(_)) {
+            self.client.unassign();
+            // The drop of its link closes the server connection.
+            return drop(self.transition(State::Closing));
+        }
         self.give_back().await;
     }
 
@@ -527,10 +556,16 @@ impl Session {
         self.client.unassign();
         self.client.clone().cancels_delivered().await;
         let State::Linked(link) = self.transition(State::Closing) else { return };
-        let clean = link.at_rest() && self.client_pass == 0 && !link.doubtful;
+        let clean = link.at_rest()
+            && self.client_pass == 0
+            && link.retired.is_none()
+            && !self.pins.contains(Pins::SESSION_STATE);
         let reset_query = self.pool_settings.reset_query.clone();
         let needs_reset = self.pins != Pins::empty() || self.keeps_lease;
         let mut lease = link.lease;
+        if lease.info.is_close_needed() {
+            return lease.check_in();
+        }
         if !clean {
             // In the middle of something: closing the connection makes the server roll back.
             let mut goodbye = Vec::with_capacity(5);
@@ -551,34 +586,11 @@ impl Session {
     }
 }
 
-/// Writes at once what the socket takes, behind what waits already; the rest waits. Returns how much was written.
-fn send(stream: &mut Stream, backlog: &mut Vec<u8>, bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<usize> {
-    let mut sent = 0;
-    if backlog.is_empty() {
-        while sent < bytes.len() {
-            match stream.poll_write_from(cx, &bytes[sent..]) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(n)) => sent += n,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
-            }
-        }
-    }
-    backlog.extend_from_slice(&bytes[sent..]);
-    Ok(sent)
-}
-
-/// Writes a backlog as far as the socket takes it.
-pub(super) fn drain(stream: &mut Stream, backlog: &mut Vec<u8>, cx: &mut Cx<'_>) -> Poll<io::Result<usize>> {
-    match stream.poll_write_from(cx, backlog) {
-        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        Poll::Ready(Ok(n)) => {
-            backlog.drain(..n);
-            if backlog.is_empty() && backlog.capacity() > 512 {
-                *backlog = Vec::new();
-            }
-            Poll::Ready(Ok(n))
-        }
-        other => other,
-    }
+/// The end of a session in which a panic was caught (design: XX000 with an id that stands in the log, too).
+fn panicked() -> Ending {
+    let id = panics::take().map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+    let notice = ErrorNotice::fatal(SqlState::INTERNAL_ERROR, format!("internal error of the proxy, number {id}"))
+        .detail("Whether the statement that was under way has been executed is not known.")
+        .hint("The proxy's log has more under this number. Connect again.");
+    Ending::Panicked(Box::new(notice))
 }

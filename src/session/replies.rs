@@ -8,6 +8,7 @@ use crate::sql::Change;
 use crate::wire::{ErrorNotice, build};
 
 use super::names::{Named, Names};
+use super::pins::Pins;
 use super::splice::Splice;
 use super::tracked::Script;
 
@@ -19,6 +20,12 @@ pub(super) type NamedBefore = (Box<[u8]>, Option<Arc<Named>>);
 pub(super) enum Expect {
     /// Our own Query that applies settings: all of it is dropped, up to its ReadyForQuery.
     Settings,
+    /// Our own Query that asks whether these pins are still needed: all of it is dropped, up to its ReadyForQuery.
+    Evidence(Pins),
+    /// Parse, Bind and Execute of ours that begin the client's block: all of it is dropped, up to its CommandComplete.
+    Begin,
+    /// Messages of ours that make the block fail: the error and the ReadyForQuery are dropped.
+    Spoiled,
     /// A Query or FunctionCall of the client's, up to its ReadyForQuery.
     Simple { script: Option<Box<Script>> },
     /// ParseComplete.
@@ -77,9 +84,25 @@ pub(super) enum Expect {
 }
 
 impl Expect {
+    /// A message of ours, of which the client sees nothing.
+    pub fn is_ours(&self) -> bool {
+        matches!(
+            self,
+            Self::Settings | Self::Evidence(_) | Self::Begin | Self::Spoiled | Self::OwnSync | Self::TakeAway { .. }
+        ) || matches!(self, Self::OwnParse { .. } | Self::OwnBind | Self::OwnExecute { .. } | Self::CloseStray { .. })
+    }
+
     /// Whether it is a ReadyForQuery, or ends with one.
     fn is_ready(&self) -> bool {
-        matches!(self, Self::Settings | Self::Simple { .. } | Self::Sync { .. } | Self::OwnSync)
+        matches!(
+            self,
+            Self::Settings
+                | Self::Evidence(_)
+                | Self::Spoiled
+                | Self::Simple { .. }
+                | Self::Sync { .. }
+                | Self::OwnSync
+        )
     }
 
     /// Whether nothing comes from the server for it.
@@ -204,12 +227,12 @@ impl Replies {
     /// Whether all that is owed belongs to one segment of the client's that a Sync of its has ended.
     pub fn is_one_segment(&self) -> bool {
         matches!(self.queue.back(), Some(Expect::Sync { ours: false }))
-            && self.queue.iter().filter(|expect| expect.is_ready() && !matches!(expect, Expect::Settings)).count() == 1
+            && self.queue.iter().filter(|expect| expect.is_ready() && !expect.is_ours()).count() == 1
     }
 
-    /// Whether a ReadyForQuery of another statement than one that applies settings is outstanding.
+    /// Whether a ReadyForQuery is outstanding that is not only for ourselves.
     pub fn owes_client(&self) -> bool {
-        self.queue.iter().any(|expect| expect.is_ready() && !matches!(expect, Expect::Settings))
+        self.queue.iter().any(|expect| expect.is_ready() && !expect.is_ours())
     }
 
     /// How many of the replies owed answer a message that was sent.
@@ -229,6 +252,11 @@ impl Replies {
         }
         self.pushed += owed.queue.len() as u64;
         self.queue.append(&mut owed.queue);
+    }
+
+    /// Whether nothing of the client's is outstanding: what we sent ourselves leaves the transaction status as it is known.
+    pub fn all_ours(&self) -> bool {
+        self.queue.iter().all(Expect::is_ours)
     }
 
     /// Whether nothing is to come from the server: all that is left is for us to make.

@@ -17,6 +17,7 @@ use super::relay::{Ending, Session};
 enum Limit {
     Idle,
     IdleInTransaction,
+    Pinned,
     Query,
 }
 
@@ -25,11 +26,22 @@ impl Session {
     fn limit(&self) -> Option<(Duration, Limit)> {
         let client = &self.ctx.config.load().client;
         match &self.state {
+            State::Idle if self.deferred.is_open() => {
+                client.idle_transaction_timeout.map(|limit| (limit, Limit::IdleInTransaction))
+            }
             State::Idle => client.idle_timeout.map(|limit| (limit, Limit::Idle)),
             State::Linked(link) if link.replies.is_empty() && link.status.in_block() => {
                 client.idle_transaction_timeout.map(|limit| (limit, Limit::IdleInTransaction))
             }
-            State::Linked(link) if link.replies.is_empty() => client.idle_timeout.map(|limit| (limit, Limit::Idle)),
+            State::Linked(link) if link.replies.is_empty() => {
+                let pinned = client.pinned_idle_timeout.filter(|_| !self.pins.is_empty());
+                let idle = client.idle_timeout.map(|limit| (limit, Limit::Idle));
+                match (pinned, idle) {
+                    (Some(pinned), Some((idle, _))) if idle < pinned => Some((idle, Limit::Idle)),
+                    (Some(pinned), _) => Some((pinned, Limit::Pinned)),
+                    (None, idle) => idle,
+                }
+            }
             State::Linked(_) => self.pool_settings.query_timeout.map(|limit| (limit, Limit::Query)),
             _ => None,
         }
@@ -63,6 +75,14 @@ impl Session {
             Limit::Idle => told(SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout"),
             Limit::IdleInTransaction => {
                 told(SqlState::IDLE_IN_TRANSACTION_TIMEOUT, "terminating connection due to idle-in-transaction timeout")
+            }
+            Limit::Pinned => {
+                let reasons = self.pins.describe();
+                let message = format!("terminating connection due to pinned_idle_timeout (pinned by {reasons})");
+                let notice = ErrorNotice::fatal(SqlState::IDLE_SESSION_TIMEOUT, message)
+                    .detail("The session kept a server connection to itself and did not use it.")
+                    .hint("Give the state up when it is no longer needed, or raise pinned_idle_timeout.");
+                Some(Ending::Told(Box::new(notice), Blame::Client))
             }
             Limit::Query if self.query_cancelled => {
                 told(SqlState::QUERY_CANCELED, "query_timeout passed and the server did not stop the statement")

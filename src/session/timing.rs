@@ -7,8 +7,10 @@ use quanta::Instant;
 
 use crate::backend::Prepared;
 use crate::config::NodeRole;
+use crate::observe::{Parameter, SlowLog};
 use crate::sql::{Decision, Effects, Reason, Target};
 use crate::wire::SqlState;
+use crate::wire::frontend::bind_parameters;
 
 use super::machine::State;
 use super::relay::Session;
@@ -29,6 +31,7 @@ pub(super) struct Timing {
     decision: Decision,
     text: Vec<u8>,
     prepared: Option<Arc<Prepared>>,
+    parameters: Vec<Parameter>,
     rows: u64,
     bytes: u64,
     error: Option<SqlState>,
@@ -47,6 +50,7 @@ impl Timing {
             decision,
             text: Vec::new(),
             prepared: None,
+            parameters: Vec::new(),
             rows: 0,
             bytes: 0,
             error: None,
@@ -81,7 +85,20 @@ impl Timing {
             self.text.clear();
             self.text.extend_from_slice(&sql[..sql.len().min(KEPT_TEXT)]);
             self.prepared = prepared.cloned();
+            self.parameters.clear();
         }
+    }
+
+    /// Whether a Bind that comes now starts a statement whose parameters the log wants.
+    pub fn wants_parameters(&self, log: &SlowLog) -> bool {
+        !self.running && self.threshold.is_some() && log.wants_parameters()
+    }
+
+    /// Keeps the start of the first parameters of the Bind that has just started a statement; `rest` is what follows its
+    /// head, as far as it is here.
+    pub fn keep_parameters(&mut self, rest: &[u8]) {
+        let bound = bind_parameters(rest).into_iter().flatten().take(Parameter::MOST);
+        self.parameters.extend(bound.map(|one| Parameter::capture_start(one.binary, one.value, one.len)));
     }
 
     /// Bytes came from the server.
@@ -92,6 +109,12 @@ impl Timing {
                 self.first_byte = Some(Instant::now());
             }
         }
+    }
+
+    /// What came so far answered settings of ours that went ahead of the statement: its first byte is still to come.
+    pub fn not_yet(&mut self) {
+        self.first_byte = None;
+        self.bytes = 0;
     }
 
     pub fn completed(&mut self, rows: u64) {
@@ -113,6 +136,7 @@ impl Timing {
             self.text = Vec::new();
         }
         self.prepared = None;
+        self.parameters = Vec::new();
     }
 }
 
@@ -162,7 +186,7 @@ impl Session {
             rows: timing.rows,
             bytes: timing.bytes,
             sqlstate: timing.error,
-            parameters: &[],
+            parameters: &timing.parameters,
         };
         self.ctx.slow_log.log(&statement);
         self.metrics.slow();

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::{Settings, Value};
+use crate::backend::{DATE_STYLE, Parameters, Settings, Value};
 use crate::sql::{Change, LexOptions, ParameterText, SettingValue, StatementChange, changes};
 
 /// What the statements of one message change, in the order in which the server answers them.
@@ -128,6 +128,21 @@ impl Tracked {
             }
             _ => {}
         }
+    }
+
+    /// A statement or transaction has ended outside a block: the date style is what the server reported of it, since a value as it
+    /// was set may be one half of it.
+    pub fn settle_date_style(&mut self, reported: &Parameters, on_server: &mut Arc<Settings>) {
+        let Some(value) = self.settings.get(DATE_STYLE) else { return };
+        let Some(reported) = reported.get(b"DateStyle").and_then(|value| std::str::from_utf8(value).ok()) else {
+            return;
+        };
+        if value.text() == Some(reported) {
+            return;
+        }
+        let reported = Some(Value::Text(reported.to_owned()));
+        self.settings = self.settings.with(DATE_STYLE, reported.clone());
+        *on_server = on_server.with(DATE_STYLE, reported);
     }
 
     /// The transaction was committed.

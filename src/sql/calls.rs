@@ -41,7 +41,7 @@ pub(super) fn judge(text: &[u8], cursor: Cursor<'_>, lists: &FunctionLists) -> V
             Some(reason) => verdict.join(Verdict::primary(reason, effects).with_culprit(format!("function {bare}"))),
         }
     }
-    if releases && verdict.effects.is_empty() {
+    if releases && verdict.effects == Effects::UNLOCKS {
         verdict.effects |= Effects::RELEASES_ONLY;
     }
     verdict

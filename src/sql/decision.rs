@@ -63,7 +63,7 @@ bitflags! {
         const HOLD_CURSOR = 1 << 11;
         /// Takes a session-level advisory lock.
         const ADVISORY_LOCK = 1 << 12;
-        /// Other state of the server session: setseed, currval/lastval, LOAD. Not what dies with the transaction
+        /// Other state of the server session: setseed, LOAD. Not what dies with the transaction
         /// (large-object descriptors, exported snapshots): ReadyForQuery keeps the connection for these.
         const SESSION_STATE = 1 << 13;
         /// `DISCARD ALL`.
@@ -93,8 +93,12 @@ bitflags! {
         /// `SET TRANSACTION` or `SET transaction_read_only` that says READ ONLY and not SERIALIZABLE (with `SET_LOCAL`).
         /// Absent when a hint asks for the primary.
         const SET_TX_READ_ONLY = 1 << 25;
+        /// Asks what its session last got from a sequence: `currval`, `lastval`.
+        const SEQUENCE_STATE = 1 << 26;
+        /// Gives up session-level advisory locks, whatever else it does.
+        const UNLOCKS = 1 << 27;
         /// Reads `pg_prepared_statements`: what it sees there must be the session's own statements.
-        const READS_PREPARED = 1 << 26;
+        const READS_PREPARED = 1 << 28;
     }
 }
 

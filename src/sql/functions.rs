@@ -129,7 +129,7 @@ fn class(name: &str, volatility: &str) -> Call {
     let none = Effects::empty();
     match name {
         "nextval" | "setval" => return Call::primary(Reason::Sequence, Effects::WRITES),
-        "currval" | "lastval" => return Call::primary(Reason::Sequence, Effects::SESSION_STATE),
+        "currval" | "lastval" => return Call::primary(Reason::Sequence, Effects::SEQUENCE_STATE),
         "setseed" => return Call::primary(Reason::SessionState, Effects::SESSION_STATE),
         "set_config" => return Call::primary(Reason::SessionState, Effects::LITERAL_MATTERS),
         "current_setting" => return Call::primary(Reason::SettingRead, none),
@@ -142,7 +142,7 @@ fn class(name: &str, volatility: &str) -> Call {
         return Call::primary(Reason::AdvisoryLock, none);
     }
     if name.starts_with("pg_advisory_unlock") {
-        return Call::primary(Reason::AdvisoryLock, Effects::RELEASES_ONLY);
+        return Call::primary(Reason::AdvisoryLock, Effects::UNLOCKS | Effects::RELEASES_ONLY);
     }
     if name.starts_with("pg_advisory_lock") || name.starts_with("pg_try_advisory_lock") {
         return Call::primary(Reason::AdvisoryLock, Effects::ADVISORY_LOCK);

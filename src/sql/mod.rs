@@ -4,6 +4,7 @@
 //! [`Lexer`], into statements by `split`, and each statement is judged by its first words (`scanner`), by the known
 //! functions that it calls (`calls`) and, if it may be a read, by sqlparser's tree of it (`query`).
 
+mod block;
 mod calls;
 mod changes;
 mod classify;
@@ -26,6 +27,7 @@ mod sqlcommenter;
 mod statement_names;
 mod verdict;
 
+pub use block::{BlockControl, BlockModes, block_control};
 pub use changes::{Change, ParameterText, StatementChange, changes};
 pub use classify::{Analysis, StatementAnalysis, analyze, analyze_detailed, decide};
 pub use decision::{Decision, Effects, Reason, Target};

@@ -8,9 +8,10 @@ mod cursors;
 mod session;
 mod transaction;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, identifier};
 use super::decision::Effects;
 use super::keywords::KeywordBits;
+use super::lexer::Kind;
 use super::reason::Reason;
 use super::statement_names::creates_by_execute;
 use super::verdict::Verdict;
@@ -55,8 +56,11 @@ pub(super) fn scan(cursor: Cursor<'_>, bits: KeywordBits) -> Scanned {
         b"create" | b"alter" | b"drop" | b"comment" | b"grant" | b"revoke" | b"reassign" | b"security" | b"import"
         | b"refresh" => {
             let mut verdict = writes(Reason::Ddl);
-            if bits.contains(KeywordBits::TEMP) && &*lower == b"create" {
-                verdict.effects |= Effects::TEMP_OBJECT;
+            if &*lower == b"create" {
+                verdict.effects |= loads_library(rest);
+                if bits.contains(KeywordBits::TEMP) {
+                    verdict.effects |= Effects::TEMP_OBJECT;
+                }
             }
             if &*lower == b"create" && creates_by_execute(cursor.text(), cursor.rest()) {
                 verdict.effects |= Effects::SQL_EXECUTE;
@@ -91,5 +95,32 @@ pub(super) fn scan(cursor: Cursor<'_>, bits: KeywordBits) -> Scanned {
     Scanned::Done(verdict)
 }
 
+/// `CREATE FUNCTION … LANGUAGE C` loads the library into the server process, for good, as `LOAD` does; what its functions keep there
+/// is the session's.
+fn loads_library(mut rest: Cursor<'_>) -> Effects {
+    rest.eat_all(&["or", "replace"]);
+    if !rest.eat("function") && !rest.eat("procedure") {
+        return Effects::empty();
+    }
+    while rest.next().is_some() {
+        if !rest.eat("language") {
+            continue;
+        }
+        match rest.peek() {
+            Some(name) if name.kind == Kind::Str => {
+                let is_c = rest.string(name).is_some_and(|name| name.eq_ignore_ascii_case("c"));
+                let effects = if is_c { Effects::SESSION_STATE } else { Effects::empty() };
+                return effects | Effects::LITERAL_MATTERS;
+            }
+            Some(name) if identifier(rest.text(), name).is_some_and(|name| &*name == b"c") => {
+                return Effects::SESSION_STATE;
+            }
+            _ => {}
+        }
+    }
+    Effects::empty()
+}
+
 pub(super) use cursors::declare;
 pub(super) use session::{set_target, strip_set_scope};
+pub(super) use transaction::Modes;

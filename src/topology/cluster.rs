@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -9,10 +10,10 @@ use tokio::task::AbortHandle;
 
 use crate::auth::{AuthContext, AuthQuery, ServerCredential, ServerLogin};
 use crate::backend::{ConnectSpec, Parameters, Settings};
-use crate::config::{Config, Database};
+use crate::config::{Config, Database, PoolSettings};
 use crate::net::ClientTlsContext;
 use crate::observe::Metrics;
-use crate::pool::{self, Pool};
+use crate::pool::{self, Gates, Pool};
 
 use super::node::Node;
 
@@ -23,8 +24,9 @@ pub struct Cluster {
     /// Its nodes, in the order configured.
     pub nodes: Vec<Arc<Node>>,
     /// Looks users up that the configuration does not name.
-    pub auth_query: Option<AuthQuery>,
+    pub auth_query: Option<Arc<AuthQuery>>,
     pub(super) tls: Arc<ClientTlsContext>,
+    pub(super) gates: Arc<Gates>,
     pub(super) users: Mutex<HashMap<(String, String), Arc<UserPools>>>,
     pub(super) checks: Mutex<Vec<AbortHandle>>,
 }
@@ -42,9 +44,12 @@ pub struct UserPools {
     /// One per node of the cluster, in its order.
     pub pools: Vec<Arc<Pool>>,
     /// What servers told a session with these settings about their parameters, for the greeting of the next one.
-    greetings: Mutex<HashMap<usize, Greeting>>,
+    greetings: Arc<Mutex<HashMap<usize, Greeting>>>,
     /// Numbers of the prepared statements that some server has accepted from this user.
-    accepted: Mutex<HashSet<u64>>,
+    accepted: Arc<Mutex<HashSet<u64>>>,
+    /// Set when a session of this user asked for what it last got from a sequence, and its connection had gone to another one:
+    /// from then on, who writes keeps its connection.
+    pub keeps_sequences: AtomicBool,
 }
 
 /// Accepted statements that are remembered before it begins anew.
@@ -110,6 +115,7 @@ impl Cluster {
             return found.clone();
         }
         let settings = config.pool_settings(&self.database, user);
+        let gate = self.gates.of(database);
         let pools = self.nodes.iter().map(|node| {
             let spec = ConnectSpec {
                 database: database.to_owned(),
@@ -121,12 +127,9 @@ impl Cluster {
                 credential: ArcSwap::from_pointee(login.credential.clone()),
                 auth: auth.clone(),
             };
-            let mut settings = settings.clone();
-            // The minimum is for nodes that are used at all: a replica without weight is not.
-            if !node.is_primary() && node.settings.weight == 0 {
-                settings.min_size = 0;
-            }
-            Pool::new(spec, node.load.clone(), settings, metrics.pool(database, user, &node.settings.name))
+            let settings = node_settings(&settings, node);
+            let metrics = metrics.pool(database, user, &node.settings.name);
+            Pool::new(spec, node.load.clone(), gate.clone(), settings, metrics)
         });
         let made = Arc::new(UserPools {
             database: database.to_owned(),
@@ -134,8 +137,9 @@ impl Cluster {
             cluster: self.clone(),
             login: login.clone(),
             pools: pools.collect(),
-            greetings: Mutex::default(),
-            accepted: Mutex::default(),
+            greetings: Arc::default(),
+            accepted: Arc::default(),
+            keeps_sequences: AtomicBool::new(false),
         });
         users.insert((database.to_owned(), user.to_owned()), made.clone());
         made
@@ -159,10 +163,65 @@ impl Cluster {
     pub fn apply(&self, config: &Config) {
         for user in self.all_pools() {
             let settings = config.pool_settings(&self.database, &user.user);
-            for pool in &user.pools {
-                pool.set_settings(settings.clone());
+            for (pool, node) in user.pools.iter().zip(&self.nodes) {
+                pool.set_settings(node_settings(&settings, node));
             }
         }
+    }
+
+    /// Whether `database` has the same servers, reached in the same way: then nodes, pools and connections can stay.
+    pub(super) fn has_servers_of(&self, database: &Database) -> bool {
+        let own = &self.database;
+        let adapted = Database {
+            pool: own.pool.clone(),
+            routing: own.routing.clone(),
+            slow_query: own.slow_query,
+            max_clients: own.max_clients,
+            ..database.clone()
+        };
+        adapted == **own
+    }
+
+    /// The cluster that takes this one's place when a reload changes only how the same servers are used: nodes, their
+    /// health, pools and connections stay (trap 72).
+    pub(super) fn succeeded_by(&self, database: &Arc<Database>, config: &Config) -> Arc<Self> {
+        self.checks.lock().drain(..).for_each(|check| check.abort());
+        let successor = Arc::new(Self {
+            database: database.clone(),
+            nodes: self.nodes.clone(),
+            auth_query: self.auth_query.clone(),
+            tls: self.tls.clone(),
+            gates: self.gates.clone(),
+            users: Mutex::default(),
+            checks: Mutex::default(),
+        });
+        let mut users = self.users.lock();
+        let taken_over = users.drain().map(|(key, old)| {
+            let new = UserPools {
+                database: old.database.clone(),
+                user: old.user.clone(),
+                cluster: successor.clone(),
+                login: old.login.clone(),
+                pools: old.pools.clone(),
+                greetings: old.greetings.clone(),
+                accepted: old.accepted.clone(),
+                keeps_sequences: AtomicBool::new(old.keeps_sequences.load(Ordering::Relaxed)),
+            };
+            (key, Arc::new(new))
+        });
+        successor.users.lock().extend(taken_over);
+        drop(users);
+        successor.apply(config);
+        successor
+    }
+
+    /// Whether the database is paused; then the connection of `auth_query` is closed, too.
+    pub(super) fn let_go_while_paused(&self) -> bool {
+        let paused = self.gates.find(&self.database.name).is_some_and(|gate| gate.is_paused());
+        if let (true, Some(auth_query)) = (paused, &self.auth_query) {
+            auth_query.let_go();
+        }
+        paused
     }
 
     /// Stops health checks and closes all pools. Sessions that hold a lease finish their transaction.
@@ -174,6 +233,12 @@ impl Cluster {
         // The pools name their cluster: let go of them.
         self.users.lock().clear();
     }
+}
+
+/// The settings of the pool at one node. The minimum is for nodes that are used at all: a replica without weight is not.
+fn node_settings(settings: &PoolSettings, node: &Node) -> PoolSettings {
+    let unused = !node.is_primary() && node.settings.weight == 0;
+    PoolSettings { min_size: if unused { 0 } else { settings.min_size }, ..settings.clone() }
 }
 
 impl UserPools {

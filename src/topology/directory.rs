@@ -11,6 +11,7 @@ use crate::config::{Config, Database};
 use crate::net::control::ControlSettings;
 use crate::net::{ClientTlsContext, TlsError, control};
 use crate::observe::Metrics;
+use crate::pool::Gates;
 
 use super::cluster::Cluster;
 use super::health;
@@ -26,6 +27,8 @@ pub struct Directory {
     clusters: ArcSwap<BTreeMap<String, Arc<Cluster>>>,
     control: Handle,
     metrics: Metrics,
+    /// What administrators have decided about databases.
+    pub gates: Arc<Gates>,
     /// Shared state of authentication.
     pub auth: Arc<AuthContext>,
 }
@@ -36,7 +39,7 @@ impl Directory {
     /// # Errors
     /// TLS files of a database that cannot be used.
     pub fn new(config: &Config, control: Handle, metrics: Metrics, auth: Arc<AuthContext>) -> Result<Self, TlsError> {
-        let directory = Self { clusters: ArcSwap::default(), control, metrics, auth };
+        let directory = Self { clusters: ArcSwap::default(), control, metrics, gates: Arc::default(), auth };
         directory.apply(config)?;
         Ok(directory)
     }
@@ -50,36 +53,52 @@ impl Directory {
         clusters.get(database).or_else(|| clusters.get("*")).cloned().ok_or(UnknownDatabase)
     }
 
+    /// The cluster for a client to which databases do not matter (physical replication, which programs ask for with
+    /// `replication` or nothing as the database's name): the one that serves the name, or else the only one there is.
+    pub fn cluster_of_any(&self, database: &str) -> Option<Arc<Cluster>> {
+        let clusters = self.clusters.load();
+        let only = || clusters.values().next().filter(|_| clusters.len() == 1).cloned();
+        self.cluster(database).ok().or_else(only)
+    }
+
     /// All clusters, by configured name.
     pub fn clusters(&self) -> Arc<BTreeMap<String, Arc<Cluster>>> {
         self.clusters.load_full()
     }
 
-    /// Makes the clusters those of `config`: unchanged databases keep their nodes, health and connections; changed and
-    /// removed ones are closed once their successors are in place.
+    /// Makes the clusters those of `config`. Databases whose servers are reached as before keep their nodes, health and
+    /// connections; the other ones are closed once their successors are in place.
     ///
     /// # Errors
     /// TLS files that cannot be used; then nothing has changed.
     pub fn apply(&self, config: &Config) -> Result<(), TlsError> {
         let old = self.clusters.load_full();
-        let mut new = BTreeMap::new();
+        let mut made = BTreeMap::new();
         for (name, database) in &config.databases {
-            let kept = old.get(name).filter(|cluster| cluster.database == *database).cloned();
-            let cluster = match kept {
-                Some(cluster) => cluster,
-                None => self.make(database)?,
+            if !old.get(name).is_some_and(|cluster| cluster.has_servers_of(database)) {
+                made.insert(name.clone(), self.make(database)?);
+            }
+        }
+        let mut new = made;
+        for (name, database) in &config.databases {
+            let Some(before) = old.get(name).filter(|_| !new.contains_key(name)) else { continue };
+            let cluster = if before.database == *database {
+                before.apply(config);
+                before.clone()
+            } else {
+                before.succeeded_by(database, config)
             };
             new.insert(name.clone(), cluster);
         }
         for (name, cluster) in &new {
-            match old.get(name) {
-                Some(before) if Arc::ptr_eq(before, cluster) => cluster.apply(config),
-                _ => health::start(cluster, &self.control),
+            if !old.get(name).is_some_and(|before| Arc::ptr_eq(before, cluster)) {
+                health::start(cluster, &self.control);
             }
         }
         self.clusters.store(Arc::new(new.clone()));
         for (name, cluster) in old.iter() {
             if !new.get(name).is_some_and(|after| Arc::ptr_eq(after, cluster)) {
+                // What a successor took over is no longer there to be closed.
                 cluster.close();
             }
         }
@@ -96,13 +115,14 @@ impl Directory {
         let auth_query = database.auth_query.as_ref().and_then(|sql| {
             let primary = nodes.iter().find(|node| node.is_primary()).or(nodes.first())?;
             let pool = control::pool(control_settings(database, primary, &tls)?).ok()?;
-            Some(AuthQuery::new(pool, sql.clone(), self.control.clone()))
+            Some(Arc::new(AuthQuery::new(pool, sql.clone(), self.control.clone())))
         });
         Ok(Arc::new(Cluster {
             database: database.clone(),
             nodes,
             auth_query,
             tls,
+            gates: self.gates.clone(),
             users: Default::default(),
             checks: Default::default(),
         }))

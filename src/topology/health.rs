@@ -44,13 +44,15 @@ async fn watch(cluster: std::sync::Weak<Cluster>, node: Arc<Node>) {
     let pool = control_settings(&database, &node, &tls).and_then(|settings| control::pool(settings).ok());
     let mut failures = 0;
     loop {
-        if cluster.strong_count() == 0 {
-            return;
+        // Of a database that is paused no connection is kept: whoever paused it wants to stop, drop or rename it.
+        let Some(paused) = cluster.upgrade().map(|cluster| cluster.let_go_while_paused()) else { return };
+        if let (true, Some(pool)) = (paused, &pool) {
+            pool.retain(|_, _| false);
         }
         let check = async {
             match &pool {
-                Some(pool) => ask(pool).await,
-                None => knock(&node, &tls).await,
+                Some(pool) if !paused => ask(pool).await,
+                _ => knock(&node, &tls).await,
             }
         };
         let outcome = tokio::time::timeout(routing.health_timeout, check)

@@ -129,6 +129,17 @@ pub fn execute(out: &mut Vec<u8>, portal: &[u8]) {
     });
 }
 
+/// Parse, Bind and Execute of a statement without parameters, unnamed. `sql` ends with its NUL.
+pub fn run_unnamed(out: &mut Vec<u8>, sql: &[u8]) {
+    message(out, b'P', |out| {
+        out.push(0);
+        out.extend_from_slice(sql);
+        out.extend_from_slice(&[0, 0]);
+    });
+    message(out, b'B', |out| out.extend_from_slice(&[0; 8]));
+    message(out, b'E', |out| out.extend_from_slice(&[0; 5]));
+}
+
 /// Describe of a statement.
 pub fn describe_statement(out: &mut Vec<u8>, name: &[u8]) {
     message(out, b'D', |out| {

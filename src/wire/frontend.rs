@@ -33,7 +33,7 @@ pub fn parse(body: &[u8]) -> Option<Parse<'_>> {
     (oids.len() == count * 4).then_some(Parse { name, sql, types })
 }
 
-/// The head of a Bind: portal and statement, and where the rest begins. Parameters are never looked at.
+/// The head of a Bind: portal and statement, and where the rest begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BindHead<'a> {
     /// Portal name; empty = unnamed.
@@ -56,8 +56,17 @@ pub fn bind_head(body: &[u8]) -> Option<BindHead<'_>> {
 pub struct BoundValue<'a> {
     /// In the type's binary format, which for text is the text.
     pub binary: bool,
-    /// `None` = NULL.
+    /// As much of it as is here; `None` = NULL.
     pub value: Option<&'a [u8]>,
+    /// Length of all of it.
+    pub len: usize,
+}
+
+impl<'a> BoundValue<'a> {
+    /// The value, unless it is NULL or not all here.
+    pub fn whole(&self) -> Option<&'a [u8]> {
+        self.value.filter(|value| value.len() == self.len)
+    }
 }
 
 /// Reads the parameters of a Bind from what follows its head ([`BindHead::rest`]); `None` when not even the formats are whole. The
@@ -73,12 +82,10 @@ pub fn bind_parameters(rest: &[u8]) -> Option<impl Iterator<Item = BoundValue<'_
             _ => formats.get(index * 2..index * 2 + 2).unwrap_or_default(),
         };
         let (len, tail) = rest.split_first_chunk::<4>()?;
-        let (value, tail) = match u32::from_be_bytes(*len) {
-            u32::MAX => (None, tail),
-            len => tail.split_at_checked(len as usize).map(|(value, tail)| (Some(value), tail))?,
-        };
+        let len = usize::try_from(i32::from_be_bytes(*len)).ok();
+        let (value, tail) = tail.split_at_checked(len.unwrap_or(0)).unwrap_or((tail, &[]));
         rest = tail;
-        Some(BoundValue { binary: format == [0, 1], value })
+        Some(BoundValue { binary: format == [0, 1], value: len.map(|_| value), len: len.unwrap_or(0) })
     }))
 }
 
@@ -117,20 +124,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trap_46_parameters_of_a_bind() {
-        fn values(rest: &[u8]) -> Option<Vec<BoundValue<'_>>> {
-            bind_parameters(rest).map(Iterator::collect)
-        }
-        let text = |value| BoundValue { binary: false, value };
-        let rest = [0, 0, 0, 2, 0, 0, 0, 1, b'a', 255, 255, 255, 255, 0, 0];
-        assert_eq!(values(&rest), Some(vec![text(Some(b"a".as_slice())), text(None)]));
-        let rest = [0, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0];
-        assert_eq!(values(&rest), Some(vec![BoundValue { binary: true, value: Some(b"".as_slice()) }]));
-        assert_eq!(values(&rest[..8]), Some(vec![]));
-        assert_eq!(values(&[0, 9, 0]), None);
-    }
-
-    #[test]
     fn reads_what_the_builders_write() {
         let mut out = Vec::new();
         build::parse(&mut out, b"s1", b"SELECT $1", &[0, 1, 0, 0, 0, 23]);
@@ -145,5 +138,26 @@ mod tests {
         assert_eq!(execute(b"\0\0\0\0\x05"), Some((&b""[..], 5)));
         assert_eq!(query(b"SELECT 1\0"), Some(&b"SELECT 1"[..]));
         assert_eq!(query(b"a\0b\0"), None);
+    }
+
+    #[test]
+    fn trap_46_parameters_of_a_bind() {
+        let read = |rest: &'static [u8]| -> Vec<_> {
+            bind_parameters(rest).unwrap().map(|bound| (bound.binary, bound.value, bound.len)).collect()
+        };
+        let text = b"\0\0\0\x02\0\0\0\x02ab\xff\xff\xff\xff\0\0";
+        assert_eq!(read(text), [(false, Some(&b"ab"[..]), 2), (false, None, 0)]);
+        let all_binary = b"\0\x01\0\x01\0\x02\0\0\0\x01a\0\0\0\0\0\0";
+        assert_eq!(read(all_binary), [(true, Some(&b"a"[..]), 1), (true, Some(&b""[..]), 0)]);
+        let mixed = b"\0\x02\0\0\0\x01\0\x02\0\0\0\x01a\0\0\0\x01b\0\0";
+        assert_eq!(read(mixed), [(false, Some(&b"a"[..]), 1), (true, Some(&b"b"[..]), 1)]);
+        let streaming = b"\0\0\0\x02\0\x10\0\0abc";
+        assert_eq!(read(streaming), [(false, Some(&b"abc"[..]), 1 << 20)]);
+        assert_eq!(bind_parameters(streaming).unwrap().next().unwrap().whole(), None);
+        assert!(read(&text[..6]).is_empty());
+        assert!(bind_parameters(&[0, 9, 0]).is_none());
+        for cut in 8..mixed.len() {
+            assert!(read(&mixed[..cut]).len() <= 2);
+        }
     }
 }

@@ -41,6 +41,20 @@ impl SqlState {
     pub const INVALID_CURSOR_NAME: Self = Self(*b"34000");
     /// 42501 insufficient_privilege
     pub const INSUFFICIENT_PRIVILEGE: Self = Self(*b"42501");
+    /// 22P02 invalid_text_representation
+    pub const INVALID_TEXT_REPRESENTATION: Self = Self(*b"22P02");
+    /// 22P03 invalid_binary_representation
+    pub const INVALID_BINARY_REPRESENTATION: Self = Self(*b"22P03");
+    /// 42703 undefined_column
+    pub const UNDEFINED_COLUMN: Self = Self(*b"42703");
+    /// 42803 grouping_error
+    pub const GROUPING_ERROR: Self = Self(*b"42803");
+    /// 42883 undefined_function
+    pub const UNDEFINED_FUNCTION: Self = Self(*b"42883");
+    /// 42P01 undefined_table
+    pub const UNDEFINED_TABLE: Self = Self(*b"42P01");
+    /// 42P10 invalid_column_reference
+    pub const INVALID_COLUMN_REFERENCE: Self = Self(*b"42P10");
     /// 42601 syntax_error
     pub const SYNTAX_ERROR: Self = Self(*b"42601");
     /// 42704 undefined_object
@@ -51,6 +65,10 @@ impl SqlState {
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
     /// 54000 program_limit_exceeded
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self(*b"54000");
+    /// 55000 object_not_in_prerequisite_state
+    pub const NOT_IN_PREREQUISITE_STATE: Self = Self(*b"55000");
+    /// 55P02 cant_change_runtime_param
+    pub const CANT_CHANGE_RUNTIME_PARAM: Self = Self(*b"55P02");
     /// 57014 query_canceled
     pub const QUERY_CANCELED: Self = Self(*b"57014");
     /// 57P01 admin_shutdown

@@ -66,6 +66,10 @@ pub enum BadOpening {
     /// The length field is under 8 or over the limit.
     #[error("invalid length of startup packet")]
     Length,
+    /// A cancel request whose key is shorter than 4 bytes or longer than 256. PostgreSQL gives no answer to any cancel
+    /// request, so neither to this one.
+    #[error("invalid length of cancel key")]
+    CancelKey,
     /// Another major version.
     #[error("unsupported frontend protocol {0}.{1}: server supports 3.0 to 3.2")]
     Version(u16, u16),
@@ -110,7 +114,7 @@ pub fn parse(packet: &[u8]) -> Result<Opening, BadOpening> {
         SSL_REQUEST | GSSENC_REQUEST => Err(BadOpening::Length),
         CANCEL_REQUEST => {
             if !(8..=4 + MAX_CANCEL_KEY).contains(&body.len()) {
-                return Err(BadOpening::Length);
+                return Err(BadOpening::CancelKey);
             }
             let pid = u32::from_be_bytes([body[0], body[1], body[2], body[3]]);
             Ok(Opening::Cancel(CancelKey { pid, secret: body[4..].to_vec() }))

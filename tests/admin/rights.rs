@@ -26,21 +26,43 @@ fn only_those_who_are_named_get_in() {
 }
 
 #[test]
-fn stats_users_may_only_show() {
+fn stats_users_may_only_show_trap_79() {
     let fixture = Fixture::new();
     let mut client = fixture.console_as(OTHER, OTHER_PASSWORD);
     for sql in ["SHOW POOLS", "SHOW CONFIG", "SHOW ROUTE 'SELECT 1'", "SELECT stats", "SHOW timezone"] {
         client.rows(sql);
     }
-    for sql in ["RELOAD", "PAUSE", "KILL_CLIENT 1", "SHUTDOWN", "SET max_client_conn = 1"] {
+    // Traps 72 and 79: every command has its check, whatever it is given.
+    let name = &fixture.db.name;
+    let commands = [
+        "RELOAD",
+        "PAUSE",
+        "RESUME",
+        "KILL",
+        "KILL_CLIENT 1",
+        "RECONNECT",
+        "SUSPEND",
+        "WAIT_CLOSE",
+        "SHUTDOWN",
+        "SHUTDOWN WAIT_FOR_CLIENTS",
+        "SET max_client_conn = 1",
+        "SET nonsense = 1",
+    ];
+    let of_database = ["PAUSE", "RESUME", "DISABLE", "ENABLE", "RECONNECT", "KILL", "WAIT_CLOSE"];
+    let of_database = of_database.iter().map(|verb| format!("{verb} {name}"));
+    for sql in commands.iter().map(|sql| (*sql).to_owned()).chain(of_database) {
+        let sql = sql.as_str();
         assert_eq!(client.failure(sql), "42501", "{sql}");
         let frames = client.exchange(&Batch::new().run(sql, &[]).sync());
         assert_eq!(frames.iter().find(|frame| frame.tag == b'E').unwrap().sqlstate(), "42501", "{sql}");
     }
+    // Nothing of it has happened.
     let mut admin = fixture.console();
-    for sql in ["PAUSE", "KILL_CLIENT 1", "SHUTDOWN", "SET max_client_conn = 1"] {
-        assert_eq!(admin.failure(sql), "0A000", "{sql}");
-    }
+    assert_eq!(table(&mut admin, "SHOW STATE")[0]["value"].as_deref(), Some("yes"));
+    let databases = table(&mut admin, "SHOW DATABASES");
+    assert!(
+        databases.iter().all(|row| row["paused"].as_deref() == Some("0") && row["disabled"].as_deref() == Some("0"))
+    );
 }
 
 #[test]
@@ -90,7 +112,7 @@ fn unknown_input_is_answered_and_the_session_goes_on() {
     let mut texts = String::new();
     for sql in [
         "SHOW POOL",
-        "SHOW",
+        "SHOW 'pools'",
         "SHOW POOLS now",
         "frobnicate",
         "SELECT 1",
@@ -99,7 +121,9 @@ fn unknown_input_is_answered_and_the_session_goes_on() {
         "SHOW ROUTE SELECT 1",
         "SHOW ROUTE 'SELECT 1' nowhere",
         "SHOW 'unterminated",
-        "PAUSE",
+        "PAUSE a b",
+        "SELECT * FROM pool",
+        "SELECT database FROM pools JOIN users ON true",
     ] {
         let frames = client.exchange(&Batch::new().query(sql));
         assert_eq!(tags(&frames), "EZ", "{sql}");

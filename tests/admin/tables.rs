@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 25] = [
     "POOLS",
     "POOLS_EXTENDED",
     "CLIENTS",
@@ -16,6 +16,8 @@ const TABLES: [&str; 23] = [
     "ACTIVE_SOCKETS",
     "DATABASES",
     "NODES",
+    "PINS",
+    "PREPARED",
     "USERS",
     "STATS",
     "STATS_TOTALS",
@@ -100,7 +102,7 @@ fn columns_types_and_rows() {
         assert!(Instant::now() < deadline);
     }
     let mut busy = fixture.client();
-    busy.exchange(&Batch::new().query("BEGIN"));
+    busy.exchange(&Batch::new().query("BEGIN; DELETE FROM t WHERE n < 0"));
     // The health checks have asked every node.
     let deadline = Instant::now() + patience;
     while table(&mut client, "SHOW NODES").iter().any(|node| node["observed_role"].as_deref() == Some("unknown")) {

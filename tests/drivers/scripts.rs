@@ -23,7 +23,9 @@ fn is_there(interpreter: &str) -> bool {
 
 fn run(command: &mut Command, fixture: &Fixture) {
     // The script prints for itself: what it had to say is then seen even when it never ends.
-    let status = command.env("DATABASE_URL", fixture.url()).status().unwrap();
+    let console = fixture.url().replace(&format!("/{}", fixture.db.name), "/pgbouncer");
+    let command = command.env("DATABASE_URL", fixture.url()).env("CONSOLE_URL", console);
+    let status = command.env("DATABASE_NAME", &fixture.db.name).status().unwrap();
     assert!(status.success(), "{status}: see the FAILED lines");
     fixture.assert_pool_kept();
 }
@@ -49,14 +51,37 @@ fn asyncpg() {
     python("asyncpg_driver.py");
 }
 
+/// The console has no direct counterpart.
+fn is_direct() -> bool {
+    std::env::var_os("TEST_DIRECT").is_some()
+}
+
+#[test]
+fn psycopg_and_asyncpg_on_the_console() {
+    if !is_direct() {
+        python("console_drivers.py");
+    }
+}
+
+#[test]
+fn node_postgres_on_the_console() {
+    if !is_direct() {
+        node("console_driver.mjs");
+    }
+}
+
 #[test]
 fn node_postgres() {
+    node("node_postgres_driver.mjs");
+}
+
+fn node(script: &str) {
     if !is_there("node") {
         return;
     }
     let modules = installed().join("node");
     assert!(modules.join("node_modules").is_dir(), "no drivers in {}: run .ci/install-drivers", modules.display());
     let fixture = Fixture::new();
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/drivers/node/node_postgres_driver.mjs");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/drivers/node").join(script);
     run(Command::new("node").arg(path).env("DRIVER_MODULES", modules), &fixture);
 }

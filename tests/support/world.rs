@@ -16,6 +16,8 @@ pub struct Plan<'a> {
     pub pool: &'a str,
     /// `[databases.….routing]`.
     pub routing: &'a str,
+    /// More tables, with their headings.
+    pub tables: &'a str,
     /// No replica: everything runs on the primary.
     pub primary_only: bool,
 }
@@ -62,8 +64,8 @@ impl Plan<'_> {
              [users.{OTHER}]\npassword = \"{OTHER_PASSWORD}\"\n\
              [databases.{name}]\ncontrol_user = \"{APP}\"\ncontrol_password = \"{APP_PASSWORD}\"\n\
              [databases.{name}.pool]\n{}\n\
-             [databases.{name}.routing]\n{}\n{nodes}",
-            self.general, self.pool, self.routing,
+             [databases.{name}.routing]\n{}\n{nodes}\n{}",
+            self.general, self.pool, self.routing, self.tables,
         ))
         .start();
         World { proxy, db }

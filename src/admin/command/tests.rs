@@ -1,4 +1,5 @@
 use super::*;
+use crate::admin::wish::Shutdown;
 
 fn one(text: &str) -> Result<Command, ErrorNotice> {
     let statements = Statements::of(text)?;
@@ -21,7 +22,8 @@ fn names_in_any_case_with_quotes_comments_and_semicolons() {
         assert_eq!(table(text), "pools");
     }
     assert_eq!(one("SHOW HELP").unwrap(), Command::Help);
-    assert_eq!(one(" reload ; ").unwrap(), Command::Reload);
+    assert_eq!(one("SHOW;").unwrap(), Command::Help);
+    assert_eq!(one(" reload ; ").unwrap(), Command::Act(Action::Reload));
     for text in ["", " ", ";;", "-- ping", "/* x */;"] {
         assert_eq!(Statements::of(text).unwrap().len(), 0);
     }
@@ -38,7 +40,7 @@ fn route_takes_a_string_or_a_parameter() {
     assert_eq!(one("show route $$SELECT ';'$$ shop;").unwrap(), route(Some("SELECT ';'"), Some("shop")));
     assert_eq!(one("SHOW ROUTE $x$a$$b$x$").unwrap(), route(Some("a$$b"), None));
     assert_eq!(one("SHOW ROUTE $1 \"Shop\"").unwrap(), route(None, Some("Shop")));
-    assert_eq!(one("SHOW ROUTE $1").unwrap().parameters(), 1);
+    assert_eq!(one("SHOW ROUTE $1").unwrap().parameters().len(), 1);
     for text in ["SHOW ROUTE", "SHOW ROUTE shop", "SHOW ROUTE 'a' b c", "SHOW ROUTE E'a'", "SHOW ROUTE 'a"] {
         assert_eq!(one(text).unwrap_err().code, SqlState::SYNTAX_ERROR, "{text}");
     }
@@ -52,7 +54,13 @@ fn what_it_cannot_do_gets_a_clean_error_with_a_hint() {
         ("SELECT 1", SqlState::FEATURE_NOT_SUPPORTED),
         ("WITH x AS (SELECT 1) SELECT", SqlState::FEATURE_NOT_SUPPORTED),
         ("SHOW POOL", SqlState::UNDEFINED_OBJECT),
-        ("SHOW", SqlState::SYNTAX_ERROR),
+        ("SHOW 'pools'", SqlState::SYNTAX_ERROR),
+        ("PAUSE a b", SqlState::SYNTAX_ERROR),
+        ("DISABLE", SqlState::SYNTAX_ERROR),
+        ("SUSPEND a", SqlState::SYNTAX_ERROR),
+        ("SHUTDOWN now", SqlState::SYNTAX_ERROR),
+        ("KILL_CLIENT", SqlState::INVALID_PARAMETER_VALUE),
+        ("SET pool_mode", SqlState::SYNTAX_ERROR),
         ("SHOW POOLS x", SqlState::SYNTAX_ERROR),
         ("RELOAD now", SqlState::SYNTAX_ERROR),
         ("frobnicate", SqlState::SYNTAX_ERROR),
@@ -74,4 +82,32 @@ fn changes_need_an_administrator() {
     for text in ["SHOW CONFIG", "SHOW ROUTE 'x'", "SELECT stats", "SET extra_float_digits = 3", "SET TIME ZONE 'UTC'"] {
         assert_eq!(one(text).unwrap().needs(), Rights::Stats, "{text}");
     }
+}
+
+#[test]
+fn commands_that_change_something() {
+    let act = |text: &str| match one(text) {
+        Ok(Command::Act(action)) => action,
+        other => panic!("{text}: {other:?}"),
+    };
+    let name = |text: &str| Some(text.to_owned());
+    let set = |key: &str, value: &str| Action::Set { key: key.to_owned(), value: value.to_owned() };
+    for (text, expected) in [
+        ("PAUSE", Action::Pause(None)),
+        ("pause Shop;", Action::Pause(name("shop"))),
+        ("Pause \"Shop\"", Action::Pause(name("Shop"))),
+        ("RESUME 'shop'", Action::Resume(name("shop"))),
+        ("WAIT_CLOSE shop", Action::WaitClose(name("shop"))),
+        ("kill_client 17", Action::KillClient(17)),
+        ("SHUTDOWN wait_for_clients", Action::Shutdown(Shutdown::WaitForClients)),
+        ("SET query_timeout = 30", set("query_timeout", "30")),
+        ("set query_timeout=200ms;", set("query_timeout", "200ms")),
+        ("SET pool.size TO '5'", set("pool.size", "5")),
+        ("SET server_reset_query = 'DISCARD ALL; SELECT ''x'''", set("server_reset_query", "DISCARD ALL; SELECT 'x'")),
+        ("SET admin_users = ann, bob", set("admin_users", "ann,bob")),
+        ("SET whatever = ''", set("whatever", "")),
+    ] {
+        assert_eq!(act(text), expected, "{text}");
+    }
+    assert_eq!(act("SET query_timeout = 30").tag(), "SET query_timeout=30");
 }

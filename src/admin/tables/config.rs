@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use super::View;
+use crate::admin::settings;
 use crate::admin::value::{Column, Rows, Value, text};
 use crate::config::{
-    ClientSettings, ClientTls, ClientTlsMode, Config, Database, ListenAddr, LogSettings, PoolMode, PoolSettings,
+    ClientSettings, ClientTls, ClientTlsMode, Config, DEFAULT_SLOW_QUERY, Database, ListenAddr, LogSettings, PoolMode,
+    PoolSettings, RoutingSettings,
 };
 
 /// Columns.
@@ -19,26 +21,33 @@ const DIFFERS: &str = "(see SHOW DATABASES)";
 struct Keys(Rows);
 
 impl Keys {
-    /// A key that a reload changes.
-    fn live(&mut self, key: &str, value: impl Into<String>, default: impl Into<String>) {
-        self.add(key, value.into(), default.into(), "yes");
-    }
-
-    /// A key that takes a restart.
-    fn fixed(&mut self, key: &str, value: impl Into<String>, default: impl Into<String>) {
-        self.add(key, value.into(), default.into(), "no");
-    }
-
-    fn add(&mut self, key: &str, value: String, default: String, changeable: &str) {
-        self.0.push(vec![Value::from(key), value.into(), default.into(), changeable.into()]);
+    /// A key, its value and its default. It is changeable when `SET` takes it.
+    fn add(&mut self, key: &str, value: impl Into<String>, default: impl Into<String>) {
+        let changeable = if settings::find(key).is_some() { "yes" } else { "no" };
+        self.0.push(vec![Value::from(key), value.into().into(), default.into().into(), changeable.into()]);
     }
 
     /// A pool setting, which each database has of its own.
     fn pool<T: PartialEq>(&mut self, key: &str, config: &Config, of: fn(&PoolSettings) -> T, text: fn(T) -> String) {
-        let mut values = config.databases.values().map(|database| of(&database.pool));
-        let first = values.next().unwrap_or_else(|| of(&PoolSettings::default()));
-        let value = if values.all(|value| value == first) { text(first) } else { DIFFERS.to_owned() };
-        self.live(key, value, text(of(&PoolSettings::default())));
+        self.each(key, config, |database| of(&database.pool), of(&PoolSettings::default()), text);
+    }
+
+    /// A setting that each database has of its own.
+    fn each<T: PartialEq>(
+        &mut self,
+        key: &str,
+        config: &Config,
+        of: impl Fn(&Database) -> T,
+        default: T,
+        text: fn(T) -> String,
+    ) {
+        let mut values = config.databases.values().map(|database| of(database));
+        let value = match values.next() {
+            Some(first) if values.all(|value| value == first) => text(first),
+            Some(_) => DIFFERS.to_owned(),
+            None => String::new(),
+        };
+        self.add(key, value, text(default));
     }
 }
 
@@ -56,6 +65,11 @@ pub fn rows(view: &View<'_>) -> Rows {
     rows
 }
 
+/// Whether there is such a key.
+pub fn has(view: &View<'_>, key: &str) -> bool {
+    rows(view).iter().any(|row| matches!(row.first(), Some(Value::Text(known)) if known.eq_ignore_ascii_case(key)))
+}
+
 fn process(keys: &mut Keys, config: &Config) {
     let tcp: Vec<_> = config
         .listen
@@ -71,50 +85,51 @@ fn process(keys: &mut Keys, config: &Config) {
     });
     let port = tcp.first().map(|address| address.port()).or(unix.as_ref().map(|unix| unix.1));
     let addresses: Vec<_> = tcp.iter().map(|address| address.ip().to_string()).collect();
-    keys.fixed("listen_addr", addresses.join(","), "127.0.0.1");
-    keys.fixed("listen_port", port.unwrap_or(0).to_string(), "6432");
+    keys.add("listen_addr", addresses.join(","), "127.0.0.1");
+    keys.add("listen_port", port.unwrap_or(0).to_string(), "6432");
     let (dir, mode) = unix.map_or_else(Default::default, |(dir, _, mode)| (dir, format!("{mode:04o}")));
-    keys.fixed("unix_socket_dir", dir, "");
-    keys.fixed("unix_socket_mode", mode, "0777");
-    keys.fixed("workers", config.workers.to_string(), "");
-    keys.live("admin_users", config.admin.admin_users.join(","), "");
-    keys.live("stats_users", config.admin.stats_users.join(","), "");
-    keys.live("log_level", &config.log.level, LogSettings::default().level);
+    keys.add("unix_socket_dir", dir, "");
+    keys.add("unix_socket_mode", mode, "0777");
+    keys.add("workers", config.workers.to_string(), "");
+    keys.add("admin_users", config.admin.admin_users.join(","), "");
+    keys.add("stats_users", config.admin.stats_users.join(","), "");
+    keys.add("log_level", &config.log.level, LogSettings::default().level);
 }
 
 fn clients(keys: &mut Keys, config: &Config) {
     let (now, usual) = (&config.client, ClientSettings::default());
-    keys.live("max_client_conn", config.max_clients.to_string(), "1000");
+    keys.add("max_client_conn", config.max_clients.to_string(), "1000");
     // Limits of PgBouncer's that Trunkline does not have: off.
     for key in
         ["max_user_connections", "max_db_connections", "max_db_client_connections", "max_user_client_connections"]
     {
-        keys.live(key, "0", "0");
+        keys.add(key, "0", "0");
     }
-    keys.live("client_login_timeout", seconds(now.login_timeout), seconds(usual.login_timeout));
-    keys.live("client_idle_timeout", seconds(now.idle_timeout), seconds(usual.idle_timeout));
-    keys.live(
+    keys.add("client_login_timeout", seconds(now.login_timeout), seconds(usual.login_timeout));
+    keys.add("client_idle_timeout", seconds(now.idle_timeout), seconds(usual.idle_timeout));
+    keys.add(
         "idle_transaction_timeout",
         seconds(now.idle_transaction_timeout),
         seconds(usual.idle_transaction_timeout),
     );
-    keys.live("drain_timeout", seconds(now.drain_timeout), seconds(usual.drain_timeout));
-    keys.live("max_packet_size", now.max_inspect_bytes.to_string(), usual.max_inspect_bytes.to_string());
-    keys.live("tcp_keepidle", seconds(now.keepalive), seconds(usual.keepalive));
+    keys.add("pinned_idle_timeout", seconds(now.pinned_idle_timeout), seconds(usual.pinned_idle_timeout));
+    keys.add("drain_timeout", seconds(now.drain_timeout), seconds(usual.drain_timeout));
+    keys.add("max_packet_size", now.max_inspect_bytes.to_string(), usual.max_inspect_bytes.to_string());
+    keys.add("tcp_keepidle", seconds(now.keepalive), seconds(usual.keepalive));
     let tls = |mode| match mode {
         ClientTlsMode::Disable => "disable",
         ClientTlsMode::Allow => "allow",
         ClientTlsMode::Require => "require",
     };
-    keys.live("client_tls_sslmode", tls(config.client_tls.mode), tls(ClientTls::default().mode));
+    keys.add("client_tls_sslmode", tls(config.client_tls.mode), tls(ClientTls::default().mode));
     let path =
         |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-    keys.live("client_tls_cert_file", path(&config.client_tls.cert), "");
-    keys.live("client_tls_key_file", path(&config.client_tls.key), "");
-    keys.live("client_tls_ca_file", path(&config.client_tls.client_ca), "");
+    keys.add("client_tls_cert_file", path(&config.client_tls.cert), "");
+    keys.add("client_tls_key_file", path(&config.client_tls.key), "");
+    keys.add("client_tls_ca_file", path(&config.client_tls.client_ca), "");
     let auth_queries =
         config.databases.values().filter_map(|database: &std::sync::Arc<Database>| database.auth_query.as_deref());
-    keys.live("auth_query", auth_queries.into_iter().next().unwrap_or_default(), "");
+    keys.add("auth_query", auth_queries.into_iter().next().unwrap_or_default(), "");
 }
 
 fn pools(keys: &mut Keys, config: &Config) {
@@ -127,13 +142,19 @@ fn pools(keys: &mut Keys, config: &Config) {
     keys.pool("pool_mode", config, |pool| pool.mode, mode);
     keys.pool("default_pool_size", config, |pool| pool.size, number);
     keys.pool("min_pool_size", config, |pool| pool.min_size, number);
-    keys.live("reserve_pool_size", "0", "0");
+    keys.add("reserve_pool_size", "0", "0");
     keys.pool("max_prepared_statements", config, |pool| pool.max_prepared, number);
     keys.pool("query_wait_timeout", config, |pool| pool.wait_timeout, seconds);
     keys.pool("query_timeout", config, |pool| pool.query_timeout, seconds);
     keys.pool("server_connect_timeout", config, |pool| pool.connect_timeout, seconds);
     keys.pool("server_lifetime", config, |pool| pool.lifetime, seconds);
     keys.pool("server_idle_timeout", config, |pool| pool.idle_timeout, seconds);
+    keys.each("slow_query", config, |database| database.slow_query, DEFAULT_SLOW_QUERY, seconds);
+    let routing = RoutingSettings::default();
+    let window = |database: &Database| database.routing.read_after_write_window;
+    keys.each("read_after_write_window", config, window, routing.read_after_write_window, seconds);
+    let yes_no = |yes: bool| yes.to_string();
+    keys.each("split_reads", config, |database| database.routing.split_reads, routing.split_reads, yes_no);
     keys.pool("server_reset_query", config, |pool| pool.reset_query.clone(), |query| query);
 }
 

@@ -111,8 +111,6 @@ fn client(client: &Client, prefix: &str) -> Vec<Value> {
         ClientState::Active => "active",
         ClientState::Waiting => "waiting",
     };
-    // A session does not write the clock down for each statement; its server connection knows when it was taken.
-    let requested = link.as_ref().map_or(0, |info| info.requested.load(Relaxed)).max(client.requested.load(Relaxed));
     let waits_since = client.waiting_since.load(Relaxed);
     let waited = if waits_since == 0 { 0 } else { now_us().saturating_sub(waits_since) };
     let [wait, wait_us] = seconds(waited);
@@ -127,12 +125,12 @@ fn client(client: &Client, prefix: &str) -> Vec<Value> {
         client.local.0.as_str().into(),
         Value::count(client.local.1),
         moment(client.connected),
-        moment_us(requested.max(waits_since), client.connected),
+        moment(client.last_request()),
         wait,
         wait_us,
         0.into(),
         pointer('c', client.id).into(),
-        link.map_or_else(String::new, |info| pointer('s', info.id)).into(),
+        self::link(link.as_deref()).into(),
         0.into(),
         client.tls.as_str().into(),
         client.application_name.as_str().into(),
@@ -163,7 +161,7 @@ fn server(pools: &UserPools, info: &ServerInfo, prefix: &str) -> Vec<Value> {
         moment_us(info.requested.load(Relaxed), info.connected),
         0.into(),
         0.into(),
-        0.into(),
+        i32::from(info.is_close_needed()).into(),
         pointer('s', info.id).into(),
         if client == 0 { String::new() } else { pointer('c', client) }.into(),
         Value::count(info.cancel.pid),
@@ -172,6 +170,11 @@ fn server(pools: &UserPools, info: &ServerInfo, prefix: &str) -> Vec<Value> {
         Value::count(info.prepared.load(Relaxed)),
         Value::count(info.id),
     ]
+}
+
+/// What a client's row says of its server connection.
+pub fn link(server: Option<&ServerInfo>) -> String {
+    server.map_or_else(String::new, |info| pointer('s', info.id))
 }
 
 /// What links rows of clients and servers: PgBouncer shows addresses in memory, which is none of an observer's business.

@@ -38,6 +38,7 @@ fn row(view: &View<'_>, name: &str, database: &Database) -> Vec<Value> {
     let primary = database.nodes.iter().find(|node| node.role == NodeRole::Primary).or(database.nodes.first());
     let hosts = primary.map(|node| node.hosts.as_slice()).unwrap_or_default();
     let pool = &database.pool;
+    let gate = view.ctx.directory.gates.find(name);
     vec![
         name.into(),
         Value::maybe(hosts.first().map(|host| host.host.as_str())),
@@ -55,8 +56,8 @@ fn row(view: &View<'_>, name: &str, database: &Database) -> Vec<Value> {
         Value::count(view.server_count(|pools| pools.database == name)),
         Value::count(database.max_clients.unwrap_or(0)),
         Value::count(view.client_count(|client| client.database == name && !is_console(name))),
-        0.into(),
-        0.into(),
+        i32::from(gate.as_ref().is_some_and(|gate| gate.is_paused())).into(),
+        i32::from(gate.as_ref().is_some_and(|gate| gate.is_disabled())).into(),
         0.into(),
     ]
 }

@@ -7,11 +7,15 @@ mod databases;
 mod lists;
 mod memory;
 mod nodes;
+mod pins;
 mod pools;
+mod prepared;
 pub mod route;
 mod small;
 mod stats;
 mod users;
+
+pub use config::has as config_has;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,6 +64,8 @@ pub const ALL: &[Table] = tables! {
     "active_sockets", "client and server connections in use", connections::SOCKETS, connections::active_sockets;
     "databases", "databases of the configuration", databases::COLUMNS, databases::rows;
     "nodes", "nodes, their health and load", nodes::COLUMNS, nodes::rows;
+    "pins", "sessions that keep a server connection to themselves", pins::COLUMNS, pins::rows;
+    "prepared", "prepared statements that clients share", prepared::COLUMNS, prepared::rows;
     "users", "users and their limits", users::COLUMNS, users::rows;
     "stats", "totals and averages by database", stats::COLUMNS, stats::rows;
     "stats_totals", "totals by database", stats::TOTALS, stats::totals;
@@ -70,10 +76,10 @@ pub const ALL: &[Table] = tables! {
     "mem", "memory", memory::COLUMNS, memory::rows;
     "state", "whether the proxy is at work", small::STATE, small::state;
     "version", "the version", small::VERSION, small::version;
-    "peers", "always empty", small::PEERS, small::nothing;
-    "peer_pools", "always empty", small::PEER_POOLS, small::nothing;
-    "dns_hosts", "always empty", small::DNS_HOSTS, small::nothing;
-    "dns_zones", "always empty", small::DNS_ZONES, small::nothing;
+    "peers", "always empty: there are no peers", small::PEERS, small::nothing;
+    "peer_pools", "always empty: there are no peers", small::PEER_POOLS, small::nothing;
+    "dns_hosts", "names of servers, as they were looked up last", small::DNS_HOSTS, small::dns_hosts;
+    "dns_zones", "always empty: names are looked up, zones are not", small::DNS_ZONES, small::nothing;
 };
 
 /// What the tables look at, taken once for one answer.

@@ -7,7 +7,7 @@ use super::{View, mode, seconds};
 use crate::admin::NAME;
 use crate::admin::value::{Column, Rows, Value, int, text};
 use crate::pool::{Pool, PoolCounts};
-use crate::session::ClientState;
+use crate::session::{Client, ClientState};
 use crate::topology::{Node, UserPools};
 
 /// Columns of `SHOW POOLS`.
@@ -47,6 +47,10 @@ fn row(view: &View<'_>, pools: &UserPools) -> Vec<Value> {
         })
     };
     let counts = pools.pools.iter().map(|pool| pool.counts()).fold(PoolCounts::default(), plus);
+    let of_pool = |client: &&Arc<Client>| client.database == pools.database && client.user == pools.user;
+    let in_flight = view.clients.iter().filter(of_pool).map(|client| client.cancels());
+    let (cancels, being_canceled) =
+        in_flight.fold((0, 0), |(all, held), (count, holds)| (all + count, held + u32::from(holds)));
     let [maxwait, maxwait_us] = seconds(counts.max_wait_us);
     let settings = view.config.pool_settings(&pools.cluster.database, &pools.user);
     vec![
@@ -55,11 +59,12 @@ fn row(view: &View<'_>, pools: &UserPools) -> Vec<Value> {
         // Idle clients count as active, as in PgBouncer.
         Value::count(clients(false)),
         Value::count(clients(true)),
-        0.into(),
+        // Cancel requests go to the server as they come: none waits.
+        Value::count(cancels),
         0.into(),
         Value::count(counts.active),
-        0.into(),
-        0.into(),
+        Value::count(cancels),
+        Value::count(being_canceled),
         Value::count(counts.idle),
         0.into(),
         Value::count(counts.tested),

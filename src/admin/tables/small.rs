@@ -3,16 +3,19 @@
 use std::sync::atomic::Ordering;
 
 use super::View;
-use crate::admin::value::{Column, Rows, big, int, text};
+use crate::admin::value::{Column, Rows, Value, big, int, text};
+use crate::net::looked_up;
+use crate::pool::Service;
 
 /// Columns of `SHOW STATE`.
 pub const STATE: &[Column] = &[text("key"), text("value")];
 
 /// Rows of `SHOW STATE`.
 pub fn state(view: &View<'_>) -> Rows {
-    let active = !view.ctx.draining.load(Ordering::Acquire);
+    let service = view.ctx.directory.gates.service();
+    let active = service == Service::Active && !view.ctx.draining.load(Ordering::Acquire);
     let word = |yes: bool| if yes { "yes" } else { "no" };
-    [("active", active), ("paused", false), ("suspended", false)]
+    [("active", active), ("paused", service == Service::Paused), ("suspended", service == Service::Suspended)]
         .into_iter()
         .map(|(key, yes)| vec![key.into(), word(yes).into()])
         .collect()
@@ -40,6 +43,12 @@ pub const PEER_POOLS: &[Column] = &[
 
 /// Columns of `SHOW DNS_HOSTS`.
 pub const DNS_HOSTS: &[Column] = &[text("hostname"), big("ttl"), text("addrs")];
+
+/// Rows of `SHOW DNS_HOSTS`. Nothing is kept: every connection looks the name up anew.
+pub fn dns_hosts(_: &View<'_>) -> Rows {
+    let addresses = |found: Vec<std::net::IpAddr>| found.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    looked_up().into_iter().map(|(host, found)| vec![host.into(), Value::Big(0), addresses(found).into()]).collect()
+}
 
 /// Columns of `SHOW DNS_ZONES`.
 pub const DNS_ZONES: &[Column] = &[text("zonename"), big("serial"), int("count")];

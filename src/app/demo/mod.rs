@@ -14,6 +14,7 @@ mod seed;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -78,7 +79,10 @@ pub fn run<E: From<ClusterError>>(args: &DemoArgs, serve: impl FnOnce(&Path) -> 
     })?;
     let info = cluster.info();
     let file = info.root.join("trunkline.toml");
-    fs::write(&file, banner::config(info, ports)).doing(|| format!("writing {}", file.display()))?;
+    // It holds passwords.
+    let private = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
+    let written = private.and_then(|mut file| file.write_all(banner::config(info, ports).as_bytes()));
+    written.doing(|| format!("writing {}", file.display()))?;
     let text = banner::banner(info, ports, &cluster.binaries().path("pgbench"), args.keep);
     thread::spawn(move || say_when_listening(clients, &text));
     let served = serve(&file);

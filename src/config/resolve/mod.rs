@@ -166,6 +166,7 @@ fn client(raw: &schema::Client, cx: &mut Context<'_>) -> ClientSettings {
         login_timeout: dur(&raw.login_timeout, default.login_timeout),
         idle_timeout: dur(&raw.idle_timeout, default.idle_timeout),
         idle_transaction_timeout: dur(&raw.idle_transaction_timeout, default.idle_transaction_timeout),
+        pinned_idle_timeout: dur(&raw.pinned_idle_timeout, default.pinned_idle_timeout),
         drain_timeout: dur(&raw.drain_timeout, default.drain_timeout),
         keepalive: dur(&raw.keepalive, default.keepalive),
     }

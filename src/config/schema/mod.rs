@@ -56,6 +56,7 @@ pub struct Client {
     pub login_timeout: Opt<Dur>,
     pub idle_timeout: Opt<Dur>,
     pub idle_transaction_timeout: Opt<Dur>,
+    pub pinned_idle_timeout: Opt<Dur>,
     pub drain_timeout: Opt<Dur>,
     pub max_startup_packet: Opt<Size>,
     pub max_inspect: Opt<Size>,

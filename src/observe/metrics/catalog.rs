@@ -90,6 +90,8 @@ catalog! {
         "Clients that are logged in, by state: active, waiting for a server connection, idle.";
     CLIENT_CONNECTIONS_MAX = Gauge "trunkline_client_connections_max"
         "Most clients that may be connected at once.";
+    PINNED_SESSIONS = Gauge "trunkline_pinned_sessions"
+        "Sessions that keep a server connection to themselves between transactions, by reason.";
     ACCEPTED = Counter "trunkline_client_connections_accepted_total"
         "Client connections accepted, by kind of socket.";
     REFUSED = Counter "trunkline_client_connections_refused_total"

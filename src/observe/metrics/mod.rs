@@ -9,6 +9,7 @@ pub mod catalog;
 mod cells;
 mod histogram;
 mod node;
+mod pins;
 mod pool;
 mod process;
 mod publish;
@@ -41,6 +42,7 @@ pub use stats::{DatabaseStats, STATS_PERIOD, StatCounts};
 
 use cells::CellRegistry;
 use node::NodeRegistry;
+use pins::PinTable;
 use pool::{PoolLabels, PoolRegistry};
 use routing::RoutingTable;
 use stats::StatsTicker;
@@ -66,6 +68,7 @@ struct Inner {
     handle: PrometheusHandle,
     sessions: Mutex<CellRegistry>,
     routing: Arc<RoutingTable>,
+    pins: Arc<PinTable>,
     pools: Mutex<PoolRegistry>,
     nodes: Mutex<NodeRegistry>,
     slow_log: Arc<SlowLogCounters>,
@@ -114,6 +117,7 @@ impl Metrics {
                 recorder,
                 sessions: Mutex::new(CellRegistry::new(limit)),
                 routing: Arc::default(),
+                pins: Arc::default(),
                 pools: Mutex::default(),
                 nodes: Mutex::default(),
                 slow_log: Arc::default(),
@@ -136,7 +140,7 @@ impl Metrics {
         let labels = sessions.admit(database, user);
         let (cell, errors) = sessions.cell(&labels, stripe);
         drop(sessions);
-        SessionMetrics::new(labels, cell, errors, self.inner.routing.clone(), stripe)
+        SessionMetrics::new(labels, cell, errors, self.inner.routing.clone(), self.inner.pins.clone(), stripe)
     }
 
     /// The handle of a new pool.

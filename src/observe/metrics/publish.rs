@@ -78,6 +78,7 @@ pub(super) fn render(inner: &Inner) -> String {
     let mut publisher = Publisher::new(&inner.recorder);
     sessions(&mut publisher, &totals);
     errors_and_routing(&publisher, inner);
+    pins(&mut publisher, inner);
     pools(&mut publisher, inner);
     for node in inner.nodes.lock().states() {
         publish_node(&mut publisher, &node);
@@ -138,6 +139,12 @@ fn errors_and_routing(publisher: &Publisher<'_>, inner: &Inner) {
     }
     for (target, reason, count) in inner.routing.non_zero() {
         publisher.counter(name::ROUTING, &[("target", target), ("reason", reason)], count);
+    }
+}
+
+fn pins(publisher: &mut Publisher<'_>, inner: &Inner) {
+    for (database, reason, count) in inner.pins.counts() {
+        publisher.gauge(name::PINNED_SESSIONS, &[("database", &database), ("reason", &reason)], count as f64);
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::blame::{Blame, ErrorTable};
 use super::cells::{Labels, SessionCell, role_index};
+use super::pins::PinTable;
 use super::routing::RoutingTable;
 use crate::config::NodeRole;
 use crate::sql::{Reason, Target};
@@ -38,6 +39,8 @@ pub struct SessionMetrics {
     routing: Arc<RoutingTable>,
     stripe: usize,
     state: ClientState,
+    pins: Arc<PinTable>,
+    pinned: Vec<&'static str>,
     bytes: Bytes,
 }
 
@@ -55,11 +58,22 @@ impl SessionMetrics {
         cell: Arc<SessionCell>,
         errors: Arc<ErrorTable>,
         routing: Arc<RoutingTable>,
+        pins: Arc<PinTable>,
         stripe: usize,
     ) -> Self {
         cell.logins.fetch_add(1, Relaxed);
         cell.clients.fetch_add(1, Relaxed);
-        Self { labels, cell, errors, routing, stripe, state: ClientState::Idle, bytes: Bytes::default() }
+        Self {
+            labels,
+            cell,
+            errors,
+            routing,
+            stripe,
+            state: ClientState::Idle,
+            pins,
+            pinned: Vec::new(),
+            bytes: Bytes::default(),
+        }
     }
 
     /// The labels that the session is counted under: its names, or `other`.
@@ -156,6 +170,12 @@ impl SessionMetrics {
         self.state = state;
     }
 
+    /// The reasons for which the session keeps its server connection are now these.
+    pub fn set_pins(&mut self, reasons: impl Iterator<Item = &'static str>) {
+        let before = std::mem::replace(&mut self.pinned, reasons.collect());
+        self.pins.change(&self.labels.database, &before, &self.pinned);
+    }
+
     /// A statement was sent where `target` says, for `reason`.
     #[inline]
     pub fn routed(&self, target: Target, reason: Reason) {
@@ -194,6 +214,9 @@ impl SessionMetrics {
 impl Drop for SessionMetrics {
     fn drop(&mut self) {
         self.set_state(ClientState::Idle);
+        if !self.pinned.is_empty() {
+            self.set_pins(std::iter::empty());
+        }
         self.flush();
         self.cell.clients.fetch_sub(1, Relaxed);
     }

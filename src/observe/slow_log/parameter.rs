@@ -20,8 +20,12 @@ impl Parameter {
 
     /// Copies the start of a parameter's value; `None` = NULL. `binary` is the format code of Bind.
     pub fn capture(binary: bool, value: Option<&[u8]>) -> Self {
-        let kept = value.map(|bytes| bytes.get(..KEPT).unwrap_or(bytes).into());
-        Self { binary, value: kept, length: value.map_or(0, <[u8]>::len) }
+        Self::capture_start(binary, value, value.map_or(0, <[u8]>::len))
+    }
+
+    /// As [`Self::capture`], of a value of which only the start may be here: it has `length` bytes in all.
+    pub fn capture_start(binary: bool, start: Option<&[u8]>, length: usize) -> Self {
+        Self { binary, value: start.map(|bytes| bytes.get(..KEPT).unwrap_or(bytes).into()), length }
     }
 
     /// Readable form: text as it is, binary as `\x` and hex digits, `…` where it was cut; `None` = NULL.
@@ -59,5 +63,6 @@ mod tests {
         let long = render(false, Some(&[b'x'; 5000])).unwrap_or_default();
         assert_eq!(long.chars().count(), KEPT + 1);
         assert!(long.ends_with('…'));
+        assert_eq!(Parameter::capture_start(false, Some(b"ab"), 3).render().as_deref(), Some("ab…"));
     }
 }

@@ -8,16 +8,16 @@ use super::super::verdict::Verdict;
 
 /// What a list of transaction modes says; the last word on each matter wins, as on the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Modes {
-    pub(super) read_only: Option<bool>,
-    pub(super) serializable: Option<bool>,
+pub(in crate::sql) struct Modes {
+    pub(in crate::sql) read_only: Option<bool>,
+    pub(in crate::sql) serializable: Option<bool>,
     /// There was something that is no mode: the server will refuse it, or knows more than we do.
-    pub(super) unknown: bool,
+    pub(in crate::sql) unknown: bool,
 }
 
 impl Modes {
     /// Reads modes, separated by commas or not, up to the end.
-    pub(super) fn read(mut cursor: Cursor<'_>) -> Self {
+    pub(in crate::sql) fn read(mut cursor: Cursor<'_>) -> Self {
         let mut modes = Self::default();
         while !cursor.at_end() {
             if cursor.eat_all(&["read", "only"]) {

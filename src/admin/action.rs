@@ -1,0 +1,140 @@
+//! The commands that change something: what they are called, and how they are written.
+
+use super::command::Word;
+use super::help;
+use super::wish::Shutdown;
+use crate::wire::{ErrorNotice, SqlState};
+
+/// A command that changes something. Databases are as clients name them; `None` = all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// `PAUSE [db]`
+    Pause(Option<String>),
+    /// `RESUME [db]`
+    Resume(Option<String>),
+    /// `DISABLE db`
+    Disable(String),
+    /// `ENABLE db`
+    Enable(String),
+    /// `RECONNECT [db]`
+    Reconnect(Option<String>),
+    /// `KILL [db]`
+    Kill(Option<String>),
+    /// `KILL_CLIENT id`
+    KillClient(u64),
+    /// `SUSPEND`
+    Suspend,
+    /// `WAIT_CLOSE [db]`
+    WaitClose(Option<String>),
+    /// `SHUTDOWN [WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]`
+    Shutdown(Shutdown),
+    /// `RELOAD`
+    Reload,
+    /// `SET key = value`
+    Set {
+        /// The setting as it was written.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+}
+
+/// The commands, as `SHOW HELP` shows them.
+pub const HELP: &[(&str, &str)] = &[
+    ("SET key = value", "change a setting until the next RELOAD"),
+    ("RELOAD", "read the configuration again"),
+    ("PAUSE [db]", "close server connections as they come free; clients wait"),
+    ("RESUME [db]", "end PAUSE, KILL or SUSPEND"),
+    ("DISABLE db", "refuse new clients"),
+    ("ENABLE db", "let new clients in again"),
+    ("RECONNECT [db]", "open server connections anew as they come free"),
+    ("KILL [db]", "drop clients and server connections at once, and pause"),
+    ("KILL_CLIENT id", "drop a client and its server connection"),
+    ("SUSPEND", "read nothing more from clients and servers"),
+    ("WAIT_CLOSE [db]", "wait until RECONNECT or RELOAD has taken full effect"),
+    ("SHUTDOWN", "end at once"),
+    ("SHUTDOWN WAIT_FOR_SERVERS", "end when no server connection is in use"),
+    ("SHUTDOWN WAIT_FOR_CLIENTS", "end when the last client has left"),
+];
+
+impl Action {
+    /// Reads a command of this name; `None` = there is none.
+    ///
+    /// # Errors
+    /// It is written in another way.
+    pub fn read(name: &str, words: &[Word]) -> Option<Result<Self, ErrorNotice>> {
+        Some(match name {
+            "pause" => optional(name, words).map(Self::Pause),
+            "resume" => optional(name, words).map(Self::Resume),
+            "disable" => one(name, words).map(Self::Disable),
+            "enable" => one(name, words).map(Self::Enable),
+            "reconnect" => optional(name, words).map(Self::Reconnect),
+            "kill" => optional(name, words).map(Self::Kill),
+            "kill_client" => client(words).map(Self::KillClient),
+            "suspend" => none(name, words, Self::Suspend),
+            "wait_close" => optional(name, words).map(Self::WaitClose),
+            "shutdown" => shutdown(words).map(Self::Shutdown),
+            "reload" => none(name, words, Self::Reload),
+            _ => return None,
+        })
+    }
+
+    /// The tag of its answer.
+    pub fn tag(&self) -> String {
+        match self {
+            Self::Pause(_) => "PAUSE",
+            Self::Resume(_) => "RESUME",
+            Self::Disable(_) => "DISABLE",
+            Self::Enable(_) => "ENABLE",
+            Self::Reconnect(_) => "RECONNECT",
+            Self::Kill(_) => "KILL",
+            Self::KillClient(_) => "KILL_CLIENT",
+            Self::Suspend => "SUSPEND",
+            Self::WaitClose(_) => "WAIT_CLOSE",
+            Self::Shutdown(_) => "SHUTDOWN",
+            Self::Reload => "RELOAD",
+            Self::Set { key, value } => return format!("SET {key}={}", value.replace('\0', "")),
+        }
+        .to_owned()
+    }
+}
+
+fn none(name: &str, words: &[Word], action: Action) -> Result<Action, ErrorNotice> {
+    if words.is_empty() { Ok(action) } else { Err(bad(&format!("{} takes no argument", name.to_ascii_uppercase()))) }
+}
+
+fn optional(name: &str, words: &[Word]) -> Result<Option<String>, ErrorNotice> {
+    match words {
+        [] => Ok(None),
+        [Word::Name(database) | Word::Str(database)] => Ok(Some(database.clone())),
+        _ => Err(bad(&format!("{} takes one database", name.to_ascii_uppercase()))),
+    }
+}
+
+fn one(name: &str, words: &[Word]) -> Result<String, ErrorNotice> {
+    optional(name, words)?.ok_or_else(|| bad("a database is required"))
+}
+
+fn client(words: &[Word]) -> Result<u64, ErrorNotice> {
+    let id = match words {
+        [Word::Other(text) | Word::Str(text)] => text.parse().ok(),
+        _ => None,
+    };
+    id.ok_or_else(|| {
+        ErrorNotice::error(SqlState::INVALID_PARAMETER_VALUE, "invalid client pointer supplied")
+            .hint("KILL_CLIENT takes the number in the column id of SHOW CLIENTS.")
+    })
+}
+
+fn shutdown(words: &[Word]) -> Result<Shutdown, ErrorNotice> {
+    match words {
+        [] => Ok(Shutdown::Now),
+        [Word::Name(how)] if how.eq_ignore_ascii_case("wait_for_servers") => Ok(Shutdown::WaitForServers),
+        [Word::Name(how)] if how.eq_ignore_ascii_case("wait_for_clients") => Ok(Shutdown::WaitForClients),
+        _ => Err(bad("SHUTDOWN takes nothing, WAIT_FOR_SERVERS or WAIT_FOR_CLIENTS")),
+    }
+}
+
+fn bad(message: &str) -> ErrorNotice {
+    ErrorNotice::error(SqlState::SYNTAX_ERROR, message.to_owned()).hint(help::HINT)
+}

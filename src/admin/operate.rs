@@ -1,0 +1,283 @@
+//! The commands that change something, carried out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::action::Action;
+use super::handler::Handler;
+use super::is_console;
+use super::settings;
+use super::tables::View;
+use super::wish::{Order, Wish};
+use crate::pool::{Gate, Service};
+use crate::session::{Client, ClientState, Request};
+use crate::wire::{ErrorNotice, SqlState};
+
+/// Time between two looks at what a command waits for.
+const LOOK: Duration = Duration::from_millis(10);
+/// Longest time that dropping clients may take: a client that does not read is waited for for a moment.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+/// PgBouncer's `suspend_timeout`: whom nothing can be written to for so long is dropped.
+const SUSPEND_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a command that waits found when it looked.
+enum Look {
+    /// It is done.
+    Done,
+    /// Not yet.
+    Wait,
+    /// Somebody else has undone it.
+    Undone,
+}
+
+impl Handler {
+    /// Carries a command out; the user's rights have been checked.
+    ///
+    /// # Errors
+    /// What to tell the client.
+    pub(super) async fn act(&self, action: &Action) -> Result<(), ErrorNotice> {
+        tracing::info!(user = self.user, command = action.tag(), ?action, "console command");
+        self.client.clear(Request::CancelWait);
+        match action {
+            Action::Pause(None) => self.pause_all().await,
+            Action::Pause(Some(name)) => self.pause(name).await,
+            Action::Resume(None) => self.resume_all(),
+            Action::Resume(Some(name)) => {
+                let gate = self.gate("resume", name)?;
+                if gate.resume() { Ok(()) } else { Err(state(format!("database {name} is not paused"))) }
+            }
+            Action::Disable(name) => {
+                self.gate("disable", name)?.set_disabled(true);
+                Ok(())
+            }
+            Action::Enable(name) => {
+                self.gate("enable", name)?.set_disabled(false);
+                Ok(())
+            }
+            Action::Reconnect(name) => {
+                self.gates("reconnect", name.as_deref())?.iter().for_each(|gate| gate.reconnect());
+                Ok(())
+            }
+            Action::Kill(name) => self.kill(name.as_deref()).await,
+            Action::KillClient(id) => self.kill_client(*id).await,
+            Action::Suspend => self.suspend().await,
+            Action::WaitClose(name) => {
+                let gates = self.gates("wait in", name.as_deref())?;
+                let done = || if gates.iter().all(|gate| gate.to_be_closed() == 0) { Look::Done } else { Look::Wait };
+                self.wait(done).await
+            }
+            Action::Shutdown(when) => self
+                .order(Wish::Shutdown(*when))
+                .await?
+                .map_err(|why| ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, why)),
+            Action::Reload => self.order(Wish::Reload).await?.map_err(|reason| {
+                ErrorNotice::error(SqlState::CONFIG_FILE_ERROR, "RELOAD failed, see logs").detail(reason)
+            }),
+            Action::Set { key, value } => self.set(key, value).await,
+        }
+    }
+
+    async fn pause_all(&self) -> Result<(), ErrorNotice> {
+        self.must_be_active()?;
+        let gates = &self.console.ctx.directory.gates;
+        // Those that nobody has used yet have their health checks.
+        self.gates("pause", None)?;
+        gates.set_service(Service::Paused);
+        self.look_after_nodes(None);
+        let waited = self.wait(|| {
+            if gates.service() != Service::Paused {
+                Look::Undone
+            } else if gates.all().iter().all(|gate| gate.connections() == 0) {
+                Look::Done
+            } else {
+                Look::Wait
+            }
+        });
+        let waited = waited.await;
+        if waited.as_ref().is_err_and(|error| error.code == SqlState::QUERY_CANCELED) {
+            gates.set_service(Service::Active);
+        }
+        waited
+    }
+
+    async fn pause(&self, name: &str) -> Result<(), ErrorNotice> {
+        self.must_be_active()?;
+        let gate = self.gate("pause", name)?;
+        let was_running = gate.pause();
+        self.look_after_nodes(Some(name));
+        let waited = self.wait(|| match (gate.is_paused(), gate.connections()) {
+            (false, _) => Look::Undone,
+            (true, 0) => Look::Done,
+            (true, _) => Look::Wait,
+        });
+        let waited = waited.await;
+        if was_running && waited.as_ref().is_err_and(|error| error.code == SqlState::QUERY_CANCELED) {
+            gate.resume();
+        }
+        waited
+    }
+
+    /// The health checks of the nodes look at once whether the database is paused.
+    fn look_after_nodes(&self, name: Option<&str>) {
+        let clusters = self.console.ctx.directory.clusters();
+        let wanted = clusters.iter().filter(|(database, _)| name.is_none_or(|name| name == database.as_str()));
+        wanted.flat_map(|(_, cluster)| &cluster.nodes).for_each(|node| node.load.probe.notify_one());
+    }
+
+    fn must_be_active(&self) -> Result<(), ErrorNotice> {
+        match self.console.ctx.directory.gates.service() {
+            Service::Active => Ok(()),
+            Service::Paused | Service::Suspended => Err(state("already suspended/paused")),
+        }
+    }
+
+    fn resume_all(&self) -> Result<(), ErrorNotice> {
+        let gates = &self.console.ctx.directory.gates;
+        if gates.service() != Service::Active {
+            self.console.resume_service();
+            return Ok(());
+        }
+        // After KILL every database is paused by itself.
+        let resumed = gates.all().iter().filter(|gate| gate.resume()).count();
+        if resumed == 0 { Err(state("pooler is not paused/suspended")) } else { Ok(()) }
+    }
+
+    async fn kill(&self, name: Option<&str>) -> Result<(), ErrorNotice> {
+        self.must_be_active()?;
+        let gates = self.gates("kill", name)?;
+        let clients = || {
+            let wanted = |client: &Arc<Client>| !client.console && name.is_none_or(|name| client.database == name);
+            self.console.ctx.clients.all().into_iter().filter(wanted).collect::<Vec<_>>()
+        };
+        for gate in &gates {
+            gate.pause();
+            gate.reconnect();
+        }
+        self.look_after_nodes(name);
+        let doomed = clients();
+        doomed.iter().for_each(|client| client.request(Request::Kill));
+        let last = doomed.iter().map(|client| client.id).max().unwrap_or(0);
+        let gone = || {
+            let left = clients().iter().any(|client| client.id <= last);
+            !left && gates.iter().all(|gate| gate.connections() == 0)
+        };
+        self.wait_for(KILL_LIMIT, gone).await
+    }
+
+    async fn kill_client(&self, id: u64) -> Result<(), ErrorNotice> {
+        let find = || self.console.ctx.clients.all().into_iter().find(|client| client.id == id);
+        let client = find().ok_or_else(|| {
+            ErrorNotice::error(SqlState::UNDEFINED_OBJECT, "client not found")
+                .hint("KILL_CLIENT takes the number in the column id of SHOW CLIENTS.")
+        })?;
+        client.request(Request::Kill);
+        if id == self.client.id {
+            return Ok(());
+        }
+        self.wait_for(KILL_LIMIT, || find().is_none()).await
+    }
+
+    async fn suspend(&self) -> Result<(), ErrorNotice> {
+        self.must_be_active()?;
+        let gates = &self.console.ctx.directory.gates;
+        if gates.any_paused() {
+            return Err(state("cannot suspend with paused databases"));
+        }
+        gates.set_service(Service::Suspended);
+        let deadline = Instant::now() + SUSPEND_LIMIT;
+        let waited = self.wait(|| {
+            if gates.service() != Service::Suspended {
+                return Look::Undone;
+            }
+            let mut moving = self.console.ctx.clients.all();
+            // Who waits for a server connection has nothing under way.
+            moving.retain(|client| !client.console && !client.is_frozen() && client.state() != ClientState::Waiting);
+            for client in &moving {
+                client.request(if Instant::now() < deadline { Request::Suspend } else { Request::Kill });
+            }
+            if moving.is_empty() { Look::Done } else { Look::Wait }
+        });
+        let waited = waited.await;
+        if waited.as_ref().is_err_and(|error| error.code == SqlState::QUERY_CANCELED) {
+            self.console.resume_service();
+        }
+        waited
+    }
+
+    async fn set(&self, name: &str, value: &str) -> Result<(), ErrorNotice> {
+        let Some(key) = settings::find(name) else {
+            let shown = super::tables::config_has(&View::new(&self.console.ctx), name);
+            return Err(settings::unknown(name, shown));
+        };
+        let wish = Wish::Set { path: key.path, value: key.in_file(value) };
+        let outcome = self.order(wish).await?;
+        outcome.map_err(|why| settings::failed(SqlState::INVALID_PARAMETER_VALUE, why))
+    }
+
+    async fn order(&self, wish: Wish) -> Result<Result<(), String>, ErrorNotice> {
+        let (order, outcome) = Order::new(wish);
+        let closing = || ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "the proxy is shutting down");
+        self.console.orders.send(order).await.map_err(|_| closing())?;
+        outcome.await.map_err(|_| closing())
+    }
+
+    /// The gate of a database that clients can name.
+    fn gate(&self, verb: &str, name: &str) -> Result<Arc<Gate>, ErrorNotice> {
+        if is_console(name) {
+            return Err(state(format!("cannot {verb} admin db: {name}")));
+        }
+        let directory = &self.console.ctx.directory;
+        match directory.cluster(name) {
+            Ok(_) if name != "*" => Ok(directory.gates.of(name)),
+            _ => Err(ErrorNotice::error(SqlState::UNKNOWN_DATABASE, format!("no such database: {name}"))
+                .hint("SHOW DATABASES lists them.")),
+        }
+    }
+
+    /// The gate of one database, or those of all that are configured or in use.
+    fn gates(&self, verb: &str, name: Option<&str>) -> Result<Vec<Arc<Gate>>, ErrorNotice> {
+        if let Some(name) = name {
+            return Ok(vec![self.gate(verb, name)?]);
+        }
+        let directory = &self.console.ctx.directory;
+        for database in directory.clusters().keys().filter(|name| *name != "*") {
+            directory.gates.of(database);
+        }
+        Ok(directory.gates.all())
+    }
+
+    /// Looks again and again until it is done, or somebody ends the waiting.
+    async fn wait(&self, mut look: impl FnMut() -> Look) -> Result<(), ErrorNotice> {
+        loop {
+            match look() {
+                Look::Done => return Ok(()),
+                Look::Undone => {
+                    return Err(ErrorNotice::error(SqlState::QUERY_CANCELED, "canceling command: RESUME was issued"));
+                }
+                Look::Wait => {}
+            }
+            if self.client.requested(Request::CancelWait) {
+                self.client.clear(Request::CancelWait);
+                let message = "canceling statement due to user request";
+                return Err(ErrorNotice::error(SqlState::QUERY_CANCELED, message));
+            }
+            if self.client.requested(Request::Kill) || self.client.requested(Request::Drain) {
+                let message = "terminating connection due to administrator command";
+                return Err(ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, message));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until it is so, or the time is over.
+    async fn wait_for(&self, limit: Duration, mut done: impl FnMut() -> bool) -> Result<(), ErrorNotice> {
+        let deadline = Instant::now() + limit;
+        self.wait(|| if done() || Instant::now() >= deadline { Look::Done } else { Look::Wait }).await
+    }
+}
+
+fn state(message: impl Into<std::borrow::Cow<'static, str>>) -> ErrorNotice {
+    ErrorNotice::error(SqlState::NOT_IN_PREREQUISITE_STATE, message)
+}

@@ -1,0 +1,68 @@
+//! Endings of a session that others bring about: administrators, and servers.
+
+use crate::observe::Blame;
+use crate::wire::{ErrorNotice, SqlState};
+
+use super::clients::Request;
+use super::machine::State;
+use super::outbound::server_lost;
+use super::relay::{Ending, Session};
+
+impl Ending {
+    /// The program ends, or wants to be rid of the session.
+    pub fn shutdown(message: &'static str) -> Self {
+        let notice = ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, message).hint("Connect again.");
+        Self::Told(Box::new(notice), Blame::Proxy)
+    }
+
+    /// An administrator, or the end of the program's patience.
+    pub fn killed() -> Self {
+        Self::shutdown("terminating connection due to administrator command")
+    }
+}
+
+impl Session {
+    /// What others have asked of the session.
+    pub(super) fn poll_requests(&mut self) -> Option<Ending> {
+        if self.client.requested(Request::Kill) {
+            return Some(Ending::killed());
+        }
+        let resting = matches!(self.state, State::Idle)
+            && !self.deferred.is_open()
+            && self.inbox.is_empty()
+            && self.client_pass == 0;
+        let kept = matches!(&self.state, State::Linked(link) if link.at_rest());
+        if self.client.requested(Request::Drain) && self.to_client.is_empty() && (resting || kept) {
+            return Some(Ending::shutdown("terminating connection: the proxy is shutting down"));
+        }
+        self.client.clear(Request::CancelWait);
+        None
+    }
+
+    /// The server connection broke. Its last words have been passed on; a client that saw a FATAL needs no second one.
+    pub(super) fn server_gone(&mut self) -> Ending {
+        let dying = matches!(&self.state, State::Linked(link) if link.dying);
+        if let State::Linked(link) = &self.state {
+            link.lease.pool().load.probe.notify_one();
+        }
+        if dying { Ending::ClientGone } else { Ending::Told(Box::new(server_lost()), Blame::Network) }
+    }
+
+    pub(super) fn begin_refused(&mut self) -> Ending {
+        let notice =
+            ErrorNotice::fatal(SqlState::CONNECTION_FAILURE, "the transaction could not be begun on the server")
+                .detail("Nothing of it was executed.")
+                .hint("See the error before this one.");
+        Ending::Told(Box::new(notice), Blame::Server)
+    }
+
+    pub(super) fn settings_refused(&mut self) -> Ending {
+        let notice = ErrorNotice::fatal(
+            SqlState::CONNECTION_FAILURE,
+            "the session's settings could not be applied to another server connection",
+        )
+        .detail("Whether the statement that followed was executed is not known.")
+        .hint("The servers of this database differ in what they accept; see the error before this one.");
+        Ending::Told(Box::new(notice), Blame::Server)
+    }
+}

@@ -1,0 +1,129 @@
+//! What the console knows of sessions: pins, prepared statements, their last requests.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn pins_have_reasons_a_statement_a_gauge_and_a_log_line() {
+    let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
+    let text = config(&db, "[metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n");
+    let mut fixture = Fixture { proxy: Setup::config(text).start(), db };
+    let mut console = fixture.console();
+    let (mut client, mut free) = (fixture.client(), fixture.client());
+    free.rows("SELECT 1");
+    client.rows("CREATE TEMP TABLE secret_plans AS SELECT 'hush'::text AS word");
+    let pins = table(&mut console, "SHOW PINS");
+    assert_eq!(pins.len(), 1);
+    let cell = |column: &str| pins[0][column].clone().unwrap();
+    assert_eq!((cell("user"), cell("database")), (APP.to_owned(), fixture.db.name.clone()));
+    assert_eq!(cell("reasons"), "temp_object");
+    assert_eq!(cell("statement"), "create temp table secret_plans as select ?::text as word");
+    assert_eq!(cell("remote_pid"), client.value("SELECT pg_backend_pid()"));
+    let clients = table(&mut console, "SHOW CLIENTS");
+    let row = clients.iter().find(|row| row["id"] == pins[0]["client_id"]).unwrap();
+    assert_eq!((row["link"].clone(), row["state"].as_deref()), (pins[0]["link"].clone(), Some("active")));
+    client.rows("SELECT pg_advisory_lock(7)");
+    let now = table(&mut console, "SHOW PINS");
+    let reasons = now[0]["reasons"].clone().unwrap();
+    assert!(reasons.contains("temp_object") && reasons.contains("advisory_lock"), "{reasons}");
+    assert_eq!(now[0]["since"], pins[0]["since"]);
+    let gauge = |fixture: &Fixture, reason: &str| {
+        let start = format!("trunkline_pinned_sessions{{database=\"{}\",reason=\"{reason}\"}} ", fixture.db.name);
+        let (_, body) = fixture.proxy.http("/metrics");
+        body.lines().find_map(|line| line.strip_prefix(&start).map(str::to_owned))
+    };
+    assert_eq!(gauge(&fixture, "temp_object").as_deref(), Some("1"));
+    let line = fixture.proxy.wait_for_log(&["server connection pinned", "temp_object", "create temp table"]);
+    assert!(line.contains("INFO") && line.contains(&fixture.db.name) && !line.contains("hush"), "{line}");
+    client.exchange(&Batch::new().query("DISCARD ALL"));
+    until("released", || table(&mut console, "SHOW PINS").is_empty());
+    assert_eq!(gauge(&fixture, "temp_object").as_deref(), Some("0"));
+    client.rows("CREATE TEMP TABLE again (n int)");
+    drop(client);
+    until("gone with the session", || gauge(&fixture, "temp_object").as_deref() == Some("0"));
+    assert!(table(&mut console, "SHOW PINS").is_empty());
+}
+
+#[test]
+fn an_idle_session_stays_pinned_for_so_long_only() {
+    let fixture = Fixture::with("[client]\npinned_idle_timeout = \"300ms\"\n");
+    let (mut pinned, mut free, mut busy) = (fixture.client(), fixture.client(), fixture.client());
+    pinned.rows("CREATE TEMP TABLE mine (n int)");
+    busy.exchange(&Batch::new().query("BEGIN; CREATE TEMP TABLE mine (n int)"));
+    let frame = pinned.recv();
+    assert_eq!((frame.sqlstate().as_str(), frame.field(b'S').as_deref()), ("57P05", Some("FATAL")));
+    assert!(frame.field(b'M').unwrap().contains("temp_object"), "{frame:?}");
+    assert!(pinned.is_closed());
+    // Neither who is not pinned nor who is in a transaction.
+    assert!(free.is_silent_for(Duration::from_millis(200)));
+    assert_eq!(busy.value("SELECT count(*) FROM mine"), "0");
+    let mut console = fixture.console();
+    until("the connection went back clean", || {
+        table(&mut console, "SHOW SERVERS").iter().filter(|row| row["state"].as_deref() == Some("active")).count() == 1
+    });
+}
+
+#[test]
+fn prepared_statements_are_counted_and_shown_without_literals() {
+    let fixture = Fixture::new();
+    let mut console = fixture.console();
+    let mut clients = [fixture.client(), fixture.client()];
+    let sql = "INSERT INTO t SELECT $1::int WHERE 'swordfish' <> 'x'";
+    for client in &mut clients {
+        client.exchange(&Batch::new().query("BEGIN"));
+        let batch = Batch::new().parse("p", sql, &[]).bind("", "p", &[Some("1")]).execute("", 0).sync();
+        assert!(!tags(&client.exchange(&batch)).contains('E'));
+    }
+    let find = |console: &mut RawClient| {
+        let rows = table(console, "SHOW PREPARED");
+        let wanted = "insert into t select $1::int where ? <> ?";
+        rows.into_iter().find(|row| row["statement"].as_deref() == Some(wanted))
+    };
+    let row = find(&mut console).unwrap();
+    assert_eq!(row["servers"].as_deref(), Some("2"));
+    let uses: u64 = row["uses"].as_deref().unwrap().parse().unwrap();
+    assert!(uses >= 2, "{row:?}");
+    for client in &mut clients {
+        client.exchange(&Batch::new().bind("", "p", &[Some("2")]).execute("", 0).sync());
+        client.exchange(&Batch::new().query("COMMIT"));
+    }
+    let after: u64 = find(&mut console).unwrap()["uses"].as_deref().unwrap().parse().unwrap();
+    assert_eq!(after, uses + 2);
+    // With the server connections goes the count.
+    console.exchange(&Batch::new().query("RECONNECT"));
+    assert_eq!(find(&mut console).unwrap()["servers"].as_deref(), Some("0"));
+    drop(clients);
+    until("nobody has it", || find(&mut console).is_none());
+}
+
+/// The time of the last request is true for sessions that have no server connection now.
+#[test]
+fn the_last_request_is_remembered() {
+    let fixture = Fixture::new();
+    let mut console = fixture.console();
+    let mut client = fixture.client();
+    let times = |console: &mut RawClient| {
+        let rows = table(console, "SHOW CLIENTS");
+        let row = rows.into_iter().find(|row| row["database"].as_deref() == Some(&fixture.db.name)).unwrap();
+        (row["connect_time"].clone().unwrap(), row["request_time"].clone().unwrap(), row["link"].clone().unwrap())
+    };
+    let (connected, requested, _) = times(&mut console);
+    assert_eq!(connected, requested);
+    thread::sleep(Duration::from_millis(1100));
+    client.rows("SELECT 1");
+    let (connected, requested, link) = times(&mut console);
+    assert!(requested > connected, "{requested} {connected}");
+    assert_eq!(link, "");
+    thread::sleep(Duration::from_millis(1100));
+    assert_eq!(times(&mut console).1, requested, "it does not move by itself");
+}

@@ -1,0 +1,180 @@
+//! `BEGIN` is answered at once and reaches a server with the block's first statement: nobody can tell, and no server connection
+//! is held meanwhile. Tests name the traps that they show.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::time::Duration;
+
+use support::frames::{Batch, summary, tags};
+use support::world::{Plan, Step, World, ready};
+
+const SQL: &str =
+    "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT n, 0 FROM generate_series(1, 5) AS n";
+
+fn world(pool: &str, primary_only: bool) -> World {
+    Plan { sql: SQL, pool, primary_only, ..Plan::default() }.start()
+}
+
+fn batch() -> Batch {
+    Batch::new()
+}
+
+/// Each statement as a message of its own.
+fn script(sql: &[&str]) -> Vec<Step> {
+    sql.iter().map(|sql| ready(batch().query(sql))).collect()
+}
+
+#[test]
+fn blocks_say_the_same_trap_28() {
+    let world = world("size = 2", true);
+    for (what, sql) in [
+        ("a block", &["BEGIN", "UPDATE t SET v = 1 WHERE id = 1", "COMMIT", "SELECT v FROM t WHERE id = 1"][..]),
+        (
+            "nothing in it",
+            &["BEGIN", "COMMIT", "start transaction read only", "", "-- ping", "ROLLBACK", "BEGIN", "END"],
+        ),
+        ("errors", &["BEGIN", "SELECT 1/0", "SELECT 1", "COMMIT", "BEGIN", "SELEC", "ROLLBACK", "SELECT 1"]),
+        ("begun twice", &["BEGIN", "BEGIN", "SELECT 1", "COMMIT", "COMMIT"]),
+        ("savepoints", &["BEGIN", "SAVEPOINT a", "SELECT 1/0", "ROLLBACK TO a", "SELECT 1", "RELEASE a", "COMMIT"]),
+        (
+            "chains",
+            &["BEGIN ISOLATION LEVEL REPEATABLE READ", "COMMIT AND CHAIN", "SHOW transaction_isolation", "ROLLBACK"],
+        ),
+        ("what the server refuses", &["BEGIN ISOLATION LEVEL CHAOS", "BEGIN READ", "BEGIN ,READ ONLY", "SELECT 1"]),
+        (
+            "modes",
+            &[
+                "BEGIN ISOLATION LEVEL SERIALIZABLE",
+                "SHOW transaction_isolation",
+                "ROLLBACK",
+                "BEGIN",
+                "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+                "SET TRANSACTION READ ONLY",
+                "SET LOCAL statement_timeout = '7s'",
+                "SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only'), current_setting('statement_timeout')",
+                "UPDATE t SET v = 1 WHERE id = 1",
+                "ROLLBACK",
+                "SHOW statement_timeout",
+                "BEGIN READ WRITE",
+                "SET LOCAL work_mem = '1 parsec'",
+                "SELECT 1",
+                "ROLLBACK",
+                "BEGIN",
+                "SET LOCAL lock_timeout = 'soon'",
+                "COMMIT",
+                "BEGIN",
+                "SET CONSTRAINTS ALL DEFERRED",
+                "LOCK TABLE t",
+                "COMMIT",
+            ],
+        ),
+        (
+            "cursors",
+            &[
+                "BEGIN",
+                "DECLARE c CURSOR FOR SELECT id FROM t ORDER BY id",
+                "FETCH 2 FROM c",
+                "MOVE c",
+                "CLOSE c",
+                "COMMIT",
+            ],
+        ),
+        ("two-phase", &["BEGIN", "PREPARE TRANSACTION 'deferred'", "ROLLBACK PREPARED 'deferred'"]),
+    ] {
+        world.compare(what, &script(sql));
+    }
+    world.compare(
+        "the extended protocol",
+        &[
+            ready(batch().query("BEGIN")),
+            ready(batch().parse("s", "SELECT v FROM t WHERE id = $1", &[23]).describe(b'S', "s").sync()),
+            ready(batch().bind("p", "s", &[Some("1")]).describe(b'P', "p").execute("p", 0).sync()),
+            ready(batch().query("COMMIT")),
+            ready(batch().query("BEGIN")),
+            ready(batch().sync()),
+            ready(batch().run("SELECT 1/0", &[]).run("SELECT 2", &[]).sync()),
+            ready(batch().run("SELECT 3", &[]).sync()),
+            ready(batch().run("COMMIT", &[]).sync()),
+            ready(batch().run("BEGIN", &[]).sync()),
+            ready(batch().run("UPDATE t SET v = 2 WHERE id = 2", &[]).run("COMMIT", &[]).sync()),
+            Step::Ready(batch().query("BEGIN").query("SELECT 1").query("COMMIT").query("BEGIN").query("ROLLBACK"), 5),
+            Step::Ready(batch().query("BEGIN").run("SELECT 1", &[]).sync().query("COMMIT"), 3),
+            ready(batch().query("BEGIN")),
+            ready(batch().bind("", "unknown", &[]).execute("", 0).sync()),
+            ready(batch().query("ROLLBACK")),
+        ],
+    );
+}
+
+#[test]
+fn an_application_that_thinks_holds_no_connection() {
+    let world = world("size = 1\nwait_timeout = \"300ms\"", true);
+    let mut thinker = world.client();
+    let mut other = world.client();
+    thinker.exchange(&batch().query("BEGIN"));
+    thinker.exchange(&batch().query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"));
+    assert_eq!(other.value("SELECT count(*) FROM t"), "5");
+    assert_eq!(thinker.value("SHOW transaction_isolation"), "serializable");
+    // Now it has one.
+    assert_eq!(other.failure("SELECT 1"), "57014");
+    // Nor does one get one that began while there was none; its block has failed, as it would have on a server.
+    other.exchange(&batch().query("BEGIN"));
+    let frames = other.exchange(&batch().query("SELECT 1"));
+    assert_eq!(tags(&frames), "EZ");
+    assert_eq!(frames[1].body, b"E");
+    assert_eq!(summary(&other.exchange(&batch().query("ROLLBACK"))), "CommandComplete(ROLLBACK) ReadyForQuery(I)");
+    other.exchange(&batch().query("BEGIN"));
+    other.exchange(&batch().run("SELECT 1", &[]).sync());
+    assert_eq!(summary(&other.exchange(&batch().query("COMMIT"))), "CommandComplete(ROLLBACK) ReadyForQuery(I)");
+    other.exchange(&batch().query("BEGIN"));
+    other.exchange(&batch().query("SELECT 1"));
+    thinker.exchange(&batch().query("COMMIT"));
+    // A connection came free: the failed block is a server's now.
+    assert_eq!(other.failure("SELECT 1"), "25P02");
+    assert_eq!(other.failure("SAVEPOINT a"), "25P02");
+    assert_eq!(summary(&other.exchange(&batch().query("COMMIT"))), "CommandComplete(ROLLBACK) ReadyForQuery(I)");
+    assert_eq!(other.value("SELECT 1"), "1");
+    // Gone while it thought: nothing is left of it.
+    other.exchange(&batch().query("BEGIN"));
+    other.vanish();
+    assert_eq!(thinker.value("SELECT 1"), "1");
+}
+
+#[test]
+fn read_only_blocks_run_on_a_replica_however_they_say_so_trap_23() {
+    let world = world("size = 2", false);
+    let mut client = world.client();
+    for (begin, on_replica) in [
+        (&["BEGIN READ ONLY"][..], "t"),
+        (&["BEGIN", "SET TRANSACTION READ ONLY"], "t"),
+        (&["BEGIN", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"], "t"),
+        (&["BEGIN", "SET TRANSACTION READ ONLY", "SET TRANSACTION READ WRITE"], "f"),
+        (&["BEGIN READ ONLY", "SET TRANSACTION READ WRITE"], "f"),
+        (&["BEGIN READ ONLY", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"], "f"),
+        (&["/* trunkline: primary */ BEGIN", "SET TRANSACTION READ ONLY"], "f"),
+        (&["BEGIN"], "f"),
+    ] {
+        for sql in begin {
+            assert_eq!(tags(&client.exchange(&batch().query(sql))), "CZ", "{sql}");
+        }
+        assert_eq!(client.value("SELECT pg_is_in_recovery()"), on_replica, "{begin:?}");
+        client.exchange(&batch().query("COMMIT"));
+    }
+    client.exchange(&batch().query("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"));
+    client.exchange(&batch().query("BEGIN"));
+    assert_eq!(client.value("SELECT pg_is_in_recovery()"), "t", "trap 25");
+    client.exchange(&batch().query("COMMIT"));
+}
+
+#[test]
+fn idle_in_a_block_that_no_server_knows_of_is_limited_too() {
+    let general = "[client]\nidle_transaction_timeout = \"100ms\"";
+    let world = Plan { sql: SQL, general, pool: "size = 1", primary_only: true, ..Plan::default() }.start();
+    let mut client = world.client();
+    assert!(client.is_silent_for(Duration::from_millis(200)), "idle outside of one");
+    client.exchange(&batch().query("BEGIN"));
+    assert_eq!(client.recv().sqlstate(), "25P03");
+    assert!(client.is_closed());
+}
