@@ -172,15 +172,15 @@ fn run_seed(world: &World, seed: u64) {
             .collect();
         for (number, (thread, expected)) in running.into_iter().zip(&expected).enumerate() {
             let got = thread.join().unwrap();
-            for (step, (got, expected)) in got.iter().zip(expected).enumerate() {
-                if got == expected {
+            for (step, (got, wanted)) in got.iter().zip(expected).enumerate() {
+                if got == wanted {
                     continue;
                 }
                 for (before, answer) in scripts[number].iter().zip(expected).take(step + 1) {
                     eprintln!("  {}\n      {answer}", before.text);
                 }
                 panic!(
-                    "seed {seed}, client {number}, step {step}: {}\n  direct:  {expected}\n  through: {got}",
+                    "seed {seed}, client {number}, step {step}: {}\n  direct:  {wanted}\n  through: {got}",
                     scripts[number][step].text
                 );
             }
