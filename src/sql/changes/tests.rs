@@ -112,7 +112,9 @@ fn channels_and_statements() {
     assert_eq!(one("deallocate all"), Change::DeallocateAll);
     assert_eq!(
         one("/* x */ PREPARE p (int) AS SELECT $1 -- end"),
-        Change::Prepare { name: name("p"), text: name("PREPARE p (int) AS SELECT $1") }
+        Change::Prepare { name: name("p"), text: name("/* x */ PREPARE p (int) AS SELECT $1 -- end") }
     );
+    let prepare = Change::Prepare { name: name("p"), text: name("PREPARE p AS SELECT 1") };
+    assert_eq!(of("/* x */ PREPARE p AS SELECT 1 ; SELECT 2"), [(0, prepare)]);
     assert_eq!(of("PREPARE TRANSACTION 'x'"), []);
 }
