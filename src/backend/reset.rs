@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::{ServerConn, Settings};
-use crate::wire::{ErrorNotice, TxStatus, backend, build};
+use crate::wire::{ErrorNotice, TxStatus, build};
 
 /// Largest message that a reset query may be answered with.
 const MAX_ANSWER: u32 = 1 << 20;
@@ -21,6 +21,7 @@ pub async fn reset(conn: &mut ServerConn, query: &[u8]) -> io::Result<()> {
     let mut failed = false;
     loop {
         match conn.stream.read_frame(&mut body, MAX_ANSWER).await? {
+            b'S' => conn.take_parameter_status(&body),
             b'E' => failed = true,
             b'Z' => break,
             _ => {}
@@ -50,11 +51,7 @@ pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> 
     let mut refusal = None;
     loop {
         match conn.stream.read_frame(&mut body, MAX_ANSWER).await? {
-            b'S' => {
-                if let Some((name, value)) = backend::parameter_status(&body) {
-                    conn.parameters.set(name, value);
-                }
-            }
+            b'S' => conn.take_parameter_status(&body),
             b'E' => refusal = Some(ErrorNotice::decode(&body)),
             b'Z' if queries > 1 => queries -= 1,
             b'Z' => break,
