@@ -2,7 +2,7 @@
 # distribution's packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat lint bench
+.PHONY: help demo test compat lint bench idle
 
 CARGO ?= cargo
 
@@ -41,3 +41,7 @@ lint: ## formatting, lints, no OpenSSL among the dependencies; their licences if
 bench: ## pgbench against PostgreSQL directly, through PgBouncer and through Trunkline; ARGS="--rounds 5"
 	@.ci/install-tools build postgres pgbouncer
 	$(CARGO) bench --locked --bench e2e -- $(ARGS)
+
+idle: ## many idle clients: time to connect, memory of each; ARGS="--clients 10000"
+	@.ci/install-tools build postgres
+	$(CARGO) bench --locked --bench idle -- $(ARGS)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use trunkline::app::cli::{self, Command, RunArgs};
-use trunkline::app::{check, demo, route, run};
+use trunkline::app::{check, demo, import, route, run};
 use trunkline::config::{Environment, load};
 
 #[global_allocator]
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     match cli::parse() {
         Command::Run(args) => serve(&args, env),
         Command::Check(args) => check::run(&args, &env),
+        Command::Import(args) => import::run(&args, &env),
         Command::Route(args) => route::run(&args),
         Command::Demo(args) => finish(demo::run(&args, |file| serve_file(file, env))),
     }

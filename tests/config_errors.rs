@@ -293,3 +293,55 @@ fn one_line_each_for_logs() {
     let errors = load_text("trunkline.toml", &text, Path::new("/"), &Environment::default()).unwrap_err();
     insta::assert_snapshot!(errors.to_string());
 }
+
+#[test]
+fn pool_options_that_contradict_each_other() {
+    insta::assert_snapshot!(check(
+        r#"[pool]
+reserve_size = 5
+reserve_timeout = "0"
+wait_timeout = "10s"
+wait_notify = "10s"
+check_query = ""
+check_delay = "5s"
+
+[databases.late]
+url = "postgres://u:x@db1/app"
+[databases.late.pool]
+reserve_timeout = "1m"
+
+[databases.capped]
+url = "postgres://u:x@db1/app"
+max_server_connections = 5
+[databases.capped.pool]
+size = 20
+min_size = 6
+reserve_size = 0
+
+[databases.wide]
+url = "postgres://u:x@db1/app"
+max_server_connections = 5
+client_idle_timeout = "5"
+[databases.wide.pool]
+size = 20
+reserve_size = 0
+connect_query = "SELECT '\u0000'"
+
+[users.u]
+max_server_connections = 0
+pool = { min_size = 4, size = 3, transaction_timeout = "x" }
+"#
+    ));
+}
+
+#[test]
+fn a_pool_that_can_never_be_full_is_no_mistake() {
+    insta::assert_snapshot!(check(
+        r#"[databases.wide]
+url = "postgres://u:x@db1/app"
+max_server_connections = 5
+[databases.wide.pool]
+size = 20
+"#
+    ));
+}

@@ -120,3 +120,64 @@ fn the_drain_ends_at_its_limit_and_sigint_does_not_wait() {
         }
     }
 }
+
+/// Server processes of the pool on the primary.
+fn backends(db: &TestDb) -> String {
+    db.run(&format!(
+        "SELECT string_agg(pid::text, ',' ORDER BY pid) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}' AND query LIKE '%mark%' AND pid <> pg_backend_pid()",
+        db.name
+    ))
+}
+
+#[test]
+fn a_reload_closes_only_connections_that_it_must_trap_72() {
+    let db = TestDb::new(clusters::shared());
+    let text = config(&db, 3, "5s");
+    let proxy = Setup::config(text.clone()).start();
+    let port = proxy.port();
+    let mut clients: Vec<_> = (0..3).map(|_| connect(port, &db)).collect();
+    let busy = |client: &mut RawClient| client.exchange(&Batch::new().query("BEGIN; SELECT 'mark' FOR UPDATE"));
+    clients.iter_mut().for_each(|client| drop(busy(client)));
+    let before = backends(&db);
+    assert_eq!(before.split(',').count(), 3);
+    let mut reloads = 0;
+    let mut reload = |text: &str| {
+        proxy.rewrite_config(text);
+        proxy.signal(Signal::HUP);
+        reloads += 1;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while proxy.log().matches("configuration reloaded").count() < reloads {
+            assert!(Instant::now() < deadline, "{}", proxy.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    // Sizes, time-outs, limits, routing: running transactions and idle connections stay as they are.
+    let routing = format!("[databases.{}.routing]\nread_after_write_window = \"1s\"\n[[databases", db.name);
+    let other = text
+        .replace("size = 3", "size = 5\nwait_timeout = \"300ms\"\nreserve_size = 2\nreserve_timeout = \"100ms\"")
+        .replace("control_user", "max_clients = 50\nslow_query = \"3s\"\ncontrol_user")
+        .replacen("[[databases", &routing, 1);
+    reload(&other);
+    for client in &mut clients {
+        assert_eq!(tags(&client.exchange(&Batch::new().query("COMMIT"))), "CZ");
+        drop(busy(client));
+    }
+    assert_eq!(backends(&db), before, "the same server connections");
+    // The new size holds.
+    let mut more: Vec<_> = (0..2).map(|_| connect(port, &db)).collect();
+    more.iter_mut().for_each(|client| drop(busy(client)));
+    assert_eq!(backends(&db).split(',').count(), 5);
+    // A smaller one closes what is too much as it comes back.
+    reload(&text);
+    for client in clients.iter_mut().chain(&mut more) {
+        client.exchange(&Batch::new().query("COMMIT"));
+    }
+    assert!(backends(&db).split(',').count() <= 3);
+    // Another set of nodes: running transactions end where they are, then all is new.
+    drop(busy(&mut clients[0]));
+    let kept = clients[0].value("SELECT pg_backend_pid()");
+    reload(&text.replace("name = \"replica\"", "name = \"standby\""));
+    assert_eq!(clients[0].value("SELECT pg_backend_pid()"), kept);
+    clients[0].exchange(&Batch::new().query("COMMIT"));
+    assert_ne!(clients[0].value("SELECT pg_backend_pid() FOR UPDATE"), kept);
+}

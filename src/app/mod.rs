@@ -4,6 +4,7 @@ pub mod check;
 pub mod cli;
 pub mod demo;
 mod front;
+pub mod import;
 mod reload;
 pub mod route;
 mod rt;

@@ -59,10 +59,32 @@ pub fn run(loaded: Loaded, file: Option<PathBuf>, env: Environment) -> Result<()
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    raise_open_files(config.max_clients);
     let workers = Arc::new(Workers::start(config.workers)?);
     let served = rt::control(serve(config, (file, env, origin), log, workers.clone()))?;
     drop(workers);
     served
+}
+
+/// Raises the soft limit of open files to the hard one, and says so when even that is less than the configuration allows
+/// clients (trap 80). Servers, files and connections that are not logged in yet come on top.
+fn raise_open_files(max_clients: u32) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, ?current, "cannot raise the limit of open files");
+    }
+    if let Some(limit) = getrlimit(Resource::Nofile).current
+        && limit < u64::from(max_clients) + 100
+    {
+        tracing::warn!(
+            limit,
+            max_clients,
+            "fewer files may be open than clients are allowed: raise LimitNOFILE (ulimit -n)"
+        );
+    }
 }
 
 async fn serve(
@@ -85,6 +107,7 @@ async fn serve(
         metrics: metrics.clone(),
         slow_log: slow_log.clone(),
         decisions: Default::default(),
+        hubs: Default::default(),
         draining: false.into(),
         generation: 0.into(),
     });

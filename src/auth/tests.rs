@@ -38,6 +38,7 @@ fn user(name: &str, secret: Option<&str>) -> User {
         pool: UserPool::default(),
         slow_query: None,
         max_clients: None,
+        max_server_connections: None,
     }
 }
 
@@ -451,7 +452,7 @@ async fn servers_that_misbehave_are_refused_without_a_panic() {
 
 #[test]
 fn trap_77_credentials_stay_with_their_user() {
-    use crate::config::{Database, PoolMode, PoolSettings, RoutingSettings, ServerTls, SslMode};
+    use crate::config::{Database, PoolSettings, RoutingSettings, ServerTls, SslMode};
     let keys = ServerCredential::ScramKeys(Arc::new(ScramKeys::derive(PASSWORD, b"salt", 1)));
     let authenticated = Authenticated {
         user: "alice".to_owned(),
@@ -469,18 +470,7 @@ fn trap_77_credentials_stay_with_their_user() {
         control_password: None,
         auth_query: None,
         tls: ServerTls { mode: SslMode::Disable, ca: None, cert: None, key: None, direct: false },
-        pool: PoolSettings {
-            mode: PoolMode::Transaction,
-            size: 1,
-            min_size: 0,
-            wait_timeout: None,
-            connect_timeout: None,
-            lifetime: None,
-            idle_timeout: None,
-            query_timeout: None,
-            max_prepared: 0,
-            reset_query: String::new(),
-        },
+        pool: PoolSettings::default(),
         slow_query: None,
         routing: RoutingSettings {
             split_reads: true,
@@ -491,6 +481,7 @@ fn trap_77_credentials_stay_with_their_user() {
             primary_functions: Vec::new(),
         },
         max_clients: None,
+        max_server_connections: None,
     };
     let mut alice = user("alice", None);
     let who = |database: &Database, alice: &User| {

@@ -36,6 +36,10 @@ pub struct ServerConn {
     pub opened: Instant,
     /// When it must be closed once idle; `None` = never.
     pub expires: Option<Instant>,
+    /// By what its times are multiplied, 0.9 to 1: connections opened together do not all close together (trap 82).
+    pub jitter: f64,
+    /// What `connect_query` did to it is in force.
+    pub greeted: bool,
     /// Since when it is idle; meaningful in the pool only.
     pub idle_since: Instant,
     /// The runtime on whose reactor its socket is registered.

@@ -1,5 +1,6 @@
 //! One server connection: connect, startup, parameters, prepared statements, cancel key.
 
+mod base;
 mod conn;
 mod open;
 pub mod parameters;
@@ -7,9 +8,10 @@ pub mod prepared;
 mod reset;
 mod settings;
 
+pub use base::base_settings;
 pub use conn::{ServerConn, ServerInfo, ServerState};
 pub use open::{ConnectSpec, OpenError, cancel, open, open_failure, open_with};
 pub use parameters::Parameters;
 pub use prepared::{Prepared, Registry, all_prepared};
-pub use reset::{apply_settings, reset};
+pub use reset::{apply_settings, greet, reset, run};
 pub use settings::{DATE_STYLE, Settings, Value};

@@ -162,6 +162,8 @@ impl LoggedIn {
             prepared: Registry::default(),
             opened: now,
             expires: None,
+            jitter: 1.0,
+            greeted: true,
             idle_since: now,
             home: 0,
             epoch: 0,

@@ -3,36 +3,65 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{ServerConn, Settings};
+use super::{OpenError, ServerConn, Settings, base_settings};
 use crate::wire::{ErrorNotice, TxStatus, build};
 
 /// Largest message that a reset query may be answered with.
 const MAX_ANSWER: u32 = 1 << 20;
 
-/// Runs the reset query (`DISCARD ALL`) and verifies that the connection is idle after it.
+/// Runs a query of ours and verifies that the connection is idle after it. `Some` = the server refused it.
 ///
 /// # Errors
-/// The connection broke, the query failed, or a transaction is open: close the connection. The caller bounds the time.
-pub async fn reset(conn: &mut ServerConn, query: &[u8]) -> io::Result<()> {
+/// The connection broke, or the query left a transaction open: close the connection. The caller bounds the time.
+pub async fn run(conn: &mut ServerConn, query: &[u8]) -> io::Result<Option<ErrorNotice>> {
     let mut message = Vec::with_capacity(query.len() + 6);
     build::query(&mut message, query);
     conn.stream.write_all(&message).await?;
+    // A simple Query ends the unnamed statement (trap 37).
+    conn.prepared.unnamed = None;
     let mut body = Vec::new();
-    let mut failed = false;
+    let mut refusal = None;
     loop {
         match conn.stream.read_frame(&mut body, MAX_ANSWER).await? {
             b'S' => conn.take_parameter_status(&body),
-            b'E' => failed = true,
+            b'E' => refusal = Some(ErrorNotice::decode(&body)),
             b'Z' => break,
             _ => {}
         }
     }
-    if failed || body.first().copied().and_then(TxStatus::from_byte) != Some(TxStatus::Idle) {
-        return Err(io::Error::other("the reset query failed"));
+    if body.first().copied().and_then(TxStatus::from_byte) != Some(TxStatus::Idle) {
+        return Err(io::Error::other("the query left a transaction open"));
+    }
+    Ok(refusal)
+}
+
+/// Runs the reset query (`DISCARD ALL`). What `connect_query` had done is gone with the rest.
+///
+/// # Errors
+/// The connection broke, the query failed, or a transaction is open: close the connection. The caller bounds the time.
+pub async fn reset(conn: &mut ServerConn, query: &[u8]) -> io::Result<()> {
+    if let Some(refusal) = run(conn, query).await? {
+        return Err(io::Error::other(refusal.to_string()));
     }
     conn.settings = Settings::none();
     conn.sequences_of = 0;
     conn.prepared.clear();
+    conn.greeted = false;
+    Ok(())
+}
+
+/// Runs `connect_query` on a connection that is new, or as new after a reset; an empty one does nothing.
+///
+/// # Errors
+/// The connection broke, or the query failed: close the connection. The caller bounds the time.
+pub async fn greet(conn: &mut ServerConn, query: &str) -> Result<(), OpenError> {
+    if !query.is_empty()
+        && let Some(refusal) = run(conn, query.as_bytes()).await?
+    {
+        return Err(OpenError::Refused(refusal));
+    }
+    conn.settings = if query.is_empty() { Settings::none() } else { base_settings(query) };
+    conn.greeted = true;
     Ok(())
 }
 

@@ -126,6 +126,18 @@ impl Settings {
         Self::interned(entries)
     }
 
+    /// These settings, and those of `base` that they say nothing of.
+    pub fn over(self: &Arc<Self>, base: &Self) -> Arc<Self> {
+        if base.is_empty() {
+            return self.clone();
+        }
+        let mut entries = base.entries.clone();
+        for (name, value) in &self.entries {
+            put(&mut entries, name, Some(value.clone()));
+        }
+        Self::interned(entries)
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{
     Config, Database, HbaRule, ListenAddr, NodeSettings, PoolSettings, RoutingSettings, Secret, ServerTls, User,
+    UserPool,
 };
 
 /// One setting that differs. Secrets are never in it.
@@ -156,6 +157,11 @@ impl Changes {
         self.value(&of("slow_query"), &a.slow_query, &b.slow_query);
         self.routing(name, &a.routing, &b.routing);
         self.value(&of("max_clients"), &a.max_clients, &b.max_clients);
+        self.value(&of("max_server_connections"), &a.max_server_connections, &b.max_server_connections);
+        let timeout = |database: &Database| database.pool.client_idle_timeout;
+        self.value(&of("client_idle_timeout"), &timeout(a), &timeout(b));
+        let timeout = |database: &Database| database.pool.idle_transaction_timeout;
+        self.value(&of("idle_transaction_timeout"), &timeout(a), &timeout(b));
     }
 
     fn nodes(&mut self, name: &str, old: &[NodeSettings], new: &[NodeSettings]) {
@@ -195,11 +201,18 @@ impl Changes {
         }
         self.value(&of("size"), &a.size, &b.size);
         self.value(&of("min_size"), &a.min_size, &b.min_size);
+        self.value(&of("reserve_size"), &a.reserve_size, &b.reserve_size);
+        self.value(&of("reserve_timeout"), &a.reserve_timeout, &b.reserve_timeout);
         self.value(&of("wait_timeout"), &a.wait_timeout, &b.wait_timeout);
+        self.value(&of("wait_notify"), &a.wait_notify, &b.wait_notify);
         self.value(&of("connect_timeout"), &a.connect_timeout, &b.connect_timeout);
+        self.value(&of("connect_query"), &a.connect_query, &b.connect_query);
         self.value(&of("lifetime"), &a.lifetime, &b.lifetime);
         self.value(&of("idle_timeout"), &a.idle_timeout, &b.idle_timeout);
+        self.value(&of("check_query"), &a.check_query, &b.check_query);
+        self.value(&of("check_delay"), &a.check_delay, &b.check_delay);
         self.value(&of("query_timeout"), &a.query_timeout, &b.query_timeout);
+        self.value(&of("transaction_timeout"), &a.transaction_timeout, &b.transaction_timeout);
         self.value(&of("max_prepared"), &a.max_prepared, &b.max_prepared);
         self.value(&of("reset_query"), &a.reset_query, &b.reset_query);
     }
@@ -232,10 +245,17 @@ impl Changes {
             }
             self.value(&of("pool.size"), &a.pool.size, &b.pool.size);
             self.value(&of("pool.min_size"), &a.pool.min_size, &b.pool.min_size);
+            self.value(&of("pool.reserve_size"), &a.pool.reserve_size, &b.pool.reserve_size);
             self.value(&of("pool.wait_timeout"), &a.pool.wait_timeout, &b.pool.wait_timeout);
             self.value(&of("pool.query_timeout"), &a.pool.query_timeout, &b.pool.query_timeout);
+            let timeout = |pool: &UserPool| pool.transaction_timeout;
+            self.value(&of("pool.transaction_timeout"), &timeout(&a.pool), &timeout(&b.pool));
             self.value(&of("slow_query"), &a.slow_query, &b.slow_query);
             self.value(&of("max_clients"), &a.max_clients, &b.max_clients);
+            self.value(&of("max_server_connections"), &a.max_server_connections, &b.max_server_connections);
+            self.value(&of("client_idle_timeout"), &a.pool.client_idle_timeout, &b.pool.client_idle_timeout);
+            let timeout = |pool: &UserPool| pool.idle_transaction_timeout;
+            self.value(&of("idle_transaction_timeout"), &timeout(&a.pool), &timeout(&b.pool));
         }
     }
 }

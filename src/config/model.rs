@@ -186,6 +186,8 @@ pub struct Database {
     pub routing: RoutingSettings,
     /// Most clients of this database at once; `None` = only the global limit.
     pub max_clients: Option<u32>,
+    /// Most server connections on each node, over all users; `None` = only the pools' own sizes.
+    pub max_server_connections: Option<u32>,
 }
 
 /// One PostgreSQL server.
@@ -270,16 +272,34 @@ pub struct PoolSettings {
     pub size: u32,
     /// Kept open per node even when idle.
     pub min_size: u32,
+    /// Further connections beyond `size` for clients that have waited for `reserve_timeout`.
+    pub reserve_size: u32,
+    /// How long a client waits before the reserve is used; `None` = the reserve is never used.
+    pub reserve_timeout: Option<Duration>,
     /// Longest wait for a server connection.
     pub wait_timeout: Option<Duration>,
+    /// A client that has waited for so long is told so by a NOTICE.
+    pub wait_notify: Option<Duration>,
     /// Longest time to open and authenticate one server connection.
     pub connect_timeout: Option<Duration>,
+    /// Run on each new server connection, and again after a reset; empty = nothing.
+    pub connect_query: String,
     /// A server connection older than this is closed once idle (with jitter).
     pub lifetime: Option<Duration>,
     /// A server connection idle for longer than this is closed (with jitter).
     pub idle_timeout: Option<Duration>,
+    /// Run on a connection that was idle for `check_delay` before it is used again; empty = no check.
+    pub check_query: String,
+    /// See `check_query`; `None` = no check.
+    pub check_delay: Option<Duration>,
     /// A statement that runs for longer than this is cancelled.
     pub query_timeout: Option<Duration>,
+    /// A transaction that takes longer than this is rolled back, and its client disconnected.
+    pub transaction_timeout: Option<Duration>,
+    /// A client outside a transaction that sends nothing for so long is disconnected.
+    pub client_idle_timeout: Option<Duration>,
+    /// A client inside a transaction that sends nothing for so long is disconnected.
+    pub idle_transaction_timeout: Option<Duration>,
     /// Most prepared statements per server connection; 0 = prepared statements are not shared.
     pub max_prepared: u32,
     /// Sent when a session that had pinned the connection ends.
@@ -331,6 +351,8 @@ pub struct User {
     pub slow_query: Option<Option<Duration>>,
     /// Most clients of this user at once.
     pub max_clients: Option<u32>,
+    /// Most server connections of this user, over all databases and nodes.
+    pub max_server_connections: Option<u32>,
 }
 
 /// Overrides of pool settings by a user.
@@ -342,10 +364,18 @@ pub struct UserPool {
     pub size: Option<u32>,
     /// Overrides [`PoolSettings::min_size`].
     pub min_size: Option<u32>,
+    /// Overrides [`PoolSettings::reserve_size`].
+    pub reserve_size: Option<u32>,
     /// Overrides [`PoolSettings::wait_timeout`]; `Some(None)` = off.
     pub wait_timeout: Option<Option<Duration>>,
     /// Overrides [`PoolSettings::query_timeout`]; `Some(None)` = off.
     pub query_timeout: Option<Option<Duration>>,
+    /// Overrides [`PoolSettings::transaction_timeout`]; `Some(None)` = off.
+    pub transaction_timeout: Option<Option<Duration>>,
+    /// Overrides [`PoolSettings::client_idle_timeout`]; `Some(None)` = off.
+    pub client_idle_timeout: Option<Option<Duration>>,
+    /// Overrides [`PoolSettings::idle_transaction_timeout`]; `Some(None)` = off.
+    pub idle_transaction_timeout: Option<Option<Duration>>,
 }
 
 /// Who may use the admin console.
@@ -429,7 +459,11 @@ impl Config {
             pool.size = over.size.unwrap_or(pool.size);
             pool.min_size = over.min_size.unwrap_or(pool.min_size).min(pool.size);
             pool.wait_timeout = over.wait_timeout.unwrap_or(pool.wait_timeout);
+            pool.reserve_size = over.reserve_size.unwrap_or(pool.reserve_size);
             pool.query_timeout = over.query_timeout.unwrap_or(pool.query_timeout);
+            pool.transaction_timeout = over.transaction_timeout.unwrap_or(pool.transaction_timeout);
+            pool.client_idle_timeout = over.client_idle_timeout.unwrap_or(pool.client_idle_timeout);
+            pool.idle_transaction_timeout = over.idle_transaction_timeout.unwrap_or(pool.idle_transaction_timeout);
         }
         pool
     }

@@ -9,7 +9,7 @@ pub mod slow_log;
 pub use http::{DatabaseReadiness, HttpServer, Readiness, ReadinessSource};
 pub use logging::LogHandle;
 pub use metrics::{
-    Blame, ClientState, CloseCause, DatabaseStats, Metrics, NodeMetrics, PoolGauges, PoolMetrics, Process,
-    SessionMetrics, StatCounts,
+    Blame, ClientState, CloseCause, DatabaseStats, ListenerMetrics, Metrics, NodeMetrics, PoolGauges, PoolMetrics,
+    Process, SessionMetrics, StatCounts,
 };
 pub use slow_log::{Parameter, SlowLog, SlowLogError, SlowStatement};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quanta::Instant;
 
 use super::Pool;
+use super::cap::Turn;
 use crate::observe::CloseCause;
 
 /// One round of housekeeping over a pool; called about once a second.
@@ -21,7 +22,8 @@ pub fn tend(pool: &Arc<Pool>) {
             spare = spare.saturating_sub(1);
             return true;
         }
-        let idle_too_long = settings.idle_timeout.is_some_and(|limit| now.duration_since(conn.idle_since) >= limit);
+        let limit = settings.idle_timeout.map(|limit| limit.mul_f64(conn.jitter));
+        let idle_too_long = limit.is_some_and(|limit| now.duration_since(conn.idle_since) >= limit);
         if idle_too_long && spare > 0 {
             spare -= 1;
             return true;
@@ -35,7 +37,7 @@ pub fn tend(pool: &Arc<Pool>) {
     if pool.load.is_up() && !pool.gate.is_paused() && !pool.closed.load(std::sync::atomic::Ordering::Acquire) {
         let wanted = settings.min_size.min(settings.size) as usize;
         if state.open + state.opening < wanted && state.opening == 0 {
-            pool.start_opening(&mut state);
+            pool.start_opening(&mut state, Turn::Own, None);
         }
         pool.open_for_waiters(&mut state);
     }

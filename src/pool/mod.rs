@@ -5,6 +5,8 @@
 //! goes straight to the oldest of them. Connections are opened by tasks of their own, never inside a waiting
 //! client's future, so a client that gives up swallows nothing (trap 81).
 
+mod cap;
+mod check;
 mod gate;
 pub mod home;
 mod janitor;
@@ -25,6 +27,7 @@ use crate::backend::{ConnectSpec, OpenError, ServerConn, ServerInfo, ServerState
 use crate::config::PoolSettings;
 use crate::observe::{CloseCause, PoolGauges, PoolMetrics};
 
+pub use cap::Cap;
 pub use gate::{Gate, Gates, Service};
 pub use janitor::tend;
 pub use lease::Lease;
@@ -76,6 +79,8 @@ pub struct Pool {
     state: Mutex<State>,
     closed: AtomicBool,
     metrics: PoolMetrics,
+    /// The limits over several pools.
+    caps: Vec<Arc<Cap>>,
 }
 
 impl Pool {
@@ -86,6 +91,7 @@ impl Pool {
         gate: Arc<Gate>,
         settings: PoolSettings,
         metrics: PoolMetrics,
+        caps: Vec<Arc<Cap>>,
     ) -> Arc<Self> {
         let pool = Arc::new(Self {
             spec,
@@ -95,7 +101,9 @@ impl Pool {
             state: Mutex::new(State::default()),
             closed: AtomicBool::new(false),
             metrics,
+            caps,
         });
+        pool.caps.iter().for_each(|cap| cap.join(&pool));
         pool.gate.enroll(&pool);
         pool
     }
@@ -106,8 +114,12 @@ impl Pool {
     }
 
     /// New settings after a reload; connections over the new size are closed as they come back.
-    pub fn set_settings(&self, settings: PoolSettings) {
-        self.settings.store(Arc::new(settings));
+    pub fn set_settings(self: &Arc<Self>, settings: PoolSettings) {
+        let old = self.settings.swap(Arc::new(settings));
+        if old.connect_query != self.settings.load().connect_query {
+            self.reconnect();
+        }
+        self.open_for_waiters(&mut self.state.lock());
     }
 
     /// Takes an idle connection, if one is here and nobody waits for it. One uncontended lock and a pop.
@@ -152,16 +164,27 @@ impl Pool {
                 return Ok(Lease::new(conn, self.clone()));
             }
             let wait = waiter::Wait::enqueue(self, slot, &mut state);
+            self.check_for_waiters(&mut state);
             self.open_for_waiters(&mut state);
             wait
         };
-        let limit = self.settings.load().wait_timeout;
-        let Some(limit) = limit else { return wait.await };
+        let settings = self.settings.load_full();
+        let began = tokio::time::Instant::now();
+        if settings.reserve_size > 0
+            && let Some(patience) = settings.reserve_timeout
+        {
+            match tokio::time::timeout_at(began + patience, &mut wait).await {
+                Ok(answer) => return answer,
+                Err(_) => self.open_for_waiters(&mut self.state.lock()),
+            }
+        }
+        let Some(limit) = settings.wait_timeout else { return wait.await };
+        let mut until = began + limit;
         loop {
-            match tokio::time::timeout(limit, &mut wait).await {
+            match tokio::time::timeout_at(until, &mut wait).await {
                 Ok(outcome) => return outcome,
                 // A pause is no lack of connections: the time begins anew.
-                Err(_) if self.gate.is_paused() => {}
+                Err(_) if self.gate.is_paused() => until = tokio::time::Instant::now() + limit,
                 Err(_) => {
                     self.metrics.wait_timed_out();
                     return Err(CheckOutError::Timeout);
@@ -170,15 +193,19 @@ impl Pool {
         }
     }
 
-    /// Pops the newest idle connection that is fit for use, from this thread's list first. Unfit ones are closed.
+    /// Pops the newest idle connection that is fit for use, from this thread's list first. Unfit ones are closed; `None` too
+    /// when the next one must be checked before its use.
     fn pop_usable(&self, state: &mut State) -> Option<Box<ServerConn>> {
         let home = home::current();
         let now = Instant::now();
         loop {
             let mut conn = state.pop_idle(home)?;
             let stale = conn.epoch != state.epoch || conn.expires.is_some_and(|at| at <= now);
-            // Closed by the server while idle: its reactor knows already, no system call is needed (trap 71).
-            if !stale && conn.stream.is_quiet() {
+            if !stale && check::is_open(&mut conn, now) {
+                if check::is_due(&conn, &self.settings.load(), now) {
+                    state.push_idle(conn);
+                    return None;
+                }
                 return Some(conn);
             }
             state.forget(&conn.info);
@@ -190,19 +217,25 @@ impl Pool {
     fn put_back(self: &Arc<Self>, mut conn: Box<ServerConn>) {
         let now = Instant::now();
         conn.idle_since = now;
+        if !conn.greeted && self.greet_again(&mut conn) {
+            return self.start_greeting(conn);
+        }
         conn.info.set_state(ServerState::Idle, 0);
         let mut state = self.state.lock();
-        let too_many = state.open > self.settings.load().size as usize;
-        let unwanted = if self.closed.load(Ordering::Acquire) {
+        let unfit = if self.closed.load(Ordering::Acquire) {
             Some(CloseCause::Shutdown)
         } else if conn.epoch != state.epoch || self.gate.is_paused() {
             Some(CloseCause::Reconnect)
-        } else if too_many || conn.expires.is_some_and(|at| at <= now) {
+        } else if conn.expires.is_some_and(|at| at <= now) {
             Some(CloseCause::Lifetime)
+        } else if !conn.stream.is_quiet() {
+            Some(CloseCause::ServerClosed)
+        } else if self.is_too_many(&state) {
+            Some(CloseCause::Evicted)
         } else {
             None
         };
-        if let Some(cause) = unwanted {
+        if let Some(cause) = unfit {
             state.forget(&conn.info);
             self.metrics.closed(cause);
             self.open_for_waiters(&mut state);
@@ -211,6 +244,15 @@ impl Pool {
             return;
         }
         state.hand_over(conn);
+    }
+
+    /// Whether a connection that comes back is more than the pool may have, or should make way for another pool.
+    fn is_too_many(&self, state: &State) -> bool {
+        let settings = self.settings.load();
+        let size = settings.size as usize;
+        // The reserve lives for as long as somebody waits.
+        let allowed = if state.waiters.is_empty() { size } else { size + settings.reserve_size as usize };
+        state.open > allowed || self.caps.iter().any(|cap| cap.is_over() || cap.wants_room(state.oldest_wait()))
     }
 
     /// A client gives up its place.

@@ -7,6 +7,7 @@ use quanta::Instant;
 
 use crate::backend::{self, OpenError, ServerConn};
 
+use super::cap::{Places, Turn};
 use super::state::State;
 use super::{CheckOutError, Pool, home};
 
@@ -16,50 +17,66 @@ const MAX_OPENING: usize = 4;
 impl Pool {
     /// Starts as many openings as the waiters need and the limits allow.
     pub(super) fn open_for_waiters(self: &Arc<Self>, state: &mut State) {
-        if self.gate.is_paused() {
+        self.open_for_waiters_in(Turn::Own, state);
+    }
+
+    pub(super) fn open_for_waiters_in(self: &Arc<Self>, turn: Turn, state: &mut State) {
+        if state.waiters.is_empty() || self.gate.is_paused() {
             return;
         }
-        let size = self.settings.load().size as usize;
-        let waiting = state.waiters.len();
-        while state.opening < waiting.min(MAX_OPENING) && state.open + state.opening < size {
-            self.start_opening(state);
+        let settings = self.settings.load();
+        while state.opening < MAX_OPENING && state.wanted(&settings) > 0 {
+            let since = state.oldest_wait();
+            if !self.start_opening(state, turn, since) {
+                return;
+            }
         }
     }
 
-    /// Starts one opening; the caller has checked the limits.
-    pub(super) fn start_opening(self: &Arc<Self>, state: &mut State) {
+    /// Starts one opening; the caller has looked at the pool's size. `false` when a limit over several pools is reached: then
+    /// room is made for a client that waits since `since`.
+    pub(super) fn start_opening(self: &Arc<Self>, state: &mut State, turn: Turn, since: Option<Instant>) -> bool {
+        let Some(places) = Places::take(&self.caps, turn, since) else { return false };
         state.opening += 1;
         let pool = self.clone();
         let epoch = state.epoch;
-        home::spawn(async move { pool.open_one(epoch).await });
+        home::spawn(async move { pool.open_one(epoch, places).await });
+        true
     }
 
-    async fn open_one(self: Arc<Self>, epoch: u64) {
+    async fn open_one(self: Arc<Self>, epoch: u64, places: Places) {
         let mut guard = OpeningGuard { pool: &self, done: false };
         let settings = self.settings.load_full();
-        let opening = backend::open(&self.spec);
+        let opening = async {
+            let mut conn = backend::open(&self.spec).await?;
+            backend::greet(&mut conn, &settings.connect_query).await?;
+            Ok(conn)
+        };
         let result = match settings.connect_timeout {
             Some(limit) => tokio::time::timeout(limit, opening).await.unwrap_or(Err(OpenError::Timeout)),
             None => opening.await,
         };
         guard.done = true;
         match result {
-            Ok(conn) => self.take_opened(conn, epoch, settings.lifetime),
-            Err(error) => self.opening_failed(error),
+            Ok(conn) => self.take_opened(conn, epoch, settings.lifetime, places),
+            Err(error) => {
+                drop(places);
+                self.opening_failed(error);
+            }
         }
     }
 
-    fn take_opened(self: &Arc<Self>, mut conn: ServerConn, epoch: u64, lifetime: Option<Duration>) {
+    fn take_opened(self: &Arc<Self>, mut conn: ServerConn, epoch: u64, lifetime: Option<Duration>, places: Places) {
         let now = Instant::now();
         conn.home = home::current();
         conn.epoch = epoch;
-        // Up to a tenth earlier, so that connections opened together do not all close together.
-        conn.expires = lifetime.map(|lifetime| now + lifetime.mul_f64(fastrand::f64().mul_add(-0.1, 1.0)));
+        conn.jitter = fastrand::f64().mul_add(-0.1, 1.0);
+        conn.expires = lifetime.map(|lifetime| now + lifetime.mul_f64(conn.jitter));
         self.metrics.opened();
         tracing::debug!(pool = %self.spec, pid = conn.info.cancel.pid, "server connection opened");
         let mut state = self.state.lock();
         state.opening -= 1;
-        state.opened(conn.info.clone());
+        state.opened(conn.info.clone(), places);
         drop(state);
         self.put_back(Box::new(conn));
     }

@@ -3,8 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::backend::{OpenError, ServerConn, ServerInfo};
+use quanta::Instant;
 
+use crate::backend::{OpenError, ServerConn, ServerInfo};
+use crate::config::PoolSettings;
+
+use super::cap::Places;
 use super::waiter::Waiter;
 
 /// Boxed from its opening to its end: connections change hands at every transaction, and a pointer is cheap to move.
@@ -20,10 +24,14 @@ pub(super) struct State {
     pub open: usize,
     /// Connections that are being opened.
     pub opening: usize,
+    /// Idle connections that are being checked before a waiter gets them.
+    pub checking: usize,
     /// Connections of an older epoch are closed.
     pub epoch: u64,
     /// Facts about every open connection.
     pub servers: Vec<Arc<ServerInfo>>,
+    /// What each of them takes of the limits over several pools, by its id.
+    places: Vec<(u64, Places)>,
     /// The last failure to open, until a success.
     pub failure: Option<Arc<OpenError>>,
 }
@@ -92,10 +100,44 @@ impl State {
         self.push_idle(conn);
     }
 
-    /// Notes a connection that was opened.
-    pub fn opened(&mut self, info: Arc<ServerInfo>) {
+    /// How many more connections the waiters need and the pool's size, with its reserve, allows.
+    pub fn wanted(&self, settings: &PoolSettings) -> usize {
+        let exist = self.open + self.opening;
+        let waiting = self.waiters.len().saturating_sub(self.opening + self.checking);
+        let within_size = (settings.size as usize).saturating_sub(exist);
+        if waiting <= within_size || settings.reserve_size == 0 {
+            return waiting.min(within_size);
+        }
+        // The reserve is for those who have waited for long (not for as many as wait at all).
+        let Some(patience) = settings.reserve_timeout else { return within_size };
+        let late =
+            self.waiters.iter().filter(|waiter| waiter.is_waiting() && waiter.since.elapsed() >= patience).count();
+        let late = late.saturating_sub(self.opening + self.checking);
+        let with_reserve = (settings.size as usize + settings.reserve_size as usize).saturating_sub(exist);
+        within_size.max(late.min(with_reserve))
+    }
+
+    /// Since when the client waits that has waited longest.
+    pub fn oldest_wait(&self) -> Option<Instant> {
+        self.waiters.iter().find(|waiter| waiter.is_waiting()).map(|waiter| waiter.since)
+    }
+
+    /// Since when the connection is idle that has been so longest.
+    pub fn oldest_idle(&self) -> Option<Instant> {
+        self.idle.iter().filter_map(|list| list.first()).map(|conn| conn.idle_since).min()
+    }
+
+    /// Takes out the connection that has been idle longest.
+    pub fn take_oldest_idle(&mut self) -> Option<Owned> {
+        let list = self.idle.iter_mut().filter(|list| !list.is_empty()).min_by_key(|list| list[0].idle_since)?;
+        Some(list.remove(0))
+    }
+
+    /// Notes a connection that was opened, and the places that it takes.
+    pub fn opened(&mut self, info: Arc<ServerInfo>, places: Places) {
         self.open += 1;
         self.failure = None;
+        self.places.push((info.id, places));
         self.servers.push(info);
     }
 
@@ -103,5 +145,6 @@ impl State {
     pub fn forget(&mut self, info: &ServerInfo) {
         self.open = self.open.saturating_sub(1);
         self.servers.retain(|other| other.id != info.id);
+        self.places.retain(|(id, _)| *id != info.id);
     }
 }

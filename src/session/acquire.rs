@@ -3,19 +3,20 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Context as Cx, Poll};
 use std::time::{Duration, SystemTime};
 
 use quanta::Instant;
 
 use crate::backend::{self, OpenError, Parameters, Value};
 use crate::config::NodeRole;
+use crate::net::Stream;
 use crate::observe::Blame;
 use crate::pool::{CheckOutError, Lease};
 use crate::sql::LexOptions;
-use crate::wire::{ErrorNotice, SqlState, TxStatus, build};
+use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
-use super::buffers::drain;
+use super::buffers::{self, READ_SIZE, drain};
 use super::clients::Request;
 use super::machine::{Link, State};
 use super::placement::Place;
@@ -26,12 +27,16 @@ use super::splice::Splice;
 /// Pause before a node that could not be reached is tried again on behalf of a waiting client.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
+/// Most bytes of a waiting client's that are taken in: it is being read only so that its end is noticed.
+const MAX_WAITING_INBOX: usize = 256 * 1024;
+
 /// How a wait ended.
 enum Waited {
     Leased(Lease),
     Failed(CheckOutError),
     Cancelled,
     Killed,
+    /// Its connection was closed: it leaves the line, and its statement never runs.
     ClientGone,
 }
 
@@ -61,10 +66,11 @@ impl Session {
                 &self.ctx.metrics,
             );
         }
-        self.pool_settings = Arc::new(config.pool_settings(&self.pools.cluster.database, &self.client.user));
+        let database = &self.pools.cluster.database;
+        self.pool_settings = self.pools.settings();
         self.max_prepared = self.pool_settings.max_prepared as usize;
-        self.timing.threshold = config.slow_query(&self.pools.cluster.database, &self.client.user);
-        self.placement.follow(&self.pools.cluster.database);
+        self.timing.threshold = config.slow_query(database, &self.client.user);
+        self.placement.follow(database);
         Ok(())
     }
 
@@ -126,7 +132,8 @@ impl Session {
         // A segment that was gathered runs here as a whole.
         self.segment_cleared = true;
         self.query_cancelled = false;
-        self.transition(State::Linked(Box::new(Link::new(lease, node, primary))));
+        let deaf = !self.tracked.committed_channels().is_empty();
+        self.transition(State::Linked(Box::new(Link { deaf, ..Link::new(lease, node, primary) })));
     }
 
     /// What a fresh link needs before the client's bytes: the session's settings, and the end of a name left behind by another
@@ -137,6 +144,7 @@ impl Session {
             return;
         }
         link.barrier = false;
+        link.fence = false;
         let conn = &mut *link.lease;
         for stray in std::mem::take(&mut conn.prepared.strays) {
             build::close_statement(out.insert(), &stray);
@@ -161,6 +169,10 @@ impl Session {
             conn.settings = settings.clone();
             // A simple Query ends the unnamed statement, ours as well (trap 37).
             conn.prepared.unnamed = None;
+        }
+        let begins = self.deferred.is_open() && self.pools.asks_channels.load(Ordering::Relaxed);
+        if std::mem::take(&mut self.notify.asks) || begins {
+            self.write_channels(out);
         }
         self.send_deferred(out);
     }
@@ -193,7 +205,7 @@ impl Session {
                 )
                 .hint("Only reads are possible here.")));
             };
-            match self.wait_at(node).await {
+            match self.wait_at(node, began).await {
                 Waited::Leased(lease) if self.can_use(&lease) => return Ok((lease, node, began.elapsed())),
                 Waited::Leased(_) => {}
                 Waited::Cancelled => {
@@ -231,12 +243,22 @@ impl Session {
         error.says_node_is_down() && self.pool_settings.wait_timeout.is_none_or(|limit| began.elapsed() < limit)
     }
 
-    async fn wait_at(&mut self, node: usize) -> Waited {
+    async fn wait_at(&mut self, node: usize, began: Instant) -> Waited {
         let pool = self.pools.pools[node].clone();
         let slot = self.slot.clone();
         let client = self.client.clone();
-        let (stream, to_client) = (&mut self.stream, &mut self.to_client);
+        // Told once, however many times the wait begins anew.
+        let notify = self.pool_settings.wait_notify.and_then(|after| after.checked_sub(began.elapsed()));
+        let mut notify = notify.map(|after| Box::pin(tokio::time::sleep(after)));
+        let (stream, to_client, inbox) = (&mut self.stream, &mut self.to_client, &mut self.inbox);
+        let metrics = &mut self.metrics;
         let asked = poll_fn(|cx| {
+            if let Some(timer) = &mut notify
+                && timer.as_mut().poll(cx).is_ready()
+            {
+                notify = None;
+                still_waiting(began.elapsed()).encode(to_client);
+            }
             // Answers to what came before must not wait, too.
             while !to_client.is_empty() {
                 match drain(stream, to_client, cx) {
@@ -249,6 +271,10 @@ impl Session {
                 && let Poll::Ready(Err(_)) = stream.poll_push(cx)
             {
                 return Poll::Ready(Waited::ClientGone);
+            }
+            match poll_inbox(stream, inbox, cx) {
+                Ok(n) => metrics.client_received(n),
+                Err(()) => return Poll::Ready(Waited::ClientGone),
             }
             client.set_waker(cx.waker());
             if client.requested(Request::Kill) {
@@ -287,6 +313,37 @@ impl Session {
         self.deferred.fail();
         self.drop_refused();
     }
+}
+
+/// A Terminate message. Who has said goodbye behind a statement and closed has not vanished: the statement runs, as it would
+/// on a direct connection.
+const GOODBYE: &[u8] = b"X\0\0\0\x04";
+
+/// Takes what a waiting client sends meanwhile. `Err` = it is gone.
+fn poll_inbox(stream: &mut Stream, inbox: &mut Vec<u8>, cx: &mut Cx<'_>) -> Result<usize, ()> {
+    let mut taken = 0;
+    while inbox.len() < MAX_WAITING_INBOX && !inbox.ends_with(GOODBYE) {
+        let read = buffers::with(|buffers| match stream.poll_read_into(cx, &mut buffers.read[..READ_SIZE]) {
+            Poll::Ready(Ok(0) | Err(_)) => Err(()),
+            Poll::Ready(Ok(n)) => {
+                inbox.extend_from_slice(&buffers.read[..n]);
+                Ok(Some(n))
+            }
+            Poll::Pending => Ok(None),
+        })?;
+        let Some(n) = read else { break };
+        taken += n;
+    }
+    Ok(taken)
+}
+
+/// What a client is told that waits for long.
+fn still_waiting(waited: Duration) -> ErrorNotice {
+    ErrorNotice {
+        severity: Severity::Notice,
+        ..ErrorNotice::error(SqlState::SUCCESS, "all server connections are busy: still waiting for one")
+    }
+    .detail(format!("The statement has waited for {:.1} s.", waited.as_secs_f64()))
 }
 
 /// Tells the client what differs on its connection from what it was told last (trap 57): nodes may differ, and connections older than

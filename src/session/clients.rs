@@ -42,6 +42,8 @@ pub enum Request {
     Kill = 4,
     /// Read nothing more, neither from the client nor from the server (SUSPEND).
     Suspend = 8,
+    /// Notifications have come, or what the session waited for to be answered.
+    Notified = 16,
 }
 
 /// What others may know of a session, and how they reach it.
@@ -315,18 +317,86 @@ impl Drop for CancelInFlight {
 /// All clients that have logged in.
 #[derive(Debug, Default)]
 pub struct Clients {
-    by_pid: Mutex<HashMap<u32, Arc<Client>, RandomState>>,
+    registry: Mutex<Registry>,
     next: AtomicU64,
     /// Those of them that are no console's.
     sessions: AtomicUsize,
     logging_in: AtomicUsize,
 }
 
+#[derive(Debug, Default)]
+struct Registry {
+    by_pid: HashMap<u32, Arc<Client>, RandomState>,
+    /// How many there are of each database, as clients name it, and of each user.
+    of_database: HashMap<String, u32, RandomState>,
+    of_user: HashMap<String, u32, RandomState>,
+}
+
+/// How many clients there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientLimits {
+    /// Altogether.
+    pub total: u32,
+    /// Of the client's database.
+    pub of_database: Option<u32>,
+    /// Of the client's user.
+    pub of_user: Option<u32>,
+}
+
+impl ClientLimits {
+    /// None at all.
+    pub const NONE: Self = Self { total: u32::MAX, of_database: None, of_user: None };
+}
+
+impl Registry {
+    /// The limit that one more client of this kind would exceed.
+    fn full(&self, new: &Identity, sessions: usize, limits: ClientLimits) -> Option<&'static str> {
+        let reached =
+            |limit: Option<u32>, count: Option<&u32>| limit.is_some_and(|limit| count.is_some_and(|n| *n >= limit));
+        if sessions >= limits.total as usize {
+            Some("max_clients")
+        } else if reached(limits.of_database, self.of_database.get(&new.database)) {
+            Some("max_clients of the database")
+        } else if reached(limits.of_user, self.of_user.get(&new.user)) {
+            Some("max_clients of the user")
+        } else {
+            None
+        }
+    }
+}
+
+/// Counts one more, or one less; a name without clients takes no room.
+fn count(counts: &mut HashMap<String, u32, RandomState>, name: &str, more: bool) {
+    match counts.get_mut(name) {
+        Some(n) if more => *n += 1,
+        Some(n) if *n > 1 => *n -= 1,
+        Some(_) => drop(counts.remove(name)),
+        None if more => drop(counts.insert(name.to_owned(), 1)),
+        None => {}
+    }
+}
+
 impl Clients {
     /// Registers a client; dropping the guard removes it.
-    pub fn register(self: &Arc<Self>, identity: Identity, secret_len: usize) -> Registered {
+    ///
+    /// # Errors
+    /// The name of the limit that is reached.
+    pub fn register(
+        self: &Arc<Self>,
+        identity: Identity,
+        secret_len: usize,
+        limits: ClientLimits,
+    ) -> Result<Registered, &'static str> {
+        let mut registry = self.registry.lock();
+        if !identity.console {
+            if let Some(limit) = registry.full(&identity, self.sessions(), limits) {
+                return Err(limit);
+            }
+            count(&mut registry.of_database, &identity.database, true);
+            count(&mut registry.of_user, &identity.user, true);
+        }
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut by_pid = self.by_pid.lock();
+        let by_pid = &mut registry.by_pid;
         // Like a process id: positive, and not guessable as "the next one".
         let pid = loop {
             let pid = fastrand::u32(1..=i32::MAX as u32);
@@ -337,25 +407,25 @@ impl Clients {
         let client = Arc::new(Client::new(id, pid, identity, secret_len));
         by_pid.insert(pid, client.clone());
         self.sessions.fetch_add(usize::from(!client.console), Ordering::Relaxed);
-        Registered { clients: self.clone(), client }
+        Ok(Registered { clients: self.clone(), client })
     }
 
     /// The client with this key; the secret is compared in constant time.
     pub fn find(&self, key: &CancelKey) -> Option<Arc<Client>> {
-        let client = self.by_pid.lock().get(&key.pid).cloned()?;
+        let client = self.registry.lock().by_pid.get(&key.pid).cloned()?;
         bool::from(client.key.secret.as_slice().ct_eq(&key.secret)).then_some(client)
     }
 
     /// All clients, by id.
     pub fn all(&self) -> Vec<Arc<Client>> {
-        let mut all: Vec<_> = self.by_pid.lock().values().cloned().collect();
+        let mut all: Vec<_> = self.registry.lock().by_pid.values().cloned().collect();
         all.sort_by_key(|client| client.id);
         all
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.by_pid.lock().len()
+        self.registry.lock().by_pid.len()
     }
 
     /// How many there are, those of the console left out.
@@ -400,7 +470,13 @@ pub struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.clients.by_pid.lock().remove(&self.client.key.pid);
+        let mut registry = self.clients.registry.lock();
+        registry.by_pid.remove(&self.client.key.pid);
+        if !self.client.console {
+            count(&mut registry.of_database, &self.client.database, false);
+            count(&mut registry.of_user, &self.client.user, false);
+        }
+        drop(registry);
         self.clients.sessions.fetch_sub(usize::from(!self.client.console), Ordering::Relaxed);
     }
 }

@@ -32,10 +32,12 @@ impl Session {
             && self.inbox.is_empty()
             && self.client_pass == 0;
         let kept = matches!(&self.state, State::Linked(link) if link.at_rest());
-        if self.client.requested(Request::Drain) && self.to_client.is_empty() && (resting || kept) {
+        let told = self.to_client.is_empty() && !self.notify.is_holding();
+        if self.client.requested(Request::Drain) && told && (resting || kept) {
             return Some(Ending::shutdown("terminating connection: the proxy is shutting down"));
         }
         self.client.clear(Request::CancelWait);
+        self.client.clear(Request::Notified);
         None
     }
 

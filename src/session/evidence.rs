@@ -62,6 +62,11 @@ impl Evidence {
         );
     }
 
+    /// Something may have been given up.
+    pub fn want(&mut self) {
+        self.due = true;
+    }
+
     /// State of these kinds is being made.
     pub fn outdated_for(&mut self, pins: Pins) {
         self.asked.remove(pins);

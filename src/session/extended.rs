@@ -49,6 +49,7 @@ impl Session {
         out: &mut Splice<'_>,
     ) -> Flow {
         self.wants_sequences = false;
+        self.notify.asks = false;
         let linked = match &self.state {
             // Whether a transaction block is open is known only while no ReadyForQuery is outstanding.
             State::Linked(link) => Some(
@@ -78,6 +79,9 @@ impl Session {
                     Gathered::Local => return self.take_alone(frame),
                 }
             }
+        }
+        if let Some(stop) = self.prepare_segment(rest, out) {
+            return stop;
         }
         self.send_extended(frame, range, out)
     }
@@ -198,6 +202,7 @@ impl Session {
                 Some(NOTHING) => {}
                 Some(decision) => {
                     self.wants_sequences |= decision.effects.contains(Effects::SEQUENCE_STATE);
+                    self.notify.asks |= decision.effects.contains(Effects::ASKS_CHANNELS);
                     worst = worse(worst, decision);
                 }
             }
@@ -324,7 +329,7 @@ impl Session {
         self.metrics.bind();
         let known = self.names.get(head.statement).cloned();
         let decision = known.as_ref().map_or(UNSEEN, |statement| statement.decision);
-        if let Some(notice) = self.refusal(decision.effects) {
+        if let Some(notice) = self.refusal(decision.effects, known.as_ref().map_or(&[], |statement| &statement.sql)) {
             // The server must fail here, too: it is given what it does not know, and our error stands for its own.
             build::describe_statement(out.insert(), REFUSED);
             self.expect(Expect::Refused(Box::new(notice)));

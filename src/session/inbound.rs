@@ -92,10 +92,10 @@ impl Session {
             return Flow::Taken;
         }
         if let State::Linked(link) = &self.state
-            && link.barrier
+            && (link.barrier || link.fence)
             && !link.segment_open
             && !link.replies.is_empty()
-            && !matches!(frame.tag, b'S' | b'H' | b'X')
+            && !matches!(frame.tag, b'S' | b'H' | b'X' | b'd' | b'c' | b'f')
         {
             return Flow::Stop(Need::Quiet);
         }
@@ -195,7 +195,7 @@ impl Session {
             self.answer_ready();
             return Flow::Taken;
         }
-        if let Some(notice) = self.refusal(effects) {
+        if let Some(notice) = self.refusal(effects, sql) {
             if let Some(stop) = self.needs_quiet(out) {
                 return stop;
             }
@@ -207,6 +207,14 @@ impl Session {
             return answered;
         }
         if let Some(stop) = self.needs_other_link(decision, out) {
+            return stop;
+        }
+        if self.must_notify_alone(effects)
+            && let Some(stop) = self.needs_quiet(out)
+        {
+            return stop;
+        }
+        if let Some(stop) = self.provide_channels(effects, out) {
             return stop;
         }
         let script = self.read_script(decision.effects, sql, &|_| None);
@@ -263,6 +271,7 @@ impl Session {
         // Whatever segment follows is judged anew.
         self.segment_cleared = false;
         self.wants_sequences = decision.effects.contains(Effects::SEQUENCE_STATE);
+        self.notify.asks = decision.effects.contains(Effects::ASKS_CHANNELS);
         let place = match &self.state {
             State::Linked(link) if link.primary => return None,
             State::Linked(link)
@@ -290,7 +299,7 @@ impl Session {
     }
 
     /// What must be refused in this mode, or on this node.
-    pub(super) fn refusal(&mut self, effects: Effects) -> Option<ErrorNotice> {
+    pub(super) fn refusal(&mut self, effects: Effects, sql: &[u8]) -> Option<ErrorNotice> {
         if self.statement_mode && effects.contains(Effects::BEGIN) {
             return Some(
                 ErrorNotice::error(
@@ -301,7 +310,8 @@ impl Session {
             );
         }
         let on_replica = self.link().is_some_and(|link| !link.primary && link.status.in_block());
-        if on_replica && Pins::of(effects) != Pins::empty() {
+        let listens = effects.contains(Effects::LISTEN) && !effects.contains(Effects::RELEASES_ONLY);
+        if on_replica && (listens || Pins::of(effects) != Pins::empty()) {
             return Some(
                 ErrorNotice::error(
                     SqlState::FEATURE_NOT_SUPPORTED,
@@ -310,7 +320,7 @@ impl Session {
                 .hint("Use SET LOCAL, or do it before BEGIN."),
             );
         }
-        None
+        self.refuse_listening(effects, sql)
     }
 
     /// Notes what a statement that is about to be sent does to the session, and starts its clock.
@@ -342,6 +352,7 @@ impl Session {
         }
         self.raise_barrier(effects, script);
         self.evidence.note(decision);
+        self.begin_notifying(effects, script);
         let primary = self.link().is_some_and(|link| link.primary);
         if effects.contains(Effects::WRITES) {
             self.wrote = true;

@@ -15,7 +15,7 @@ use crate::wire::startup::{Startup, parse_options};
 use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
 use super::Context;
-use super::clients::{Identity, Registered};
+use super::clients::{ClientLimits, Identity, Registered};
 use super::placement::RouteChoice;
 
 /// Length of a cancel secret in protocol 3.2.
@@ -117,7 +117,11 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         ));
     }
     let physical = auth::hba::is_physical_replication(startup);
-    let cluster = if physical { ctx.directory.cluster_of_any(database) } else { ctx.directory.cluster(database).ok() };
+    let find = || match physical {
+        true => ctx.directory.cluster_of_any(database),
+        false => ctx.directory.cluster(database).ok(),
+    };
+    let cluster = find();
     let known = config.users.get(user);
     let login = auth::Login {
         startup,
@@ -131,9 +135,7 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         Err(error) => return Err(auth_failed(ctx, &error)),
     };
     // Only who has proved who he is learns which databases there are. A reload may have come in between.
-    let Ok(cluster) = ctx.directory.cluster(database) else {
-        return Err(unknown_database(ctx, database));
-    };
+    let Some(cluster) = find() else { return Err(unknown_database(ctx, database)) };
     if ctx.directory.gates.find(database).is_some_and(|gate| gate.is_disabled()) {
         let message = format!("database does not allow connections: {database}");
         let notice = ErrorNotice::fatal(SqlState::CANNOT_CONNECT_NOW, message)
@@ -141,15 +143,17 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         return Err(refuse(ctx, notice, Blame::Config));
     }
     // Physical replication is tied to no database, whatever its startup says: that one need not exist on the server.
-    let database = match cluster.database.name.as_str() {
+    let configured = &cluster.database;
+    let database = match configured.name.as_str() {
         _ if !physical => database,
         "*" => "postgres",
         name => name,
     };
-    let wishes = wishes(startup).map_err(|notice| refuse(ctx, notice, Blame::Client))?;
-    check_limits(ctx, database, user, cluster.database.max_clients, known.and_then(|user| user.max_clients))?;
-    let server_login = auth::server_login(&cluster.database, known.map(|user| &**user), &authenticated);
-    let mut pools = cluster.user_pools(&config, database, user, server_login, &ctx.directory.auth, &ctx.metrics);
+    let mut wishes = wishes(startup).map_err(|notice| refuse(ctx, notice, Blame::Client))?;
+    let connect_query = config.pool_settings(configured, user).connect_query;
+    if !connect_query.is_empty() {
+        wishes.settings = wishes.settings.over(&backend::base_settings(&connect_query));
+    }
     let secret_len = if startup.minor >= 2 { LONG_SECRET } else { 4 };
     let identity = Identity {
         user: user.to_owned(),
@@ -161,7 +165,15 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         replication: wishes.replication.unwrap_or("none"),
         console: false,
     };
-    let registered = ctx.clients.register(identity, secret_len);
+    let limits = ClientLimits {
+        total: config.max_clients,
+        of_database: configured.max_clients,
+        of_user: known.and_then(|user| user.max_clients),
+    };
+    let registered =
+        ctx.clients.register(identity, secret_len, limits).map_err(|limit| too_many_clients(ctx, limit))?;
+    let server_login = auth::server_login(configured, known.map(|user| &**user), &authenticated);
+    let mut pools = cluster.user_pools(&config, database, user, server_login, &ctx.directory.auth, &ctx.metrics);
     let mut greeting = authenticated.greeting;
     let mut lex = LexOptions::default();
     let mut told = Arc::default();
@@ -227,34 +239,11 @@ fn auth_failed(ctx: &Context, error: &AuthError) -> LoginRefused {
     LoginRefused { notice }
 }
 
-fn check_limits(
-    ctx: &Context,
-    database: &str,
-    user: &str,
-    of_database: Option<u32>,
-    of_user: Option<u32>,
-) -> Result<(), LoginRefused> {
-    let full = |limit: u32, count: usize| count >= limit as usize;
-    let over = if full(ctx.config.load().max_clients, ctx.clients.sessions()) {
-        Some("max_clients")
-    } else if of_database.is_some() || of_user.is_some() {
-        let all: Vec<_> = ctx.clients.all().into_iter().filter(|client| !client.console).collect();
-        let of_database =
-            of_database.filter(|limit| full(*limit, all.iter().filter(|client| client.database == database).count()));
-        let of_user = of_user.filter(|limit| full(*limit, all.iter().filter(|client| client.user == user).count()));
-        of_database.map(|_| "max_clients of the database").or(of_user.map(|_| "max_clients of the user"))
-    } else {
-        None
-    };
-    match over {
-        None => Ok(()),
-        Some(limit) => {
-            let notice = ErrorNotice::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
-                .detail(format!("The limit reached is {limit}."))
-                .hint("Close connections that are not needed, or raise the limit in the proxy's configuration.");
-            Err(refuse(ctx, notice, Blame::Client))
-        }
-    }
+fn too_many_clients(ctx: &Context, limit: &str) -> LoginRefused {
+    let notice = ErrorNotice::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+        .detail(format!("The limit reached is {limit}."))
+        .hint("Close connections that are not needed, or raise the limit in the proxy's configuration.");
+    refuse(ctx, notice, Blame::Client)
 }
 
 fn wishes(startup: &Startup) -> Result<Wishes, ErrorNotice> {

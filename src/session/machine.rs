@@ -1,5 +1,8 @@
 //! The state of a session, and the only function that changes it.
 
+use std::io;
+use std::task::{Context as Cx, Poll};
+
 use crate::observe::ClientState as MetricState;
 use crate::pool::Lease;
 use crate::wire::{TxStatus, build};
@@ -32,6 +35,8 @@ pub(super) struct Link {
     pub backlog: Vec<u8>,
     /// The beginning of a frame of the server's that has not come whole.
     pub carry: Vec<u8>,
+    /// What is carried is to be looked at, whether or not more comes.
+    pub unread: bool,
     /// Bytes of the current frame of the server's that are still to pass.
     pub pass: usize,
     /// The settings of the client could not be applied: the connection must not be used.
@@ -46,10 +51,20 @@ pub(super) struct Link {
     /// Why the connection is not used again: nobody knows how many Syncs are answered after a COPY that failed, or no reset takes
     /// back what was done on it.
     pub retired: Option<&'static str>,
+    /// Statements completed since the last ReadyForQuery.
+    pub completed: u32,
+    /// A transaction has ended since then, as its tag says: by a rollback?
+    pub ended_by_tag: Option<bool>,
     /// The server refused to begin the block that the client was told has begun.
     pub begin_refused: bool,
     /// An error came since the last ReadyForQuery.
     pub failed: bool,
+    /// A statement is under way that changes the session's channels: what follows waits until that is in force.
+    pub fence: bool,
+    /// It may listen on channels: `UNLISTEN *` before it goes to anybody else.
+    pub listens: bool,
+    /// It does not listen on all channels that the session listens on.
+    pub deaf: bool,
 }
 
 impl Link {
@@ -65,14 +80,31 @@ impl Link {
             copy_in: false,
             backlog: Vec::new(),
             carry: Vec::new(),
+            unread: false,
             pass: 0,
             settings_refused: false,
             dying: false,
             barrier: false,
             copy_syncs: 0,
             retired: None,
+            completed: 0,
+            ended_by_tag: None,
             begin_refused: false,
             failed: false,
+            fence: false,
+            listens: false,
+            deaf: false,
+        }
+    }
+
+    /// Reads of the server. Zero bytes that are no error: what is carried is to be looked at.
+    pub fn read_into(&mut self, cx: &mut Cx<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if std::mem::take(&mut self.unread) {
+            return Poll::Ready(Ok(0));
+        }
+        match self.lease.stream.poll_read_into(cx, buffer) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            read => read,
         }
     }
 
@@ -86,6 +118,19 @@ impl Link {
         self.segment_open = false;
         self.segment_executed = false;
         self.replies.push(Expect::Simple { script });
+    }
+
+    /// Whether only a transaction block is open: the server waits for its next statement.
+    pub fn rests_in_block(&self) -> bool {
+        self.status.in_block()
+            && self.replies.is_empty()
+            && self.backlog.is_empty()
+            && self.carry.is_empty()
+            && self.pass == 0
+            && !self.segment_open
+            && !self.copy_in
+            && !self.settings_refused
+            && !self.dying
     }
 
     /// Whether nothing is under way: no reply outstanding, no frame half read or half sent, no open segment, no
@@ -148,6 +193,10 @@ impl Session {
     /// Ends an answer of our own.
     pub(super) fn answer_ready(&mut self) {
         let status = self.status();
+        if status == TxStatus::Idle {
+            // Too much for it is dealt with when it is polled next.
+            let _ = self.tell_notifications(usize::MAX);
+        }
         build::ready_for_query(&mut self.to_client, status);
     }
 
@@ -156,10 +205,11 @@ impl Session {
         match &self.state {
             State::Linked(link) => {
                 link.at_rest()
-                    && !self.resumed
+                    && (!self.resumed || self.notify.is_holding())
                     && self.client_pass == 0
                     && self.pins == Pins::empty()
                     && !self.keeps_lease
+                    && !self.notify.keeps_link()
             }
             _ => false,
         }

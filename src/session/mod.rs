@@ -8,6 +8,7 @@
 mod acquire;
 mod buffers;
 mod cancel;
+mod clearing;
 mod clients;
 mod deferred;
 mod ending;
@@ -19,6 +20,7 @@ mod inbound;
 mod login;
 mod machine;
 mod names;
+mod notify;
 mod outbound;
 mod passthrough;
 mod pins;
@@ -44,8 +46,9 @@ use crate::sql::FunctionLists;
 use crate::topology::Directory;
 
 pub use cancel::cancel;
-pub use clients::{Client, ClientState, Clients, Identity, Pinned, Registered, Request};
+pub use clients::{Client, ClientLimits, ClientState, Clients, Identity, Pinned, Registered, Request};
 pub use login::{Login, LoginRefused, log_in};
+pub use notify::Hubs;
 pub use relay::serve;
 
 /// What all sessions share.
@@ -62,6 +65,8 @@ pub struct Context {
     pub slow_log: SlowLog,
     /// Decisions by statement, for each configured database.
     pub decisions: Mutex<HashMap<String, Arc<DecisionCache>>>,
+    /// Sessions that LISTEN, by database.
+    pub hubs: Hubs,
     /// A shutdown has begun.
     pub draining: AtomicBool,
     /// Grows by one with each reload that was applied.

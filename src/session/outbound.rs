@@ -47,8 +47,14 @@ impl Session {
                         out.pass(range);
                         continue;
                     }
+                    let was_holding = self.notify.is_holding();
                     if self.take_reply(frame.tag, frame.body(), out)? {
                         out.pass(range);
+                    }
+                    if self.notify.is_holding() && !was_holding {
+                        // What comes behind a ReadyForQuery that waits, waits too.
+                        self.link().ok_or(ServerBroken)?.carry.extend_from_slice(walker.rest());
+                        return Ok(());
                     }
                     let Some(link) = self.link() else { return Err(ServerBroken) };
                     // Rows are not looked at: what is ours to make before them is made behind what comes before them.
@@ -103,7 +109,7 @@ impl Session {
         if let Some(Expect::Evidence(asked)) = link.replies.head() {
             let asked = *asked;
             match tag {
-                b'Z' => return self.take_ready(body),
+                b'Z' => return self.take_ready(body, out),
                 b'D' => self.take_evidence(asked, body),
                 b'E' if is_fatal(body) => {
                     link.dying = true;
@@ -117,7 +123,7 @@ impl Session {
         }
         match tag {
             b'Z' => {
-                let passes = self.take_ready(body)?;
+                let passes = self.take_ready(body, out)?;
                 if settings
                     && let State::Linked(link) = &self.state
                     && !matches!(link.replies.head(), Some(Expect::Settings))
@@ -164,29 +170,32 @@ impl Session {
                 return Ok(true);
             }
             b'S' => {
-                if let Some((name, value)) = backend::parameter_status(body) {
-                    link.lease.parameters.set(name, value);
-                    if !settings {
-                        lex.observe_parameter(name, value);
-                        Arc::make_mut(&mut self.told).set(name, value);
-                    }
-                    if !settings && link.barrier {
-                        // RESET and DISCARD ALL go back to what the client started with, and are put there before
-                        // anything else runs (trap 52): that is the value to tell.
-                        let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
-                        if self.tracked.startup().get(&lower).is_some()
-                            && let Some(greeting) = self.pools.greeting(self.tracked.startup())
-                            && let Some(value) = greeting.get(name)
-                        {
-                            lex.observe_parameter(name, value);
-                            Arc::make_mut(&mut self.told).set(name, value);
-                            crate::wire::build::parameter_status(out.insert(), name, value);
-                            return Ok(false);
-                        }
-                    }
-                    // A client talks to one server that is never a standby (trap 57).
-                    return Ok(!settings && name != b"in_hot_standby");
+                let Some((name, value)) = backend::parameter_status(body) else { return Ok(!settings) };
+                link.lease.parameters.set(name, value);
+                if settings {
+                    return Ok(false);
                 }
+                // RESET and DISCARD ALL go back to what the client started with, and are put there before anything else runs
+                // (trap 52): that is the value to tell.
+                let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
+                let started = (link.barrier && self.tracked.is_as_started(&lower))
+                    .then(|| self.pools.greeting(self.tracked.startup()))
+                    .flatten();
+                if let Some(value) = started.as_deref().and_then(|started| started.get(name)) {
+                    lex.observe_parameter(name, value);
+                    if Arc::make_mut(&mut self.told).set(name, value) {
+                        crate::wire::build::parameter_status(out.insert(), name, value);
+                    }
+                    return Ok(false);
+                }
+                lex.observe_parameter(name, value);
+                Arc::make_mut(&mut self.told).set(name, value);
+                // A client talks to one server that is never a standby (trap 57).
+                return Ok(name != b"in_hot_standby");
+            }
+            b'A' => {
+                self.take_notification(body);
+                return Ok(false);
             }
             _ if settings => return Ok(false),
             b'C' => {
@@ -196,6 +205,7 @@ impl Session {
                 match body {
                     b"DISCARD ALL\0" => {
                         link.lease.prepared.clear();
+                        link.lease.greeted = false;
                         names.clear();
                         if self.pins.contains(Pins::SESSION_STATE) {
                             // setseed and LOAD outlast it (trap 58).
@@ -245,7 +255,7 @@ impl Session {
         Ok(true)
     }
 
-    fn take_ready(&mut self, body: &[u8]) -> Result<bool, ServerBroken> {
+    fn take_ready(&mut self, body: &[u8], out: &mut Splice<'_>) -> Result<bool, ServerBroken> {
         let status = body.first().copied().and_then(TxStatus::from_byte).ok_or(ServerBroken)?;
         let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
         let was_in_block = link.status.in_block();
@@ -281,6 +291,7 @@ impl Session {
                 self.wrote = false;
             }
             let ended = !status.in_block();
+            self.settle_fresh_pins(failed);
             if ended {
                 // An implicit transaction, or a COMMIT that met an error.
                 self.transaction_over(failed);
@@ -295,7 +306,7 @@ impl Session {
             self.release_pins(ended);
             self.statement_ended(now, ended);
         }
-        Ok(for_client)
+        Ok(for_client && self.pass_ready(status, out))
     }
 }
 
@@ -313,25 +324,45 @@ impl Session {
             }
         }
         placement.observe(tracked.settings());
-        match tag {
-            b"COMMIT\0" | b"PREPARE TRANSACTION\0" => self.transaction_over(false),
-            b"ROLLBACK\0" if !to_savepoint => self.transaction_over(true),
-            _ => {}
-        }
+        link.completed += 1;
+        let rolled_back = match tag {
+            b"COMMIT\0" | b"PREPARE TRANSACTION\0" => false,
+            b"ROLLBACK\0" if !to_savepoint => true,
+            _ => return,
+        };
+        link.ended_by_tag = Some(rolled_back);
+        self.transaction_over(rolled_back);
     }
 
     /// A transaction has ended: what it changed stays, or is as it was before.
     fn transaction_over(&mut self, rolled_back: bool) {
-        let fresh = std::mem::replace(&mut self.fresh_pins, Pins::empty());
         let Self { state: State::Linked(link), tracked, placement, .. } = self else { return };
         match rolled_back {
-            true => {
-                tracked.rolled_back(&mut link.lease.settings);
-                self.pins.remove(fresh);
-            }
+            true => tracked.rolled_back(&mut link.lease.settings),
             false => tracked.committed(),
         }
         placement.observe(tracked.settings());
+    }
+
+    /// Pins that came with a transaction that is over go when all of it was rolled back. Where it ended in the middle of a string
+    /// or pipeline, or more is on its way, nobody knows which of them came later: they stay until evidence is against them.
+    fn settle_fresh_pins(&mut self, failed: bool) {
+        let Some(link) = self.link() else { return };
+        let (completed, ended_by_tag) = (std::mem::take(&mut link.completed), link.ended_by_tag.take());
+        let undone = match ended_by_tag {
+            None => failed,
+            Some(rolled_back) => rolled_back && completed == 1 && !failed,
+        };
+        let certain = undone && link.replies.is_empty();
+        if link.status.in_block() {
+            return;
+        }
+        let fresh = std::mem::replace(&mut self.fresh_pins, Pins::empty());
+        if certain {
+            self.pins.remove(fresh);
+        } else if !fresh.is_empty() {
+            self.evidence.want();
+        }
     }
 
     /// A statement that gives state up has ended.

@@ -18,8 +18,6 @@ bitflags! {
         const SETTINGS = 1;
         /// SQL `PREPARE`.
         const SQL_PREPARE = 1 << 1;
-        /// `LISTEN`.
-        const LISTEN = 1 << 2;
         /// Temporary tables and the like.
         const TEMP_OBJECT = 1 << 3;
         /// `WITH HOLD` cursors.
@@ -39,14 +37,12 @@ bitflags! {
 
 impl Pins {
     /// What a rollback undoes.
-    pub const TRANSACTIONAL: Self =
-        Self::SETTINGS.union(Self::ROLE).union(Self::LISTEN).union(Self::TEMP_OBJECT).union(Self::HOLD_CURSOR);
+    pub const TRANSACTIONAL: Self = Self::SETTINGS.union(Self::ROLE).union(Self::TEMP_OBJECT).union(Self::HOLD_CURSOR);
 
     /// The pins that a statement with these effects asks for. Statements that only give state up ask for none.
     pub fn of(effects: Effects) -> Self {
-        const TABLE: [(Effects, Pins); 7] = [
+        const TABLE: [(Effects, Pins); 6] = [
             (Effects::SQL_PREPARE, Pins::SQL_PREPARE),
-            (Effects::LISTEN, Pins::LISTEN),
             (Effects::TEMP_OBJECT, Pins::TEMP_OBJECT),
             (Effects::HOLD_CURSOR, Pins::HOLD_CURSOR),
             (Effects::ADVISORY_LOCK, Pins::ADVISORY_LOCK),
@@ -65,7 +61,6 @@ impl Pins {
         normalized.split(';').map(str::trim).fold(Self::empty(), |pins, statement| {
             pins | match statement {
                 "reset all" => Self::SETTINGS,
-                "unlisten *" => Self::LISTEN,
                 "close all" => Self::HOLD_CURSOR,
                 "deallocate all" | "deallocate prepare all" => Self::SQL_PREPARE,
                 "discard temp" | "discard temporary" => Self::TEMP_OBJECT,

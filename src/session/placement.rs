@@ -11,6 +11,9 @@ use crate::sql::{Decision, Effects, Target};
 
 use super::pins::Pins;
 
+/// What exists on the primary only, whatever a session chooses.
+const NOTIFICATIONS: Effects = Effects::LISTEN.union(Effects::NOTIFIES).union(Effects::ASKS_CHANNELS);
+
 /// Where a statement or a whole segment is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -125,7 +128,8 @@ impl Placement {
         match self.choice {
             RouteChoice::Primary => return Place::Primary,
             RouteChoice::Replica
-                if !effects.intersects(Effects::BEGIN | Effects::WRITES) && Pins::of(effects).is_empty() =>
+                if !effects.intersects(Effects::BEGIN | Effects::WRITES | NOTIFICATIONS)
+                    && Pins::of(effects).is_empty() =>
             {
                 return Place::Reader;
             }

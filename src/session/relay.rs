@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll};
-use std::time::Duration;
 
 use futures::FutureExt;
 use quanta::Instant;
@@ -20,7 +19,7 @@ use crate::pool::WaiterSlot;
 use crate::route::DecisionCache;
 use crate::sql::LexOptions;
 use crate::topology::UserPools;
-use crate::wire::{ErrorNotice, SqlState, build};
+use crate::wire::{ErrorNotice, SqlState};
 
 use super::buffers::{self, READ_SIZE, drain, send};
 use super::clients::{Client, Registered, Request};
@@ -30,6 +29,7 @@ use super::inbound::Need;
 use super::login::Login;
 use super::machine::State;
 use super::names::Names;
+use super::notify::Notifying;
 use super::outbound::ServerBroken;
 use super::pins::Pins;
 use super::placement::{Place, Placement};
@@ -65,6 +65,7 @@ pub struct Session {
     pub(super) deferred: Deferred,
     /// Whether they are still needed.
     pub(super) evidence: Evidence,
+    pub(super) notify: Notifying,
     /// Those that came with the present transaction, and go when it is rolled back.
     pub(super) fresh_pins: Pins,
     /// Pins that the statement under way ends if it succeeds.
@@ -105,7 +106,7 @@ pub struct Session {
     pub(super) since: Instant,
     pub(super) query_cancelled: bool,
     /// While bytes of the server's are taken: whether what the client has been sent ends within a message.
-    taking_within: Option<bool>,
+    pub(super) taking_within: Option<bool>,
 }
 
 /// Why the loop stopped moving bytes.
@@ -131,21 +132,21 @@ pub(super) enum Ending {
 }
 
 /// Serves a client that has logged in, until its session ends.
-pub async fn serve(login: Login) {
+pub async fn serve(login: Box<Login>) {
     if login.replication.is_some() {
-        return passthrough::serve(login).await;
+        return Box::pin(passthrough::serve(*login)).await;
     }
-    Session::new(login).run().await;
+    Session::new(*login).run().await;
 }
 
 impl Session {
-    fn new(login: Login) -> Self {
+    fn new(login: Login) -> Box<Self> {
         let Login { ctx, stream, registered, pools, settings, told, lex, route_choice, .. } = login;
         let config = ctx.config.load();
         let database = &pools.cluster.database;
-        let pool_settings = Arc::new(config.pool_settings(database, &registered.client.user));
+        let pool_settings = pools.settings();
         let metrics = ctx.metrics.session(&pools.database, &pools.user);
-        Self {
+        Box::new(Self {
             client: registered.client.clone(),
             _registered: registered,
             stream,
@@ -169,6 +170,7 @@ impl Session {
             logged_pins: Pins::empty(),
             deferred: Deferred::default(),
             evidence: Evidence::default(),
+            notify: Notifying::default(),
             fresh_pins: Pins::empty(),
             releasing: Pins::empty(),
             metrics,
@@ -190,13 +192,14 @@ impl Session {
             query_cancelled: false,
             taking_within: None,
             ctx,
-        }
+        })
     }
 
-    async fn run(mut self) {
+    /// The future of an idle session is small: what is done rarely is in boxes of its own.
+    async fn run(mut self: Box<Self>) {
         // The future is given up with the panic; what it has left of the session is only closed.
         let ending = AssertUnwindSafe(self.pump()).catch_unwind().await.unwrap_or_else(|_| panicked());
-        self.end(ending).await;
+        Box::pin(self.end(ending)).await;
     }
 
     /// Moves bytes until the session ends.
@@ -204,7 +207,7 @@ impl Session {
         loop {
             match poll_fn(|cx| self.poll_io(cx)).await {
                 Event::Acquire(place) => {
-                    if let Err(ending) = self.acquire(place).await {
+                    if let Err(ending) = Box::pin(self.acquire(place)).await {
                         return ending;
                     }
                     // With the connection, or with the error told, the inbox goes on.
@@ -238,7 +241,7 @@ impl Session {
                 Ok(progress) => moved |= progress,
                 Err(ending) => return Poll::Ready(Event::End(ending)),
             }
-            match self.poll_server(cx) {
+            match self.poll_server(cx).and_then(|progress| Ok(progress | self.poll_notifications()?)) {
                 Ok(progress) => moved |= progress,
                 Err(ending) => return Poll::Ready(Event::End(ending)),
             }
@@ -247,7 +250,7 @@ impl Session {
                 Err(event) => return Poll::Ready(event),
             }
             self.show_pins();
-            moved |= self.ask_for_evidence(cx);
+            moved |= self.ask_for_evidence(cx) | self.stop_listening(cx);
             if self.may_release() {
                 // Given to the next client before anything else is read of this one.
                 if !self.release() {
@@ -334,7 +337,7 @@ impl Session {
     fn poll_server(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
         let mut moved = false;
         loop {
-            if !self.to_client.is_empty() || !matches!(self.state, State::Linked(_)) || self.may_release() {
+            if !self.to_client.is_empty() || !self.hears_server() || self.may_release() {
                 return Ok(moved);
             }
             let step = buffers::with(|buffers| {
@@ -344,8 +347,8 @@ impl Session {
                 if buffers.read.len() < room {
                     buffers.read.resize(room, 0);
                 }
-                let n = match link.lease.stream.poll_read_into(cx, &mut buffers.read[carried..room]) {
-                    Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Err(self.server_gone()),
+                let n = match link.read_into(cx, &mut buffers.read[carried..room]) {
+                    Poll::Ready(Err(_)) => return Err(self.server_gone()),
                     Poll::Ready(Ok(n)) => n,
                     Poll::Pending => return Ok(None),
                 };
@@ -383,7 +386,7 @@ impl Session {
             State::Linked(link) => !link.backlog.is_empty() || link.dying,
             _ => false,
         };
-        server || self.to_client.len() > READ_SIZE
+        server || self.to_client.len() > READ_SIZE || self.notify.is_holding()
     }
 
     /// What stood waiting in the inbox, before the lease that it waited for could go back. `true` when it was looked at.
@@ -504,82 +507,6 @@ impl Session {
             let mut out = Splice::new(&[], &mut made);
             link.replies.make_leading(&mut out);
             to_client.extend_from_slice(out.finish());
-        }
-    }
-
-    async fn end(mut self, ending: Ending) {
-        let mut last = std::mem::take(&mut self.to_client);
-        // In the middle of a frame of the server's nothing else can be said (trap 70).
-        let mid_frame = match &self.state {
-            // Nothing of what was being taken has been sent.
-            State::Linked(_) if matches!(ending, Ending::Panicked(_)) && self.taking_within.is_some() => {
-                self.taking_within == Some(true)
-            }
-            State::Linked(link) => link.pass > 0,
-            _ => false,
-        };
-        match &ending {
-            Ending::Panicked(notice) => {
-                self.metrics.error(notice.code, Blame::Proxy);
-                if !mid_frame {
-                    notice.encode(&mut last);
-                }
-            }
-            Ending::Told(notice, blame) if mid_frame => {
-                self.metrics.error(notice.code, *blame);
-                tracing::debug!(client = self.client.id, %notice, "session ended within a message");
-            }
-            Ending::Told(notice, blame) => {
-                self.metrics.error(notice.code, *blame);
-                tracing::debug!(client = self.client.id, %notice, "session ended");
-                notice.encode(&mut last);
-            }
-            Ending::Goodbye | Ending::ClientGone => {}
-        }
-        if !matches!(ending, Ending::ClientGone) || !last.is_empty() {
-            // A client that does not read gets no more than a moment.
-            let _ = tokio::time::timeout(Duration::from_secs(2), self.stream.write_all(&last)).await;
-            self.stream.shutdown();
-        }
-        if matches!(ending, Ending::Panicked(_)) {
-            self.client.unassign();
-            // The drop of its link closes the server connection.
-            return drop(self.transition(State::Closing));
-        }
-        self.give_back().await;
-    }
-
-    /// After the end: the connection goes back clean, or is closed (trap 29).
-    async fn give_back(mut self) {
-        self.client.unassign();
-        self.client.clone().cancels_delivered().await;
-        let State::Linked(link) = self.transition(State::Closing) else { return };
-        let clean = link.at_rest()
-            && self.client_pass == 0
-            && link.retired.is_none()
-            && !self.pins.contains(Pins::SESSION_STATE);
-        let reset_query = self.pool_settings.reset_query.clone();
-        let needs_reset = self.pins != Pins::empty() || self.keeps_lease;
-        let mut lease = link.lease;
-        if lease.info.is_close_needed() {
-            return lease.check_in();
-        }
-        if !clean {
-            // In the middle of something: closing the connection makes the server roll back.
-            let mut goodbye = Vec::with_capacity(5);
-            build::terminate(&mut goodbye);
-            let _ = tokio::time::timeout(Duration::from_secs(1), lease.stream.write_all(&goodbye)).await;
-            return;
-        }
-        if !needs_reset {
-            return lease.check_in();
-        }
-        if !reset_query.is_empty() {
-            lease.info.set_state(crate::backend::ServerState::Tested, 0);
-            let reset = crate::backend::reset(&mut lease, reset_query.as_bytes());
-            if tokio::time::timeout(Duration::from_secs(5), reset).await.is_ok_and(|done| done.is_ok()) {
-                lease.check_in();
-            }
         }
     }
 }

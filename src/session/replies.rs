@@ -112,6 +112,11 @@ impl Replies {
         self.queue.iter().all(Expect::is_ours)
     }
 
+    /// Whether anything is outstanding but what we ourselves have sent ahead.
+    pub fn owes_answers(&self) -> bool {
+        !self.queue.iter().all(|expect| expect.is_ours() || matches!(expect, Expect::Begin))
+    }
+
     /// Whether nothing is to come from the server: all that is left is for us to make.
     pub fn all_made(&self) -> bool {
         self.queue

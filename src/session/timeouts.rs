@@ -1,4 +1,4 @@
-//! Time-outs of a session: idle, idle in a transaction, and the statement's.
+//! Time-outs of a session: idle, idle in a transaction, the statement's and the transaction's. Off is `None` (trap 82).
 
 use std::task::Context as Cx;
 use std::time::Duration;
@@ -19,44 +19,67 @@ enum Limit {
     IdleInTransaction,
     Pinned,
     Query,
+    Listen,
+    Transaction,
 }
 
+/// Longest time that a client waits until its channels are listened on.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(30);
+
 impl Session {
-    /// The time-out that holds in the present state, and what it says.
-    fn limit(&self) -> Option<(Duration, Limit)> {
-        let client = &self.ctx.config.load().client;
-        match &self.state {
-            State::Idle if self.deferred.is_open() => {
-                client.idle_transaction_timeout.map(|limit| (limit, Limit::IdleInTransaction))
-            }
-            State::Idle => client.idle_timeout.map(|limit| (limit, Limit::Idle)),
+    /// The time-out that ends first in the present state: how much of it is left, how long it is, and what it says.
+    fn limit(&self) -> Option<(Duration, Duration, Limit)> {
+        if self.notify.is_holding() {
+            return Some((LISTEN_PATIENCE.saturating_sub(self.since.elapsed()), LISTEN_PATIENCE, Limit::Listen));
+        }
+        let settings = &self.pool_settings;
+        let (limit, kind) = match &self.state {
+            State::Idle if self.deferred.is_open() => (settings.idle_transaction_timeout, Limit::IdleInTransaction),
+            State::Idle => (settings.client_idle_timeout, Limit::Idle),
             State::Linked(link) if link.replies.is_empty() && link.status.in_block() => {
-                client.idle_transaction_timeout.map(|limit| (limit, Limit::IdleInTransaction))
+                (settings.idle_transaction_timeout, Limit::IdleInTransaction)
             }
             State::Linked(link) if link.replies.is_empty() => {
-                let pinned = client.pinned_idle_timeout.filter(|_| !self.pins.is_empty());
-                let idle = client.idle_timeout.map(|limit| (limit, Limit::Idle));
-                match (pinned, idle) {
-                    (Some(pinned), Some((idle, _))) if idle < pinned => Some((idle, Limit::Idle)),
-                    (Some(pinned), _) => Some((pinned, Limit::Pinned)),
-                    (None, idle) => idle,
+                let pinned = self.ctx.config.load().client.pinned_idle_timeout.filter(|_| !self.pins.is_empty());
+                match (pinned, settings.client_idle_timeout) {
+                    (Some(pinned), Some(idle)) if idle < pinned => (Some(idle), Limit::Idle),
+                    (Some(pinned), _) => (Some(pinned), Limit::Pinned),
+                    (None, idle) => (idle, Limit::Idle),
                 }
             }
-            State::Linked(_) => self.pool_settings.query_timeout.map(|limit| (limit, Limit::Query)),
-            _ => None,
-        }
+            State::Linked(_) => (settings.query_timeout, Limit::Query),
+            _ => return None,
+        };
+        let present = limit.map(|limit| (limit.saturating_sub(self.since.elapsed()), limit, kind));
+        let Some(limit) = settings.transaction_timeout else { return present };
+        // A statement outside a block is a transaction of its own.
+        let running = match &self.state {
+            State::Linked(link) => link.status.in_block() || !link.replies.is_empty(),
+            State::Idle => self.deferred.is_open(),
+            _ => false,
+        };
+        let transaction =
+            running.then(|| (limit.saturating_sub(self.timing.transaction_age()), limit, Limit::Transaction));
+        [present, transaction].into_iter().flatten().min_by_key(|(left, ..)| *left)
     }
 
     /// Arms the timer for the present state and looks whether it is over. The timer is left alone while it stands earlier
     /// than needed: a statement costs no timer operation.
     pub(super) fn poll_timer(&mut self, cx: &mut Cx<'_>) -> Option<Ending> {
+        if matches!(self.state, State::Idle)
+            && let Err(ending) = self.refresh()
+        {
+            return Some(ending);
+        }
         loop {
-            let (limit, kind) = self.limit()?;
-            let elapsed = self.since.elapsed();
-            if elapsed >= limit {
-                return self.time_is_over(limit, kind);
+            let (left, limit, kind) = self.limit()?;
+            if left.is_zero() {
+                match self.time_is_over(limit, kind) {
+                    None => continue,
+                    ending => return ending,
+                }
             }
-            let at = TokioInstant::now() + (limit - elapsed);
+            let at = TokioInstant::now() + left;
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
             if timer.is_elapsed() || timer.deadline() > at {
                 timer.as_mut().reset(at);
@@ -75,6 +98,10 @@ impl Session {
             Limit::Idle => told(SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout"),
             Limit::IdleInTransaction => {
                 told(SqlState::IDLE_IN_TRANSACTION_TIMEOUT, "terminating connection due to idle-in-transaction timeout")
+            }
+            Limit::Listen => Some(Ending::Told(Box::new(self.notify.gave_up()), Blame::Network)),
+            Limit::Transaction => {
+                told(SqlState::TRANSACTION_TIMEOUT, "terminating connection due to transaction timeout")
             }
             Limit::Pinned => {
                 let reasons = self.pins.describe();

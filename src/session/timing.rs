@@ -65,6 +65,11 @@ impl Timing {
         }
     }
 
+    /// How long the transaction under way has been so.
+    pub fn transaction_age(&self) -> Duration {
+        self.transaction.unwrap_or(self.arrived).elapsed()
+    }
+
     /// The session waited for a server connection.
     pub fn waited(&mut self, waited: Duration) {
         self.waited += waited;

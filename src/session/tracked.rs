@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::notify::Channels;
 use crate::backend::{DATE_STYLE, Parameters, Settings, Value};
 use crate::sql::{Change, LexOptions, ParameterText, SettingValue, StatementChange, changes};
 
@@ -43,15 +44,17 @@ struct Values {
     settings: Arc<Settings>,
     /// What the settings of the server connection were.
     on_server: Arc<Settings>,
+    channels: Channels,
 }
 
-/// The settings of a session, now and at each point to which its transaction can be rolled back.
+/// The settings and channels of a session, now and at each point to which its transaction can be rolled back.
 ///
 /// Invariant: a point is kept only within a transaction that has changed something or made a savepoint.
 #[derive(Debug)]
 pub(super) struct Tracked {
     startup: Arc<Settings>,
     settings: Arc<Settings>,
+    channels: Channels,
     /// The transaction's beginning (no name), and its savepoints.
     points: Vec<(Option<Box<[u8]>>, Values)>,
 }
@@ -59,7 +62,7 @@ pub(super) struct Tracked {
 impl Tracked {
     /// A session that has just started with these settings.
     pub fn new(startup: Arc<Settings>) -> Self {
-        Self { settings: startup.clone(), startup, points: Vec::new() }
+        Self { settings: startup.clone(), startup, channels: Channels::default(), points: Vec::new() }
     }
 
     /// What the client started with.
@@ -72,6 +75,16 @@ impl Tracked {
         &self.settings
     }
 
+    /// The channels that it listens on, if the transaction is committed as it is now.
+    pub fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    /// The channels that it listens on, whatever becomes of the transaction.
+    pub fn committed_channels(&self) -> &Channels {
+        self.points.first().map_or(&self.channels, |(_, values)| &values.channels)
+    }
+
     /// Whether a change takes settings away from a server connection that the client started with: they must be put back before
     /// anything else runs (trap 52).
     pub fn is_undone_by(&self, change: &Change) -> bool {
@@ -80,6 +93,12 @@ impl Tracked {
             Change::ResetAll | Change::DiscardAll => !self.startup.is_empty(),
             _ => false,
         }
+    }
+
+    /// Whether the client started with a value of this setting, and has that again.
+    pub fn is_as_started(&self, name: &str) -> bool {
+        let started = self.startup.get(name);
+        started.is_some() && started == self.settings.get(name)
     }
 
     /// A statement that changes settings has succeeded. `on_server` are those of the connection on which it ran.
@@ -108,6 +127,19 @@ impl Tracked {
                 self.remember_beginning(on_server);
                 self.settings = self.startup.clone();
                 *on_server = Settings::none();
+                self.channels.clear();
+            }
+            Change::Listen(name) => {
+                self.remember_beginning(on_server);
+                self.channels.add(name);
+            }
+            Change::Unlisten(name) => {
+                self.remember_beginning(on_server);
+                self.channels.remove(name);
+            }
+            Change::UnlistenAll => {
+                self.remember_beginning(on_server);
+                self.channels.clear();
             }
             Change::Savepoint(name) => {
                 self.remember_beginning(on_server);
@@ -175,11 +207,12 @@ impl Tracked {
     }
 
     fn values(&self, on_server: &Arc<Settings>) -> Values {
-        Values { settings: self.settings.clone(), on_server: on_server.clone() }
+        Values { settings: self.settings.clone(), on_server: on_server.clone(), channels: self.channels.clone() }
     }
 
     fn restore(&mut self, values: Values, on_server: &mut Arc<Settings>) {
         self.settings = values.settings;
+        self.channels = values.channels;
         *on_server = values.on_server;
     }
 
@@ -222,6 +255,28 @@ mod tests {
         assert_eq!(text(&tracked, "b.y"), Some("before"));
         assert_eq!(server.text("b.y"), Some("before"));
         assert!(tracked.points.is_empty());
+    }
+
+    #[test]
+    fn trap_59_channels_are_transactional() {
+        fn names(channels: &Channels) -> String {
+            channels.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>().join(" ")
+        }
+        let mut server = Settings::none();
+        let mut tracked = Tracked::new(Settings::none());
+        run(&mut tracked, &mut server, "LISTEN a");
+        tracked.committed();
+        run(&mut tracked, &mut server, "LISTEN b; SAVEPOINT s; UNLISTEN *; LISTEN c");
+        assert_eq!((names(tracked.channels()), names(tracked.committed_channels())), ("c".to_owned(), "a".to_owned()));
+        run(&mut tracked, &mut server, "ROLLBACK TO s; UNLISTEN a");
+        tracked.committed();
+        assert_eq!(names(tracked.committed_channels()), "b");
+        run(&mut tracked, &mut server, "DISCARD ALL");
+        tracked.rolled_back(&mut server);
+        assert_eq!(names(tracked.channels()), "b");
+        run(&mut tracked, &mut server, "DISCARD ALL");
+        tracked.committed();
+        assert!(tracked.channels().is_empty());
     }
 
     #[test]

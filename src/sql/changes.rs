@@ -12,6 +12,7 @@ use super::split::{Splitter, StatementTokens};
 mod set_config;
 #[cfg(test)]
 mod tests;
+mod unicode_name;
 
 /// One change to the session's state, in force when its statement has succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,9 +196,12 @@ fn read_characteristics(mut cursor: Cursor<'_>, add: &mut dyn FnMut(Change)) {
     }
 }
 
-/// The identifier that comes next. `U&"…"` is not read: `None`.
+/// The identifier that comes next.
 fn name(mut cursor: Cursor<'_>) -> Option<Box<[u8]>> {
-    cursor.identifier().map(|name| name.into_owned().into_boxed_slice())
+    match cursor.identifier() {
+        Some(name) => Some(name.into_owned().into_boxed_slice()),
+        None => unicode_name::read(cursor).map(String::into_bytes).map(Vec::into_boxed_slice),
+    }
 }
 
 /// Passes over a noise word, which is a name when nothing follows it.

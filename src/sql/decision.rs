@@ -97,6 +97,10 @@ bitflags! {
         const SEQUENCE_STATE = 1 << 26;
         /// Gives up session-level advisory locks, whatever else it does.
         const UNLOCKS = 1 << 27;
+        /// Sends a notification: `NOTIFY`, `pg_notify`.
+        const NOTIFIES = 1 << 28;
+        /// Asks for the channels of its session: `pg_listening_channels`.
+        const ASKS_CHANNELS = 1 << 29;
     }
 }
 

@@ -133,7 +133,8 @@ fn class(name: &str, volatility: &str) -> Call {
         "setseed" => return Call::primary(Reason::SessionState, Effects::SESSION_STATE),
         "set_config" => return Call::primary(Reason::SessionState, Effects::LITERAL_MATTERS),
         "current_setting" => return Call::primary(Reason::SettingRead, none),
-        "pg_notify" => return Call::primary(Reason::Notify, none),
+        "pg_notify" => return Call::primary(Reason::Notify, Effects::NOTIFIES),
+        "pg_listening_channels" => return Call::primary(Reason::NodeState, Effects::ASKS_CHANNELS),
         "loread" => return Call::primary(Reason::LargeObject, none),
         "lowrite" => return Call::primary(Reason::LargeObject, Effects::WRITES),
         _ => {}
@@ -216,7 +217,7 @@ const NODE_STATE_PREFIXES: [&str; 18] = [
 
 /// Functions that answer for one server, one session or one process (trap 11), or run the text or the tables that
 /// their arguments name.
-const NODE_STATE: [&str; 51] = [
+const NODE_STATE: [&str; 50] = [
     "cursor_to_xml",
     "cursor_to_xmlschema",
     "database_to_xml",
@@ -241,7 +242,6 @@ const NODE_STATE: [&str; 51] = [
     "pg_is_wal_replay_paused",
     "pg_isolation_test_session_is_blocked",
     "pg_jit_available",
-    "pg_listening_channels",
     "pg_lock_status",
     "pg_my_temp_schema",
     "pg_notification_queue_usage",

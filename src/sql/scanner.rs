@@ -77,7 +77,7 @@ pub(super) fn scan(cursor: Cursor<'_>, bits: KeywordBits) -> Scanned {
         b"deallocate" => session::deallocate(rest),
         b"listen" => Verdict::primary(Reason::Notify, Effects::LISTEN),
         b"unlisten" => Verdict::primary(Reason::Notify, Effects::LISTEN | Effects::RELEASES_ONLY),
-        b"notify" => Verdict::primary(Reason::Notify, Effects::empty()),
+        b"notify" => Verdict::primary(Reason::Notify, Effects::NOTIFIES),
         b"load" => Verdict::primary(Reason::SessionState, Effects::SESSION_STATE),
         b"fetch" | b"move" => Verdict::anywhere(Reason::Cursor, Effects::CURSOR),
         b"close" => Verdict::anywhere(Reason::Cursor, Effects::CURSOR | Effects::RELEASES_ONLY),

@@ -13,7 +13,7 @@ use crate::backend::{ConnectSpec, Parameters, Settings};
 use crate::config::{Config, Database, PoolSettings};
 use crate::net::ClientTlsContext;
 use crate::observe::Metrics;
-use crate::pool::{self, Gates, Pool};
+use crate::pool::{self, Cap, Gates, Pool};
 
 use super::node::Node;
 
@@ -28,6 +28,7 @@ pub struct Cluster {
     pub(super) tls: Arc<ClientTlsContext>,
     pub(super) gates: Arc<Gates>,
     pub(super) users: Mutex<HashMap<(String, String), Arc<UserPools>>>,
+    pub(super) user_caps: Arc<UserCaps>,
     pub(super) checks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -43,6 +44,7 @@ pub struct UserPools {
     pub login: ServerLogin,
     /// One per node of the cluster, in its order.
     pub pools: Vec<Arc<Pool>>,
+    settings: ArcSwap<PoolSettings>,
     /// What servers told a session with these settings about their parameters, for the greeting of the next one.
     greetings: Arc<Mutex<HashMap<usize, Greeting>>>,
     /// Numbers of the prepared statements that some server has accepted from this user.
@@ -50,6 +52,8 @@ pub struct UserPools {
     /// Set when a session of this user asked for what it last got from a sequence, and its connection had gone to another one:
     /// from then on, who writes keeps its connection.
     pub keeps_sequences: AtomicBool,
+    /// Sessions of this user ask in transactions which channels they listen on.
+    pub asks_channels: AtomicBool,
 }
 
 /// Accepted statements that are remembered before it begins anew.
@@ -60,6 +64,33 @@ type Greeting = (Arc<Settings>, Arc<Parameters>);
 
 /// More different settings than that are not remembered: each login then asks a server.
 const MAX_GREETINGS: usize = 256;
+
+/// The limits on each user's server connections, over all databases.
+#[derive(Debug, Default)]
+pub struct UserCaps(Mutex<HashMap<String, Arc<Cap>>>);
+
+impl UserCaps {
+    fn of(&self, config: &Config, user: &str) -> Arc<Cap> {
+        let mut all = self.0.lock();
+        if let Some(cap) = all.get(user) {
+            return cap.clone();
+        }
+        let cap = Arc::new(Cap::default());
+        cap.set_limit(limit_of(config, user));
+        all.insert(user.to_owned(), cap.clone());
+        cap
+    }
+
+    pub(super) fn apply(&self, config: &Config) {
+        for (user, cap) in &*self.0.lock() {
+            cap.set_limit(limit_of(config, user));
+        }
+    }
+}
+
+fn limit_of(config: &Config, user: &str) -> Option<u32> {
+    config.users.get(user).and_then(|user| user.max_server_connections)
+}
 
 impl Cluster {
     /// Index of the configured primary.
@@ -116,6 +147,7 @@ impl Cluster {
         }
         let settings = config.pool_settings(&self.database, user);
         let gate = self.gates.of(database);
+        let user_cap = self.user_caps.of(config, user);
         let pools = self.nodes.iter().map(|node| {
             let spec = ConnectSpec {
                 database: database.to_owned(),
@@ -129,7 +161,8 @@ impl Cluster {
             };
             let settings = node_settings(&settings, node);
             let metrics = metrics.pool(database, user, &node.settings.name);
-            Pool::new(spec, node.load.clone(), gate.clone(), settings, metrics)
+            let caps = vec![node.servers.clone(), user_cap.clone()];
+            Pool::new(spec, node.load.clone(), gate.clone(), settings, metrics, caps)
         });
         let made = Arc::new(UserPools {
             database: database.to_owned(),
@@ -137,9 +170,11 @@ impl Cluster {
             cluster: self.clone(),
             login: login.clone(),
             pools: pools.collect(),
+            settings: ArcSwap::from_pointee(settings.clone()),
             greetings: Arc::default(),
             accepted: Arc::default(),
             keeps_sequences: AtomicBool::new(false),
+            asks_channels: AtomicBool::default(),
         });
         users.insert((database.to_owned(), user.to_owned()), made.clone());
         made
@@ -161,12 +196,18 @@ impl Cluster {
 
     /// Applies pool settings of a new configuration in which the database itself is unchanged.
     pub fn apply(&self, config: &Config) {
+        self.limit_servers();
         for user in self.all_pools() {
             let settings = config.pool_settings(&self.database, &user.user);
             for (pool, node) in user.pools.iter().zip(&self.nodes) {
                 pool.set_settings(node_settings(&settings, node));
             }
+            user.settings.store(Arc::new(settings));
         }
+    }
+
+    pub(super) fn limit_servers(&self) {
+        self.nodes.iter().for_each(|node| node.servers.set_limit(self.database.max_server_connections));
     }
 
     /// Whether `database` has the same servers, reached in the same way: then nodes, pools and connections can stay.
@@ -177,6 +218,7 @@ impl Cluster {
             routing: own.routing.clone(),
             slow_query: own.slow_query,
             max_clients: own.max_clients,
+            max_server_connections: own.max_server_connections,
             ..database.clone()
         };
         adapted == **own
@@ -193,6 +235,7 @@ impl Cluster {
             tls: self.tls.clone(),
             gates: self.gates.clone(),
             users: Mutex::default(),
+            user_caps: self.user_caps.clone(),
             checks: Mutex::default(),
         });
         let mut users = self.users.lock();
@@ -203,9 +246,11 @@ impl Cluster {
                 cluster: successor.clone(),
                 login: old.login.clone(),
                 pools: old.pools.clone(),
+                settings: ArcSwap::from(old.settings()),
                 greetings: old.greetings.clone(),
                 accepted: old.accepted.clone(),
                 keeps_sequences: AtomicBool::new(old.keeps_sequences.load(Ordering::Relaxed)),
+                asks_channels: AtomicBool::new(old.asks_channels.load(Ordering::Relaxed)),
             };
             (key, Arc::new(new))
         });
@@ -242,6 +287,11 @@ fn node_settings(settings: &PoolSettings, node: &Node) -> PoolSettings {
 }
 
 impl UserPools {
+    /// The settings in force, shared by all sessions.
+    pub fn settings(&self) -> Arc<PoolSettings> {
+        self.settings.load_full()
+    }
+
     /// A server of these pools has accepted the Parse of a shared statement.
     pub fn accept_statement(&self, id: u64) {
         let mut accepted = self.accepted.lock();

@@ -13,7 +13,7 @@ use crate::net::{ClientTlsContext, TlsError, control};
 use crate::observe::Metrics;
 use crate::pool::Gates;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, UserCaps};
 use super::health;
 use super::node::Node;
 
@@ -31,6 +31,7 @@ pub struct Directory {
     pub gates: Arc<Gates>,
     /// Shared state of authentication.
     pub auth: Arc<AuthContext>,
+    user_caps: Arc<UserCaps>,
 }
 
 impl Directory {
@@ -39,7 +40,14 @@ impl Directory {
     /// # Errors
     /// TLS files of a database that cannot be used.
     pub fn new(config: &Config, control: Handle, metrics: Metrics, auth: Arc<AuthContext>) -> Result<Self, TlsError> {
-        let directory = Self { clusters: ArcSwap::default(), control, metrics, gates: Arc::default(), auth };
+        let directory = Self {
+            clusters: ArcSwap::default(),
+            control,
+            metrics,
+            gates: Arc::default(),
+            auth,
+            user_caps: Arc::default(),
+        };
         directory.apply(config)?;
         Ok(directory)
     }
@@ -79,6 +87,7 @@ impl Directory {
                 made.insert(name.clone(), self.make(database)?);
             }
         }
+        self.user_caps.apply(config);
         let mut new = made;
         for (name, database) in &config.databases {
             let Some(before) = old.get(name).filter(|_| !new.contains_key(name)) else { continue };
@@ -117,15 +126,18 @@ impl Directory {
             let pool = control::pool(control_settings(database, primary, &tls)?).ok()?;
             Some(Arc::new(AuthQuery::new(pool, sql.clone(), self.control.clone())))
         });
-        Ok(Arc::new(Cluster {
+        let cluster = Arc::new(Cluster {
             database: database.clone(),
             nodes,
             auth_query,
             tls,
             gates: self.gates.clone(),
             users: Default::default(),
+            user_caps: self.user_caps.clone(),
             checks: Default::default(),
-        }))
+        });
+        cluster.limit_servers();
+        Ok(cluster)
     }
 }
 

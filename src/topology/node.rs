@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::config::{NodeRole, NodeSettings};
 use crate::observe::NodeMetrics;
-use crate::pool::NodeLoad;
+use crate::pool::{Cap, NodeLoad};
 
 /// The role that a node itself reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Node {
     pub settings: NodeSettings,
     /// Load and health, shared with its pools.
     pub load: Arc<NodeLoad>,
+    /// The limit on its server connections over all users, and how many there are.
+    pub servers: Arc<Cap>,
     /// Its metrics.
     pub metrics: NodeMetrics,
     role: AtomicU8,
@@ -48,7 +50,14 @@ pub struct Checked {
 impl Node {
     /// A node that counts as up until a check says otherwise.
     pub fn new(settings: NodeSettings, metrics: NodeMetrics) -> Arc<Self> {
-        Arc::new(Self { settings, load: Arc::default(), metrics, role: AtomicU8::new(0), checked: Mutex::default() })
+        Arc::new(Self {
+            settings,
+            load: Arc::default(),
+            servers: Arc::default(),
+            metrics,
+            role: AtomicU8::new(0),
+            checked: Mutex::default(),
+        })
     }
 
     /// Whether it is configured as the primary.

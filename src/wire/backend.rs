@@ -18,6 +18,12 @@ pub fn key_data(body: &[u8]) -> Option<CancelKey> {
     Some(CancelKey { pid: u32::from_be_bytes(*pid), secret: secret.to_vec() })
 }
 
+/// Reads a NotificationResponse body as far as it says whose it is: the process id of the sender, and the channel.
+pub fn notification(body: &[u8]) -> Option<(u32, &[u8])> {
+    let (pid, rest) = body.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*pid), split_cstr(rest)?.0))
+}
+
 /// Rows that a CommandComplete body reports (`SELECT 5`, `INSERT 0 5`); 0 for commands without a count.
 pub fn command_rows(body: &[u8]) -> u64 {
     let tag = body.strip_suffix(b"\0").unwrap_or(body);
@@ -41,5 +47,7 @@ mod tests {
         assert_eq!(parameter_status(b"TimeZone\0UTC\0"), Some((&b"TimeZone"[..], &b"UTC"[..])));
         assert_eq!(key_data(&[0, 0, 0, 9, 1, 2, 3, 4]).map(|k| (k.pid, k.secret.len())), Some((9, 4)));
         assert_eq!(key_data(&[0, 0]), None);
+        assert_eq!(notification(b"\0\0\0\x07news\0one\0"), Some((7, &b"news"[..])));
+        assert_eq!(notification(b"\0\0\0\x07news"), None);
     }
 }

@@ -27,6 +27,8 @@ impl SqlState {
     pub const NO_ACTIVE_TRANSACTION: Self = Self(*b"25P01");
     /// 25P03 idle_in_transaction_session_timeout
     pub const IDLE_IN_TRANSACTION_TIMEOUT: Self = Self(*b"25P03");
+    /// 25P04 transaction_timeout
+    pub const TRANSACTION_TIMEOUT: Self = Self(*b"25P04");
     /// 26000 invalid_sql_statement_name
     pub const INVALID_STATEMENT_NAME: Self = Self(*b"26000");
     /// 28000 invalid_authorization_specification

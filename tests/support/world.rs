@@ -14,6 +14,10 @@ pub struct Plan<'a> {
     pub general: &'a str,
     /// `[databases.….pool]`.
     pub pool: &'a str,
+    /// `[databases.…]`.
+    pub database: &'a str,
+    /// `[users.app]`, and what may follow it.
+    pub user: &'a str,
     /// `[databases.….routing]`.
     pub routing: &'a str,
     /// More tables, with their headings.
@@ -60,12 +64,12 @@ impl Plan<'_> {
         let proxy = Setup::config(format!(
             "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n{}\n\
              [metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n\
-             [users.{APP}]\npassword = \"{APP_PASSWORD}\"\n\
+             [users.{APP}]\npassword = \"{APP_PASSWORD}\"\n{}\n\
              [users.{OTHER}]\npassword = \"{OTHER_PASSWORD}\"\n\
-             [databases.{name}]\ncontrol_user = \"{APP}\"\ncontrol_password = \"{APP_PASSWORD}\"\n\
+             [databases.{name}]\ncontrol_user = \"{APP}\"\ncontrol_password = \"{APP_PASSWORD}\"\n{}\n\
              [databases.{name}.pool]\n{}\n\
              [databases.{name}.routing]\n{}\n{nodes}\n{}",
-            self.general, self.pool, self.routing, self.tables,
+            self.general, self.user, self.database, self.pool, self.routing, self.tables,
         ))
         .start();
         World { proxy, db }

@@ -99,7 +99,7 @@ fn process(keys: &mut Keys, config: &Config) {
 fn clients(keys: &mut Keys, config: &Config) {
     let (now, usual) = (&config.client, ClientSettings::default());
     keys.add("max_client_conn", config.max_clients.to_string(), "1000");
-    // Limits of PgBouncer's that Trunkline does not have: off.
+    // Trunkline has these of each database and user only; see SHOW DATABASES.
     for key in
         ["max_user_connections", "max_db_connections", "max_db_client_connections", "max_user_client_connections"]
     {
@@ -142,10 +142,15 @@ fn pools(keys: &mut Keys, config: &Config) {
     keys.pool("pool_mode", config, |pool| pool.mode, mode);
     keys.pool("default_pool_size", config, |pool| pool.size, number);
     keys.pool("min_pool_size", config, |pool| pool.min_size, number);
-    keys.add("reserve_pool_size", "0", "0");
+    keys.pool("reserve_pool_size", config, |pool| pool.reserve_size, number);
+    keys.pool("reserve_pool_timeout", config, |pool| pool.reserve_timeout, seconds);
     keys.pool("max_prepared_statements", config, |pool| pool.max_prepared, number);
     keys.pool("query_wait_timeout", config, |pool| pool.wait_timeout, seconds);
+    keys.pool("query_wait_notify", config, |pool| pool.wait_notify, seconds);
     keys.pool("query_timeout", config, |pool| pool.query_timeout, seconds);
+    keys.pool("transaction_timeout", config, |pool| pool.transaction_timeout, seconds);
+    keys.pool("server_check_query", config, |pool| pool.check_query.clone(), |query| query);
+    keys.pool("server_check_delay", config, |pool| pool.check_delay, seconds);
     keys.pool("server_connect_timeout", config, |pool| pool.connect_timeout, seconds);
     keys.pool("server_lifetime", config, |pool| pool.lifetime, seconds);
     keys.pool("server_idle_timeout", config, |pool| pool.idle_timeout, seconds);

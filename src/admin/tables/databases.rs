@@ -47,18 +47,18 @@ fn row(view: &View<'_>, name: &str, database: &Database) -> Vec<Value> {
         Value::maybe(database.server_user.as_deref()),
         Value::count(pool.size),
         Value::count(pool.min_size),
-        0.into(),
+        Value::count(pool.reserve_size),
         Value::count(pool.lifetime.map_or(0, |time| time.as_secs())),
         mode(pool.mode),
         // Several addresses of one node are tried in order.
         Value::maybe((hosts.len() > 1).then_some("disable")),
-        0.into(),
+        Value::count(database.max_server_connections.unwrap_or(0)),
         Value::count(view.server_count(|pools| pools.database == name)),
         Value::count(database.max_clients.unwrap_or(0)),
         Value::count(view.client_count(|client| client.database == name && !is_console(name))),
         i32::from(gate.as_ref().is_some_and(|gate| gate.is_paused())).into(),
         i32::from(gate.as_ref().is_some_and(|gate| gate.is_disabled())).into(),
-        0.into(),
+        Value::count(pool.reserve_size),
     ]
 }
 

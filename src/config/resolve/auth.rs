@@ -9,20 +9,16 @@ use ipnet::IpNet;
 use serde_spanned::Spanned;
 
 use super::database::{CONSOLE_NAMES, over};
-use super::{Context, get, min_within_size, positive, secret, word};
+use super::{Context, get, pool, positive, secret, word};
 use crate::config::schema::value::items;
 use crate::config::schema::words::Method;
 use crate::config::schema::{self, RawConfig};
 use crate::config::{
-    Admin, AuthMethod, ClientTls, ClientTlsMode, Database, HbaKind, HbaRule, Secret, User, UserPool, defaults, suggest,
+    Admin, AuthMethod, ClientTls, ClientTlsMode, Database, HbaKind, HbaRule, Secret, User, defaults, suggest,
 };
 
 /// Resolves one `[users.NAME]`.
 pub(super) fn user(name: &str, raw: &schema::User, cx: &mut Context<'_>) -> User {
-    let pool = &raw.pool;
-    if let (Some(size), Some(min)) = (&pool.size, &pool.min_size) {
-        min_within_size(&pool.min_size, &pool.size, min.get_ref().0, size.get_ref().0, cx);
-    }
     let secret_value = secret(&raw.password, &raw.password_file, "password", cx);
     let place = raw.password.as_ref().map(Spanned::span).or_else(|| raw.password_file.as_ref().map(Spanned::span));
     if let (Some(secret), Some(place)) = (&secret_value, place) {
@@ -33,15 +29,11 @@ pub(super) fn user(name: &str, raw: &schema::User, cx: &mut Context<'_>) -> User
         secret: secret_value,
         server_user: get(&raw.server_user),
         server_password: secret(&raw.server_password, &raw.server_password_file, "server_password", cx),
-        pool: UserPool {
-            mode: pool.mode.as_ref().map(|mode| mode.get_ref().0),
-            size: pool.size.as_ref().map(|_| positive(&pool.size, 1, cx)),
-            min_size: pool.min_size.as_ref().map(|n| n.get_ref().0),
-            wait_timeout: over(&pool.wait_timeout),
-            query_timeout: over(&pool.query_timeout),
-        },
+        pool: pool::user_pool(raw, cx),
         slow_query: over(&raw.slow_query),
         max_clients: raw.max_clients.as_ref().map(|_| positive(&raw.max_clients, 1, cx)),
+        max_server_connections: (raw.max_server_connections.as_ref())
+            .map(|_| positive(&raw.max_server_connections, 1, cx)),
     }
 }
 

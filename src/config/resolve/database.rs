@@ -91,6 +91,10 @@ pub(super) fn database(
             .warn(format!("database {label} has replicas, but none takes reads"))
             .at(name.span(), "every replica has weight 0");
     }
+    pool_base.client_idle_timeout = dur(&raw.client_idle_timeout, pool_base.client_idle_timeout);
+    pool_base.idle_transaction_timeout = dur(&raw.idle_transaction_timeout, pool_base.idle_transaction_timeout);
+    let pool = pool::pool(&raw.pool, pool_base, cx);
+    pool::within_cap(&raw.max_server_connections, &pool, &raw.pool, cx);
     Database {
         name: label.clone(),
         dbname,
@@ -101,10 +105,12 @@ pub(super) fn database(
         control_password,
         auth_query,
         tls: files::server_tls(&raw.tls, tls, cx),
-        pool: pool(&raw.pool, pool_base, cx),
+        pool,
         slow_query: dur(&raw.slow_query, shared.slow_query),
         routing,
         max_clients: raw.max_clients.as_ref().map(|_| positive(&raw.max_clients, 1, cx)),
+        max_server_connections: (raw.max_server_connections.as_ref())
+            .map(|_| positive(&raw.max_server_connections, 1, cx)),
     }
 }
 
@@ -126,6 +132,7 @@ fn know(
             pool: UserPool::default(),
             slow_query: None,
             max_clients: None,
+            max_server_connections: None,
         },
         has_section: false,
         url_password: None,

@@ -4,6 +4,7 @@ mod auth;
 mod database;
 mod files;
 mod nodes;
+mod pool;
 mod server;
 
 use std::collections::BTreeMap;
@@ -51,8 +52,14 @@ pub(super) fn resolve(raw: RawConfig, cx: &mut Context<'_>) -> Config {
     let listen = server::listen(&raw.general, cx);
     let client_tls = server::client_tls(&raw.tls, cx);
     let slow_query = dur(&raw.slow_log.slow_query, defaults::SLOW_QUERY);
+    let client = client(&raw.client, cx);
+    let base = PoolSettings {
+        client_idle_timeout: client.idle_timeout,
+        idle_transaction_timeout: client.idle_transaction_timeout,
+        ..PoolSettings::default()
+    };
     let shared = Shared {
-        pool: pool(&raw.pool, PoolSettings::default(), cx),
+        pool: pool::pool(&raw.pool, base, cx),
         routing: routing(&raw.routing, RoutingSettings::default(), cx),
         tls: files::server_tls(&raw.server_tls, ServerTls::default(), cx),
         slow_query,
@@ -77,7 +84,7 @@ pub(super) fn resolve(raw: RawConfig, cx: &mut Context<'_>) -> Config {
         listen,
         workers: server::workers(&raw.general, cx),
         max_clients: positive(&raw.general.max_clients, defaults::MAX_CLIENTS, cx),
-        client: client(&raw.client, cx),
+        client,
         client_tls,
         hba,
         databases,
@@ -170,46 +177,6 @@ fn client(raw: &schema::Client, cx: &mut Context<'_>) -> ClientSettings {
         drain_timeout: dur(&raw.drain_timeout, default.drain_timeout),
         keepalive: dur(&raw.keepalive, default.keepalive),
     }
-}
-
-fn pool(raw: &schema::Pool, base: PoolSettings, cx: &mut Context<'_>) -> PoolSettings {
-    let pool = PoolSettings {
-        mode: word(&raw.mode, base.mode),
-        size: positive(&raw.size, base.size, cx),
-        min_size: count(&raw.min_size, base.min_size),
-        wait_timeout: dur(&raw.wait_timeout, base.wait_timeout),
-        connect_timeout: dur(&raw.connect_timeout, base.connect_timeout),
-        lifetime: dur(&raw.lifetime, base.lifetime),
-        idle_timeout: dur(&raw.idle_timeout, base.idle_timeout),
-        query_timeout: dur(&raw.query_timeout, base.query_timeout),
-        max_prepared: count(&raw.max_prepared, base.max_prepared),
-        reset_query: get(&raw.reset_query).unwrap_or(base.reset_query),
-    };
-    min_within_size(&raw.min_size, &raw.size, pool.min_size, pool.size, cx);
-    pool
-}
-
-fn min_within_size(min: &Opt<Count>, size: &Opt<Count>, min_value: u32, size_value: u32, cx: &mut Context<'_>) {
-    // When neither stands here, the mistake is noted where they do.
-    if min_value <= size_value || (min.is_none() && size.is_none()) {
-        return;
-    }
-    let draft = cx.problems.error("min_size is greater than size");
-    match (min, size) {
-        (Some(min), Some(size)) => {
-            draft
-                .at(min.span(), format!("{min_value} kept open"))
-                .at(size.span(), format!("but only {size_value} allowed"));
-        }
-        (Some(min), None) => {
-            draft.at(min.span(), format!("{min_value} kept open, but size is {size_value}"));
-        }
-        (None, Some(size)) => {
-            draft.at(size.span(), format!("{size_value} allowed, but min_size is {min_value}"));
-        }
-        (None, None) => {}
-    }
-    draft.help("lower min_size or raise size");
 }
 
 fn routing(raw: &schema::Routing, base: RoutingSettings, cx: &mut Context<'_>) -> RoutingSettings {

@@ -94,11 +94,18 @@ pub struct Pool {
     pub mode: Opt<Word<PoolMode>>,
     pub size: Opt<Count>,
     pub min_size: Opt<Count>,
+    pub reserve_size: Opt<Count>,
+    pub reserve_timeout: Opt<Dur>,
     pub wait_timeout: Opt<Dur>,
+    pub wait_notify: Opt<Dur>,
     pub connect_timeout: Opt<Dur>,
+    pub connect_query: Opt<String>,
     pub lifetime: Opt<Dur>,
     pub idle_timeout: Opt<Dur>,
+    pub check_query: Opt<String>,
+    pub check_delay: Opt<Dur>,
     pub query_timeout: Opt<Dur>,
+    pub transaction_timeout: Opt<Dur>,
     pub max_prepared: Opt<Count>,
     pub reset_query: Opt<String>,
 }
@@ -110,8 +117,10 @@ pub struct UserPool {
     pub mode: Opt<Word<PoolMode>>,
     pub size: Opt<Count>,
     pub min_size: Opt<Count>,
+    pub reserve_size: Opt<Count>,
     pub wait_timeout: Opt<Dur>,
     pub query_timeout: Opt<Dur>,
+    pub transaction_timeout: Opt<Dur>,
 }
 
 /// `[routing]`, and `routing` of a database.
@@ -160,6 +169,9 @@ pub struct Database {
     pub slow_query: Opt<Dur>,
     pub routing: Routing,
     pub max_clients: Opt<Count>,
+    pub max_server_connections: Opt<Count>,
+    pub client_idle_timeout: Opt<Dur>,
+    pub idle_transaction_timeout: Opt<Dur>,
 }
 
 /// `[[databases.NAME.nodes]]`
@@ -186,6 +198,9 @@ pub struct User {
     pub pool: UserPool,
     pub slow_query: Opt<Dur>,
     pub max_clients: Opt<Count>,
+    pub max_server_connections: Opt<Count>,
+    pub client_idle_timeout: Opt<Dur>,
+    pub idle_transaction_timeout: Opt<Dur>,
 }
 
 /// `[admin]`

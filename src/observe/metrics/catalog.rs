@@ -120,6 +120,14 @@ catalog! {
         "How far a replica's data is behind the primary's.";
     HEALTH_CHECKS = Counter "trunkline_node_health_checks_total"
         "Health checks of a node, by outcome.";
+    LISTENING_CLIENTS = Gauge "trunkline_listening_clients"
+        "Clients that LISTEN, all served by one server connection for each database.";
+    LISTENED_CHANNELS = Gauge "trunkline_listened_channels"
+        "Channels that at least one client listens on.";
+    NOTIFICATIONS = Counter "trunkline_notifications_total"
+        "Notifications passed to clients that listen, each client counted.";
+    LISTENER_LOST = Counter "trunkline_listener_connections_lost_total"
+        "Times that the server connection that listens for all clients was lost or could not be opened; notifications may be missed.";
     RELOADS = Counter "trunkline_config_reloads_total"
         "Reloads of the configuration, by outcome.";
     RELOAD_OK = Gauge "trunkline_config_last_reload_successful"

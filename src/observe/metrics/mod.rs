@@ -8,6 +8,7 @@ mod blame;
 pub mod catalog;
 mod cells;
 mod histogram;
+mod listener;
 mod node;
 mod pins;
 mod pool;
@@ -34,6 +35,7 @@ use crate::wire::SqlState;
 
 pub use blame::Blame;
 pub use cells::{Labels, OTHER, role_label};
+pub use listener::ListenerMetrics;
 pub use node::NodeMetrics;
 pub use pool::{CloseCause, PoolGauges, PoolMetrics};
 pub use process::Process;
@@ -41,6 +43,7 @@ pub use session::{ClientState, SessionMetrics};
 pub use stats::{DatabaseStats, STATS_PERIOD, StatCounts};
 
 use cells::CellRegistry;
+use listener::ListenerRegistry;
 use node::NodeRegistry;
 use pins::PinTable;
 use pool::{PoolLabels, PoolRegistry};
@@ -71,6 +74,7 @@ struct Inner {
     pins: Arc<PinTable>,
     pools: Mutex<PoolRegistry>,
     nodes: Mutex<NodeRegistry>,
+    listeners: Mutex<ListenerRegistry>,
     slow_log: Arc<SlowLogCounters>,
     stats: Mutex<StatsTicker>,
     published: Mutex<HashSet<metrics::Key>>,
@@ -120,6 +124,7 @@ impl Metrics {
                 pins: Arc::default(),
                 pools: Mutex::default(),
                 nodes: Mutex::default(),
+                listeners: Mutex::default(),
                 slow_log: Arc::default(),
                 stats: Mutex::new(StatsTicker::new(Duration::ZERO)),
                 published: Mutex::default(),
@@ -152,6 +157,11 @@ impl Metrics {
     /// The handle of a node.
     pub fn node(&self, database: &str, node: &str) -> NodeMetrics {
         self.inner.nodes.lock().register(database, node)
+    }
+
+    /// The handle of a listening connection of a database.
+    pub fn listener(&self, database: &str) -> ListenerMetrics {
+        self.inner.listeners.lock().register(database)
     }
 
     /// The counters of the slow-query log.

@@ -83,6 +83,7 @@ pub(super) fn render(inner: &Inner) -> String {
     for node in inner.nodes.lock().states() {
         publish_node(&mut publisher, &node);
     }
+    listeners(&mut publisher, inner);
     slow_log(&publisher, inner);
     general(&mut publisher, inner, process);
     {
@@ -188,6 +189,18 @@ fn publish_node(publisher: &mut Publisher<'_>, node: &NodeState) {
     }
     for (outcome, count) in [("ok", node.checks_ok), ("failed", node.checks_failed)] {
         publisher.counter(name::HEALTH_CHECKS, &[pairs[0], pairs[1], ("outcome", outcome)], count);
+    }
+}
+
+fn listeners(publisher: &mut Publisher<'_>, inner: &Inner) {
+    for state in inner.listeners.lock().states() {
+        let pairs: Pairs<'_> = &[("database", &state.database)];
+        publisher.counter(name::NOTIFICATIONS, pairs, state.notified);
+        publisher.counter(name::LISTENER_LOST, pairs, state.lost);
+        if let Some((clients, channels)) = state.listening {
+            publisher.gauge(name::LISTENING_CLIENTS, pairs, clients as f64);
+            publisher.gauge(name::LISTENED_CHANNELS, pairs, channels as f64);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::sql::{Reason, Target};
 use crate::wire::SqlState;
 
 /// Metrics in which every metric of the catalogue has a value.
-fn busy() -> (Metrics, Vec<SessionMetrics>, Vec<PoolMetrics>, Vec<NodeMetrics>) {
+fn busy() -> (Metrics, Vec<SessionMetrics>, Vec<PoolMetrics>, Vec<NodeMetrics>, ListenerMetrics) {
     let metrics = Metrics::new();
     let mut session = metrics.session("shop", "ann \"the\" \\ admin\n");
     session.set_state(ClientState::Waiting);
@@ -37,6 +37,10 @@ fn busy() -> (Metrics, Vec<SessionMetrics>, Vec<PoolMetrics>, Vec<NodeMetrics>) 
     let node = metrics.node("shop", "pg1");
     node.check_succeeded(NodeRole::Replica);
     node.set_lag(Some(Duration::from_millis(1500)));
+    let listener = metrics.listener("shop");
+    listener.set(3, 2);
+    listener.notified();
+    listener.lost();
     metrics.error(SqlState::INVALID_PASSWORD, Blame::Client);
     metrics.accepted("tcp");
     metrics.refused("max_clients");
@@ -44,7 +48,7 @@ fn busy() -> (Metrics, Vec<SessionMetrics>, Vec<PoolMetrics>, Vec<NodeMetrics>) 
     metrics.reloaded(true);
     metrics.panicked();
     metrics.set_max_clients(100);
-    (metrics, vec![session], vec![pool], vec![node])
+    (metrics, vec![session], vec![pool], vec![node], listener)
 }
 
 fn line<'a>(text: &'a str, start: &str) -> &'a str {
@@ -53,7 +57,7 @@ fn line<'a>(text: &'a str, start: &str) -> &'a str {
 
 #[test]
 fn every_metric_of_the_catalogue_is_described_typed_and_exported() {
-    let (metrics, _sessions, _pools, _nodes) = busy();
+    let (metrics, _sessions, _pools, _nodes, _listener) = busy();
     let text = metrics.render();
     for metric in catalog::ALL {
         assert_eq!(line(&text, &format!("# HELP {} ", metric.name)), format!("# HELP {} {}", metric.name, metric.help));
@@ -66,7 +70,7 @@ fn every_metric_of_the_catalogue_is_described_typed_and_exported() {
 
 #[test]
 fn promtool_finds_nothing() {
-    let (metrics, _sessions, _pools, _nodes) = busy();
+    let (metrics, _sessions, _pools, _nodes, _listener) = busy();
     let command = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -85,7 +89,7 @@ fn promtool_finds_nothing() {
 
 #[test]
 fn values_arrive_under_their_labels() {
-    let (metrics, sessions, pools, nodes) = busy();
+    let (metrics, sessions, pools, nodes, _listener) = busy();
     let text = metrics.render();
     let user = "database=\"shop\",user=\"ann \\\"the\\\" \\\\ admin\\n\"";
     for expected in [

@@ -103,6 +103,8 @@ fn statements_are_counted_as_the_server_answers_them() {
 fn channels_and_statements() {
     let name = |name: &str| name.as_bytes().into();
     assert_eq!(one("LISTEN \"News\""), Change::Listen(name("News")));
+    assert_eq!(one("LISTEN U&\"n\\0065ws\""), Change::Listen(name("news")));
+    assert_eq!(one("LISTEN u&\"n!0065ws\" UESCAPE '!'"), Change::Listen(name("news")));
     assert_eq!(one("UNLISTEN news"), Change::Unlisten(name("news")));
     assert_eq!(one("UNLISTEN *"), Change::UnlistenAll);
     assert_eq!(one("DEALLOCATE PREPARE p"), Change::Deallocate(name("p")));

@@ -143,6 +143,30 @@ const scenarios = {
     await client.end();
   },
 
+  async notifications(client, task) {
+    const heard = [];
+    let wake = () => {};
+    client.on("notification", ({ processId, channel, payload }) => {
+      heard.push([processId, channel, payload]);
+      wake();
+    });
+    const wanted = [];
+    await client.query(`LISTEN own_${task}`);
+    await client.query(`NOTIFY own_${task}, 'own'`);
+    wanted.push([client.processID, `own_${task}`, "own"]);
+    assert.deepEqual(heard, wanted);
+    const speaker = new pg.Client({ connectionString });
+    await speaker.connect();
+    for (let turn = 0; turn < 20; turn++) {
+      await speaker.query("SELECT pg_notify($1, $2)", [`own_${task}`, `${turn}`]);
+      wanted.push([speaker.processID, `own_${task}`, `${turn}`]);
+    }
+    while (heard.length < wanted.length) await new Promise((resolve) => (wake = resolve));
+    assert.deepEqual(heard, wanted);
+    await client.query("UNLISTEN *");
+    await speaker.end();
+  },
+
   async a_pool_of_the_driver() {
     const pool = new pg.Pool({ connectionString });
     const sums = Array.from({ length: 40 }, async (_, n) => {

@@ -172,4 +172,30 @@ async def a_pool_that_resets_its_connections(connection, task):
             assert await pooled.fetchval("SHOW work_mem") != "7MB"
 
 
+@scenario
+async def listeners(connection, task):
+    heard = asyncio.Queue()
+
+    def listener(_, pid, channel, payload):
+        heard.put_nowait((pid, channel, payload))
+
+    async def next_one():
+        return await asyncio.wait_for(heard.get(), 20)
+
+    channel = f"Own {task}"
+    await connection.add_listener(channel, listener)
+    for turn in range(5):
+        async with connection.transaction():
+            await connection.execute("SELECT pg_notify($1, $2)", channel, f"{turn}")
+            assert heard.empty()
+        assert await next_one() == (connection.get_server_pid(), channel, f"{turn}")
+    other = await connect()
+    await other.execute(f"NOTIFY \"{channel}\", 'by another'")
+    assert await next_one() == (other.get_server_pid(), channel, "by another")
+    await connection.remove_listener(channel, listener)
+    await other.execute(f"NOTIFY \"{channel}\", 'unheard'")
+    assert await connection.fetchval("SELECT 1") == 1 and heard.empty()
+    await disconnect(other)
+
+
 main(connect, disconnect)

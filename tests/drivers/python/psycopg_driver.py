@@ -210,4 +210,33 @@ async def session_settings_and_reset(connection, task):
     assert await value(connection, "SHOW work_mem") != "7MB"
 
 
+@scenario
+async def notifications(connection, task):
+    await connection.set_autocommit(True)
+    speaker = await connect()
+    await speaker.set_autocommit(True)
+    await connection.execute(f"LISTEN own_{task}")
+    await connection.execute("LISTEN everybody")
+    assert await value(connection, "SELECT array_agg(c) FROM pg_listening_channels() AS c") == [f"own_{task}", "everybody"]
+    await speaker.execute(f"NOTIFY own_{task}, 'first'")
+    await speaker.execute("SELECT pg_notify(%s, %s)", (f"own_{task}", "second"))
+    heard = []
+    async for notify in connection.notifies(timeout=20):
+        if notify.channel == f"own_{task}":
+            heard.append((notify.payload, notify.pid == speaker.info.backend_pid))
+            if len(heard) == 2:
+                break
+    assert heard == [("first", True), ("second", True)], heard
+    # One's own, told by one's own process id.
+    await connection.execute(f"NOTIFY own_{task}, 'own'")
+    async for notify in connection.notifies(timeout=20):
+        if notify.channel == f"own_{task}":
+            assert (notify.payload, notify.pid) == ("own", connection.info.backend_pid), notify
+            break
+    else:
+        raise AssertionError("no notification of one's own")
+    await connection.execute("UNLISTEN *")
+    await speaker.close()
+
+
 main(connect, disconnect)

@@ -1,0 +1,134 @@
+//! The end of a session, and what is done with a server connection whose client has gone (trap 29): rolled back and
+//! verified, or ended and closed, each within a bounded time. While that goes on the connection still counts for its pool, so a server never has more statements
+//! running than the pool's size.
+
+use std::time::Duration;
+
+use crate::backend;
+use crate::observe::Blame;
+use crate::pool::Lease;
+use crate::wire::build;
+
+use super::machine::{Link, State};
+use super::notify::Notifying;
+use super::pins::Pins;
+use super::relay::{Ending, Session};
+
+/// Longest time for each step: the ROLLBACK, the cancel request, the server's own end of the connection.
+const STEP: Duration = Duration::from_secs(5);
+
+/// A connection that is free of its client's work, and whether it must be reset before its next use; or none: then it is closed.
+/// `within_message` = the client went away in the middle of a message of which the server has had the beginning; `reusable` =
+/// what the client has left behind can be taken back at all.
+pub(super) async fn clear(link: Link, within_message: bool, reusable: bool) -> Option<(Lease, bool)> {
+    let usable = reusable && !within_message && link.retired.is_none();
+    if usable && link.at_rest() {
+        return Some((link.lease, false));
+    }
+    let rests_in_block = usable && link.rests_in_block();
+    let statement_runs = !link.replies.is_empty() && !link.dying;
+    let mut lease = link.lease;
+    lease.info.set_state(backend::ServerState::Tested, 0);
+    if rests_in_block {
+        // Between the statements of a transaction: nothing is in the way of a ROLLBACK.
+        return match tokio::time::timeout(STEP, backend::run(&mut lease, b"ROLLBACK")).await {
+            // What is known of its settings may have been rolled back with the rest.
+            Ok(Ok(None)) => Some((lease, true)),
+            _ => None,
+        };
+    }
+    if statement_runs {
+        // A server notices that nobody listens only when it has something to say.
+        let cancel = backend::cancel(&lease.pool().spec, &lease.info.cancel);
+        if !matches!(tokio::time::timeout(STEP, cancel).await, Ok(Ok(()))) {
+            tracing::debug!(pool = %lease.pool().spec, "the statement of a client that went away could not be cancelled");
+        }
+    }
+    let _ = tokio::time::timeout(STEP, say_goodbye(&mut lease, within_message)).await;
+    None
+}
+
+/// Ends the connection and waits for the server to do so, too: then it has rolled back.
+async fn say_goodbye(lease: &mut Lease, within_message: bool) {
+    if !within_message {
+        let mut goodbye = Vec::with_capacity(5);
+        build::terminate(&mut goodbye);
+        if lease.stream.write_all(&goodbye).await.is_err() {
+            return;
+        }
+    }
+    lease.stream.shutdown();
+    let mut rest = [0; 4096];
+    while matches!(lease.stream.read_some(&mut rest).await, Ok(n) if n > 0) {}
+}
+
+impl Session {
+    /// Ends the session: a last word to the client, then the server connection.
+    pub(super) async fn end(mut self: Box<Self>, ending: Ending) {
+        self.notify = Notifying::default();
+        let mut last = std::mem::take(&mut self.to_client);
+        // In the middle of a frame of the server's nothing else can be said (trap 70).
+        let mid_frame = match &self.state {
+            // Nothing of what was being taken has been sent.
+            State::Linked(_) if matches!(ending, Ending::Panicked(_)) && self.taking_within.is_some() => {
+                self.taking_within == Some(true)
+            }
+            State::Linked(link) => link.pass > 0,
+            _ => false,
+        };
+        match &ending {
+            Ending::Panicked(notice) => {
+                self.metrics.error(notice.code, Blame::Proxy);
+                if !mid_frame {
+                    notice.encode(&mut last);
+                }
+            }
+            Ending::Told(notice, blame) if mid_frame => {
+                self.metrics.error(notice.code, *blame);
+                tracing::debug!(client = self.client.id, %notice, "session ended within a message");
+            }
+            Ending::Told(notice, blame) => {
+                self.metrics.error(notice.code, *blame);
+                tracing::debug!(client = self.client.id, %notice, "session ended");
+                notice.encode(&mut last);
+            }
+            Ending::Goodbye | Ending::ClientGone => {}
+        }
+        if !matches!(ending, Ending::ClientGone) || !last.is_empty() {
+            // A client that does not read gets no more than a moment.
+            let _ = tokio::time::timeout(Duration::from_secs(2), self.stream.write_all(&last)).await;
+            self.stream.shutdown();
+        }
+        if matches!(ending, Ending::Panicked(_)) {
+            self.client.unassign();
+            // The drop of its link closes the server connection.
+            return drop(self.transition(State::Closing));
+        }
+        self.give_back().await;
+    }
+
+    /// After the end: the connection goes back clean, or is closed (trap 29).
+    async fn give_back(mut self: Box<Self>) {
+        self.client.unassign();
+        self.client.clone().cancels_delivered().await;
+        let State::Linked(link) = self.transition(State::Closing) else { return };
+        // Its own LISTENs have not been taken back yet.
+        let listens = link.listens;
+        let reusable = !self.pins.contains(Pins::SESSION_STATE);
+        let reset_query = self.pool_settings.reset_query.clone();
+        let Some((mut lease, rolled_back)) = clear(*link, self.client_pass > 0, reusable).await else {
+            return;
+        };
+        let needs_reset = rolled_back || listens || self.pins != Pins::empty() || self.keeps_lease;
+        if !needs_reset || lease.info.is_close_needed() {
+            return lease.check_in();
+        }
+        if !reset_query.is_empty() {
+            lease.info.set_state(backend::ServerState::Tested, 0);
+            let reset = backend::reset(&mut lease, reset_query.as_bytes());
+            if tokio::time::timeout(Duration::from_secs(5), reset).await.is_ok_and(|done| done.is_ok()) {
+                lease.check_in();
+            }
+        }
+    }
+}
