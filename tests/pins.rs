@@ -39,7 +39,7 @@ fn state_lasts_and_is_gone_with_the_session_trap_58() {
         ),
         ("CREATE TEMP TABLE mine AS SELECT 1 AS a", "SELECT to_regclass('pg_temp.mine') IS NOT NULL", "t"),
         ("SELECT pg_advisory_lock(1)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "1"),
-        ("PREPARE p AS SELECT 41 + $1::int", "EXECUTE p(1)", "42"),
+        ("PREPARE U&\"\\0070\" AS SELECT 41", "SELECT count(*) FROM pg_prepared_statements WHERE from_sql", "1"),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 5", "SELECT count(*) FROM pg_cursors", "1"),
         ("SELECT nextval('s')", "SELECT currval('s') > 0", "t"),
         ("SELECT setseed(0.5)", "SELECT random() IS NOT NULL", "t"),
@@ -127,9 +127,11 @@ fn what_gives_the_connection_back() {
     let mut client = world.client();
     let mut other = world.client();
     let ask = "SELECT 'free' FROM (SELECT 1 FOR UPDATE) AS x";
-    for make in
-        ["SELECT set_config('work_mem', '7' || 'MB', false)", "CREATE TEMP TABLE mine (n int)", "PREPARE p AS SELECT 1"]
-    {
+    for make in [
+        "SELECT set_config('work_mem', '7' || 'MB', false)",
+        "CREATE TEMP TABLE mine (n int)",
+        "PREPARE U&\"p\" AS SELECT 1",
+    ] {
         query(&mut client, make);
         other.send(&batch().query(ask));
         assert!(other.is_silent_for(Duration::from_millis(60)));
@@ -155,6 +157,8 @@ fn what_gives_the_connection_back() {
         "UNLISTEN *",
         "NOTIFY a",
         "SHOW work_mem",
+        "PREPARE p AS SELECT pg_advisory_lock(1)",
+        "DEALLOCATE p",
         "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
     ] {
         if free.contains("ROLLBACK") {

@@ -93,6 +93,8 @@ async fn serve(
     log: LogHandle,
     workers: Arc<Workers>,
 ) -> Result<(), RunError> {
+    // Before anybody can know that there is a process to be signalled.
+    let mut signals = Signals::new()?;
     let metrics = Metrics::new();
     metrics.set_max_clients(config.max_clients);
     panics::report_to(metrics.clone());
@@ -134,7 +136,6 @@ async fn serve(
     // Not under systemd: nobody to tell.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 
-    let mut signals = Signals::new()?;
     let shutdown = loop {
         tokio::select! {
             _ = signals.hangup.recv() => {

@@ -5,6 +5,7 @@ mod conn;
 mod open;
 pub mod parameters;
 pub mod prepared;
+mod registry;
 mod reset;
 mod settings;
 
@@ -12,6 +13,7 @@ pub use base::base_settings;
 pub use conn::{ServerConn, ServerInfo, ServerState};
 pub use open::{ConnectSpec, OpenError, cancel, open, open_failure, open_with};
 pub use parameters::Parameters;
-pub use prepared::{Prepared, Registry, all_prepared};
+pub use prepared::{Prepared, SqlPrepared, all_prepared};
+pub use registry::{Own, OwnName, Registry};
 pub use reset::{apply_settings, greet, reset, run};
 pub use settings::{DATE_STYLE, Settings, Value};

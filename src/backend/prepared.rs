@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock, Weak};
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
-use crate::sql::Decision;
+use crate::sql::{Decision, LexOptions};
 
-/// A statement that some client prepared. Shared by all sessions that prepared the same (text, types).
+/// A statement that some client prepared by the protocol. Shared by all sessions that prepared the same (text, types).
 #[derive(Debug)]
 pub struct Prepared {
     /// Number within this process, never reused.
@@ -23,8 +23,13 @@ pub struct Prepared {
     pub types: Box<[u8]>,
     /// Where it may run.
     pub decision: Decision,
+    /// What else of a session the meaning of the text depends on, as a hash.
+    context: u64,
     uses: AtomicU64,
     servers: AtomicU32,
+    /// Hash of the columns that it was first described with.
+    shape: OnceLock<u64>,
+    outdated: AtomicBool,
 }
 
 impl Prepared {
@@ -33,7 +38,12 @@ impl Prepared {
         self.name.len() + self.sql.len() + self.types.len() + 16
     }
 
-    /// How often some client wanted it on a server connection.
+    /// Counts a Bind.
+    pub fn used(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was bound.
     pub fn uses(&self) -> u64 {
         self.uses.load(Ordering::Relaxed)
     }
@@ -42,65 +52,150 @@ impl Prepared {
     pub fn servers(&self) -> u32 {
         self.servers.load(Ordering::Relaxed)
     }
+
+    /// Whether some client was told its columns.
+    pub fn is_described(&self) -> bool {
+        self.shape.get().is_some()
+    }
+
+    /// A server described it with these columns ([`shape_of`]). `false` when they are others than it was first described with.
+    pub fn described_as(&self, shape: u64) -> bool {
+        *self.shape.get_or_init(|| shape) == shape
+    }
+
+    /// What it refers to has changed: who prepares the same text from now on gets another statement, so that those who know the
+    /// columns of this one are never given rows of others.
+    pub fn outdate(&self) {
+        self.outdated.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was outdated.
+    pub fn is_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stands(&self) {
+        self.servers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn stands_no_more(&self) {
+        self.servers.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
-struct Interner {
+/// A statement that some client prepared by SQL `PREPARE`. Shared by all sessions that prepared the same text.
+#[derive(Debug)]
+pub struct SqlPrepared {
+    /// `PREPARE name … AS …`, as the client sent it.
+    pub text: Box<[u8]>,
+    /// What the statement behind `AS` may do, and where.
+    pub decision: Decision,
+    /// How the text is to be read.
+    pub lex: LexOptions,
+}
+
+impl SqlPrepared {
+    /// Whether the text means the same under other options.
+    pub fn means_the_same(&self, lex: LexOptions) -> bool {
+        self.lex == lex || !self.text.iter().any(|byte| *byte == b'\\' || !byte.is_ascii())
+    }
+}
+
+/// Things that are equal are one thing, as long as somebody has it.
+struct Interner<T> {
     hasher: RandomState,
-    /// By hash of (text, types); the vector holds collisions.
-    by_hash: HashMap<u64, Vec<Weak<Prepared>>>,
+    /// By hash; the vector holds collisions.
+    by_hash: HashMap<u64, Vec<Weak<T>>>,
     sweep_at: usize,
 }
 
+impl<T> Interner<T> {
+    fn new() -> Self {
+        Self { hasher: RandomState::default(), by_hash: HashMap::new(), sweep_at: 1024 }
+    }
+
+    fn intern(&mut self, key: impl Hash, same: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> Arc<T> {
+        let hash = self.hasher.hash_one(key);
+        if let Some(found) =
+            self.by_hash.get(&hash).into_iter().flatten().filter_map(Weak::upgrade).find(|found| same(found))
+        {
+            return found;
+        }
+        if self.by_hash.len() >= self.sweep_at {
+            self.by_hash.retain(|_, list| {
+                list.retain(|weak| weak.strong_count() > 0);
+                !list.is_empty()
+            });
+            self.sweep_at = (self.by_hash.len() * 2).max(1024);
+        }
+        let made = Arc::new(make());
+        let list = self.by_hash.entry(hash).or_default();
+        list.retain(|weak| weak.strong_count() > 0);
+        list.push(Arc::downgrade(&made));
+        made
+    }
+}
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-static INTERNER: LazyLock<Mutex<Interner>> =
-    LazyLock::new(|| Mutex::new(Interner { hasher: RandomState::default(), by_hash: HashMap::new(), sweep_at: 1024 }));
+static CLOCK: AtomicU64 = AtomicU64::new(1);
+static STATEMENTS: LazyLock<Mutex<Interner<Prepared>>> = LazyLock::new(|| Mutex::new(Interner::new()));
+static SQL_STATEMENTS: LazyLock<Mutex<Interner<SqlPrepared>>> = LazyLock::new(|| Mutex::new(Interner::new()));
 /// Names on servers start with this: random per process, so that no client's own name can be one of them.
 static PREFIX: LazyLock<String> = LazyLock::new(|| format!("tl{:08x}_", fastrand::u32(..)));
+/// The statement and portal by which statements of clients' own names are prepared.
+static HELPER: LazyLock<Vec<u8>> = LazyLock::new(|| format!("{}prepare", *PREFIX).into_bytes());
 
-/// The shared statement for (text, types, decision): one that was decided under other rules is another one.
-pub fn intern(sql: &[u8], types: &[u8], decision: Decision) -> Arc<Prepared> {
-    let mut guard = INTERNER.lock();
-    let interner = &mut *guard;
-    let hash = {
-        let mut state = interner.hasher.build_hasher();
-        sql.hash(&mut state);
-        types.hash(&mut state);
-        state.finish()
+/// A moment: greater than any that was given before.
+pub fn moment() -> u64 {
+    CLOCK.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The name of the statement and portal by which a `PREPARE` of ours runs.
+pub fn helper_name() -> &'static [u8] {
+    &HELPER
+}
+
+/// The shared statement for (text, types, decision, context): one that was decided under other rules is another one.
+pub fn intern(sql: &[u8], types: &[u8], decision: Decision, context: u64) -> Arc<Prepared> {
+    let same = |statement: &Prepared| {
+        *statement.sql == *sql
+            && *statement.types == *types
+            && statement.decision == decision
+            && statement.context == context
+            && !statement.is_outdated()
     };
-    let found = interner
-        .by_hash
-        .get(&hash)
-        .into_iter()
-        .flatten()
-        .filter_map(Weak::upgrade)
-        .find(|statement| *statement.sql == *sql && *statement.types == *types && statement.decision == decision);
-    if let Some(found) = found {
-        return found;
-    }
-    if interner.by_hash.len() >= interner.sweep_at {
-        interner.by_hash.retain(|_, list| {
-            list.retain(|weak| weak.strong_count() > 0);
-            !list.is_empty()
-        });
-        interner.sweep_at = (interner.by_hash.len() * 2).max(1024);
-    }
-    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    let statement = Arc::new(Prepared {
-        id,
-        name: format!("{}{id}", *PREFIX).into_bytes().into_boxed_slice(),
-        sql: sql.into(),
-        types: types.into(),
-        decision,
-        uses: AtomicU64::new(0),
-        servers: AtomicU32::new(0),
-    });
-    interner.by_hash.entry(hash).or_default().push(Arc::downgrade(&statement));
-    statement
+    STATEMENTS.lock().intern((sql, types), same, || {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Prepared {
+            id,
+            name: format!("{}{id}", *PREFIX).into_bytes().into_boxed_slice(),
+            sql: sql.into(),
+            types: types.into(),
+            decision,
+            context,
+            uses: AtomicU64::new(0),
+            servers: AtomicU32::new(0),
+            shape: OnceLock::new(),
+            outdated: AtomicBool::new(false),
+        }
+    })
+}
+
+/// The statement that takes the place of an outdated one.
+pub fn renew(old: &Prepared) -> Arc<Prepared> {
+    intern(&old.sql, &old.types, old.decision, old.context)
+}
+
+/// The shared statement of a `PREPARE`.
+pub fn intern_sql(text: &[u8], decision: Decision, lex: LexOptions) -> Arc<SqlPrepared> {
+    let same =
+        |statement: &SqlPrepared| *statement.text == *text && statement.decision == decision && statement.lex == lex;
+    SQL_STATEMENTS.lock().intern(text, same, || SqlPrepared { text: text.into(), decision, lex })
 }
 
 /// All statements that some client or server connection has, by number.
 pub fn all_prepared() -> Vec<Arc<Prepared>> {
-    let mut all: Vec<_> = INTERNER.lock().by_hash.values().flatten().filter_map(Weak::upgrade).collect();
+    let mut all: Vec<_> = STATEMENTS.lock().by_hash.values().flatten().filter_map(Weak::upgrade).collect();
     all.sort_by_key(|statement| statement.id);
     all
 }
@@ -110,101 +205,23 @@ pub fn looks_like_ours(name: &[u8]) -> bool {
     name.starts_with(PREFIX.as_bytes())
 }
 
-/// A statement that a server connection has; it is counted for as long.
-#[derive(Debug)]
-struct Held(Arc<Prepared>);
-
-impl Held {
-    fn new(statement: Arc<Prepared>) -> Self {
-        statement.servers.fetch_add(1, Ordering::Relaxed);
-        Self(statement)
+/// A number for the columns that a RowDescription tells (`None` = NoData): their names and types. What does not make rows
+/// different (tables of origin, formats) is left out.
+/// `None` when the message is not whole.
+pub fn shape_of(row_description: Option<&[u8]>) -> Option<u64> {
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+    let mut state = HASHER.build_hasher();
+    let Some(body) = row_description else { return Some(0) };
+    let (count, mut rest) = body.split_first_chunk::<2>()?;
+    for _ in 0..u16::from_be_bytes(*count) {
+        let end = memchr::memchr(0, rest)?;
+        let (fields, tail) = rest[end + 1..].split_at_checked(18)?;
+        rest[..end].hash(&mut state);
+        // Type, size and modifier, behind the table and column of origin and before the format.
+        fields[6..16].hash(&mut state);
+        rest = tail;
     }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.servers.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The statements that one server connection has, with the least recently used first to go.
-#[derive(Debug, Default)]
-pub struct Registry {
-    /// Statement and the tick of its last use.
-    known: HashMap<u64, (Held, u64), RandomState>,
-    tick: u64,
-    /// The client text that stands as the unnamed statement, if it is one of ours.
-    pub unnamed: Option<Arc<Prepared>>,
-    /// Names of a client's that we put there only to let the server complain (see `session`): close them first.
-    pub strays: Vec<Box<[u8]>>,
-}
-
-impl Registry {
-    /// Whether the connection has the statement; a hit is a use.
-    pub fn has(&mut self, statement: &Prepared) -> bool {
-        self.tick += 1;
-        statement.uses.fetch_add(1, Ordering::Relaxed);
-        match self.known.get_mut(&statement.id) {
-            Some((_, used)) => {
-                *used = self.tick;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Notes that the statement is being prepared. Returns one that must be closed before (trap 35),
-    /// when there are more than `max`.
-    pub fn add(&mut self, statement: Arc<Prepared>, max: usize) -> Option<Arc<Prepared>> {
-        self.tick += 1;
-        let evicted = if self.known.len() >= max.max(1) { self.evict() } else { None };
-        self.known.insert(statement.id, (Held::new(statement), self.tick));
-        evicted
-    }
-
-    /// The Close of a statement that had to make room was skipped: the connection still has it (trap 35).
-    pub fn restore(&mut self, statement: Arc<Prepared>) {
-        self.known.insert(statement.id, (Held::new(statement), self.tick));
-    }
-
-    /// Whether there are more than `max`, as after [`Self::restore`].
-    pub fn is_over(&self, max: usize) -> bool {
-        self.known.len() > max.max(1)
-    }
-
-    /// The least recently used statement, forgotten.
-    pub fn evict(&mut self) -> Option<Arc<Prepared>> {
-        let oldest = self.known.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id)?;
-        self.known.remove(&oldest).map(|(held, _)| held.0.clone())
-    }
-
-    /// A plan no longer gives what its statement was described with (`ALTER TABLE`): a client that prepares the statement
-    /// anew must get a new one. Which of them it was is not known, so all are closed.
-    pub fn outdate(&mut self) {
-        self.strays.extend(self.known.drain().map(|(_, (held, _))| held.0.name.clone()));
-    }
-
-    /// Forgets a statement whose Parse failed or was skipped (trap 33).
-    pub fn forget(&mut self, id: u64) {
-        self.known.remove(&id);
-    }
-
-    /// Forgets all: `DEALLOCATE ALL` or `DISCARD ALL` ran on the connection.
-    pub fn clear(&mut self) {
-        self.known.clear();
-        self.unnamed = None;
-        self.strays.clear();
-    }
-
-    /// How many it has.
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
-    }
+    Some(state.finish() | 1)
 }
 
 #[cfg(test)]
@@ -215,32 +232,46 @@ mod tests {
     const READ: Decision = Decision { target: Target::Replica, reason: Reason::Read, effects: Effects::empty() };
 
     #[test]
-    fn trap_36_types_are_part_of_the_identity() {
-        let a = intern(b"SELECT $1", &[0, 0], READ);
-        let b = intern(b"SELECT $1", &[0, 0], READ);
-        let c = intern(b"SELECT $1", &[0, 1, 0, 0, 0, 23], READ);
+    fn trap_36_types_and_context_are_part_of_the_identity() {
+        let a = intern(b"SELECT $1", &[0, 0], READ, 0);
+        let b = intern(b"SELECT $1", &[0, 0], READ, 0);
+        let c = intern(b"SELECT $1", &[0, 1, 0, 0, 0, 23], READ, 0);
+        let d = intern(b"SELECT $1", &[0, 0], READ, 1);
         assert!(Arc::ptr_eq(&a, &b));
         assert_ne!(a.name, c.name);
+        assert_ne!(a.name, d.name);
         assert!(looks_like_ours(&a.name));
     }
 
     #[test]
-    fn trap_35_least_recently_used_goes_first() {
-        let mut registry = Registry::default();
-        let statements: Vec<_> =
-            (0..3).map(|n| intern(format!("SELECT {n} /*lru*/").as_bytes(), &[0, 0], READ)).collect();
-        assert!(registry.add(statements[0].clone(), 2).is_none());
-        assert!(registry.add(statements[1].clone(), 2).is_none());
-        assert!(registry.has(&statements[0]));
-        let evicted = registry.add(statements[2].clone(), 2).map(|s| s.id);
-        assert_eq!(evicted, Some(statements[1].id));
-        assert!(!registry.has(&statements[1]));
-        assert_eq!(registry.len(), 2);
+    fn statements_nobody_uses_are_forgotten() {
+        let id = intern(b"SELECT 'gone'", &[0, 0], READ, 0).id;
+        assert_ne!(intern(b"SELECT 'gone'", &[0, 0], READ, 0).id, id);
     }
 
     #[test]
-    fn statements_nobody_uses_are_forgotten() {
-        let id = intern(b"SELECT 'gone'", &[0, 0], READ).id;
-        assert_ne!(intern(b"SELECT 'gone'", &[0, 0], READ).id, id);
+    fn an_outdated_one_is_given_to_nobody_new() {
+        let old = intern(b"SELECT 'old'", &[0, 0], READ, 0);
+        assert!(old.described_as(7) && old.described_as(7) && !old.described_as(8));
+        old.outdate();
+        let new = renew(&old);
+        assert_ne!(old.name, new.name);
+        assert!(Arc::ptr_eq(&new, &renew(&old)));
+    }
+
+    #[test]
+    fn shapes_tell_names_and_types() {
+        let column = |name: &str, table: u8, kind: u8, format: u8| {
+            let mut body = vec![0, 1];
+            body.extend_from_slice(name.as_bytes());
+            body.extend_from_slice(&[0, 0, 0, 0, table, 0, 1, 0, 0, 0, kind, 0, 4, 255, 255, 255, 255, 0, format]);
+            let shape = shape_of(Some(&body));
+            assert!(shape.is_some() && shape_of(Some(&body[..body.len() - 1])).is_none());
+            shape
+        };
+        assert_eq!(column("a", 1, 23, 0), column("a", 2, 23, 1));
+        assert_ne!(column("a", 1, 23, 0), column("b", 1, 23, 0));
+        assert_ne!(column("a", 1, 23, 0), column("a", 1, 25, 0));
+        assert_ne!(shape_of(None), column("a", 1, 23, 0));
     }
 }

@@ -139,17 +139,21 @@ impl Session {
     /// What a fresh link needs before the client's bytes: the session's settings, and the end of a name left behind by another
     /// client's error. It goes out in the same write.
     pub(super) fn prepare_link(&mut self, out: &mut Splice<'_>) {
+        let max = self.max_prepared;
         let State::Linked(link) = &mut self.state else { return };
+        link.replayable = false;
         if !link.replies.is_empty() || link.segment_open || link.status == TxStatus::Failed || self.client_pass > 0 {
             return;
         }
         link.barrier = false;
         link.fence = false;
-        let conn = &mut *link.lease;
-        for stray in std::mem::take(&mut conn.prepared.strays) {
-            build::close_statement(out.insert(), &stray);
-            link.replies.push(Expect::Close { ours: true });
+        link.replayable = link.status == TxStatus::Idle;
+        for name in std::mem::take(&mut link.lease.prepared.strays) {
+            build::close_statement(out.insert(), &name);
+            link.replies.push(Expect::CloseStray { name });
         }
+        link.trim_own_names(max, out);
+        let conn = &mut *link.lease;
         if std::mem::take(&mut self.wants_sequences) && ![0, self.client.id].contains(&conn.sequences_of) {
             // Another client's values are nobody's business.
             build::query(out.insert(), b"DISCARD SEQUENCES");

@@ -1,6 +1,5 @@
 //! The extended protocol, client to server: Parse, Bind, Describe, Execute, Close, Flush, Sync.
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,12 +9,15 @@ use crate::backend::{Prepared, prepared};
 use crate::sql::{Decision, Effects, Reason, Target};
 use crate::wire::frame::{HEADER, frontend_limit};
 use crate::wire::frontend::{self, ObjectKind};
-use crate::wire::{Frame, FrameWalker, Step, build};
+use crate::wire::{ErrorNotice, Frame, FrameWalker, Step, build};
 
 use super::inbound::{Flow, Need, UNSEEN, close};
-use super::machine::{Link, State};
+use super::machine::State;
+use super::names::{Named, Statement};
+use super::own_names::NAMES;
 use super::pins::Pins;
 use super::placement::Place;
+use super::provide::{Provided, columns_changed, describes_portal, name_on_server};
 use super::relay::Session;
 use super::replies::Expect;
 use super::splice::Splice;
@@ -83,7 +85,7 @@ impl Session {
         if let Some(stop) = self.prepare_segment(rest, out) {
             return stop;
         }
-        self.send_extended(frame, range, out)
+        self.send_extended(frame, range, rest, out)
     }
 
     /// Whether a Parse is of a named statement that a server has accepted before, under a name that is free.
@@ -92,12 +94,14 @@ impl Session {
             !parse.name.is_empty()
                 && self.max_prepared > 0
                 && self.names.get(parse.name).is_none()
+                && !self.decisions.decide(parse.sql, self.lex).effects.intersects(NAMES)
                 && self.pools.has_accepted(self.shared_statement(parse).id)
         })
     }
 
     fn shared_statement(&self, parse: frontend::Parse<'_>) -> Arc<Prepared> {
-        prepared::intern(parse.sql, parse.types, self.decisions.decide(parse.sql, self.lex))
+        let decision = self.decisions.decide(parse.sql, self.lex);
+        prepared::intern(parse.sql, parse.types, decision, self.statement_context(decision))
     }
 
     /// A Sync, Flush, Close or Parse that needs no server connection.
@@ -110,7 +114,7 @@ impl Session {
             b'P' => match frontend::parse(frame.body()) {
                 Some(parse) => {
                     self.metrics.client_parse();
-                    self.names.set(parse.name, self.shared_statement(parse));
+                    self.names.set(parse.name, Named::new(Statement::Shared(self.shared_statement(parse))));
                     build::bare(&mut self.to_client, b'1');
                 }
                 None => return close("invalid Parse message"),
@@ -135,8 +139,7 @@ impl Session {
         if let Some(link) = self.link()
             && link.segment_open
         {
-            link.segment_open = false;
-            link.segment_executed = false;
+            link.close_segment();
             link.replies.push(Expect::Sync { ours: true });
             build::sync(out.insert());
         }
@@ -167,7 +170,7 @@ impl Session {
                 // Where prepared statements are not shared the Parse pins its connection: the primary's, for whatever comes.
                 b'P' if self.max_prepared == 0 && body.first() != Some(&0) => None,
                 b'P' => frontend::parse(body).map(|parse| {
-                    let decision = self.decisions.decide(parse.sql, self.lex);
+                    let decision = self.judge(parse.sql);
                     parsed.push((parse.name, decision));
                     decision
                 }),
@@ -212,28 +215,35 @@ impl Session {
     fn decision_of(&self, name: &[u8], parsed: &[(&[u8], Decision)]) -> Decision {
         let in_segment =
             parsed.iter().rev().find(|(parsed_name, _)| *parsed_name == name).map(|(_, decision)| *decision);
-        in_segment.or_else(|| self.names.get(name).map(|statement| statement.decision)).unwrap_or(UNSEEN)
+        in_segment.or_else(|| self.names.get(name).map(|named| self.judge_named(named))).unwrap_or(UNSEEN)
     }
 
     /// Sends a frame of the segment to the link.
-    fn send_extended(&mut self, frame: Frame<'_>, range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+    fn send_extended(&mut self, frame: Frame<'_>, range: Range<usize>, rest: &[u8], out: &mut Splice<'_>) -> Flow {
         let body = frame.body();
         match frame.tag {
             b'P' => return self.send_parse(body, range, out),
-            b'B' => return self.send_bind(frame, range, out),
+            b'B' => return self.send_bind(frame, range, rest, out),
             b'C' => return self.send_close(body, range, out),
             b'D' => match frontend::object(body) {
                 Some((ObjectKind::Statement, name)) => {
-                    let known = self.names.get(name).cloned();
-                    self.provide(known.as_ref(), name, out);
-                    match name_on_server(known.as_ref(), name) {
+                    if let Some(stop) = self.settle_name(name, out) {
+                        return stop;
+                    }
+                    let (known, _) = self.known(name, || true);
+                    if let Provided::Wait(stop) = self.provide(known.as_ref(), name, false, rest, out) {
+                        return stop;
+                    }
+                    match name_on_server(known.as_deref(), name) {
                         Some(renamed) => build::describe_statement(out.insert(), &renamed),
                         None => out.pass(range),
                     }
-                    self.expect(Expect::Describe);
+                    self.expect_description(known.as_deref().filter(|_| !name.is_empty()));
+                    self.uses_plan(false);
                 }
-                Some((ObjectKind::Portal, _)) => {
-                    self.expect(Expect::Describe);
+                Some((ObjectKind::Portal, name)) => {
+                    let bound = self.names.bound.take_if(|(portal, _)| **portal == *name).map(|(_, named)| named);
+                    self.expect_description(bound.as_deref());
                     out.pass(range);
                 }
                 None => return close("invalid Describe message"),
@@ -260,8 +270,7 @@ impl Session {
                     if link.copy_in {
                         link.copy_syncs += 1;
                     } else {
-                        link.segment_open = false;
-                        link.segment_executed = false;
+                        link.close_segment();
                         link.replies.push(Expect::Sync { ours: false });
                     }
                 }
@@ -278,6 +287,23 @@ impl Session {
         }
     }
 
+    /// A Describe goes out, of a named statement or of its portal: the client knows the columns from now on.
+    fn expect_description(&mut self, named: Option<&Named>) {
+        let of = named.and_then(|named| {
+            named.set_described();
+            named.shared().cloned()
+        });
+        self.expect(Expect::Describe { of, begun: false });
+    }
+
+    /// A message goes out that uses the plan of a statement.
+    fn uses_plan(&mut self, relies: bool) {
+        if let Some(link) = self.link() {
+            link.segment_bound = true;
+            link.shared_bound |= !relies;
+        }
+    }
+
     fn send_parse(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
         let Some(parse) = frontend::parse(body) else { return close("invalid Parse message") };
         self.metrics.client_parse();
@@ -286,36 +312,53 @@ impl Session {
             // Not shared: the client's own name on a connection of its own.
             self.pin(Pins::SQL_PREPARE);
             self.pinned_by(parse.sql);
-            self.expect(Expect::RawParse { ours: false });
+            self.expect(Expect::RawParse { client: None });
             out.pass(range);
             return Flow::Taken;
+        }
+        if let Some(stop) = self.settle_name(parse.name, out) {
+            return stop;
+        }
+        if decision.effects.contains(Effects::SQL_EXECUTE) {
+            // It is described by what that stands for now.
+            if let Some(stop) = self.names_in_segment(decision, parse.sql, out) {
+                return stop;
+            }
         }
         if !parse.name.is_empty() && self.names.get(parse.name).is_some() {
             // The server is to complain in its own words, and to fail the implicit transaction: let it have the name first.
-            build::parse(out.insert(), parse.name, b"", &[0, 0]);
-            self.expect(Expect::RawParse { ours: true });
-            self.expect(Expect::RawParse { ours: false });
             if let Some(link) = self.link() {
-                link.lease.prepared.strays.push(parse.name.into());
+                link.occupy(parse.name, out);
             }
+            self.expect(Expect::RawParse { client: None });
             out.pass(range);
             return Flow::Taken;
         }
-        let statement = prepared::intern(parse.sql, parse.types, decision);
+        let statement = prepared::intern(parse.sql, parse.types, decision, self.statement_context(decision));
+        if let Some(link) = self.link()
+            && !parse.name.is_empty()
+            && link.replies.unsettles(&statement)
+        {
+            return link.wait_for_answers(out);
+        }
         let previous = self.names.get(parse.name).cloned();
-        self.names.set(parse.name, statement.clone());
+        let named = Named::new(Statement::Shared(statement.clone()));
+        self.names.set(parse.name, named);
         let max = self.max_prepared;
         let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
         link.segment_open = true;
         let client = Some((parse.name.into(), previous));
         if parse.name.is_empty() {
-            link.lease.prepared.unnamed = Some(statement.clone());
+            link.lease.prepared.unnamed = Some((statement.clone(), prepared::moment()));
             link.replies.push(Expect::Parse { statement, unnamed: true, client });
             out.pass(range);
-        } else if link.lease.prepared.has(&statement) {
+        } else if link.lease.prepared.has(&statement) && !link.may_have_failed() {
+            // What stands may be outdated: that is seen to when it is used (`provide`).
             link.replies.push(Expect::MadeParse { name: parse.name.into() });
             return Flow::Taken;
         } else {
+            // In a transaction that has failed a server refuses it, whatever it has.
+            link.take_back(&statement, out);
             link.make_room(&statement, max, out);
             build::parse(out.insert(), &statement.name, &statement.sql, &statement.types);
             link.replies.push(Expect::Parse { statement, unnamed: false, client });
@@ -324,19 +367,39 @@ impl Session {
         Flow::Taken
     }
 
-    fn send_bind(&mut self, frame: Frame<'_>, range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+    fn send_bind(&mut self, frame: Frame<'_>, range: Range<usize>, rest: &[u8], out: &mut Splice<'_>) -> Flow {
         let Some(head) = frontend::bind_head(frame.body()) else { return close("invalid Bind message") };
-        self.metrics.bind();
-        let known = self.names.get(head.statement).cloned();
-        let decision = known.as_ref().map_or(UNSEEN, |statement| statement.decision);
-        if let Some(notice) = self.refusal(decision.effects, known.as_ref().map_or(&[], |statement| &statement.sql)) {
-            // The server must fail here, too: it is given what it does not know, and our error stands for its own.
-            build::describe_statement(out.insert(), REFUSED);
-            self.expect(Expect::Refused(Box::new(notice)));
+        if let Some(stop) = self.settle_name(head.statement, out) {
+            return stop;
+        }
+        let (known, relies) = self.known(head.statement, || describes_portal(rest, head.portal));
+        let decision = known.as_ref().map_or(UNSEEN, |named| self.judge_named(named));
+        let text = known.as_ref().and_then(|named| named.shared()).map_or(&b""[..], |statement| &statement.sql);
+        if let Some(notice) = self.refusal(decision.effects, text) {
+            self.refuse(notice, out);
             return Flow::Taken;
         }
-        self.provide(known.as_ref(), head.statement, out);
-        match name_on_server(known.as_ref(), head.statement) {
+        let reads_names = decision.effects.contains(Effects::READS_PREPARED);
+        if let Some(link) = self.link()
+            && reads_names
+            && link.replies.owes_client()
+        {
+            return link.wait_for_answers(out);
+        }
+        let first = decision.effects & NAMES;
+        if let Some(stop) = self.names_in_segment(Decision { effects: first, ..decision }, text, out) {
+            return stop;
+        }
+        match self.provide(known.as_ref(), head.statement, relies, rest, out) {
+            Provided::Ready => {}
+            Provided::Wait(stop) => return stop,
+            Provided::Changed => {
+                self.refuse(columns_changed(), out);
+                return Flow::Taken;
+            }
+        }
+        self.metrics.bind();
+        match name_on_server(known.as_deref(), head.statement) {
             Some(renamed) => {
                 let tail = range.start + HEADER + head.rest..range.end;
                 // The length on the wire, which may count parameters that have not come yet.
@@ -354,17 +417,29 @@ impl Session {
             }
             None => out.pass(range),
         }
-        self.expect(Expect::Bind);
+        let statement = known.as_ref().and_then(|named| named.shared()).filter(|_| !head.statement.is_empty()).cloned();
+        if let Some(statement) = &statement {
+            statement.used();
+        }
+        let shared = statement.is_some() && !relies;
+        self.expect(Expect::Bind { statement, relies });
+        self.uses_plan(relies);
+        if reads_names {
+            // Behind the Bind: the statement itself may have to go away under our name for it.
+            self.names_in_segment(decision, text, out);
+        }
+        self.names.bound = known.as_ref().filter(|_| shared).map(|named| (head.portal.into(), named.clone()));
         if !self.scripts.is_empty() {
             self.scripts.retain(|(portal, _)| **portal != *head.portal);
         }
-        let script = known.as_ref().and_then(|statement| {
+        let statement = known.as_ref().and_then(|named| named.shared());
+        let script = statement.and_then(|statement| {
             let values = || frontend::bind_parameters(&frame.body()[head.rest..]);
             let parameter = |number: usize| values()?.nth(number.checked_sub(1)?)?.whole().map(<[u8]>::to_vec);
             self.read_script(decision.effects, &statement.sql, &parameter)
         });
         let wants_parameters = self.timing.wants_parameters(&self.ctx.slow_log);
-        self.begin_statement(decision, &[], known.as_ref(), script.as_deref());
+        self.begin_statement(decision, &[], statement, script.as_deref());
         if wants_parameters {
             self.timing.keep_parameters(&frame.body()[head.rest..]);
         }
@@ -372,6 +447,20 @@ impl Session {
             self.scripts.push((head.portal.into(), script));
         }
         Flow::Taken
+    }
+
+    /// The server must fail here, too: it is given what it does not know, and our error stands for its own.
+    fn refuse(&mut self, notice: ErrorNotice, out: &mut Splice<'_>) {
+        build::describe_statement(out.insert(), REFUSED);
+        self.expect(Expect::Refused(Box::new(notice)));
+    }
+
+    /// What a Bind of the statement does.
+    fn judge_named(&self, named: &Named) -> Decision {
+        match named.shared() {
+            Some(statement) => self.judge_names(statement.decision, &statement.sql),
+            None => named.decision(),
+        }
     }
 
     fn send_close(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
@@ -387,83 +476,27 @@ impl Session {
             out.pass(range);
             return Flow::Taken;
         }
+        if let Some(stop) = self.settle_name(name, out) {
+            return stop;
+        }
         let statement = self.names.remove(name);
-        if statement.is_some() || prepared::looks_like_ours(name) {
-            // Other clients use it: it stays on the connection until it is the least recently used.
-            self.expect(Expect::MadeClose { name: name.into(), statement });
-        } else {
+        let raw = match &statement {
+            Some(named) => matches!(named.statement, Statement::Raw),
+            None => self.max_prepared == 0 || self.pins.contains(Pins::SQL_PREPARE),
+        };
+        if raw && !prepared::looks_like_ours(name) {
             self.expect(Expect::Close { ours: false });
             out.pass(range);
+        } else {
+            // Other clients use it: it stays on the connection until it is the least recently used.
+            self.expect(Expect::MadeClose { name: name.into(), statement });
         }
         Flow::Taken
-    }
-
-    /// Makes sure that the link's connection has the statement: a Parse of ours goes ahead when it has not (trap 31).
-    fn provide(&mut self, known: Option<&Arc<Prepared>>, name: &[u8], out: &mut Splice<'_>) {
-        let max = self.max_prepared;
-        let raw = self.pins.contains(Pins::LARGE_STATEMENT);
-        let Some(link) = self.link() else { return };
-        let Some(statement) = known else {
-            if name.is_empty() && (link.lease.prepared.unnamed.take().is_some() || !raw) {
-                // What stands there is another client's, or was closed while no connection was at hand.
-                build::close_statement(out.insert(), b"");
-                link.replies.push(Expect::Close { ours: true });
-                link.segment_open = true;
-            }
-            return;
-        };
-        let registry = &mut link.lease.prepared;
-        if name.is_empty() {
-            if registry.unnamed.as_ref().is_some_and(|present| Arc::ptr_eq(present, statement)) {
-                return;
-            }
-            registry.unnamed = Some(statement.clone());
-            build::parse(out.insert(), b"", &statement.sql, &statement.types);
-        } else {
-            if registry.has(statement) {
-                return;
-            }
-            link.make_room(statement, max, out);
-            build::parse(out.insert(), &statement.name, &statement.sql, &statement.types);
-        }
-        link.replies.push(Expect::Parse { statement: statement.clone(), unnamed: name.is_empty(), client: None });
-        link.segment_open = true;
-        self.metrics.server_parse();
-    }
-}
-
-impl Link {
-    /// Notes that the statement is about to be prepared, and closes what has to make room for it (trap 35).
-    fn make_room(&mut self, statement: &Arc<Prepared>, max: usize, out: &mut Splice<'_>) {
-        let registry = &mut self.lease.prepared;
-        if let Some(at) = registry.strays.iter().position(|stray| *stray == statement.name) {
-            build::close_statement(out.insert(), &registry.strays.swap_remove(at));
-            self.replies.push(Expect::Close { ours: true });
-        }
-        let mut evicted = registry.add(statement.clone(), max);
-        while let Some(statement) = evicted {
-            build::close_statement(out.insert(), &statement.name);
-            self.replies.push(Expect::Evict { statement });
-            let registry = &mut self.lease.prepared;
-            evicted = if registry.is_over(max) { registry.evict() } else { None };
-        }
-    }
-}
-
-/// The name to put in place of the client's; `None` = it goes as it is (the unnamed statement, and names that the server
-/// knows better than we do).
-fn name_on_server<'n>(known: Option<&'n Arc<Prepared>>, name: &[u8]) -> Option<Cow<'n, [u8]>> {
-    match known {
-        _ if name.is_empty() => None,
-        Some(statement) => Some(Cow::Borrowed(&statement.name)),
-        // Nobody reaches a shared statement by guessing its name.
-        None if prepared::looks_like_ours(name) => Some(Cow::Owned([b"unknown ", name].concat())),
-        None => None,
     }
 }
 
 /// Of two decisions the one that binds more; effects are united.
-fn worse(a: Decision, b: Decision) -> Decision {
+pub(super) fn worse(a: Decision, b: Decision) -> Decision {
     let rank = |decision: &Decision| match decision.target {
         Target::Anywhere => 0,
         Target::Replica => 1,

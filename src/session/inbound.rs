@@ -140,10 +140,14 @@ impl Session {
                     stop => stop,
                 }
             }
-            b'Q' | b'F' | b'P' if frame_len > self.max_inspect => match self.take_unseen(tag, range, out) {
-                Flow::Taken => self.stream_rest(remaining, false),
-                stop => stop,
-            },
+            // The name of what is prepared must be there.
+            b'P' if frame_len > self.max_inspect && !available[HEADER..].contains(&0) => Flow::Stop(Need::Input),
+            b'Q' | b'F' | b'P' if frame_len > self.max_inspect => {
+                match self.take_unseen(tag, &available[HEADER..], range, out) {
+                    Flow::Taken => self.stream_rest(remaining, false),
+                    stop => stop,
+                }
+            }
             _ => Flow::Stop(Need::Input),
         }
     }
@@ -156,21 +160,34 @@ impl Session {
 
     /// A message too long to be inspected: it streams to the primary as it is. A Parse of that kind stays on its connection,
     /// which is pinned, since the text is not kept for another one.
-    fn take_unseen(&mut self, tag: u8, range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+    fn take_unseen(&mut self, tag: u8, head: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
         if let Some(stop) = self.needs_other_link(UNSEEN, out) {
             return stop;
         }
+        let mut client = None;
         if tag == b'P' {
-            self.pin(Pins::LARGE_STATEMENT);
-            self.pinned_by(b"-- a statement longer than max_inspect");
+            let name = head.split(|byte| *byte == 0).next().unwrap_or_default();
+            if let Some(stop) = self.settle_name(name, out) {
+                return stop;
+            }
+            client = self.take_raw_name(name, out);
+            if client.is_some() {
+                self.pin(Pins::LARGE_STATEMENT);
+                self.pinned_by(b"-- a statement longer than max_inspect");
+            }
         }
         self.begin_statement(UNSEEN, &[], None, None);
-        self.names.set_unnamed(None);
+        if tag != b'P' || client.as_ref().is_some_and(|name| name.is_empty()) {
+            self.names.set_unnamed(None);
+        }
+        let unnamed = self.names.get(b"").is_none();
         let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
-        link.lease.prepared.unnamed = None;
+        if unnamed {
+            link.lease.prepared.unnamed = None;
+        }
         if tag == b'P' {
             link.segment_open = true;
-            link.replies.push(Expect::RawParse { ours: false });
+            link.replies.push(Expect::RawParse { client: client.filter(|name| !name.is_empty()) });
         } else {
             link.ends_segment(None);
             self.segment_cleared = false;
@@ -180,7 +197,7 @@ impl Session {
     }
 
     fn take_query(&mut self, sql: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
-        let decision = self.decisions.decide(sql, self.lex);
+        let decision = self.judge(sql);
         let effects = decision.effects;
         let own = effects.contains(Effects::OWN_SETTING) && !effects.contains(Effects::MULTI);
         if own || (decision.reason == Reason::Empty && matches!(self.state, State::Idle | State::Waiting)) {
@@ -215,6 +232,9 @@ impl Session {
             return stop;
         }
         if let Some(stop) = self.provide_channels(effects, out) {
+            return stop;
+        }
+        if let Some(stop) = self.names_before_query(decision, sql, out) {
             return stop;
         }
         let script = self.read_script(decision.effects, sql, &|_| None);
@@ -336,6 +356,17 @@ impl Session {
         let mut pins = Pins::of(effects);
         if script.is_some_and(|script| script.all().any(|change| *change == Change::UnknownSetting)) {
             pins |= Pins::SETTINGS | Pins::ROLE;
+        }
+        if self.max_prepared == 0 && effects.contains(Effects::SQL_PREPARE) && !effects.contains(Effects::RELEASES_ONLY)
+        {
+            pins |= Pins::SQL_PREPARE;
+        }
+        if effects.contains(Effects::SQL_EXECUTE) && effects.contains(Effects::SET_SESSION) {
+            // What is executed is not in the text.
+            pins |= Pins::SETTINGS | Pins::ROLE;
+        }
+        if effects.contains(Effects::SET_LOCAL) {
+            self.note_local_settings(text);
         }
         if effects.contains(Effects::RELEASES_ONLY) {
             self.begin_release(text);

@@ -65,6 +65,18 @@ pub(super) struct Link {
     pub listens: bool,
     /// It does not listen on all channels that the session listens on.
     pub deaf: bool,
+    /// A Bind or Describe of a statement is among the messages of the open segment.
+    pub segment_bound: bool,
+    /// The write under way began with nothing else under way.
+    pub replayable: bool,
+    /// It binds a shared statement of which the client does not rely on the columns.
+    pub shared_bound: bool,
+    /// How many replies were awaited when a Flush of ours went out.
+    pub flushed: u64,
+    /// The shared statement of this number has other columns on this connection than clients know.
+    pub changed: Option<u64>,
+    /// What the server said of messages of ours before a Query: to be told when the Query fails for it.
+    pub own_failure: Option<Vec<u8>>,
 }
 
 impl Link {
@@ -94,6 +106,12 @@ impl Link {
             fence: false,
             listens: false,
             deaf: false,
+            segment_bound: false,
+            replayable: false,
+            shared_bound: false,
+            flushed: 0,
+            changed: None,
+            own_failure: None,
         }
     }
 
@@ -108,6 +126,13 @@ impl Link {
         }
     }
 
+    /// A Sync goes out, or what has the effect of one.
+    pub fn close_segment(&mut self) {
+        self.segment_open = false;
+        self.segment_executed = false;
+        self.segment_bound = false;
+    }
+
     /// Whether rows that come now answer a statement of ours.
     pub fn drops_rows(&self) -> bool {
         self.replies.head().is_some_and(Expect::is_ours)
@@ -115,8 +140,7 @@ impl Link {
 
     /// A Query or FunctionCall goes out, which ends what extended-protocol messages have begun as a Sync does.
     pub fn ends_segment(&mut self, script: Option<Box<Script>>) {
-        self.segment_open = false;
-        self.segment_executed = false;
+        self.close_segment();
         self.replies.push(Expect::Simple { script });
     }
 

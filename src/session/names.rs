@@ -1,62 +1,175 @@
-//! A client's names for prepared statements.
+//! A client's names for prepared statements, those of the protocol and those of SQL's `PREPARE`: one name space, as on a
+//! server (trap 44).
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldhash::fast::RandomState;
 
-use crate::backend::Prepared;
+use crate::backend::{Own, Prepared, SqlPrepared, prepared};
+use crate::sql::Decision;
+
+use super::inbound::UNSEEN;
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+pub(super) enum Statement {
+    /// A statement of the protocol: under a name of ours on servers.
+    Shared(Arc<Prepared>),
+    /// A statement of SQL's: under the client's own name on servers.
+    Sql(Arc<SqlPrepared>),
+    /// It was too long to be kept: it stands on the connection to which the session is pinned, under the client's own name.
+    Raw,
+}
+
+/// A name that is taken.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub statement: Statement,
+    /// When the client prepared it ([`prepared::moment`]).
+    pub since: u64,
+    /// The client was told its columns, and may rely on them.
+    described: AtomicBool,
+}
+
+impl Named {
+    pub fn new(statement: Statement) -> Arc<Self> {
+        Arc::new(Self { statement, since: prepared::moment(), described: AtomicBool::new(false) })
+    }
+
+    /// The same name, of the statement that has taken the place of an outdated one: the client knows nothing of that.
+    pub fn renewed(&self, outdated: &Prepared) -> Arc<Self> {
+        let statement = Statement::Shared(prepared::renew(outdated));
+        Arc::new(Self { statement, since: self.since, described: AtomicBool::new(false) })
+    }
+
+    pub fn shared(&self) -> Option<&Arc<Prepared>> {
+        match &self.statement {
+            Statement::Shared(statement) => Some(statement),
+            _ => None,
+        }
+    }
+
+    pub fn decision(&self) -> Decision {
+        match &self.statement {
+            Statement::Shared(statement) => statement.decision,
+            Statement::Sql(statement) => statement.decision,
+            Statement::Raw => UNSEEN,
+        }
+    }
+
+    /// What is to stand on a server under the client's own name.
+    pub fn own(&self) -> Option<Own> {
+        match &self.statement {
+            Statement::Shared(statement) => Some(Own::Shared(statement.clone())),
+            Statement::Sql(statement) => Some(Own::Sql(statement.clone())),
+            Statement::Raw => None,
+        }
+    }
+
+    pub fn is_described(&self) -> bool {
+        self.described.load(Ordering::Relaxed)
+    }
+
+    pub fn set_described(&self) {
+        self.described.store(true, Ordering::Relaxed);
+    }
+}
 
 /// What the statement names of one client stand for.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    named: HashMap<Box<[u8]>, Arc<Prepared>, RandomState>,
-    unnamed: Option<Arc<Prepared>>,
+    named: HashMap<Box<[u8]>, Arc<Named>, RandomState>,
+    unnamed: Option<Arc<Named>>,
+    /// How many of them are of SQL's.
+    sql: usize,
+    /// The portal bound last, when it is of a shared statement of which the client may ask the columns.
+    pub bound: Option<(Box<[u8]>, Arc<Named>)>,
+    /// Not 0 while a setting for this transaction may change what texts mean.
+    pub local_context: u64,
 }
 
 impl Names {
-    /// The statement behind a name; the empty name is the unnamed statement.
-    pub fn get(&self, name: &[u8]) -> Option<&Arc<Prepared>> {
+    /// What a name stands for; the empty name is the unnamed statement.
+    pub fn get(&self, name: &[u8]) -> Option<&Arc<Named>> {
         if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
     }
 
     /// Lets a name stand for a statement.
-    pub fn set(&mut self, name: &[u8], statement: Arc<Prepared>) {
+    pub fn set(&mut self, name: &[u8], named: Arc<Named>) {
         if name.is_empty() {
-            self.unnamed = Some(statement);
+            self.unnamed = Some(named);
         } else {
-            self.named.insert(name.into(), statement);
+            self.sql += usize::from(matches!(named.statement, Statement::Sql(_)));
+            let before = self.named.insert(name.into(), named);
+            self.discount(before.as_ref());
         }
     }
 
     /// The unnamed statement as it was.
-    pub fn set_unnamed(&mut self, statement: Option<Arc<Prepared>>) {
-        self.unnamed = statement;
+    pub fn set_unnamed(&mut self, named: Option<Arc<Named>>) {
+        self.unnamed = named;
     }
 
     /// Takes a name away.
-    pub fn remove(&mut self, name: &[u8]) -> Option<Arc<Prepared>> {
-        if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
+    pub fn remove(&mut self, name: &[u8]) -> Option<Arc<Named>> {
+        if name.is_empty() {
+            return self.unnamed.take();
+        }
+        let removed = self.named.remove(name);
+        self.discount(removed.as_ref());
+        removed
     }
 
-    /// Takes a name away whose Parse failed.
-    pub fn forget(&mut self, name: &[u8]) {
-        self.remove(name);
-    }
-
-    /// Gives a name back whose Close was skipped.
-    pub fn restore(&mut self, name: Box<[u8]>, statement: Arc<Prepared>) {
-        self.set(&name, statement);
+    fn discount(&mut self, gone: Option<&Arc<Named>>) {
+        self.sql -= usize::from(gone.is_some_and(|named| matches!(named.statement, Statement::Sql(_))));
     }
 
     /// Forgets all: DEALLOCATE ALL, DISCARD ALL (trap 45).
     pub fn clear(&mut self) {
         self.named.clear();
         self.unnamed = None;
+        self.sql = 0;
     }
 
     /// How many names there are.
     pub fn len(&self) -> usize {
         self.named.len()
+    }
+
+    /// How many of them were prepared by SQL.
+    pub fn of_sql(&self) -> usize {
+        self.sql
+    }
+
+    /// The names that stand for this shared statement.
+    pub fn of_statement(&self, id: u64) -> Vec<Box<[u8]>> {
+        let is = |named: &Named| named.shared().is_some_and(|statement| statement.id == id);
+        self.named.iter().filter(|(_, named)| is(named)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// All names, and what they stand for.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Arc<Named>)> {
+        self.named.iter().map(|(name, named)| (&**name, named))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::LexOptions;
+
+    #[test]
+    fn statements_of_sql_are_counted() {
+        let sql = || Named::new(Statement::Sql(prepared::intern_sql(b"PREPARE", UNSEEN, LexOptions::default())));
+        let mut names = Names::default();
+        names.set(b"a", sql());
+        names.set(b"a", sql());
+        names.set(b"b", sql());
+        names.set(b"b", Named::new(Statement::Raw));
+        assert_eq!((names.of_sql(), names.len()), (1, 2));
+        assert!(names.remove(b"a").is_some() && names.remove(b"a").is_none());
+        assert_eq!(names.of_sql(), 0);
     }
 }

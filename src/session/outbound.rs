@@ -140,6 +140,19 @@ impl Session {
                     link.settings_refused = true;
                     return Ok(true);
                 }
+                if !fatal && link.replies.is_before_own_sync() {
+                    // Of messages of ours: told when what they were for fails.
+                    link.own_failure = Some(body.to_vec());
+                    link.replies.fail_to_sync(names, &mut link.lease.prepared);
+                    return Ok(false);
+                }
+                if code == SqlState::FEATURE_NOT_SUPPORTED
+                    && ErrorNotice::field_of(body, b'R') == Some(b"RevalidateCachedQuery")
+                    && self.heal()
+                {
+                    return Ok(false);
+                }
+                let Self { state: State::Linked(link), names, timing, .. } = self else { return Err(ServerBroken) };
                 link.failed = true;
                 if link.copy_syncs > 0 {
                     link.retired = Some("a COPY failed");
@@ -158,11 +171,14 @@ impl Session {
                 if !matches!(link.replies.head(), Some(Expect::Simple { .. }) | None) && !fatal {
                     self.skip_to_sync = !link.replies.fail_to_sync(names, &mut link.lease.prepared);
                 }
-                if code == SqlState::FEATURE_NOT_SUPPORTED {
-                    link.lease.prepared.outdate();
-                }
                 timing.failed(code);
                 self.metrics.error(code, crate::observe::Blame::Server);
+                if let Some(SqlState::INVALID_STATEMENT_NAME | SqlState::IN_FAILED_TRANSACTION) = Some(code)
+                    && let Some(failure) = link.own_failure.take()
+                {
+                    crate::wire::build::message(out.insert(), b'E', |out| out.extend_from_slice(&failure));
+                    return Ok(false);
+                }
                 if fatal && code.says_server_unavailable() {
                     // One killed backend is not a dead node: only a health check can say so (trap 66).
                     link.lease.pool().load.probe.notify_one();
@@ -198,6 +214,10 @@ impl Session {
                 return Ok(false);
             }
             _ if settings => return Ok(false),
+            b'C' if matches!(link.replies.head(), Some(Expect::OwnExecute { .. })) => {
+                link.replies.pop();
+                return Ok(false);
+            }
             b'C' => {
                 timing.completed(backend::command_rows(body));
                 link.copy_in = false;
@@ -216,7 +236,7 @@ impl Session {
                     b"DEALLOCATE ALL\0" => {
                         link.lease.prepared.clear();
                         names.clear();
-                        self.pins.remove(Pins::SQL_PREPARE);
+                        self.pins.remove(Pins::SQL_PREPARE | Pins::LARGE_STATEMENT);
                     }
                     _ => {}
                 }
@@ -226,29 +246,57 @@ impl Session {
             }
             b'I' | b's' => drop(pop_if(link, |head| matches!(head, Expect::Execute { .. }))),
             b'1' => {
-                let popped = pop_if(link, |head| matches!(head, Expect::Parse { .. } | Expect::RawParse { .. }));
-                return match popped {
+                let wanted = |head: &Expect| {
+                    matches!(head, Expect::Parse { .. } | Expect::RawParse { .. } | Expect::OwnParse { .. })
+                };
+                return match pop_if(link, wanted) {
                     Some(Expect::Parse { statement, unnamed, client }) => {
                         if !unnamed {
                             self.pools.accept_statement(statement.id);
                         }
                         Ok(client.is_some())
                     }
-                    Some(Expect::RawParse { ours }) => Ok(!ours),
+                    Some(Expect::RawParse { .. }) => Ok(true),
+                    Some(Expect::OwnParse { .. }) => Ok(false),
                     _ => Err(ServerBroken),
                 };
             }
             b'2' => {
-                pop_if(link, |head| matches!(head, Expect::Bind)).ok_or(ServerBroken)?;
+                let popped = pop_if(link, |head| matches!(head, Expect::Bind { .. } | Expect::OwnBind));
+                return popped.map(|expect| matches!(expect, Expect::Bind { .. })).ok_or(ServerBroken);
             }
             b'3' => {
-                return match pop_if(link, |head| matches!(head, Expect::Close { .. } | Expect::Evict { .. })) {
+                let wanted = |head: &Expect| {
+                    matches!(
+                        head,
+                        Expect::Close { .. }
+                            | Expect::Evict { .. }
+                            | Expect::CloseStray { .. }
+                            | Expect::TakeAway { .. }
+                    )
+                };
+                return match pop_if(link, wanted) {
                     Some(Expect::Close { ours }) => Ok(!ours),
-                    Some(Expect::Evict { .. }) => Ok(false),
-                    _ => Err(ServerBroken),
+                    Some(_) => Ok(false),
+                    None => Err(ServerBroken),
                 };
             }
-            b'T' | b'n' => drop(pop_if(link, |head| matches!(head, Expect::Describe))),
+            b't' => return Ok(link.replies.tell_parameters()),
+            b'T' | b'n' => {
+                let columns = (tag == b'T').then_some(body);
+                match pop_if(link, |head| matches!(head, Expect::Describe { .. } | Expect::Verify { .. })) {
+                    Some(Expect::Verify { statement }) => {
+                        self.described(&statement, columns, false);
+                        return Ok(false);
+                    }
+                    Some(Expect::Describe { of: Some(statement), .. })
+                        if !link.lease.prepared.is_verified(&statement) =>
+                    {
+                        self.described(&statement, columns, true);
+                    }
+                    _ => {}
+                }
+            }
             b'G' => link.copy_in = !link.replies.copy_in_began(),
             _ => {}
         }
@@ -265,14 +313,17 @@ impl Session {
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
-                Some(Expect::Settings) => {
+                Some(Expect::Settings | Expect::OwnSync) => {
                     // The statement's own answer is still to come.
                     self.timing.not_yet();
                     break false;
                 }
                 Some(Expect::Evidence(_) | Expect::Spoiled) => break false,
                 Some(Expect::Sync { ours }) => break !ours,
-                Some(Expect::Simple { .. }) => break true,
+                Some(Expect::Simple { .. }) => {
+                    link.own_failure = None;
+                    break true;
+                }
                 Some(_) => {}
                 // A Sync of a COPY that failed before the server read it.
                 None if link.copy_syncs > 0 => {
@@ -314,11 +365,12 @@ impl Session {
     /// A statement has succeeded: what it changed of what the session keeps. The tag tells how a transaction ended, whatever was
     /// asked (trap 26: a COMMIT that fails says ROLLBACK).
     fn take_completion(&mut self, tag: &[u8]) {
-        let Self { state: State::Linked(link), tracked, placement, .. } = self else { return };
+        let Self { state: State::Linked(link), tracked, placement, names, decisions, lex, .. } = self else { return };
         let link = &mut **link;
         let mut to_savepoint = false;
         if let Some(script) = link.replies.script() {
             for StatementChange { change, .. } in script.next_statement() {
+                names.apply(change, decisions, *lex, &mut link.lease.prepared);
                 tracked.apply(change, &mut link.lease.settings);
                 to_savepoint |= matches!(change, Change::RollbackTo(_));
             }
@@ -336,6 +388,7 @@ impl Session {
 
     /// A transaction has ended: what it changed stays, or is as it was before.
     fn transaction_over(&mut self, rolled_back: bool) {
+        self.names.local_context = 0;
         let Self { state: State::Linked(link), tracked, placement, .. } = self else { return };
         match rolled_back {
             true => tracked.rolled_back(&mut link.lease.settings),

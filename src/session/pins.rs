@@ -16,7 +16,7 @@ bitflags! {
     pub struct Pins: u16 {
         /// A change of settings that the text does not tell: `set_config` of an expression, `SET … FROM CURRENT`.
         const SETTINGS = 1;
-        /// SQL `PREPARE`.
+        /// SQL `PREPARE` of a name that is not read (`U&"…"`), or where statements are not shared.
         const SQL_PREPARE = 1 << 1;
         /// Temporary tables and the like.
         const TEMP_OBJECT = 1 << 3;
@@ -41,8 +41,7 @@ impl Pins {
 
     /// The pins that a statement with these effects asks for. Statements that only give state up ask for none.
     pub fn of(effects: Effects) -> Self {
-        const TABLE: [(Effects, Pins); 6] = [
-            (Effects::SQL_PREPARE, Pins::SQL_PREPARE),
+        const TABLE: [(Effects, Pins); 5] = [
             (Effects::TEMP_OBJECT, Pins::TEMP_OBJECT),
             (Effects::HOLD_CURSOR, Pins::HOLD_CURSOR),
             (Effects::ADVISORY_LOCK, Pins::ADVISORY_LOCK),

@@ -287,6 +287,7 @@ impl Session {
         self.resume();
         self.segment_cleared = false;
         self.scripts.clear();
+        self.names.bound = None;
         self.timing.rest();
         self.since = Instant::now();
         true
@@ -447,6 +448,7 @@ impl Session {
             }
             let (taken, need) = self.take_client(&data[from..], &mut out);
             let bytes = out.finish();
+            self.keep_for_replay(bytes);
             if let State::Linked(link) = &mut self.state
                 && !bytes.is_empty()
             {

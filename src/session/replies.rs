@@ -3,16 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::backend::{Prepared, Registry};
+use crate::backend::{OwnName, Prepared, Registry};
+use crate::sql::Change;
 use crate::wire::{ErrorNotice, build};
 
-use super::names::Names;
+use super::names::{Named, Names};
 use super::pins::Pins;
 use super::splice::Splice;
 use super::tracked::Script;
 
 /// A name of the client's, and what it stood for before.
-pub(super) type NamedBefore = (Box<[u8]>, Option<Arc<Prepared>>);
+pub(super) type NamedBefore = (Box<[u8]>, Option<Arc<Named>>);
 
 /// One reply, or group of replies, that is still to come.
 #[derive(Debug)]
@@ -35,24 +36,47 @@ pub(super) enum Expect {
         /// The client's Parse (its name, empty = unnamed, and what the name stood for before), or one of ours.
         client: Option<NamedBefore>,
     },
-    /// ParseComplete of a Parse that we track nothing of: `ours` is dropped.
-    RawParse { ours: bool },
+    /// ParseComplete of a Parse of the client's that went out as it was. The name, if it is one that was free.
+    RawParse { client: Option<Box<[u8]>> },
     /// ParseComplete that we make ourselves, when everything before it has come.
     MadeParse { name: Box<[u8]> },
     /// BindComplete.
-    Bind,
+    Bind {
+        /// The shared statement that is bound.
+        statement: Option<Arc<Prepared>>,
+        /// The client knows its columns and does not ask for them again.
+        relies: bool,
+    },
     /// A message of ours that must fail, in the place of a Bind that we refuse: the client gets this error for it.
     Refused(Box<ErrorNotice>),
-    /// ParameterDescription, then RowDescription or NoData.
-    Describe,
+    /// ParameterDescription, then RowDescription or NoData, of this shared statement or of a portal of it.
+    Describe {
+        of: Option<Arc<Prepared>>,
+        /// The parameters were told already.
+        begun: bool,
+    },
+    /// The same for ourselves, to see whether the columns are still those that clients know.
+    Verify { statement: Arc<Prepared> },
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
     Execute { script: Option<Box<Script>> },
     /// CloseComplete: `ours` is dropped.
     Close { ours: bool },
+    /// CloseComplete of a Close of ours for a statement of ours that nobody is to use any more, dropped.
+    CloseStray { name: Box<[u8]> },
+    /// CloseComplete of a Close of ours for a client's name that means something else to this client, dropped.
+    TakeAway { name: Box<[u8]>, own: OwnName },
+    /// ParseComplete of a Parse of ours under the client's own name, dropped.
+    OwnParse { name: Box<[u8]> },
+    /// BindComplete of a Bind of ours, dropped.
+    OwnBind,
+    /// CommandComplete of a `PREPARE` of ours, dropped.
+    OwnExecute { name: Box<[u8]> },
+    /// ReadyForQuery behind messages of ours before a Query, dropped. Their error is told in place of the Query's.
+    OwnSync,
     /// CloseComplete of a Close of ours for a statement that had to make room, dropped.
     Evict { statement: Arc<Prepared> },
     /// CloseComplete that we make ourselves; the statement comes back if an error before it skips the Close.
-    MadeClose { name: Box<[u8]>, statement: Option<Arc<Prepared>> },
+    MadeClose { name: Box<[u8]>, statement: Option<Arc<Named>> },
     /// ReadyForQuery of a Sync: `ours` is dropped.
     Sync { ours: bool },
     /// The client has sent CopyDone or CopyFail; nothing comes for it.
@@ -62,7 +86,28 @@ pub(super) enum Expect {
 impl Expect {
     /// A message of ours, of which the client sees nothing.
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::Settings | Self::Evidence(_) | Self::Begin | Self::Spoiled)
+        matches!(
+            self,
+            Self::Settings | Self::Evidence(_) | Self::Begin | Self::Spoiled | Self::OwnSync | Self::TakeAway { .. }
+        ) || matches!(self, Self::OwnParse { .. } | Self::OwnBind | Self::OwnExecute { .. } | Self::CloseStray { .. })
+    }
+
+    /// Whether it is a ReadyForQuery, or ends with one.
+    fn is_ready(&self) -> bool {
+        matches!(
+            self,
+            Self::Settings
+                | Self::Evidence(_)
+                | Self::Spoiled
+                | Self::Simple { .. }
+                | Self::Sync { .. }
+                | Self::OwnSync
+        )
+    }
+
+    /// Whether nothing comes from the server for it.
+    fn is_made(&self) -> bool {
+        matches!(self, Self::MadeParse { .. } | Self::MadeClose { .. } | Self::CopyEnd)
     }
 }
 
@@ -70,6 +115,7 @@ impl Expect {
 #[derive(Debug, Default)]
 pub(super) struct Replies {
     queue: VecDeque<Expect>,
+    pushed: u64,
 }
 
 impl Replies {
@@ -78,7 +124,13 @@ impl Replies {
     }
 
     pub fn push(&mut self, expect: Expect) {
+        self.pushed += 1;
         self.queue.push_back(expect);
+    }
+
+    /// How many replies have been awaited.
+    pub fn pushed(&self) -> u64 {
+        self.pushed
     }
 
     pub fn head(&self) -> Option<&Expect> {
@@ -93,18 +145,113 @@ impl Replies {
         }
     }
 
+    /// A ParameterDescription came. Whether it is the client's, who is told once.
+    pub fn tell_parameters(&mut self) -> bool {
+        match self.queue.front_mut() {
+            Some(Expect::Describe { begun, .. }) => !std::mem::replace(begun, true),
+            Some(Expect::Verify { .. }) => false,
+            _ => true,
+        }
+    }
+
     pub fn pop(&mut self) -> Option<Expect> {
         self.queue.pop_front()
     }
 
     /// Whether a ReadyForQuery is outstanding: the transaction status is not known before it comes.
     pub fn owes_ready(&self) -> bool {
-        self.queue.iter().any(|expect| {
-            matches!(
-                expect,
-                Expect::Settings | Expect::Evidence(_) | Expect::Spoiled | Expect::Simple { .. } | Expect::Sync { .. }
-            )
+        self.queue.iter().any(Expect::is_ready)
+    }
+
+    /// Whether something under way may change what this name of the client's stands for.
+    pub fn changes_name(&self, name: &[u8]) -> bool {
+        self.queue.iter().any(|expect| match expect {
+            Expect::Simple { script: Some(script) } | Expect::Execute { script: Some(script) } => {
+                script.all().any(|change| match change {
+                    Change::Prepare { name: changed, .. } | Change::Deallocate(changed) => **changed == *name,
+                    Change::DeallocateAll | Change::DiscardAll => true,
+                    _ => false,
+                })
+            }
+            _ => false,
         })
+    }
+
+    /// What is under way in segments that have ended: an error makes void what stands behind it in its segment, and what
+    /// follows goes on without it.
+    fn ended(&self) -> impl Iterator<Item = &Expect> {
+        let end = self.queue.iter().rposition(Expect::is_ready).unwrap_or(0);
+        self.queue.range(..end)
+    }
+
+    /// Whether it is not known yet what stands under this name of the client's on the connection.
+    pub fn unsettles_own(&self, name: &[u8]) -> bool {
+        self.ended().any(|expect| match expect {
+            Expect::OwnParse { name: of } | Expect::OwnExecute { name: of } | Expect::TakeAway { name: of, .. } => {
+                **of == *name
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether it is not known yet if this shared statement stands on the connection.
+    pub fn unsettles(&self, wanted: &Prepared) -> bool {
+        self.ended().any(|expect| match expect {
+            Expect::Parse { statement, unnamed: false, .. } | Expect::Evict { statement } => statement.id == wanted.id,
+            Expect::CloseStray { name } => *name == wanted.name,
+            _ => false,
+        })
+    }
+
+    /// Whether it is not known yet if the client has prepared or closed something under this name.
+    pub fn prepares_name(&self, name: &[u8]) -> bool {
+        self.ended().any(|expect| match expect {
+            Expect::Parse { client: Some((of, _)), .. }
+            | Expect::MadeParse { name: of }
+            | Expect::MadeClose { name: of, .. }
+            | Expect::RawParse { client: Some(of) } => **of == *name,
+            _ => false,
+        })
+    }
+
+    /// Whether it is not known yet if this statement's columns are what they were.
+    pub fn verifies(&self, id: u64) -> bool {
+        self.queue.iter().any(|expect| matches!(expect, Expect::Verify { statement } if statement.id == id))
+    }
+
+    /// Whether the next ReadyForQuery is one that ends messages of ours before a Query.
+    pub fn is_before_own_sync(&self) -> bool {
+        matches!(self.queue.iter().find(|expect| expect.is_ready()), Some(Expect::OwnSync))
+    }
+
+    /// Whether all that is owed belongs to one segment of the client's that a Sync of its has ended.
+    pub fn is_one_segment(&self) -> bool {
+        matches!(self.queue.back(), Some(Expect::Sync { ours: false }))
+            && self.queue.iter().filter(|expect| expect.is_ready() && !expect.is_ours()).count() == 1
+    }
+
+    /// Whether a ReadyForQuery is outstanding that is not only for ourselves.
+    pub fn owes_client(&self) -> bool {
+        self.queue.iter().any(|expect| expect.is_ready() && !expect.is_ours())
+    }
+
+    /// How many of the replies owed answer a message that was sent.
+    pub fn sent(&self) -> usize {
+        self.queue.iter().filter(|expect| !expect.is_made()).count()
+    }
+
+    /// Adds what is owed once more; the statement `old` is `new` now.
+    pub fn append(&mut self, mut owed: Self, old: &Prepared, new: &Arc<Prepared>) {
+        for expect in &mut owed.queue {
+            if let Expect::Bind { statement: Some(statement), .. } | Expect::Describe { of: Some(statement), .. } =
+                expect
+                && statement.id == old.id
+            {
+                *statement = new.clone();
+            }
+        }
+        self.pushed += owed.queue.len() as u64;
+        self.queue.append(&mut owed.queue);
     }
 
     /// Whether nothing of the client's is outstanding: what we sent ourselves leaves the transaction status as it is known.
@@ -119,9 +266,7 @@ impl Replies {
 
     /// Whether nothing is to come from the server: all that is left is for us to make.
     pub fn all_made(&self) -> bool {
-        self.queue
-            .iter()
-            .all(|expect| matches!(expect, Expect::MadeParse { .. } | Expect::MadeClose { .. } | Expect::CopyEnd))
+        self.queue.iter().all(Expect::is_made)
     }
 
     /// Makes the replies at the head that are ours to make (trap 32: each in its place).
@@ -138,28 +283,16 @@ impl Replies {
     /// An error came in an extended-protocol sequence: the server skips to the next Sync, so nothing comes for what stands
     /// before it, a Query included; what those messages would have changed is taken back (trap 33). Returns whether a Sync is on its way.
     pub fn fail_to_sync(&mut self, names: &mut Names, registry: &mut Registry) -> bool {
+        let mut undo = Undo { names, registry, statements: Vec::new(), own: Vec::new(), clients: Vec::new() };
+        let mut is_culprit = true;
         while let Some(expect) = self.queue.front() {
-            if matches!(expect, Expect::Sync { .. }) {
+            if matches!(expect, Expect::Sync { .. } | Expect::OwnSync) {
                 return true;
             }
-            match self.queue.pop_front() {
-                Some(Expect::Parse { statement, unnamed, client }) => {
-                    if unnamed {
-                        registry.unnamed = None;
-                    } else {
-                        registry.forget(statement.id);
-                    }
-                    match client {
-                        Some((name, previous)) if name.is_empty() => names.set_unnamed(previous),
-                        Some((name, _)) => names.forget(&name),
-                        None => {}
-                    }
-                }
-                Some(Expect::MadeParse { name }) => names.forget(&name),
-                Some(Expect::Evict { statement }) => registry.restore(statement),
-                Some(Expect::MadeClose { name, statement: Some(statement) }) => names.restore(name, statement),
-                _ => {}
+            if let Some(expect) = self.queue.pop_front() {
+                undo.undo(expect, is_culprit);
             }
+            is_culprit = false;
         }
         false
     }
@@ -177,4 +310,71 @@ impl Replies {
         });
         end.is_some()
     }
+}
+
+/// Takes back what messages would have done that the server has skipped. Of several about one thing the first tells how it was.
+struct Undo<'a> {
+    names: &'a mut Names,
+    registry: &'a mut Registry,
+    statements: Vec<u64>,
+    own: Vec<Box<[u8]>>,
+    clients: Vec<Box<[u8]>>,
+}
+
+impl Undo<'_> {
+    /// `is_culprit`: it is this one that failed.
+    fn undo(&mut self, expect: Expect, is_culprit: bool) {
+        match expect {
+            Expect::Parse { statement, unnamed, client } => {
+                if unnamed {
+                    self.registry.unnamed = None;
+                } else if first(&mut self.statements, &statement.id) {
+                    self.registry.forget(statement.id);
+                }
+                if let Some((name, previous)) = client {
+                    // A Parse that fails has ended the unnamed statement all the same.
+                    self.client(name, previous.filter(|_| unnamed && !is_culprit));
+                }
+            }
+            Expect::RawParse { client: Some(name) } | Expect::MadeParse { name } => self.client(name, None),
+            Expect::MadeClose { name, statement } => self.client(name, statement),
+            Expect::Evict { statement } if first(&mut self.statements, &statement.id) => {
+                self.registry.restore(statement);
+            }
+            Expect::Verify { statement } => self.registry.discard(&statement),
+            Expect::CloseStray { name } => self.registry.strays.push(name),
+            Expect::TakeAway { name, own } if first(&mut self.own, &name) => self.registry.restore_own(name, own),
+            Expect::OwnParse { name } => self.never_stood(name),
+            Expect::OwnExecute { name } => {
+                self.registry.helper = true;
+                self.never_stood(name);
+            }
+            _ => {}
+        }
+    }
+
+    fn client(&mut self, name: Box<[u8]>, before: Option<Arc<Named>>) {
+        if !first(&mut self.clients, &name) {
+            return;
+        }
+        match before {
+            Some(named) => self.names.set(&name, named),
+            None => drop(self.names.remove(&name)),
+        }
+    }
+
+    fn never_stood(&mut self, name: Box<[u8]>) {
+        if first(&mut self.own, &name) {
+            self.registry.remove_own(&name);
+        }
+    }
+}
+
+/// Whether this is seen for the first time.
+fn first<T: PartialEq + Clone>(seen: &mut Vec<T>, this: &T) -> bool {
+    let is_first = !seen.contains(this);
+    if is_first {
+        seen.push(this.clone());
+    }
+    is_first
 }

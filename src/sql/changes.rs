@@ -44,7 +44,7 @@ pub enum Change {
     Prepare {
         /// The name as the server stores it.
         name: Box<[u8]>,
-        /// `PREPARE name … AS …`.
+        /// `PREPARE name … AS …`; of a text of one statement the whole text, which is what the server keeps.
         text: Box<[u8]>,
     },
     /// `DEALLOCATE` of one name.
@@ -83,6 +83,9 @@ pub fn changes(sql: &[u8], opts: LexOptions, parameter: ParameterText<'_>) -> Ve
             read(Cursor::new(splitter.text(), &tokens.tokens).with_options(opts), parameter, &mut add);
         }
         statement += 1;
+    }
+    if let ([StatementChange { change: Change::Prepare { text, .. }, .. }], 1) = (found.as_mut_slice(), statement) {
+        *text = splitter.text().into();
     }
     found
 }

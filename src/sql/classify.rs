@@ -11,7 +11,7 @@ use super::fingerprint::{Fingerprint, fingerprint};
 use super::functions::FunctionLists;
 use super::hint::Hint;
 use super::keywords::KeywordBits;
-use super::lexer::{Kind, LexOptions};
+use super::lexer::{Kind, LexOptions, Token};
 use super::query;
 use super::reason::Reason;
 use super::scanner::{self, Scanned};
@@ -98,7 +98,10 @@ fn judge_text(sql: &[u8], opts: LexOptions, lists: &FunctionLists, mut each: imp
     let mut releases_only = true;
     while splitter.next(&mut statement) {
         statements += 1;
-        let one = judge_statement(splitter.text(), opts, &statement, lists);
+        let mut one = judge_statement(splitter.text(), opts, &statement, lists);
+        if reads_prepared(splitter.text(), &statement.tokens) {
+            one.effects |= Effects::READS_PREPARED;
+        }
         releases_only &= one.effects.contains(Effects::RELEASES_ONLY);
         if let (Some(first), Some(last)) = (statement.tokens.first(), statement.tokens.last()) {
             each(StatementAnalysis {
@@ -152,7 +155,8 @@ fn obey(verdict: &mut Verdict, hint: Hint) {
                     | Reason::TooLong
                     | Reason::Read
             );
-            let session = Effects::all() - Effects::WRITES - Effects::MULTI - Effects::LITERAL_MATTERS;
+            let session = Effects::all()
+                - (Effects::WRITES | Effects::MULTI | Effects::LITERAL_MATTERS | Effects::READS_PREPARED);
             if overridable && !verdict.effects.intersects(session) {
                 verdict.target = Target::Replica;
                 verdict.reason = Reason::HintReplica;
@@ -161,6 +165,18 @@ fn obey(verdict: &mut Verdict, hint: Hint) {
             }
         }
     }
+}
+
+/// Whether the view of the session's prepared statements, or the function behind it, is named.
+fn reads_prepared(text: &[u8], tokens: &[Token]) -> bool {
+    tokens.iter().any(|token| {
+        let bytes = token.of(text);
+        let name = bytes.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\"")).unwrap_or(bytes);
+        matches!(name.len(), 21 | 22)
+            && matches!(token.kind, Kind::Word | Kind::QuotedWord)
+            && name.get(..21).is_some_and(|head| head.eq_ignore_ascii_case(b"pg_prepared_statement"))
+            && matches!(name.get(21), None | Some(b's' | b'S'))
+    })
 }
 
 fn judge_statement(text: &[u8], opts: LexOptions, statement: &StatementTokens, lists: &FunctionLists) -> Verdict {

@@ -101,6 +101,8 @@ bitflags! {
         const NOTIFIES = 1 << 28;
         /// Asks for the channels of its session: `pg_listening_channels`.
         const ASKS_CHANNELS = 1 << 29;
+        /// Reads `pg_prepared_statements`: what it sees there must be the session's own statements.
+        const READS_PREPARED = 1 << 30;
     }
 }
 

@@ -24,6 +24,7 @@ mod scanner;
 mod settings;
 mod split;
 mod sqlcommenter;
+mod statement_names;
 mod verdict;
 
 pub use block::{BlockControl, BlockModes, block_control};
@@ -37,3 +38,4 @@ pub use lexer::{Kind, LexOptions, Lexer, Token};
 pub use normalize::{MAX_NORMALIZED, normalize};
 pub use settings::{OwnAction, OwnSetting, SettingChange, SettingValue, own_setting, setting_change};
 pub use sqlcommenter::{SqlTags, sql_tags};
+pub use statement_names::{StatementNames, prepared_body, statement_names};

@@ -13,6 +13,7 @@ use super::decision::Effects;
 use super::keywords::KeywordBits;
 use super::lexer::Kind;
 use super::reason::Reason;
+use super::statement_names::creates_by_execute;
 use super::verdict::Verdict;
 
 /// What the first words say.
@@ -60,6 +61,9 @@ pub(super) fn scan(cursor: Cursor<'_>, bits: KeywordBits) -> Scanned {
                 if bits.contains(KeywordBits::TEMP) {
                     verdict.effects |= Effects::TEMP_OBJECT;
                 }
+            }
+            if &*lower == b"create" && creates_by_execute(cursor.text(), cursor.rest()) {
+                verdict.effects |= Effects::SQL_EXECUTE;
             }
             verdict
         }

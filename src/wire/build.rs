@@ -107,6 +107,28 @@ pub fn parse(out: &mut Vec<u8>, name: &[u8], sql: &[u8], types: &[u8]) {
     });
 }
 
+/// Bind. `rest` is what follows the statement's name on the wire: formats and parameters.
+pub fn bind(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], rest: &[u8]) {
+    message(out, b'B', |out| {
+        cstr(out, portal);
+        cstr(out, statement);
+        out.extend_from_slice(rest);
+    });
+}
+
+/// Bind without parameters.
+pub fn bind_nothing(out: &mut Vec<u8>, portal: &[u8], statement: &[u8]) {
+    bind(out, portal, statement, &[0; 6]);
+}
+
+/// Execute of a whole portal.
+pub fn execute(out: &mut Vec<u8>, portal: &[u8]) {
+    message(out, b'E', |out| {
+        cstr(out, portal);
+        out.extend([0; 4]);
+    });
+}
+
 /// Parse, Bind and Execute of a statement without parameters, unnamed. `sql` ends with its NUL.
 pub fn run_unnamed(out: &mut Vec<u8>, sql: &[u8]) {
     message(out, b'P', |out| {
@@ -132,6 +154,19 @@ pub fn close_statement(out: &mut Vec<u8>, name: &[u8]) {
         out.push(b'S');
         cstr(out, name);
     });
+}
+
+/// Close of a portal.
+pub fn close_portal(out: &mut Vec<u8>, name: &[u8]) {
+    message(out, b'C', |out| {
+        out.push(b'P');
+        cstr(out, name);
+    });
+}
+
+/// Flush.
+pub fn flush(out: &mut Vec<u8>) {
+    message(out, b'H', |_| {});
 }
 
 /// Sync.

@@ -45,12 +45,14 @@ pub struct ErrorNotice {
     pub detail: Option<Cow<'static, str>>,
     /// What to do, if anything.
     pub hint: Option<Cow<'static, str>>,
+    /// The server's routine that reports it, by which drivers tell some errors.
+    pub routine: Option<&'static str>,
 }
 
 impl ErrorNotice {
     /// An ERROR: the session goes on.
     pub fn error(code: SqlState, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { severity: Severity::Error, code, message: message.into(), detail: None, hint: None }
+        Self { severity: Severity::Error, code, message: message.into(), detail: None, hint: None, routine: None }
     }
 
     /// A FATAL: the connection closes after it.
@@ -67,6 +69,12 @@ impl ErrorNotice {
     /// Adds a hint.
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the name of the server's routine that would report it.
+    pub fn routine(mut self, routine: &'static str) -> Self {
+        self.routine = Some(routine);
         self
     }
 
@@ -96,6 +104,9 @@ impl ErrorNotice {
             }
             if let Some(hint) = &self.hint {
                 field(b'H', hint);
+            }
+            if let Some(routine) = self.routine {
+                field(b'R', routine);
             }
             out.push(0);
         });
@@ -138,17 +149,20 @@ impl ErrorNotice {
 
     /// Finds the SQLSTATE in the body (or its beginning) of an ErrorResponse, without decoding the rest.
     pub fn sqlstate_of(body: &[u8]) -> SqlState {
+        Self::field_of(body, b'C').and_then(SqlState::from_bytes).unwrap_or(SqlState::INTERNAL_ERROR)
+    }
+
+    /// Finds a field in the body (or its beginning) of an ErrorResponse.
+    pub fn field_of(body: &[u8], wanted: u8) -> Option<&[u8]> {
         let mut rest = body;
         while let Some((&key, tail)) = rest.split_first() {
-            let Some((value, tail)) = split_cstr(tail) else {
-                break;
-            };
-            if key == b'C' {
-                return SqlState::from_bytes(value).unwrap_or(SqlState::INTERNAL_ERROR);
+            let (value, tail) = split_cstr(tail)?;
+            if key == wanted {
+                return Some(value);
             }
             rest = tail;
         }
-        SqlState::INTERNAL_ERROR
+        None
     }
 }
 

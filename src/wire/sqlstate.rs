@@ -25,6 +25,8 @@ impl SqlState {
     pub const READ_ONLY_TRANSACTION: Self = Self(*b"25006");
     /// 25P01 no_active_sql_transaction
     pub const NO_ACTIVE_TRANSACTION: Self = Self(*b"25P01");
+    /// 25P02 in_failed_sql_transaction
+    pub const IN_FAILED_TRANSACTION: Self = Self(*b"25P02");
     /// 25P03 idle_in_transaction_session_timeout
     pub const IDLE_IN_TRANSACTION_TIMEOUT: Self = Self(*b"25P03");
     /// 25P04 transaction_timeout

@@ -141,7 +141,7 @@ fn statement(tree: &mut Tree, kind: &str, body: &Value) {
         other => {
             tree.refuse(other);
             tree.listens |= matches!(other, "ListenStmt" | "UnlistenStmt");
-            tree.executes |= other == "ExecuteStmt";
+            tree.executes |= other == "ExecuteStmt" || !body["query"]["node"]["ExecuteStmt"].is_null();
             // DEALLOCATE ALL has its own bit.
             tree.prepares |= other == "PrepareStmt" || other == "DeallocateStmt" && !body["isall"].as_bool().unwrap();
             let created = ["CreateStmt", "CreateTableAsStmt", "ViewStmt", "CreateSeqStmt"].contains(&other);

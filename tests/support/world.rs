@@ -132,7 +132,8 @@ impl World {
 }
 
 impl Step {
-    fn run(&self, client: &mut RawClient) -> Vec<Frame> {
+    /// Runs it, and returns what came.
+    pub fn run(&self, client: &mut RawClient) -> Vec<Frame> {
         match self {
             Self::Ready(batch, count) => {
                 client.send(batch);

@@ -5,8 +5,8 @@ use super::super::lexer::Kind;
 use super::super::settings::{SettingValue, is_own_name};
 use super::{Change, ParameterText};
 
-/// Reads a statement in which `set_config` stands. Only a select list of nothing but such calls, with constants or parameters,
-/// says what it sets.
+/// Reads a statement in which `set_config` stands. Only a select list of nothing but such calls and `current_setting`, with
+/// constants or parameters, says what it sets.
 pub(super) fn read(mut cursor: Cursor<'_>, parameter: ParameterText<'_>, add: &mut dyn FnMut(Change)) {
     if !cursor.eat("select") {
         return add(Change::UnknownSetting);
@@ -33,7 +33,7 @@ pub(super) fn read(mut cursor: Cursor<'_>, parameter: ParameterText<'_>, add: &m
     changes.into_iter().for_each(add);
 }
 
-/// One call. `Some(None)` = it is for the transaction only.
+/// One call. `Some(None)` = it is for the transaction only, or only asks.
 fn read_call(cursor: &mut Cursor<'_>, parameter: ParameterText<'_>) -> Option<Option<Change>> {
     if cursor.is("pg_catalog") {
         cursor.next();
@@ -41,10 +41,17 @@ fn read_call(cursor: &mut Cursor<'_>, parameter: ParameterText<'_>) -> Option<Op
             return None;
         }
     }
-    if &*cursor.identifier()? != b"set_config" {
-        return None;
-    }
+    let function = cursor.identifier()?;
     let mut arguments = cursor.parenthesised()?;
+    match &*function {
+        b"set_config" => {}
+        b"current_setting" => {
+            argument(&mut arguments, parameter)?;
+            let missing_ok = arguments.eat_sign(",").then(|| argument(&mut arguments, parameter));
+            return (arguments.at_end() && missing_ok != Some(None)).then_some(None);
+        }
+        _ => return None,
+    }
     let name = argument(&mut arguments, parameter)?;
     if !arguments.eat_sign(",") {
         return None;

@@ -41,6 +41,10 @@ fn settings_of_the_session() {
         ("DISCARD ALL", Change::DiscardAll),
         ("SELECT set_config('App.x', 'it''s', false)", flat("app.x", "it's")),
         ("select pg_catalog.set_config('search_path', '', false) as x", flat("search_path", "")),
+        // asyncpg, before it asks for types.
+        ("SELECT current_setting('jit') AS cur, set_config('jit', 'off', false) AS new", flat("jit", "off")),
+        ("SELECT current_setting('jit', true), set_config('jit', 'off', 'f') x", flat("jit", "off")),
+        ("SELECT current_setting(n), set_config('jit', 'off', false) FROM t", Change::UnknownSetting),
         ("SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE", Change::UnknownSetting),
         ("SELECT set_config('a.b', x, false) FROM t", Change::UnknownSetting),
         ("INSERT INTO t SELECT set_config('a.b', 'c', false)", Change::UnknownSetting),
@@ -112,7 +116,9 @@ fn channels_and_statements() {
     assert_eq!(one("deallocate all"), Change::DeallocateAll);
     assert_eq!(
         one("/* x */ PREPARE p (int) AS SELECT $1 -- end"),
-        Change::Prepare { name: name("p"), text: name("PREPARE p (int) AS SELECT $1") }
+        Change::Prepare { name: name("p"), text: name("/* x */ PREPARE p (int) AS SELECT $1 -- end") }
     );
+    let prepare = Change::Prepare { name: name("p"), text: name("PREPARE p AS SELECT 1") };
+    assert_eq!(of("/* x */ PREPARE p AS SELECT 1 ; SELECT 2"), [(0, prepare)]);
     assert_eq!(of("PREPARE TRANSACTION 'x'"), []);
 }

@@ -158,6 +158,15 @@ async def cancel_and_timeouts(connection, task):
 
 
 @scenario
+async def a_changed_table_under_a_prepared_statement(connection, task):
+    await connection.execute(f"CREATE TABLE changing_{task} (a int); INSERT INTO changing_{task} VALUES (1)")
+    assert tuple(await connection.fetchrow(f"SELECT * FROM changing_{task}")) == (1,)
+    await connection.execute(f"ALTER TABLE changing_{task} ADD COLUMN b int DEFAULT 2")
+    assert tuple(await connection.fetchrow(f"SELECT * FROM changing_{task}")) == (1, 2)
+    await connection.execute(f"DROP TABLE changing_{task}")
+
+
+@scenario
 async def a_pool_that_resets_its_connections(connection, task):
     async with asyncpg.create_pool(URL, min_size=2, max_size=3) as pool:
 

@@ -1,0 +1,367 @@
+//! Names of SQL's `PREPARE`, `EXECUTE` and `DEALLOCATE` in transaction pooling: a statement of that kind stands under the client's
+//! own name on a server connection, and before one is named there, the name is made to mean what it means to this client (trap 44).
+//!
+//! Not followed: what a function prepares or gives up by dynamic SQL; and a function that executes by name finds what its session
+//! prepared outside the block at hand only when it is called outside one.
+//!
+//! What is put there goes ahead in the same write, as messages of the extended protocol: they leave the unnamed statement and
+//! portal alone, and can be put into a segment without ending it.
+
+use std::hash::BuildHasher;
+use std::sync::LazyLock;
+
+use foldhash::fast::RandomState;
+
+use crate::backend::{Own, Registry, prepared};
+use crate::route::DecisionCache;
+use crate::sql::{Change, Decision, Effects, LexOptions, Reason, Target, prepared_body, statement_names};
+use crate::wire::build;
+
+use super::extended::worse;
+use super::inbound::{Flow, UNSEEN};
+use super::machine::{Link, State};
+use super::names::{Named, Names, Statement};
+use super::pins::Pins;
+use super::relay::Session;
+use super::replies::Expect;
+use super::splice::Splice;
+
+/// Effects of texts that say names of statements.
+pub(super) const NAMES: Effects = Effects::SQL_PREPARE.union(Effects::SQL_EXECUTE);
+
+/// Most names that are put on a connection on the chance that a function uses them.
+const MOST_ON_CHANCE: usize = 32;
+
+/// Which names must mean on the connection what they mean to the client.
+enum Wanted {
+    None,
+    /// These.
+    These(Vec<Box<[u8]>>),
+    /// All that were prepared by SQL: who knows what a function executes.
+    OfSql,
+    /// All, and there must be no others.
+    Exactly,
+}
+
+impl Session {
+    /// Judges a text, that of `EXECUTE` by the statement that it executes (trap 8).
+    pub(super) fn judge(&self, sql: &[u8]) -> Decision {
+        self.judge_names(self.decisions.decide(sql, self.lex), sql)
+    }
+
+    /// The decision about a text, with what the statements do that it executes by name.
+    pub(super) fn judge_names(&self, decision: Decision, sql: &[u8]) -> Decision {
+        let mut decision = decision;
+        if !decision.effects.intersects(NAMES) {
+            return decision;
+        }
+        if !decision.effects.contains(Effects::SQL_EXECUTE) {
+            if decision.effects.contains(Effects::SQL_PREPARE) && !decision.effects.contains(Effects::MULTI) {
+                // Nothing runs yet.
+                let own = Effects::SQL_PREPARE | Effects::RELEASES_ONLY | Effects::HINTED | Effects::LITERAL_MATTERS;
+                decision.effects &= own;
+            }
+            return decision;
+        }
+        let found = statement_names(sql, self.lex);
+        let executed = found.names.iter().filter_map(|name| self.names.get(name)).map(|named| named.decision());
+        match (executed.reduce(worse), found.lone_execute && !decision.effects.contains(Effects::HINTED)) {
+            (Some(inner), true) => {
+                let effects = Effects::SQL_EXECUTE | Effects::LITERAL_MATTERS | inner.effects;
+                match inner.target {
+                    Target::Primary => Decision { effects, ..decision },
+                    _ => Decision { target: Target::Replica, reason: inner.reason, effects },
+                }
+            }
+            (Some(inner), false) => {
+                decision.effects |= inner.effects;
+                decision
+            }
+            (None, _) => decision,
+        }
+    }
+
+    fn wanted_names(&mut self, decision: Decision, sql: &[u8]) -> Wanted {
+        if self.max_prepared == 0 {
+            return Wanted::None;
+        }
+        if decision.effects.contains(Effects::READS_PREPARED) {
+            return Wanted::Exactly;
+        }
+        if decision.effects.intersects(NAMES) {
+            let found = statement_names(sql, self.lex);
+            if !found.unreadable {
+                return Wanted::These(found.names);
+            }
+            // A name that is not read may come to mean something, or nothing.
+            self.pin(Pins::SQL_PREPARE);
+            return Wanted::OfSql;
+        }
+        let may_execute = matches!(decision.reason, Reason::UnknownFunction | Reason::Procedure | Reason::Unparsed);
+        // Within a block an unlucky one would be the end of it.
+        let safe = self.link().is_some_and(|link| !link.status.in_block() && !link.replies.owes_ready());
+        match self.names.of_sql() {
+            1..=MOST_ON_CHANCE if may_execute && safe => Wanted::OfSql,
+            _ => Wanted::None,
+        }
+    }
+
+    /// What goes ahead of a Query, so that the names in it mean what they mean to the client.
+    pub(super) fn names_before_query(&mut self, decision: Decision, sql: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
+        let wanted = self.wanted_names(decision, sql);
+        if matches!(wanted, Wanted::None) {
+            return None;
+        }
+        let link = self.link()?;
+        if (link.segment_open && !link.replies.all_ours()) || self.is_unsettled(&wanted) {
+            // An error of ours would void the Query, too, and one before it what the names stand for.
+            return Some(self.leave_replica(out));
+        }
+        if self.put_names(&wanted, out) {
+            let link = self.link()?;
+            link.close_segment();
+            link.replies.push(Expect::OwnSync);
+            build::sync(out.insert());
+        }
+        None
+    }
+
+    /// The same within a segment: ahead of the Parse or Bind of such a text.
+    pub(super) fn names_in_segment(&mut self, decision: Decision, sql: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
+        let wanted = self.wanted_names(decision, sql);
+        if self.is_unsettled(&wanted) {
+            return Some(self.link()?.wait_for_answers(out));
+        }
+        if self.put_names(&wanted, out) {
+            self.link()?.segment_open = true;
+        }
+        None
+    }
+
+    /// Whether an error that is still to come may decide what the names stand for.
+    fn is_unsettled(&self, wanted: &Wanted) -> bool {
+        let State::Linked(link) = &self.state else { return false };
+        let unsettled = |name: &[u8]| link.replies.prepares_name(name) || link.replies.unsettles_own(name);
+        match wanted {
+            Wanted::None => false,
+            Wanted::These(names) => names.iter().any(|name| unsettled(name)),
+            Wanted::OfSql => self.names.iter().any(|(name, _)| unsettled(name)),
+            Wanted::Exactly => link.replies.owes_client(),
+        }
+    }
+
+    /// Makes one name on the connection mean what it means to the client. Returns whether anything was put in.
+    pub(super) fn put_name(&mut self, name: &[u8], out: &mut Splice<'_>) -> bool {
+        let Self { state: State::Linked(link), names, lex, .. } = self else { return false };
+        let named = names.get(name).filter(|named| named.means_the_same(*lex));
+        link.put_name(name, named.map(|named| &**named), out)
+    }
+
+    fn put_names(&mut self, wanted: &Wanted, out: &mut Splice<'_>) -> bool {
+        let names: Vec<Box<[u8]>> = match wanted {
+            Wanted::None => return false,
+            Wanted::These(names) => names.clone(),
+            Wanted::OfSql => {
+                let of_sql = self.names.iter().filter(|(_, named)| named.is_of_sql());
+                of_sql.map(|(name, _)| name.into()).collect()
+            }
+            Wanted::Exactly => self.names.iter().map(|(name, _)| name.into()).collect(),
+        };
+        let mut any = false;
+        if matches!(wanted, Wanted::Exactly) {
+            any |= self.take_foreign_names(out);
+        }
+        for name in names {
+            any |= self.put_name(&name, out);
+        }
+        any
+    }
+
+    /// Takes away all statements that are not the client's under its own names, those of ours included.
+    fn take_foreign_names(&mut self, out: &mut Splice<'_>) -> bool {
+        let Self { state: State::Linked(link), names, .. } = self else { return false };
+        let known = link.lease.prepared.take_known();
+        let mut any = !known.is_empty();
+        for statement in known {
+            build::close_statement(out.insert(), &statement.name);
+            link.replies.push(Expect::Evict { statement });
+        }
+        let foreign = link.lease.prepared.own_names().filter(|name| names.get(name).is_none());
+        for name in foreign.map(Box::from).collect::<Vec<Box<[u8]>>>() {
+            any |= link.put_name(&name, None, out);
+        }
+        any
+    }
+
+    /// An extended-protocol message names a statement of which something under way may change the meaning: it waits for the answer
+    /// to that.
+    pub(super) fn settle_name(&mut self, name: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
+        let link = self.link()?;
+        let replies = &link.replies;
+        if name.is_empty()
+            || !(replies.changes_name(name) || replies.prepares_name(name) || replies.unsettles_own(name))
+        {
+            return None;
+        }
+        Some(link.wait_for_answers(out))
+    }
+}
+
+impl Session {
+    /// What else than text and types a statement's meaning depends on: names are looked up along the search path (trap 36), as a
+    /// role may, and texts are read by encoding and by what a backslash means.
+    pub(super) fn statement_context(&self, decision: Decision) -> u64 {
+        const CONTEXT: [&str; 5] =
+            ["client_encoding", "role", "search_path", "session_authorization", "standard_conforming_strings"];
+        if decision.effects.contains(Effects::SQL_EXECUTE) {
+            // It depends on what the name stands for just now.
+            return prepared::moment();
+        }
+        let settings = self.tracked.settings();
+        if settings.is_empty() && self.names.local_context == 0 {
+            return 0;
+        }
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+        let values = CONTEXT.map(|name| settings.get(name));
+        match (values.iter().all(Option::is_none), self.names.local_context) {
+            (true, 0) => 0,
+            (_, local) => HASHER.hash_one((values, local)),
+        }
+    }
+
+    /// A setting for this transaction goes out: it may change what texts mean that are prepared behind it.
+    pub(super) fn note_local_settings(&mut self, text: &[u8]) {
+        const WORDS: [&[u8]; 6] = [b"search_path", b"schema", b"role", b"authorization", b"encoding", b"conforming"];
+        let lower = text.to_ascii_lowercase();
+        if WORDS.iter().any(|word| memchr::memmem::find(&lower, word).is_some()) {
+            self.names.local_context = prepared::moment();
+        }
+    }
+
+    /// A Parse too long to be kept goes out under the client's own name: whatever else stands there is taken away, or is to make
+    /// the server complain. Returns the name when it is the client's to have.
+    pub(super) fn take_raw_name(&mut self, name: &[u8], out: &mut Splice<'_>) -> Option<Box<[u8]>> {
+        if !name.is_empty() && self.names.get(name).is_some() {
+            self.link()?.occupy(name, out);
+            return None;
+        }
+        if !name.is_empty() {
+            self.put_name(name, out);
+            self.names.set(name, Named::new(Statement::Raw));
+        }
+        Some(name.into())
+    }
+}
+
+impl Names {
+    /// A statement that changes what names stand for has succeeded.
+    pub fn apply(&mut self, change: &Change, decisions: &DecisionCache, lex: LexOptions, registry: &mut Registry) {
+        match change {
+            Change::Prepare { name, text } => {
+                let decision = prepared_body(text, lex).map_or(UNSEEN, |body| decisions.decide(body, lex));
+                let statement = prepared::intern_sql(text, decision, lex);
+                self.set(name, Named::new(Statement::Sql(statement.clone())));
+                registry.set_own(name, Own::Sql(statement));
+            }
+            Change::Deallocate(name) => {
+                self.remove(name);
+                registry.remove_own(name);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Named {
+    fn is_of_sql(&self) -> bool {
+        matches!(self.own(), Some(Own::Sql(_)))
+    }
+
+    fn means_the_same(&self, lex: LexOptions) -> bool {
+        !matches!(self.own(), Some(Own::Sql(statement)) if !statement.means_the_same(lex))
+    }
+}
+
+impl Link {
+    fn put_name(&mut self, name: &[u8], named: Option<&Named>, out: &mut Splice<'_>) -> bool {
+        if self.replies.changes_name(name) {
+            // It meant the same on both sides before that, and the server goes on by itself.
+            return false;
+        }
+        let wanted = named.map(|named| (named.own(), named.since));
+        let stands = self.lease.prepared.own(name);
+        let own = match wanted {
+            // On the connection to which the session is pinned: the server knows.
+            Some((None, _)) => return false,
+            Some((Some(own), since)) => {
+                if stands.is_some_and(|stands| stands.statement.is(&own) && stands.prepared >= since) {
+                    return false;
+                }
+                Some(own)
+            }
+            None if stands.is_none() => return false,
+            None => None,
+        };
+        if let Some(before) = self.lease.prepared.remove_own(name) {
+            build::close_statement(out.insert(), name);
+            self.replies.push(Expect::TakeAway { name: name.into(), own: before });
+        }
+        match &own {
+            Some(Own::Sql(statement)) => self.prepare_by_sql(name, &statement.text, out),
+            Some(Own::Shared(statement)) => {
+                build::parse(out.insert(), name, &statement.sql, &statement.types);
+                self.replies.push(Expect::OwnParse { name: name.into() });
+            }
+            Some(Own::Nothing) | None => {}
+        }
+        if let Some(own) = own {
+            self.lease.prepared.set_own(name, own);
+        }
+        true
+    }
+
+    fn prepare_by_sql(&mut self, name: &[u8], text: &[u8], out: &mut Splice<'_>) {
+        let helper = prepared::helper_name();
+        let out = out.insert();
+        if std::mem::take(&mut self.lease.prepared.helper) {
+            build::close_statement(out, helper);
+            self.replies.push(Expect::Close { ours: true });
+        }
+        build::parse(out, helper, text, &[0, 0]);
+        build::bind_nothing(out, helper, helper);
+        build::execute(out, helper);
+        build::close_portal(out, helper);
+        build::close_statement(out, helper);
+        self.replies.push(Expect::OwnParse { name: helper.into() });
+        self.replies.push(Expect::OwnBind);
+        self.replies.push(Expect::OwnExecute { name: name.into() });
+        self.replies.push(Expect::Close { ours: true });
+        self.replies.push(Expect::Close { ours: true });
+    }
+
+    /// Lets the server complain of a second statement of this name, in its own words: something must stand there.
+    pub fn occupy(&mut self, name: &[u8], out: &mut Splice<'_>) {
+        if self.lease.prepared.own(name).is_some() {
+            return;
+        }
+        build::parse(out.insert(), name, b"", &[0, 0]);
+        self.replies.push(Expect::OwnParse { name: name.into() });
+        self.lease.prepared.set_own(name, Own::Nothing);
+    }
+
+    /// Closes the names of clients that are too many on the connection. To be called while it is at rest.
+    pub fn trim_own_names(&mut self, max: usize, out: &mut Splice<'_>) {
+        while let Some(name) = self.lease.prepared.own_over(max) {
+            self.put_name(&name, None, out);
+        }
+    }
+
+    /// What comes next waits for the answers to what was sent: a Flush of ours asks for them.
+    pub fn wait_for_answers(&mut self, out: &mut Splice<'_>) -> Flow {
+        let awaited = self.replies.pushed();
+        if self.segment_open && std::mem::replace(&mut self.flushed, awaited) != awaited {
+            build::flush(out.insert());
+        }
+        Flow::Stop(super::inbound::Need::Quiet)
+    }
+}
