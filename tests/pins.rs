@@ -87,6 +87,29 @@ fn a_search_path_of_temporary_objects_gets_a_server_without_any() {
 }
 
 #[test]
+fn what_a_reset_changes_is_known_trap_57() {
+    let world = one_connection();
+    let mut iso = world.client_with(&[("options", "-c datestyle=iso,mdy")]);
+    let mut plain = world.client();
+    for _ in 0..2 {
+        let mut german = world.client_with(&[("options", "-c datestyle=german,ymd")]);
+        assert_eq!(german.value("SHOW datestyle"), "German, YMD");
+        query(&mut german, "CREATE TEMP TABLE t (a int)");
+        // Not before the server has told what is left of temporary objects: then the connection is at rest.
+        assert_eq!(german.value("SELECT 1"), "1");
+        drop(german);
+        // The connection has been reset: nothing is to be told to either of these.
+        for client in [&mut iso, &mut plain] {
+            let frames = query(client, "SHOW datestyle");
+            assert!(!tags(&frames).contains('S'), "{frames:?}");
+            assert!(summary(&frames).contains("ISO, MDY"), "{frames:?}");
+        }
+    }
+    let mut german = world.client_with(&[("options", "-c datestyle=german,ymd")]);
+    assert_eq!(german.value("SHOW datestyle"), "German, YMD");
+}
+
+#[test]
 fn libraries_stay_with_their_session() {
     let world = one_connection();
     let mut client = world.client();

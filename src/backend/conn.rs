@@ -9,6 +9,7 @@ use quanta::Instant;
 
 use super::{Parameters, Registry, Settings};
 use crate::net::{PeerAddr, Stream};
+use crate::wire::backend;
 use crate::wire::startup::CancelKey;
 
 /// One logged-in server connection. Owned by the pool while idle and by a session's lease while in use.
@@ -45,6 +46,16 @@ pub struct ServerConn {
     pub home: usize,
     /// The pool's epoch when it was opened: an older one than the pool's is closed at check-in.
     pub epoch: u64,
+}
+
+impl ServerConn {
+    /// Notes what the server reports by a ParameterStatus, of which this is the body. None may be missed: the server does not repeat a
+    /// value that it has reported.
+    pub fn take_parameter_status(&mut self, body: &[u8]) {
+        if let Some((name, value)) = backend::parameter_status(body) {
+            self.parameters.set(name, value);
+        }
+    }
 }
 
 /// Facts about a server connection for `SHOW SERVERS`, readable at any time.

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::{OpenError, ServerConn, Settings, base_settings};
-use crate::wire::{ErrorNotice, TxStatus, backend, build};
+use crate::wire::{ErrorNotice, TxStatus, build};
 
 /// Largest message that a reset query may be answered with.
 const MAX_ANSWER: u32 = 1 << 20;
@@ -23,7 +23,7 @@ pub async fn run(conn: &mut ServerConn, query: &[u8]) -> io::Result<Option<Error
     let mut refusal = None;
     loop {
         match conn.stream.read_frame(&mut body, MAX_ANSWER).await? {
-            b'S' => note_parameter(conn, &body),
+            b'S' => conn.take_parameter_status(&body),
             b'E' => refusal = Some(ErrorNotice::decode(&body)),
             b'Z' => break,
             _ => {}
@@ -80,7 +80,7 @@ pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> 
     let mut refusal = None;
     loop {
         match conn.stream.read_frame(&mut body, MAX_ANSWER).await? {
-            b'S' => note_parameter(conn, &body),
+            b'S' => conn.take_parameter_status(&body),
             b'E' => refusal = Some(ErrorNotice::decode(&body)),
             b'Z' if queries > 1 => queries -= 1,
             b'Z' => break,
@@ -91,10 +91,4 @@ pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> 
         conn.settings = settings.clone();
     }
     Ok(refusal)
-}
-
-fn note_parameter(conn: &mut ServerConn, body: &[u8]) {
-    if let Some((name, value)) = backend::parameter_status(body) {
-        conn.parameters.set(name, value);
-    }
 }

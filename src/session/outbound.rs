@@ -115,6 +115,7 @@ impl Session {
                     link.dying = true;
                     return Ok(true);
                 }
+                b'S' => link.lease.take_parameter_status(body),
                 // Not told, then: what pins stays.
                 _ => {}
             }
