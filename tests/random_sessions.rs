@@ -125,7 +125,7 @@ impl Author {
     fn statement_among_others(&mut self) -> String {
         loop {
             let sql = self.statement();
-            if !["RESET", "DISCARD", "EXECUTE", "DEALLOCATE"].iter().any(|word| sql.starts_with(word)) {
+            if !["RESET", "DISCARD", "PREPARE", "EXECUTE", "DEALLOCATE"].iter().any(|word| sql.starts_with(word)) {
                 return sql;
             }
         }
