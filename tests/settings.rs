@@ -7,6 +7,7 @@ mod support;
 
 use std::time::Duration;
 
+use support::clusters::{APP, APP_PASSWORD};
 use support::frames::{Batch, summary};
 use support::raw::RawClient;
 use support::world::{Plan, World, ready};
@@ -285,4 +286,35 @@ fn nobody_waits_for_anybodys_settings() {
     let mut fresh = world.client();
     assert_eq!(fresh.value("SELECT current_setting('work_mem') || current_user"), "4MBapp");
     assert!(fresh.is_silent_for(Duration::from_millis(20)));
+}
+
+#[test]
+fn trap_62_servers_that_are_clients_set_what_they_need_for_themselves() {
+    let world = world("size = 2\nwait_timeout = \"5s\"");
+    let (port, database) = (world.proxy.port(), &world.db.name);
+    world.db.run(&format!(
+        "CREATE EXTENSION postgres_fdw; \
+         CREATE SERVER through FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '{port}', dbname '{database}'); \
+         CREATE USER MAPPING FOR PUBLIC SERVER through OPTIONS (user '{APP}', password '{APP_PASSWORD}'); \
+         CREATE FOREIGN TABLE far (id int) SERVER through OPTIONS (schema_name 'public', table_name 't'); \
+         GRANT ALL ON far TO PUBLIC"
+    ));
+    // The server that asks is a client of the proxy: search_path pg_catalog, ISO dates, blocks with savepoints and cursors.
+    let mut asking = world.direct();
+    let mut plain = world.client();
+    for round in 0..3 {
+        asking.exchange(&batch().query(&format!("BEGIN; INSERT INTO far VALUES ({round}); SAVEPOINT a")));
+        assert_eq!(asking.value("SELECT count(*) FROM far"), (round + 1).to_string());
+        asking.exchange(&batch().query("INSERT INTO far VALUES (100); ROLLBACK TO a; COMMIT"));
+        for _ in 0..4 {
+            assert_eq!(
+                plain.value("SELECT current_setting('search_path') || (SELECT count(*) FROM t)"),
+                format!("\"$user\", public{}", round + 1)
+            );
+            assert_eq!(plain.value("SHOW timezone"), plain.parameter("TimeZone").unwrap_or_default());
+        }
+    }
+    // And behind it as in front of it: a client of the proxy uses the foreign table, which leads through the proxy again.
+    assert_eq!(plain.value("SELECT count(*) FROM far"), "3");
+    assert_eq!(plain.value("SHOW search_path"), "\"$user\", public");
 }
