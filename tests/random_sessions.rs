@@ -74,9 +74,7 @@ impl Author {
             7 => self
                 .pick(&["RESET ALL", "DISCARD ALL", "SET ROLE settings_guest", "RESET ROLE", "SET ROLE none"])
                 .to_owned(),
-            8 | 9 => self
-                .pick(&["BEGIN", "BEGIN ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION", "BEGIN READ ONLY"])
-                .to_owned(),
+            8 | 9 => self.pick(&["BEGIN", "BEGIN ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION"]).to_owned(),
             10 | 11 => self.pick(&["COMMIT", "COMMIT", "END", "COMMIT AND CHAIN"]).to_owned(),
             12 => self.pick(&["ROLLBACK", "ABORT", "ROLLBACK AND CHAIN"]).to_owned(),
             13 => format!("SAVEPOINT {}", self.pick(&["a", "b"])),
@@ -122,11 +120,12 @@ impl Author {
     }
 
     /// A statement for a string or pipeline of several. What follows a RESET there sees the server's value instead of the startup
-    /// packet's, which comes back only behind it (README).
+    /// packet's, which comes back only behind it (README); and names cannot be put on a connection between the end of a failed block
+    /// and what follows it in the same string.
     fn statement_among_others(&mut self) -> String {
         loop {
             let sql = self.statement();
-            if !sql.starts_with("RESET") && !sql.starts_with("DISCARD") {
+            if !["RESET", "DISCARD", "PREPARE", "EXECUTE", "DEALLOCATE"].iter().any(|word| sql.starts_with(word)) {
                 return sql;
             }
         }

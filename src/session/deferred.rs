@@ -10,6 +10,7 @@ use crate::wire::{TxStatus, build};
 use super::extended::NOTHING;
 use super::inbound::Flow;
 use super::machine::State;
+use super::pins::Pins;
 use super::placement::Place;
 use super::relay::Session;
 use super::replies::Expect;
@@ -127,8 +128,14 @@ impl Session {
 
     /// Where a statement runs, or the block that begins with it.
     pub(super) fn place_of(&mut self, decision: Decision) -> Place {
-        let decision = if self.deferred.is_open() { self.deferred.decision } else { decision };
-        self.placement.place(decision)
+        if !self.deferred.is_open() {
+            return self.placement.place(decision);
+        }
+        // State of the session is made on the primary, in a READ ONLY block too.
+        if Pins::of(decision.effects) != Pins::empty() {
+            return Place::Primary;
+        }
+        self.placement.place(self.deferred.decision)
     }
 
     /// The block begins on the connection that was got for it.

@@ -406,8 +406,9 @@ impl Session {
             None => failed,
             Some(rolled_back) => rolled_back && completed == 1 && !failed,
         };
-        let certain = undone && link.replies.is_empty();
-        if link.status.in_block() {
+        let in_block = link.status.in_block();
+        let certain = undone && link.replies.is_empty() && !in_block;
+        if in_block && ended_by_tag.is_none() {
             return;
         }
         let fresh = std::mem::replace(&mut self.fresh_pins, Pins::empty());
