@@ -36,7 +36,7 @@ fn compare(driver: &str) {
 
 fn suite(driver: &str, way: Way, results: &Path) -> Outcomes {
     let stage = Stage::start(way);
-    stage.prepare("postgres", "CREATE ROLE scott SUPERUSER LOGIN");
+    stage.prepare("postgres", "CREATE ROLE scott SUPERUSER LOGIN PASSWORD 'tiger'");
     stage.prepare("postgres", "CREATE DATABASE test OWNER scott");
     stage.prepare("test", SCHEMA);
     let name = way.name();
@@ -56,7 +56,7 @@ fn suite(driver: &str, way: Way, results: &Path) -> Outcomes {
             "--tb=short",
             "--maxfail=100000",
         ])
-        .arg(format!("--dburi=postgresql+{driver}://scott@127.0.0.1:{}/test", stage.port()))
+        .arg(format!("--dburi=postgresql+{driver}://scott:tiger@127.0.0.1:{}/test", stage.port()))
         .args(["test/dialect/test_suite.py", "test/dialect/postgresql"])
         .current_dir(fetched("sqlalchemy"))
         .env("PYTHONPATH", plugins)
