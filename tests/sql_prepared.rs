@@ -438,3 +438,25 @@ fn a_long_statement_under_a_name_that_is_taken() {
         ],
     );
 }
+
+/// `\gdesc` of psql: prepared in one round trip, described in the next, on whatever connection that gets.
+#[test]
+fn an_execute_is_described_wherever_it_goes_trap_44() {
+    let world = Plan { pool: "size = 2", ..Plan::default() }.start();
+    let mut other = world.client();
+    other.exchange(&Batch::new().query("PREPARE test AS SELECT 'another'"));
+    for _ in 0..6 {
+        world.compare(
+            "described",
+            &[
+                ready(Batch::new().query("PREPARE test AS SELECT 1 AS first, 2 AS second")),
+                ready(Batch::new().parse("", "EXECUTE test", &[]).sync()),
+                ready(Batch::new().describe(b'S', "").sync()),
+                ready(Batch::new().parse("named", "EXECUTE test", &[]).sync()),
+                ready(Batch::new().describe(b'S', "named").sync()),
+                ready(Batch::new().bind("", "named", &[]).describe(b'P', "").execute("", 0).sync()),
+                ready(Batch::new().query("DEALLOCATE ALL")),
+            ],
+        );
+    }
+}

@@ -231,6 +231,13 @@ impl Session {
                         return stop;
                     }
                     let (known, _) = self.known(name, || true);
+                    let executes = known.as_ref().and_then(|named| named.shared()).cloned();
+                    if let Some(statement) = executes.filter(|s| s.decision.effects.contains(Effects::SQL_EXECUTE))
+                        // It is described by what that stands for now.
+                        && let Some(stop) = self.names_in_segment(statement.decision, &statement.sql, out)
+                    {
+                        return stop;
+                    }
                     if let Provided::Wait(stop) = self.provide(known.as_ref(), name, false, rest, out) {
                         return stop;
                     }
