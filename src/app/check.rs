@@ -47,6 +47,9 @@ pub fn summary(config: &Config, out: &mut impl Write) -> io::Result<()> {
             }
         }
     }
+    if let Some(path) = &config.takeover_socket {
+        writeln!(out, "takeover  {}", path.display())?;
+    }
     if let Some(addr) = config.metrics {
         writeln!(out, "metrics   http://{addr}/metrics")?;
     }

@@ -8,10 +8,11 @@ use arc_swap::ArcSwapOption;
 
 use crate::config::ClientTlsMode;
 use crate::net::{Accepted, Listener, OpenSettings, Opened, PeerAddr, ServerTlsContext, open};
-use crate::session::{self, Context, LoginRefused};
+use crate::session::{self, Context, LoggingIn, LoginRefused};
 use crate::wire::{ErrorNotice, SqlState};
 
 use super::rt::Workers;
+use super::takeover::Predecessors;
 
 /// What the front door needs besides the sessions' context.
 pub struct Front {
@@ -21,33 +22,36 @@ pub struct Front {
     pub tls: ArcSwapOption<ServerTlsContext>,
     /// The console.
     pub console: Arc<crate::admin::Console>,
+    /// Processes that this one took over from, which still have clients.
+    pub predecessors: Arc<Predecessors>,
 }
 
 /// Accepts connections and deals them to the workers, until the task is dropped.
-pub async fn accept(listener: Listener, front: Arc<Front>, workers: Arc<Workers>) {
+pub async fn accept(listener: Arc<Listener>, front: Arc<Front>, workers: Arc<Workers>) {
     loop {
         let accepted = listener.accept().await;
         front.ctx.metrics.accepted(match accepted.peer {
             PeerAddr::Tcp(_) => "tcp",
             PeerAddr::Unix => "unix",
         });
-        workers.deal(serve(front.clone(), accepted));
+        // Counted from here on: nobody who has been accepted is forgotten by a process that ends.
+        let logging_in = front.ctx.clients.logging_in();
+        workers.deal(serve(front.clone(), accepted, logging_in));
     }
 }
 
 /// One connection, from its first byte to its end. What only the beginning needs is in a future of its own, which is gone when
 /// the session begins: most sessions are idle most of the time, and this is the memory that they hold.
-async fn serve(front: Arc<Front>, accepted: Accepted) {
-    if let Some(login) = Box::pin(admit(front, accepted)).await {
+async fn serve(front: Arc<Front>, accepted: Accepted, logging_in: LoggingIn) {
+    if let Some(login) = Box::pin(admit(front, accepted, logging_in)).await {
         session::serve(login).await;
     }
 }
 
 /// The way in: what kind of connection it is, and its login. `None` = it has been served, or refused.
-async fn admit(front: Arc<Front>, accepted: Accepted) -> Option<Box<session::Login>> {
+async fn admit(front: Arc<Front>, accepted: Accepted, logging_in: LoggingIn) -> Option<Box<session::Login>> {
     let stream = accepted.into_stream().ok()?;
     let ctx = front.ctx.clone();
-    let logging_in = ctx.clients.logging_in();
     let config = ctx.config.load_full();
     let tls = front.tls.load_full();
     let settings = OpenSettings {
@@ -60,7 +64,9 @@ async fn admit(front: Arc<Front>, accepted: Accepted) -> Option<Box<session::Log
     let (stream, startup) = match tokio::time::timeout(limit, open(stream, &settings)).await {
         Ok(Ok(Opened::Startup { stream, startup })) => (stream, startup),
         Ok(Ok(Opened::Cancel { mut stream, key })) => {
-            session::cancel(&ctx.clients, &key).await;
+            if !session::cancel(&ctx.clients, &key).await {
+                front.predecessors.cancel(&key).await;
+            }
             stream.shutdown();
             return None;
         }
@@ -113,7 +119,7 @@ pub fn close_sessions(ctx: &Context, now: bool) {
 mod tests {
     use super::*;
 
-    fn size_of_future<F>(_: impl Fn(Arc<Front>, Accepted) -> F) -> usize {
+    fn size_of_future<F>(_: impl Fn(Arc<Front>, Accepted, LoggingIn) -> F) -> usize {
         size_of::<F>()
     }
 

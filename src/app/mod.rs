@@ -3,9 +3,12 @@
 pub mod check;
 pub mod cli;
 pub mod demo;
+mod doors;
+mod ending;
 mod front;
 pub mod import;
 mod reload;
 pub mod route;
 mod rt;
 pub mod run;
+mod takeover;

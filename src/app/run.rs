@@ -1,6 +1,7 @@
 //! `trunkline run`: everything started in order, then signals, then everything ended in order.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,23 +9,24 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::sync::Mutex;
+use tokio::time::MissedTickBehavior;
 
-use crate::admin::{Console, Order, Shutdown, Wish};
+use crate::admin::{Console, Wish};
 use crate::auth::AuthContext;
 use crate::config::{Config, Environment, Loaded, Origin};
-use crate::net::{ListenError, ListenOptions, Listener, ServerTlsContext, TlsError};
+use crate::net::{Inherited, ListenError, ServerTlsContext, TlsError};
 use crate::observe::logging::{self, LogError};
-use crate::observe::{DatabaseReadiness, HttpServer, LogHandle, Metrics, Readiness, SlowLog, SlowLogError, panics};
-use crate::pool::Service;
-use crate::session::{ClientState, Clients, Context, Request};
+use crate::observe::{DatabaseReadiness, LogHandle, Metrics, Readiness, SlowLog, SlowLogError, panics};
+use crate::session::{Clients, Context};
 use crate::topology::Directory;
 
-use super::front::{self, Front};
+use super::doors::Doors;
+use super::ending::{Ending, Signals, drain};
+use super::front::Front;
 use super::reload::Reloader;
 use super::rt::{self, Workers};
+use super::takeover::{self, Offering, Received, TakeoverError};
 
 /// Why the program could not start.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,9 @@ pub enum RunError {
     /// The address of /metrics cannot be listened on.
     #[error("cannot serve /metrics on {0}: {1}")]
     Http(std::net::SocketAddr, io::Error),
+    /// A running process could not be taken over from.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// The system refused something.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -55,13 +60,15 @@ pub enum RunError {
 /// [`RunError`]: the program could not start.
 pub fn run(loaded: Loaded, file: Option<PathBuf>, env: Environment) -> Result<(), RunError> {
     let (config, origin) = (loaded.config, loaded.origin);
+    // First of all: there is one thread, and nothing is open but what was passed.
+    let passed = Inherited::from_service_manager();
     let log = logging::init(&config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     raise_open_files(config.max_clients);
     let workers = Arc::new(Workers::start(config.workers)?);
-    let served = rt::control(serve(config, (file, env, origin), log, workers.clone()))?;
+    let served = rt::control(serve(config, (file, env, origin), log, workers.clone(), passed))?;
     drop(workers);
     served
 }
@@ -92,6 +99,7 @@ async fn serve(
     (file, env, origin): (Option<PathBuf>, Environment, Origin),
     log: LogHandle,
     workers: Arc<Workers>,
+    passed: Inherited,
 ) -> Result<(), RunError> {
     // Before anybody can know that there is a process to be signalled.
     let mut signals = Signals::new()?;
@@ -115,26 +123,16 @@ async fn serve(
     });
     let (mut reloader, mut orders) = Reloader::new(ctx.clone(), file, env, log, origin);
     let console = Arc::new(Console::new(ctx.clone(), reloader.orders()));
-    let front = Arc::new(Front { ctx: ctx.clone(), tls: ArcSwapOption::new(tls), console });
+    let front = Arc::new(Front { ctx: ctx.clone(), tls: ArcSwapOption::new(tls), console, predecessors: Arc::default() });
 
-    let options = ListenOptions { keepalive: config.client.keepalive, ..ListenOptions::default() };
-    let mut acceptors = Vec::new();
-    for address in &config.listen {
-        let listener = Listener::bind(address, &options)?;
-        tracing::info!(?address, "listening");
-        acceptors.push(tokio::spawn(front::accept(listener, front.clone(), workers.clone())));
-    }
-    let (stop_http, mut stopped) = watch::channel(false);
-    if let Some(address) = config.metrics {
-        let server = HttpServer::bind(address).await.map_err(|error| RunError::Http(address, error))?;
-        let readiness_ctx = ctx.clone();
-        let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        tokio::spawn(server.serve(metrics.clone(), Arc::new(move || readiness(&readiness_ctx)), stop));
-    }
     tokio::spawn(metrics.run());
+    let (doors, mut offering) = tokio::select! {
+        opened = open_doors(&config, passed, &front, workers) => opened?,
+        // It may have to wait for its turn; whom it takes over from goes on.
+        _ = signals.terminate.recv() => return Ok(()),
+        _ = signals.interrupt.recv() => return Ok(()),
+    };
     tokio::spawn(keep_house(ctx.clone()));
-    // Not under systemd: nobody to tell.
-    let _ = sd_notify::notify(&[NotifyState::Ready]);
 
     let shutdown = loop {
         tokio::select! {
@@ -155,109 +153,85 @@ async fn serve(
             },
             _ = signals.terminate.recv() => break Ending::Signal { fast: false },
             _ = signals.interrupt.recv() => break Ending::Signal { fast: true },
+            successor = offering.handed() => {
+                front.predecessors.leave();
+                tokio::spawn(takeover::serve_cancels(successor, ctx.clients.clone()));
+                break Ending::TakenOver;
+            }
         }
     };
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    if !matches!(shutdown, Ending::TakenOver) {
+        // The service manager follows the successor already.
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    }
     tracing::info!(how = ?shutdown, clients = ctx.clients.len(), "shutting down");
-    ctx.draining.store(true, Ordering::Release);
-    acceptors.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(offering);
+    doors.lock().await.close().await;
     drain(&ctx, shutdown, &mut signals, &mut orders).await;
     for cluster in ctx.directory.clusters().values() {
         cluster.close();
     }
-    let _ = stop_http.send(true);
+    doors.lock().await.stop_metrics();
     slow_log.shutdown(Duration::from_secs(2));
     tracing::info!("stopped");
     Ok(())
 }
 
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-}
-
-/// How the program was asked to end.
-#[derive(Debug, Clone, Copy)]
-enum Ending {
-    /// By a signal; `fast` = transactions are not waited for.
-    Signal { fast: bool },
-    /// On the console.
-    Console(Shutdown),
-}
-
-/// Lets transactions finish for as long as the configuration grants (a signal ends that), then closes the rest. An
-/// administrator on the console who wants to wait knows for how long.
-async fn drain(ctx: &Arc<Context>, ending: Ending, signals: &mut Signals, orders: &mut mpsc::Receiver<Order>) {
-    let limit = match ending {
-        Ending::Signal { .. } => ctx.config.load().client.drain_timeout,
-        Ending::Console(_) => None,
+/// Gets the listening sockets, from a running process if there is one, and starts to accept. All else must be prepared.
+async fn open_doors(
+    config: &Config,
+    passed: Inherited,
+    front: &Arc<Front>,
+    workers: Arc<Workers>,
+) -> Result<(Arc<Mutex<Doors>>, Offering), RunError> {
+    let path = config.takeover_socket.as_deref();
+    let mut received = match path {
+        Some(path) => Received::ask(path).await?,
+        None => None,
     };
-    let deadline = limit.map(|limit| Instant::now() + limit);
-    let mut patient = !matches!(ending, Ending::Signal { fast: true } | Ending::Console(Shutdown::Now));
-    // Nobody could move otherwise.
-    if ctx.directory.gates.service() == Service::Suspended {
-        ctx.directory.gates.set_service(Service::Active);
-    }
-    ctx.clients.all().iter().for_each(|client| client.wake_up());
-    while matches!(ending, Ending::Console(Shutdown::WaitForClients)) && patient && ctx.clients.sessions() > 0 {
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(20)) => {}
-            Some(order) = orders.recv() => patient &= !ends_now(order),
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => patient = false,
+    let mut inherited = received.as_mut().map(Received::take_listeners).unwrap_or_default();
+    inherited.append(passed);
+    let readiness_ctx = front.ctx.clone();
+    let readiness = Arc::new(move || readiness(&readiness_ctx));
+    let mut doors = Doors::new(config, &mut inherited, front.clone(), workers, readiness).await?;
+    let takeover = match received {
+        Some(received) => {
+            let (listener, links) = received.serve(announce_successor).await?;
+            front.predecessors.follow(links);
+            Some(listener)
         }
-    }
-    let mut grace = 100;
-    while !ctx.clients.is_empty() {
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            patient = false;
+        None => path.map(takeover::listen).transpose()?,
+    };
+    inherited.close();
+    doors.open();
+    // Not under systemd: nobody to tell.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    let doors = Arc::new(Mutex::new(doors));
+    let offering = match (takeover, path) {
+        (Some(listener), Some(path)) => {
+            Offering::start(listener, path, doors.clone(), front.predecessors.clone())
         }
-        // Asked again each time: a session that was just logging in is told, too.
-        front::close_sessions(ctx, !patient);
-        close_the_waiting(ctx, ending);
-        if !patient {
-            grace -= 1;
-            if grace == 0 {
-                tracing::warn!(clients = ctx.clients.len(), "clients left that did not close in time");
-                return;
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(20)) => {}
-            Some(order) = orders.recv() => patient &= !ends_now(order),
-            _ = signals.terminate.recv() => patient = false,
-            _ = signals.interrupt.recv() => patient = false,
-        }
-    }
+        _ => Offering::none(),
+    };
+    Ok((doors, offering))
 }
 
-/// Closes sessions that wait for a server connection which they would not get before the end: their database is paused, or an
-/// administrator waits for those that are in use only.
-fn close_the_waiting(ctx: &Context, ending: Ending) {
-    let all = matches!(ending, Ending::Console(Shutdown::WaitForServers));
-    for client in ctx.clients.all().iter().filter(|client| client.state() == ClientState::Waiting) {
-        if all || ctx.directory.gates.find(&client.database).is_some_and(|gate| gate.is_paused()) {
-            client.request(Request::Kill);
-        }
+/// Tells the service manager that it is this process now which it should follow, and waits until it knows: the old one may
+/// end at once.
+async fn announce_successor() {
+    let told = async {
+        sd_notify::notify(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready])?;
+        let (own, theirs) = tokio::net::UnixStream::pair()?;
+        sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[theirs.as_fd()])?;
+        drop(theirs);
+        // Closed by the service manager when it has read everything before.
+        own.readable().await
+    };
+    match tokio::time::timeout(Duration::from_secs(3), told).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the service manager was not told of this process"),
+        Err(_) => tracing::warn!("the service manager does not answer"),
     }
-}
-
-/// Answers an order that comes while the program is ending; whether it ends the waiting.
-fn ends_now(order: Order) -> bool {
-    let now = order.wish == Wish::Shutdown(Shutdown::Now);
-    order.answer(if now { Ok(()) } else { Err("the proxy is shutting down".to_owned()) });
-    now
 }
 
 /// Once a second: idle connections are looked after.

@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 pub struct Config {
     /// Where clients connect.
     pub listen: Vec<ListenAddr>,
+    /// Where a starting process takes the listening sockets over from the running one; `None` = nowhere.
+    pub takeover_socket: Option<PathBuf>,
     /// Worker threads that serve sessions, at least 1.
     pub workers: usize,
     /// Most clients at once over all databases.

@@ -1,10 +1,14 @@
 //! Listening for clients.
 
+mod inherited;
+
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
@@ -13,6 +17,8 @@ use tokio::net::{TcpListener, UnixListener};
 use super::Stream;
 use super::socket::{PeerAddr, is_exhaustion, tune_tcp};
 use crate::config::ListenAddr;
+
+pub use inherited::Inherited;
 
 /// Settings of listening sockets and of what they accept.
 #[derive(Debug, Clone, Copy)]
@@ -63,14 +69,16 @@ fn listen_hint(error: &io::Error) -> &'static str {
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, path: PathBuf },
+    Unix { listener: UnixListener, path: PathBuf, foreign: bool },
 }
 
-/// A listening socket. The file of a Unix socket is removed on drop.
+/// A listening socket. The file of a Unix socket is removed on drop, unless it is somebody else's.
 #[derive(Debug)]
 pub struct Listener {
     kind: Kind,
     keepalive: Option<Duration>,
+    /// Another process uses the file of this Unix socket, or may do so.
+    keep_file: AtomicBool,
 }
 
 /// A connection just accepted, not yet bound to a runtime.
@@ -117,10 +125,10 @@ impl Listener {
                 remove_stale(&path)?;
                 let listener =
                     bind_unix(&path, *mode, options.backlog).and_then(UnixListener::from_std).map_err(failed)?;
-                Kind::Unix { listener, path }
+                Kind::Unix { listener, path, foreign: false }
             }
         };
-        Ok(Self { kind, keepalive: options.keepalive })
+        Ok(Self { kind, keepalive: options.keepalive, keep_file: false.into() })
     }
 
     /// The address in use (the port that the system chose, when 0 was asked for); `None` for a Unix socket.
@@ -129,6 +137,16 @@ impl Listener {
             Kind::Tcp(listener) => listener.local_addr().ok(),
             Kind::Unix { .. } => None,
         }
+    }
+
+    /// Whether the file of this Unix socket stays when it is dropped: another process listens on it, too.
+    pub fn keep_file(&self, keep: bool) {
+        self.keep_file.store(keep, Ordering::Release);
+    }
+
+    /// Whether the file of this Unix socket belongs to the service manager.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.kind, Kind::Unix { foreign: true, .. })
     }
 
     /// Waits for the next connection. Never fails: a client that gave up is passed over, and when descriptors or
@@ -216,9 +234,20 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
     }
 }
 
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.kind {
+            Kind::Tcp(listener) => listener.as_fd(),
+            Kind::Unix { listener, .. } => listener.as_fd(),
+        }
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Kind::Unix { path, .. } = &self.kind {
+        if let Kind::Unix { path, foreign: false, .. } = &self.kind
+            && !self.keep_file.load(Ordering::Acquire)
+        {
             // Gone already is as good.
             let _ = std::fs::remove_file(path);
         }

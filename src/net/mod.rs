@@ -8,13 +8,14 @@ pub mod control;
 mod listen;
 mod names;
 mod open;
+pub mod packets;
 mod relay;
 mod socket;
 mod stream;
 mod tls;
 
 pub use connect::{ConnectError, ConnectOptions, Encryption, HostError, HostFailure, SslPlan, connect};
-pub use listen::{Accepted, ListenError, ListenOptions, Listener};
+pub use listen::{Accepted, Inherited, ListenError, ListenOptions, Listener};
 pub use names::looked_up;
 pub use open::{OpenError, OpenSettings, Opened, open};
 pub use socket::PeerAddr;

@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +83,22 @@ impl HttpServer {
     /// The address can't be listened on.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         Ok(Self { listener: TcpListener::bind(address).await? })
+    }
+
+    /// Uses a socket that listens already and does not block.
+    ///
+    /// # Errors
+    /// The runtime cannot take it.
+    pub fn adopt(listener: std::net::TcpListener) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::from_std(listener)? })
+    }
+
+    /// One more handle of the listening socket.
+    ///
+    /// # Errors
+    /// The operating system gives none.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
     }
 
     /// The address listened on; tells the port when 0 was asked for.

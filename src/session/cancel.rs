@@ -12,15 +12,15 @@ use super::clients::{Clients, Request};
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Cancels what the client with this key is running: the wait for a connection, or the query on the very server connection
-/// that it has at this moment. Nothing is answered, as the protocol wants it.
-pub async fn cancel(clients: &Arc<Clients>, key: &CancelKey) {
+/// that it has at this moment. Nothing is answered, as the protocol wants it. False: no client here has this key.
+pub async fn cancel(clients: &Arc<Clients>, key: &CancelKey) -> bool {
     let Some(client) = clients.find(key) else {
         tracing::debug!(pid = key.pid, "cancel request for an unknown key");
-        return;
+        return false;
     };
     let Some(in_flight) = client.begin_cancel() else {
         client.request(Request::CancelWait);
-        return;
+        return true;
     };
     let delivery = backend::cancel(&in_flight.pool.spec, &in_flight.server.cancel);
     match tokio::time::timeout(CANCEL_TIMEOUT, delivery).await {
@@ -28,4 +28,5 @@ pub async fn cancel(clients: &Arc<Clients>, key: &CancelKey) {
         Ok(Err(error)) => tracing::warn!(pool = %in_flight.pool.spec, %error, "cancel request not delivered"),
         Err(_) => tracing::warn!(pool = %in_flight.pool.spec, "cancel request not delivered in time"),
     }
+    true
 }

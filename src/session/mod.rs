@@ -49,7 +49,7 @@ use crate::sql::FunctionLists;
 use crate::topology::Directory;
 
 pub use cancel::cancel;
-pub use clients::{Client, ClientLimits, ClientState, Clients, Identity, Pinned, Registered, Request};
+pub use clients::{Client, ClientLimits, ClientState, Clients, Identity, LoggingIn, Pinned, Registered, Request};
 pub use login::{Login, LoginRefused, log_in};
 pub use notify::Hubs;
 pub use relay::serve;

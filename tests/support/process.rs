@@ -3,8 +3,10 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +25,8 @@ pub struct Setup {
     config: Option<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    ports: Option<[Arc<PortLease>; 2]>,
+    passed: Option<OwnedFd>,
 }
 
 impl Setup {
@@ -60,6 +64,20 @@ impl Setup {
         self
     }
 
+    /// With the ports of another one, to take over from it.
+    #[must_use]
+    pub fn beside(mut self, other: &Trunkline) -> Self {
+        self.ports = Some([other.port.clone(), other.metrics.clone()]);
+        self
+    }
+
+    /// With a listening socket as a service manager passes it.
+    #[must_use]
+    pub fn passed(mut self, socket: OwnedFd) -> Self {
+        self.passed = Some(socket);
+        self
+    }
+
     /// Starts the program and waits until it listens.
     pub fn start(self) -> Trunkline {
         let mut proxy = self.launch();
@@ -72,16 +90,25 @@ impl Setup {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = scratch(&format!("proxy{number}"));
-        let port = PortLease::take().unwrap();
-        let metrics = PortLease::take().unwrap();
+        let lease = || Arc::new(PortLease::take().unwrap());
+        let [port, metrics] = self.ports.clone().unwrap_or_else(|| [lease(), lease()]);
         let fill = |text: &str| {
             text.replace("@PORT@", &port.port().to_string())
                 .replace("@METRICS_PORT@", &metrics.port().to_string())
                 .replace("@DIR@", &dir.display().to_string())
         };
         let log = File::create(dir.join("log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trunkline"));
-        command.arg("run").current_dir(&dir).stdin(Stdio::null());
+        let program = env!("CARGO_BIN_EXE_trunkline");
+        let mut command = match self.passed {
+            None => Command::new(program),
+            Some(_) => Command::new("sh"),
+        };
+        command.current_dir(&dir).stdin(Stdio::null());
+        if let Some(socket) = self.passed {
+            let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null";
+            command.args(["-c", script, program]).stdin(socket);
+        }
+        command.arg("run");
         if let Some(text) = &self.config {
             fs::write(dir.join("trunkline.toml"), fill(text)).unwrap();
             command.arg("--config").arg(dir.join("trunkline.toml"));
@@ -101,8 +128,8 @@ impl Setup {
 pub struct Trunkline {
     child: Child,
     dir: PathBuf,
-    port: PortLease,
-    metrics: PortLease,
+    port: Arc<PortLease>,
+    metrics: Arc<PortLease>,
 }
 
 impl Trunkline {

@@ -50,6 +50,7 @@ impl Context<'_> {
 /// Resolves the whole of it. The result is only to be used when `cx.problems` has no errors.
 pub(super) fn resolve(raw: RawConfig, cx: &mut Context<'_>) -> Config {
     let listen = server::listen(&raw.general, cx);
+    let takeover_socket = server::takeover_socket(&raw.general, &listen, cx);
     let client_tls = server::client_tls(&raw.tls, cx);
     let slow_query = dur(&raw.slow_log.slow_query, defaults::SLOW_QUERY);
     let client = client(&raw.client, cx);
@@ -82,6 +83,7 @@ pub(super) fn resolve(raw: RawConfig, cx: &mut Context<'_>) -> Config {
     let admin = auth::admin(&raw.admin, &users, cx);
     Config {
         listen,
+        takeover_socket,
         workers: server::workers(&raw.general, cx),
         max_clients: positive(&raw.general.max_clients, defaults::MAX_CLIENTS, cx),
         client,

@@ -1,7 +1,8 @@
 //! The process itself: addresses, workers, TLS towards clients.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 
 use serde_spanned::Spanned;
 
@@ -13,6 +14,8 @@ use crate::config::{ClientTls, ClientTlsMode, ListenAddr, defaults};
 
 /// Longest path that `sockaddr_un` takes, with its terminator left out.
 const SOCKET_PATH_MAX: usize = 107;
+/// The same for the takeover socket, which is made under a longer name first: a dot and a process id.
+const TAKEOVER_PATH_MAX: usize = SOCKET_PATH_MAX - 11;
 
 /// `listen` and the Unix socket.
 pub(super) fn listen(raw: &schema::General, cx: &mut Context<'_>) -> Vec<ListenAddr> {
@@ -117,6 +120,32 @@ fn unix_socket(
     }
     let mode = raw.unix_socket_mode.as_ref().map_or(defaults::UNIX_SOCKET_MODE, |mode| mode.get_ref().0);
     Some(ListenAddr::Unix { dir: path, port, mode })
+}
+
+/// The socket for processes that take over from each other.
+pub(super) fn takeover_socket(raw: &schema::General, listen: &[ListenAddr], cx: &mut Context<'_>) -> Option<PathBuf> {
+    let text = raw.takeover_socket.as_ref().filter(|text| !text.get_ref().is_empty())?;
+    let path: PathBuf = files::path(text.get_ref(), cx.dir);
+    let for_clients = |addr: &ListenAddr| match addr {
+        ListenAddr::Unix { dir, port, .. } => path == dir.join(format!(".s.PGSQL.{port}")),
+        ListenAddr::Tcp(_) => false,
+    };
+    if path.as_os_str().len() > TAKEOVER_PATH_MAX {
+        cx.problems
+            .error(format!("the path of this socket may have {TAKEOVER_PATH_MAX} bytes"))
+            .at(text.span(), "too long")
+            .help("use a shorter one, such as /run/trunkline/takeover.sock");
+    } else if !path.parent().is_some_and(Path::is_dir) {
+        cx.problems
+            .error(format!("there is no directory for {}", path.display()))
+            .at(text.span(), "the socket is made in it")
+            .help("make the directory, or leave the key out: then no process can take over");
+    } else if listen.iter().any(for_clients) {
+        cx.problems.error("clients connect there").at(text.span(), "needs a path of its own");
+    } else if std::fs::symlink_metadata(&path).is_ok_and(|meta| !meta.file_type().is_socket()) {
+        cx.problems.error(format!("{} exists and is not a socket", path.display())).at(text.span(), "in the way");
+    }
+    Some(path)
 }
 
 /// Worker threads: one per CPU unless said otherwise.

@@ -45,6 +45,7 @@ pub struct General {
     pub unix_socket_dir: Opt<String>,
     pub unix_socket_port: Opt<Count>,
     pub unix_socket_mode: Opt<FileMode>,
+    pub takeover_socket: Opt<String>,
     pub workers: Opt<Count>,
     pub max_clients: Opt<Count>,
 }

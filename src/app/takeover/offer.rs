@@ -1,0 +1,156 @@
+//! The old process's side: giving its sockets away.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::{Message, PREPARATION, PROMPT, Passed, Predecessors, VERSION, next, parse, send, unexpected};
+use crate::app::doors::Doors;
+use crate::net::packets::{PacketListener, Packets};
+use crate::session::{self, Clients};
+use crate::wire::startup::CancelKey;
+
+/// Most cancel requests on their way at once; more of them wait.
+const MOST_CANCELS: usize = 256;
+
+/// A successor that serves: the connection to it.
+#[derive(Debug)]
+pub struct Handed(Packets);
+
+/// Waits for a successor, and removes the socket's file unless there has been one.
+#[derive(Debug)]
+pub struct Offering {
+    task: Option<JoinHandle<Handed>>,
+    path: Option<PathBuf>,
+}
+
+impl Offering {
+    /// Nobody can take over.
+    pub fn none() -> Self {
+        Self { task: None, path: None }
+    }
+
+    /// Starts to wait for a successor.
+    pub fn start(
+        listener: PacketListener,
+        path: &Path,
+        doors: Arc<Mutex<Doors>>,
+        predecessors: Arc<Predecessors>,
+    ) -> Self {
+        let task = tokio::spawn(wait(listener, doors, predecessors));
+        Self { task: Some(task), path: Some(path.to_owned()) }
+    }
+
+    /// Waits until a successor serves. Cancel-safe.
+    pub async fn handed(&mut self) -> Handed {
+        if let Some(task) = &mut self.task
+            && let Ok(handed) = task.await
+        {
+            (self.task, self.path) = (None, None);
+            return handed;
+        }
+        // Polled no more; a task that panicked has said so.
+        self.task = None;
+        std::future::pending().await
+    }
+}
+
+impl Drop for Offering {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+        if let Some(path) = &self.path {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+async fn wait(listener: PacketListener, doors: Arc<Mutex<Doors>>, predecessors: Arc<Predecessors>) -> Handed {
+    loop {
+        // One after the other: who comes meanwhile waits in the socket's queue, which the successor inherits.
+        let link = match listener.accept().await {
+            Ok(link) => link,
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the takeover socket was refused");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        match hand_over(&link, &listener, &doors, &predecessors).await {
+            Ok(()) => return Handed(link),
+            Err(error) => {
+                doors.lock().await.open();
+                tracing::warn!(%error, "a process did not take over; this one goes on");
+            }
+        }
+    }
+}
+
+async fn hand_over(
+    link: &Packets,
+    listener: &PacketListener,
+    doors: &Mutex<Doors>,
+    predecessors: &Predecessors,
+) -> io::Result<()> {
+    let Message::Hello { version } = next(link, PROMPT).await?.0 else { return Err(unexpected()) };
+    if version != VERSION {
+        let why = format!("the running process speaks version {VERSION} of the takeover, not {version}");
+        send(link, &Message::Refused { why: why.clone() }).await?;
+        return Err(io::Error::other(why));
+    }
+    offer(link, listener, doors, predecessors).await?;
+    let Message::Ready = next(link, PREPARATION).await?.0 else { return Err(unexpected()) };
+    doors.lock().await.shut().await;
+    send(link, &Message::Stopped).await?;
+    let Message::Serving = next(link, PROMPT).await?.0 else { return Err(unexpected()) };
+    // Their files are the successor's from now on.
+    doors.lock().await.give_up();
+    Ok(())
+}
+
+async fn offer(
+    link: &Packets,
+    listener: &PacketListener,
+    doors: &Mutex<Doors>,
+    predecessors: &Predecessors,
+) -> io::Result<()> {
+    let doors = doors.lock().await;
+    let older = predecessors.links();
+    let mut sockets: Vec<(Passed, BorrowedFd<'_>)> = vec![(Passed::Takeover, listener.as_fd())];
+    for (socket, foreign) in doors.sockets() {
+        sockets.push((if foreign { Passed::ForeignListener } else { Passed::Listener }, socket));
+    }
+    sockets.extend(older.iter().map(|link| (Passed::Predecessor, link.as_fd())));
+    let (kinds, sockets): (Vec<Passed>, Vec<BorrowedFd<'_>>) = sockets.into_iter().unzip();
+    let message = Message::Offer { pid: std::process::id(), sockets: kinds };
+    let bytes = serde_json::to_vec(&message).map_err(io::Error::other)?;
+    tokio::time::timeout(PROMPT, link.send(&bytes, &sockets)).await?
+}
+
+/// Serves cancel requests that the successor passes on, until it closes or this process ends.
+pub async fn serve_cancels(successor: Handed, clients: Arc<Clients>) {
+    let link = Arc::new(successor.0);
+    let mut cancels = JoinSet::new();
+    while let Ok(Some(packet)) = link.recv().await {
+        while cancels.try_join_next().is_some() {}
+        if cancels.len() >= MOST_CANCELS {
+            cancels.join_next().await;
+        }
+        let Ok(Message::Cancel { id, pid, secret }) = parse(&packet) else {
+            tracing::warn!("the successor sent something that is no cancel request");
+            continue;
+        };
+        let (link, clients) = (link.clone(), clients.clone());
+        cancels.spawn(async move {
+            session::cancel(&clients, &CancelKey { pid, secret }).await;
+            // Nobody waits for it any more, then.
+            let _ = send(&link, &Message::Done { id }).await;
+        });
+    }
+}
