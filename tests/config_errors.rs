@@ -345,3 +345,12 @@ size = 20
 "#
     ));
 }
+
+#[test]
+fn the_takeover_socket() {
+    let long = format!("/tmp/{}", "x".repeat(100));
+    let texts = ["/nonexistent/takeover.sock", &long, "/tmp/.s.PGSQL.6432", "/etc/passwd"]
+        .map(|path| check(&format!("{APP}[general]\nunix_socket_dir = \"/tmp\"\ntakeover_socket = \"{path}\"\n")));
+    insta::assert_snapshot!(texts.join("\n---\n"));
+    assert!(check(&format!("{APP}[general]\ntakeover_socket = \"/tmp/takeover.sock\"\n")).starts_with("good"));
+}

@@ -395,6 +395,19 @@ fn systemd_accepts_the_unit_and_finds_it_hardened() {
     if let Some((success, said)) = tool("systemd-analyze", &["verify", "--man=no", file]) {
         assert!(success && said.trim().is_empty(), "{said}");
     }
+    // With the drop-in for takeovers: what a reload starts is what a start does.
+    let takeover = text("systemd/takeover.conf");
+    let started = settings["ExecStart"][0].as_str();
+    assert!(
+        takeover.contains(&format!("ExecReload=/bin/sh -c '{started} &'")) && takeover.contains("NotifyAccess=all")
+    );
+    assert!(takeover.contains(&settings["ExecStartPre"][0]), "checked in the same way");
+    let drop_in = dir.path().join("trunkline.service.d");
+    std::fs::create_dir(&drop_in).unwrap();
+    std::fs::write(drop_in.join("takeover.conf"), takeover.replace("/usr/bin/trunkline ", "/bin/true ")).unwrap();
+    if let Some((success, said)) = tool("systemd-analyze", &["verify", "--man=no", file]) {
+        assert!(success && said.trim().is_empty(), "{said}");
+    }
     let args = ["security", "--offline=true", "--threshold=20", "--no-pager", file];
     if let Some((success, said)) = tool("systemd-analyze", &args) {
         assert!(success, "{said}");

@@ -42,7 +42,7 @@ impl Scene {
     fn config(&self, general: &str, drain: &str) -> String {
         format!(
             "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\ntakeover_socket = \"{socket}\"\n{general}\n\
-             [metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n[log]\nlevel = \"debug\"\n\
+             [metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n\
              [client]\ndrain_timeout = \"{drain}\"\n\
              [users.{APP}]\npassword = \"{APP_PASSWORD}\"\n\
              [databases.{name}]\ncontrol_user = \"{APP}\"\ncontrol_password = \"{APP_PASSWORD}\"\n\
@@ -79,6 +79,12 @@ impl Scene {
 fn ok(client: &mut RawClient, sql: &str) {
     let tags = tags(&client.exchange(&Batch::new().query(sql)));
     assert!(!tags.contains('E'), "{sql}: {tags}");
+}
+
+/// The SQLSTATE of what it gets up to the next ReadyForQuery.
+fn error(client: &mut RawClient) -> String {
+    let frames = client.recv_ready(1);
+    frames.iter().find(|frame| frame.tag == b'E').unwrap_or_else(|| panic!("{frames:?}")).sqlstate()
 }
 
 #[test]
@@ -124,10 +130,9 @@ fn takeovers_under_load_cost_no_client_an_error() {
             assert!(old.wait_for(Duration::ZERO).is_none(), "it has a client with a transaction");
             ok(&mut busy, "INSERT INTO t VALUES (3)");
             ok(&mut busy, "COMMIT");
-            assert_eq!(busy.value("SELECT 'a client that stays is served as ever'").len(), 38);
+            assert_eq!(busy.value("SELECT 'a client that stays is served'"), "a client that stays is served");
             busy.send(&Batch::new().terminate());
             assert!(old.wait().success(), "round {round}");
-            assert!(!old.log().contains("57P01"), "{}", old.log());
             assert!(new.http("/readyz").0.contains("200"));
             assert!(new.wait_for(Duration::ZERO).is_none());
             old = new;
@@ -165,8 +170,7 @@ fn cancel_keys_of_old_processes_keep_working() {
             thread::sleep(Duration::from_millis(200));
             let began = Instant::now();
             clients[victim].cancel(port);
-            let frames = clients[victim].recv_ready(1);
-            assert_eq!(frames[0].sqlstate(), "57014", "{frames:?}");
+            assert_eq!(error(&mut clients[victim]), "57014");
             assert!(began.elapsed() < Duration::from_millis(700), "{:?}", began.elapsed());
             for (number, client) in clients.iter_mut().enumerate().filter(|(number, _)| *number != victim) {
                 assert!(tags(&client.recv_ready(1)).ends_with("DCZ"), "client {number} runs on");
@@ -188,7 +192,7 @@ fn cancel_keys_of_old_processes_keep_working() {
     clients[0].send(&Batch::new().query("SELECT pg_sleep(20)"));
     thread::sleep(Duration::from_millis(150));
     clients[0].cancel(port);
-    assert_eq!(clients[0].recv_ready(1)[0].sqlstate(), "57014");
+    assert_eq!(error(&mut clients[0]), "57014");
     drop(clients.remove(0));
     assert!(processes[0].wait().success());
     assert_eq!(clients[0].value("SELECT 1"), "1");

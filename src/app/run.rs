@@ -123,7 +123,8 @@ async fn serve(
     });
     let (mut reloader, mut orders) = Reloader::new(ctx.clone(), file, env, log, origin);
     let console = Arc::new(Console::new(ctx.clone(), reloader.orders()));
-    let front = Arc::new(Front { ctx: ctx.clone(), tls: ArcSwapOption::new(tls), console, predecessors: Arc::default() });
+    let front =
+        Arc::new(Front { ctx: ctx.clone(), tls: ArcSwapOption::new(tls), console, predecessors: Arc::default() });
 
     tokio::spawn(metrics.run());
     let (doors, mut offering) = tokio::select! {
@@ -208,9 +209,7 @@ async fn open_doors(
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     let doors = Arc::new(Mutex::new(doors));
     let offering = match (takeover, path) {
-        (Some(listener), Some(path)) => {
-            Offering::start(listener, path, doors.clone(), front.predecessors.clone())
-        }
+        (Some(listener), Some(path)) => Offering::start(listener, path, doors.clone(), front.predecessors.clone()),
         _ => Offering::none(),
     };
     Ok((doors, offering))

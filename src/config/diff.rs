@@ -78,7 +78,8 @@ impl Changes {
             self.restart(format!("listen: {} -> {}", old.listen.shown(), new.listen.shown()));
         }
         if old.takeover_socket != new.takeover_socket {
-            let show = |path: &Option<std::path::PathBuf>| path.as_ref().map_or("off".into(), |p| p.display().to_string());
+            let show =
+                |path: &Option<std::path::PathBuf>| path.as_ref().map_or("off".into(), |p| p.display().to_string());
             let (old, new) = (show(&old.takeover_socket), show(&new.takeover_socket));
             self.restart(format!("takeover_socket: {old} -> {new}"));
         }

@@ -60,7 +60,9 @@ impl Packets {
         let socket = RawSocket::new(Domain::UNIX, Type::SEQPACKET, None)?;
         match socket.connect(&SockAddr::unix(path)?) {
             Ok(()) => {}
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return Ok(None);
+            }
             Err(e) => return Err(e),
         }
         let packets = Self::new(socket.into())?;
@@ -73,12 +75,12 @@ impl Packets {
     /// # Errors
     /// It does not, or the system does not tell.
     pub fn check_peer(&self) -> io::Result<()> {
-        let peer = sockopt::socket_peercred(&self.socket)?;
-        if peer.uid == rustix::process::geteuid() || peer.uid.is_root() {
+        let peer = self.socket.peer_cred()?;
+        if peer.uid() == rustix::process::geteuid().as_raw() || peer.uid() == 0 {
             return Ok(());
         }
-        let why = format!("process {} belongs to another user", peer.pid.as_raw_nonzero());
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+        let who = peer.pid().map_or("a process".to_owned(), |pid| format!("process {pid}"));
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{who} belongs to another user")))
     }
 
     /// Sends one message, whole.

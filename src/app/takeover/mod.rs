@@ -98,7 +98,8 @@ fn parse(packet: &Packet) -> io::Result<Message> {
 
 /// The next message within this time.
 async fn next(link: &Packets, limit: Duration) -> io::Result<(Message, Packet)> {
-    let packet = tokio::time::timeout(limit, link.recv()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let packet =
+        tokio::time::timeout(limit, link.recv()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let packet = packet.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the other process has closed"))?;
     Ok((parse(&packet)?, packet))
 }

@@ -67,7 +67,10 @@ impl Predecessors {
     /// Lets go of all: somebody else follows them now.
     pub fn leave(&self) {
         self.readers.lock().drain(..).for_each(|reader| reader.abort());
-        self.links.lock().clear();
+        for link in self.links.lock().drain(..) {
+            // Its answers go elsewhere.
+            link.pending.lock().clear();
+        }
     }
 
     /// Passes a cancel request on to all, and waits until it has been delivered, for a bounded time.

@@ -49,7 +49,9 @@ impl Received {
     async fn negotiate(path: &Path, link: Packets) -> io::Result<Self> {
         send(&link, &Message::Hello { version: VERSION }).await?;
         let (pid, kinds, packet) = match next(&link, TURN).await? {
-            (Message::Offer { pid, sockets }, packet) if sockets.len() == packet.sockets.len() => (pid, sockets, packet),
+            (Message::Offer { pid, sockets }, packet) if sockets.len() == packet.sockets.len() => {
+                (pid, sockets, packet)
+            }
             (Message::Refused { why }, _) => return Err(io::Error::other(why)),
             _ => return Err(unexpected()),
         };

@@ -143,7 +143,10 @@ pub(super) fn takeover_socket(raw: &schema::General, listen: &[ListenAddr], cx: 
     } else if listen.iter().any(for_clients) {
         cx.problems.error("clients connect there").at(text.span(), "needs a path of its own");
     } else if std::fs::symlink_metadata(&path).is_ok_and(|meta| !meta.file_type().is_socket()) {
-        cx.problems.error(format!("{} exists and is not a socket", path.display())).at(text.span(), "in the way");
+        cx.problems
+            .error(format!("{} exists and is not a socket", path.display()))
+            .at(text.span(), "in the way")
+            .help("remove it, or use another path");
     }
     Some(path)
 }

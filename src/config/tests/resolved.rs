@@ -81,6 +81,13 @@ fn addresses_to_listen_on() {
 }
 
 #[test]
+fn the_takeover_socket_is_off_unless_named() {
+    let socket = |text: &str| config(&format!("{BASE}[general]\n{text}")).takeover_socket;
+    assert_eq!((socket(""), socket("takeover_socket = \"\"")), (None, None));
+    assert_eq!(socket("takeover_socket = \"/tmp/takeover.sock\""), Some("/tmp/takeover.sock".into()));
+}
+
+#[test]
 fn warnings_do_not_refuse() {
     let loaded = read("[databases.app]\nprimary = \"host=h\"\n[users.u]\npassword = \"p\"\n", &[]).unwrap();
     assert_eq!(loaded.warnings.len(), 1);

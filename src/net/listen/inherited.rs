@@ -125,7 +125,8 @@ fn adopt_unix(socket: OwnedFd) -> io::Result<UnixListener> {
 
 /// What a listening stream socket is bound to.
 fn name(socket: &OwnedFd) -> Option<Name> {
-    let listens = sockopt::socket_type(socket).ok()? == SocketType::STREAM && sockopt::socket_acceptconn(socket).ok()?;
+    let listens =
+        sockopt::socket_type(socket).ok()? == SocketType::STREAM && sockopt::socket_acceptconn(socket).ok()?;
     let address = SockRef::from(socket).local_addr().ok().filter(|_| listens)?;
     match address.as_socket() {
         Some(address) => Some(Name::Tcp(address)),
