@@ -55,7 +55,18 @@ impl Scene {
     }
 
     fn start(&self, general: &str, drain: &str) -> Trunkline {
-        Setup::config(self.config(general, drain)).start()
+        let proxy = Setup::config(self.config(general, drain)).start();
+        self.wait_for_socket();
+        proxy
+    }
+
+    /// Waits for the takeover socket, which is the last one to be there.
+    fn wait_for_socket(&self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.socket().exists() {
+            assert!(Instant::now() < deadline, "no takeover socket");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Starts a process that takes over from this one, and waits until it has.
@@ -366,6 +377,7 @@ fn a_dead_socket_is_replaced_and_a_file_is_not() {
     proxy.wait();
     assert!(scene.socket().exists(), "it could not remove it");
     let mut proxy = scene.start("", "60s");
+    assert_eq!(scene.connect(proxy.port()).value("SELECT 1"), "1");
     proxy.signal(Signal::TERM);
     proxy.wait();
     std::fs::write(scene.socket(), "precious").unwrap();
@@ -384,6 +396,7 @@ fn sockets_of_the_service_manager_are_used() {
     let mut early = TcpStream::connect(address).unwrap();
     let text = scene.config("", "60s").replace("@PORT@\"", &format!("@PORT@\", \"{address}\""));
     let mut proxy = Setup::config(&text).passed(socket.into()).start();
+    scene.wait_for_socket();
     assert_eq!(scene.connect(address.port()).value("SELECT 1"), "1");
     std::io::Write::write_all(&mut early, &[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
     let mut answer = [0];
@@ -410,6 +423,7 @@ fn the_service_manager_is_told_to_follow_the_new_process() {
     };
     let setup = || Setup::config(scene.config("", "60s")).env("NOTIFY_SOCKET", path.to_str().unwrap());
     let mut old = setup().start();
+    scene.wait_for_socket();
     assert_eq!(told(), "READY=1\n");
     let mut new = setup().beside(&old).launch();
     assert_eq!(told(), format!("MAINPID={}\nREADY=1\n", new.pid()));
