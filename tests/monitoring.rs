@@ -160,7 +160,15 @@ fn prometheus_scrapes_and_answers_the_dashboard() {
     let quantile = |q: f64| {
         one(&format!("histogram_quantile({q}, sum by (le) (rate(trunkline_statement_duration_seconds_bucket[10s])))"))
     };
-    let (median, highest) = (quantile(0.5), quantile(0.99));
+    // A rate needs two scrapes that know of the slow ones.
+    let (median, highest) = loop {
+        let found = (quantile(0.5), quantile(0.99));
+        if found.1 > 0.1 || Instant::now() > deadline {
+            break found;
+        }
+        work(&proxy, &db);
+        thread::sleep(Duration::from_millis(300));
+    };
     assert!(median > 0.000_05 && median < highest && highest > 0.1, "P50 {median}, P99 {highest}");
     let share = one("sum(rate(trunkline_statements_total{target=\"replica\"}[10s])) \
                      / sum(rate(trunkline_statements_total[10s]))");
