@@ -152,12 +152,9 @@ impl Settings {
         if foreign {
             build::query(out, b"SET client_encoding TO 'UTF8'");
         }
-        let identity = IDENTITY.iter().any(|name| from.get(name).is_some() || self.get(name).is_some());
         build::message(out, b'Q', |out| {
             let mut sql = Statements { out, calls: false, any: false };
-            if identity {
-                IDENTITY.iter().filter(|name| from.get(name).is_some()).for_each(|name| sql.reset(name));
-            }
+            IDENTITY.iter().filter(|name| from.get(name).is_some()).for_each(|name| sql.reset(name));
             for (name, value) in from.entries.iter().filter(|(name, _)| !is_identity(name)) {
                 // What a new date style does not name stays as it was: it must be given to the server's own.
                 let stays = self.get(name).is_some_and(|ours| ours == value || name != DATE_STYLE);

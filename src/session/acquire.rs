@@ -165,8 +165,7 @@ impl Session {
         // Before the settings are there, what it tells means nothing yet.
         if Arc::ptr_eq(&conn.settings, settings) {
             tell_parameters(&conn.parameters, &mut self.told, &mut self.lex, &mut self.to_client);
-        }
-        if !Arc::ptr_eq(&conn.settings, settings) {
+        } else {
             for _ in 0..settings.write_difference(&conn.settings, out.insert()) {
                 link.replies.push(Expect::Settings);
             }

@@ -146,22 +146,18 @@ impl Link {
 
     /// Whether only a transaction block is open: the server waits for its next statement.
     pub fn rests_in_block(&self) -> bool {
-        self.status.in_block()
-            && self.replies.is_empty()
-            && self.backlog.is_empty()
-            && self.carry.is_empty()
-            && self.pass == 0
-            && !self.segment_open
-            && !self.copy_in
-            && !self.settings_refused
-            && !self.dying
+        self.status.in_block() && self.is_quiet()
     }
 
     /// Whether nothing is under way: no reply outstanding, no frame half read or half sent, no open segment, no
     /// transaction. Only then may the lease return (design §3).
     pub fn at_rest(&self) -> bool {
-        self.status == TxStatus::Idle
-            && self.replies.is_empty()
+        self.status == TxStatus::Idle && self.is_quiet()
+    }
+
+    /// Whether neither side owes the other anything, a transaction block apart.
+    fn is_quiet(&self) -> bool {
+        self.replies.is_empty()
             && self.backlog.is_empty()
             && self.carry.is_empty()
             && self.pass == 0
