@@ -227,9 +227,14 @@ pub fn shape_of(row_description: Option<&[u8]>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::{Effects, Reason, Target};
+    use crate::sql::{Effects, Reason, Target, TouchId};
 
-    const READ: Decision = Decision { target: Target::Replica, reason: Reason::Read, effects: Effects::empty() };
+    const READ: Decision = Decision {
+        target: Target::Replica,
+        reason: Reason::Read,
+        effects: Effects::empty(),
+        touches: TouchId::NOTHING,
+    };
 
     #[test]
     fn trap_36_types_and_context_are_part_of_the_identity() {

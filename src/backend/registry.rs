@@ -219,9 +219,14 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::{Decision, Effects, LexOptions, Reason, Target};
+    use crate::sql::{Decision, Effects, LexOptions, Reason, Target, TouchId};
 
-    const READ: Decision = Decision { target: Target::Replica, reason: Reason::Read, effects: Effects::empty() };
+    const READ: Decision = Decision {
+        target: Target::Replica,
+        reason: Reason::Read,
+        effects: Effects::empty(),
+        touches: TouchId::NOTHING,
+    };
 
     fn three(mark: &str) -> Vec<Arc<Prepared>> {
         let text = |n| format!("SELECT {n} /*{mark}*/");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::backend::{Prepared, prepared};
-use crate::sql::{Decision, Effects, Reason, Target};
+use crate::sql::{Decision, Effects, Reason, Target, TouchId};
 use crate::wire::frame::{HEADER, frontend_limit};
 use crate::wire::frontend::{self, ObjectKind};
 use crate::wire::{ErrorNotice, Frame, FrameWalker, Step, build};
@@ -30,7 +30,7 @@ const REFUSED: &[u8] = b"refused by the proxy";
 
 /// A segment without statements: it may run anywhere.
 pub(super) const NOTHING: Decision =
-    Decision { target: Target::Anywhere, reason: Reason::Empty, effects: Effects::empty() };
+    Decision { target: Target::Anywhere, reason: Reason::Empty, effects: Effects::empty(), touches: TouchId::NOTHING };
 
 enum Gathered {
     /// Not all of it is here.
@@ -512,5 +512,7 @@ pub(super) fn worse(a: Decision, b: Decision) -> Decision {
     let mut effects = a.effects | b.effects;
     // `BEGIN READ ONLY` and a write: what the block says does not hold for all of it.
     effects.set(Effects::MULTI, a != NOTHING);
-    if rank(&b) > rank(&a) { Decision { effects, ..b } } else { Decision { effects, ..a } }
+    let touches = a.touches.union(b.touches);
+    let worse = if rank(&b) > rank(&a) { b } else { a };
+    Decision { effects, touches, ..worse }
 }

@@ -40,8 +40,7 @@ pub(super) enum Flow {
 }
 
 /// A decision for what is not looked at: too long, or not SQL.
-pub(super) const UNSEEN: Decision =
-    Decision { target: Target::Primary, reason: Reason::Unparsed, effects: Effects::WRITES };
+pub(super) const UNSEEN: Decision = Decision::unknown(Reason::Unparsed);
 
 /// Effects of statements that change what the session keeps ([`super::tracked`]).
 const KEPT_STATE: Effects = Effects::SET_SESSION

@@ -69,12 +69,13 @@ impl Session {
             (Some(inner), true) => {
                 let effects = Effects::SQL_EXECUTE | Effects::LITERAL_MATTERS | inner.effects;
                 match inner.target {
-                    Target::Primary => Decision { effects, ..decision },
-                    _ => Decision { target: Target::Replica, reason: inner.reason, effects },
+                    Target::Primary => Decision { effects, touches: inner.touches, ..decision },
+                    _ => Decision { target: Target::Replica, reason: inner.reason, effects, touches: inner.touches },
                 }
             }
             (Some(inner), false) => {
                 decision.effects |= inner.effects;
+                decision.touches = decision.touches.union(inner.touches);
                 decision
             }
             (None, _) => decision,

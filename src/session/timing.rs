@@ -8,7 +8,7 @@ use quanta::Instant;
 use crate::backend::Prepared;
 use crate::config::NodeRole;
 use crate::observe::{Parameter, SlowLog};
-use crate::sql::{Decision, Effects, Reason, Target};
+use crate::sql::{Decision, Effects, Reason, Target, TouchId};
 use crate::wire::SqlState;
 use crate::wire::frontend::bind_parameters;
 
@@ -39,7 +39,12 @@ pub(super) struct Timing {
 
 impl Timing {
     pub fn new(threshold: Option<Duration>) -> Self {
-        let decision = Decision { target: Target::Primary, reason: Reason::Empty, effects: Effects::empty() };
+        let decision = Decision {
+            target: Target::Primary,
+            reason: Reason::Empty,
+            effects: Effects::empty(),
+            touches: TouchId::NOTHING,
+        };
         Self {
             threshold,
             running: false,

@@ -3,6 +3,7 @@
 use bitflags::bitflags;
 
 pub use super::reason::Reason;
+use super::touches::TouchId;
 
 /// Where a statement may run. Ordered: in a string of several statements the greatest wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,12 +116,14 @@ pub struct Decision {
     pub reason: Reason,
     /// What else it does: the union over its statements.
     pub effects: Effects,
+    /// The tables that it reads and writes.
+    pub touches: TouchId,
 }
 
 impl Decision {
     /// What a text that we can't judge gets: the primary, and it may have written.
     pub const fn unknown(reason: Reason) -> Self {
-        Self { target: Target::Primary, reason, effects: Effects::WRITES }
+        Self { target: Target::Primary, reason, effects: Effects::WRITES, touches: TouchId::EVERYTHING }
     }
 }
 

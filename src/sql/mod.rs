@@ -25,6 +25,7 @@ mod settings;
 mod split;
 mod sqlcommenter;
 mod statement_names;
+mod touches;
 mod verdict;
 
 pub use block::{BlockControl, BlockModes, block_control};
@@ -39,3 +40,4 @@ pub use normalize::{MAX_NORMALIZED, normalize};
 pub use settings::{OwnAction, OwnSetting, SettingChange, SettingValue, own_setting, setting_change};
 pub use sqlcommenter::{SqlTags, sql_tags};
 pub use statement_names::{StatementNames, prepared_body, statement_names};
+pub use touches::{MAX_SLOTS_OF_SET, SLOTS, Slots, TouchId, Touches};

@@ -2,6 +2,7 @@
 
 use super::decision::{Decision, Effects, Target};
 use super::reason::Reason;
+use super::touches::TouchId;
 
 /// The judgement of one statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Verdict {
     }
 
     pub(super) fn decision(&self) -> Decision {
-        Decision { target: self.target, reason: self.reason, effects: self.effects }
+        Decision { target: self.target, reason: self.reason, effects: self.effects, touches: TouchId::EVERYTHING }
     }
 
     /// Raises this verdict to `other` where that is worse; effects are united.

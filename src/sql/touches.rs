@@ -1,0 +1,156 @@
+//! Which tables a text reads and writes, as a number that fits a [`Decision`](super::Decision).
+//!
+//! Tables are known by slots: small numbers into which the catalog hashes them. Two tables may share one; whoever asks
+//! when a table was written last then learns of the later of two writes, which is never too early.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, OnceLock};
+
+use parking_lot::Mutex;
+
+/// How many slots there are.
+pub const SLOTS: u16 = 4096;
+/// Most slots that one set names; a greater one is all of them.
+pub const MAX_SLOTS_OF_SET: usize = 256;
+
+/// A set of tables.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Slots {
+    /// Every table: unknown, or too many to name.
+    All,
+    /// These slots, ascending, each once. None at all is the set of no table.
+    Some(Box<[u16]>),
+}
+
+impl Slots {
+    /// The set of no table.
+    pub fn none() -> Self {
+        Self::Some(Box::default())
+    }
+
+    /// The set of these slots, in any order.
+    pub fn of(slots: impl IntoIterator<Item = u16>) -> Self {
+        let mut slots: Vec<u16> = slots.into_iter().map(|slot| slot % SLOTS).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        if slots.len() > MAX_SLOTS_OF_SET { Self::All } else { Self::Some(slots.into()) }
+    }
+
+    /// Whether it is the set of no table.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::Some(slots) if slots.is_empty())
+    }
+
+    /// The tables of both.
+    pub fn union(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Some(a), Self::Some(b)) => Self::of(a.iter().chain(b).copied()),
+            _ => Self::All,
+        }
+    }
+}
+
+/// The tables that a text reads and those that it may write, other tables changed by triggers and the like included.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Touches {
+    /// What its result depends on.
+    pub reads: Slots,
+    /// What may be different after it.
+    pub writes: Slots,
+}
+
+impl Touches {
+    /// Neither reads nor writes any table.
+    pub fn nothing() -> Self {
+        Self { reads: Slots::none(), writes: Slots::none() }
+    }
+
+    /// Unknown: may read and write every table.
+    pub fn everything() -> Self {
+        Self { reads: Slots::All, writes: Slots::All }
+    }
+
+    /// What two statements touch together.
+    pub fn union(&self, other: &Self) -> Self {
+        Self { reads: self.reads.union(&other.reads), writes: self.writes.union(&other.writes) }
+    }
+}
+
+/// The number of a [`Touches`] in this process. Numbers are never taken back or used again, so that whoever keeps one (a
+/// cached decision, a prepared statement) may use it for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TouchId(u16);
+
+static NUMBERED: [OnceLock<&'static Touches>; 1 << 16] = [const { OnceLock::new() }; 1 << 16];
+static NUMBERS: LazyLock<Mutex<HashMap<&'static Touches, u16>>> = LazyLock::new(Mutex::default);
+static EVERYTHING: LazyLock<Touches> = LazyLock::new(Touches::everything);
+static NOTHING: LazyLock<Touches> = LazyLock::new(Touches::nothing);
+
+impl TouchId {
+    /// Of a text that touches no table.
+    pub const NOTHING: Self = Self(0);
+    /// Of a text of which nobody knows what it touches.
+    pub const EVERYTHING: Self = Self(1);
+
+    /// The number of these; that of [`Touches::everything`] when all numbers are given away.
+    pub fn of(touches: &Touches) -> Self {
+        if *touches == *NOTHING {
+            return Self::NOTHING;
+        }
+        if *touches == *EVERYTHING {
+            return Self::EVERYTHING;
+        }
+        let mut numbers = NUMBERS.lock();
+        if let Some(number) = numbers.get(touches) {
+            return Self(*number);
+        }
+        let Ok(number) = u16::try_from(numbers.len() + 2) else { return Self::EVERYTHING };
+        // Kept as long as the process lives: 65534 of them at most, of 512 bytes of slots each and mostly far fewer.
+        let kept: &'static Touches = Box::leak(Box::new(touches.clone()));
+        let _ = NUMBERED[usize::from(number)].set(kept);
+        numbers.insert(kept, number);
+        Self(number)
+    }
+
+    /// What is touched. No lock.
+    pub fn get(self) -> &'static Touches {
+        match self {
+            Self::NOTHING => &NOTHING,
+            Self::EVERYTHING => &EVERYTHING,
+            Self(number) => NUMBERED[usize::from(number)].get().copied().unwrap_or(&EVERYTHING),
+        }
+    }
+
+    /// What texts of both numbers touch together.
+    pub fn union(self, other: Self) -> Self {
+        match (self, other) {
+            (a, b) if a == b => a,
+            (Self::NOTHING, other) | (other, Self::NOTHING) => other,
+            (a, b) => Self::of(&a.get().union(b.get())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_stands_for_one_set() {
+        let touches = Touches { reads: Slots::of([7, 3, 7]), writes: Slots::none() };
+        let id = TouchId::of(&touches);
+        assert_eq!(id.get(), &touches);
+        assert_eq!(TouchId::of(&touches), id);
+        assert_eq!(TouchId::NOTHING.get(), &Touches::nothing());
+        assert_eq!(TouchId::EVERYTHING.get(), &Touches::everything());
+        assert_eq!(id.union(TouchId::NOTHING), id);
+        assert_eq!(id.union(TouchId::EVERYTHING), TouchId::EVERYTHING);
+        let other = TouchId::of(&Touches { reads: Slots::of([4]), writes: Slots::of([9]) });
+        assert_eq!(id.union(other).get().reads, Slots::of([3, 4, 7]));
+    }
+
+    #[test]
+    fn too_many_tables_are_all_tables() {
+        assert_eq!(Slots::of(0..1000), Slots::All);
+    }
+}
