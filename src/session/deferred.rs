@@ -7,7 +7,7 @@
 use crate::sql::{BlockControl, BlockModes, Decision, Effects, Target, block_control};
 use crate::wire::{TxStatus, build};
 
-use super::extended::NOTHING;
+use super::gather::NOTHING;
 use super::inbound::Flow;
 use super::machine::State;
 use super::pins::Pins;

@@ -2,10 +2,11 @@
 //!
 //! A session is one task. It reads whole buffers from its client, walks the frames by their headers, and passes runs of
 //! them on untouched; what it must know (statements, names, transaction status) it reads in passing. Read in this order:
-//! [`login`], [`machine`] (the state), `inbound` (client to server), `outbound` (server to client), `relay` (the loop),
-//! `acquire` (which connection).
+//! [`login`], [`machine`] (the state), `relay` (the loop), `transfer` (its bytes), `inbound` (client to server: `queries`, `extended`,
+//! `binding`), `statements` (what is noted of each), `outbound` (server to client), `acquire` (which connection).
 
 mod acquire;
+mod binding;
 mod buffers;
 mod cancel;
 mod clearing;
@@ -16,6 +17,7 @@ mod evidence;
 mod extended;
 mod fault;
 mod freeze;
+mod gather;
 mod heal;
 mod inbound;
 mod login;
@@ -24,16 +26,20 @@ mod names;
 mod notify;
 mod outbound;
 mod own_names;
+mod partial;
 mod passthrough;
 mod pins;
 mod placement;
 mod provide;
+mod queries;
 mod relay;
 mod replies;
 mod splice;
+mod statements;
 mod timeouts;
 mod timing;
 mod tracked;
+mod transfer;
 
 use std::collections::HashMap;
 use std::sync::Arc;

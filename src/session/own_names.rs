@@ -17,7 +17,7 @@ use crate::route::DecisionCache;
 use crate::sql::{Change, Decision, Effects, LexOptions, Reason, Target, prepared_body, statement_names};
 use crate::wire::build;
 
-use super::extended::worse;
+use super::gather::worse;
 use super::inbound::{Flow, UNSEEN};
 use super::machine::{Link, State};
 use super::names::{Named, Names, Statement};

@@ -21,19 +21,15 @@ use crate::sql::LexOptions;
 use crate::topology::UserPools;
 use crate::wire::{ErrorNotice, SqlState};
 
-use super::buffers::{self, READ_SIZE, drain, send};
 use super::clients::{Client, Registered, Request};
 use super::deferred::Deferred;
 use super::evidence::Evidence;
-use super::inbound::Need;
 use super::login::Login;
 use super::machine::State;
 use super::names::Names;
 use super::notify::Notifying;
-use super::outbound::ServerBroken;
 use super::pins::Pins;
 use super::placement::{Place, Placement};
-use super::splice::Splice;
 use super::timing::Timing;
 use super::tracked::{Script, Tracked};
 use super::{Context, passthrough};
@@ -77,7 +73,7 @@ pub struct Session {
     /// Bytes of the client's that are read and not yet taken.
     pub(super) inbox: Vec<u8>,
     /// The inbox cannot go on before the server has answered.
-    stalled: bool,
+    pub(super) stalled: bool,
     /// It has: the inbox is to be looked at again, whether or not more comes from the client.
     pub(super) resumed: bool,
     /// Bytes for the client that its socket would not take yet, or that we made.
@@ -294,222 +290,8 @@ impl Session {
     }
 
     /// The server has answered: what stood waiting for that goes on.
-    fn resume(&mut self) {
+    pub(super) fn resume(&mut self) {
         self.resumed |= std::mem::take(&mut self.stalled);
-    }
-
-    /// Writes what earlier writes left over. Until it is gone nothing more is read for that side (backpressure, trap 47).
-    pub(super) fn poll_backlogs(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
-        let mut moved = false;
-        if !self.to_client.is_empty() {
-            match drain(&mut self.stream, &mut self.to_client, cx) {
-                Poll::Ready(Ok(n)) => {
-                    self.metrics.client_sent(n);
-                    moved = true;
-                }
-                Poll::Ready(Err(_)) => return Err(Ending::ClientGone),
-                Poll::Pending => {}
-            }
-        }
-        if self.stream.wants_flush()
-            && let Poll::Ready(Err(_)) = self.stream.poll_push(cx)
-        {
-            return Err(Ending::ClientGone);
-        }
-        let State::Linked(link) = &mut self.state else { return Ok(moved) };
-        let link = &mut **link;
-        let sent = if link.backlog.is_empty() {
-            if link.lease.stream.wants_flush() { link.lease.stream.poll_push(cx).map_ok(|()| 0) } else { Poll::Pending }
-        } else {
-            let sent = drain(&mut link.lease.stream, &mut link.backlog, cx);
-            moved |= sent.is_ready();
-            sent
-        };
-        match sent {
-            Poll::Ready(Ok(n)) => self.metrics.server_sent(n),
-            // What the server said before it closed is still to be read.
-            Poll::Ready(Err(_)) => link.backlog.clear(),
-            Poll::Pending => {}
-        }
-        Ok(moved)
-    }
-
-    /// Server to client. `true` when bytes were read.
-    fn poll_server(&mut self, cx: &mut Cx<'_>) -> Result<bool, Ending> {
-        let mut moved = false;
-        loop {
-            if !self.to_client.is_empty() || !self.hears_server() || self.may_release() {
-                return Ok(moved);
-            }
-            let step = buffers::with(|buffers| {
-                let State::Linked(link) = &mut self.state else { return Ok(None) };
-                let carried = link.carry.len();
-                let room = carried + READ_SIZE;
-                if buffers.read.len() < room {
-                    buffers.read.resize(room, 0);
-                }
-                let n = match link.read_into(cx, &mut buffers.read[carried..room]) {
-                    Poll::Ready(Err(_)) => return Err(self.server_gone()),
-                    Poll::Ready(Ok(n)) => n,
-                    Poll::Pending => return Ok(None),
-                };
-                buffers.read[..carried].copy_from_slice(&link.carry);
-                link.carry.clear();
-                self.metrics.server_received(n);
-                self.timing.received(n);
-                self.taking_within = Some(link.pass > 0);
-                let mut out = Splice::new(&buffers.read[..carried + n], &mut buffers.built);
-                self.take_server(&buffers.read[..carried + n], &mut out).map_err(|ServerBroken| self.server_gone())?;
-                let bytes = out.finish();
-                self.taking_within = None;
-                let sent = send(&mut self.stream, &mut self.to_client, bytes, cx).map_err(|_| Ending::ClientGone)?;
-                self.metrics.client_sent(sent);
-                Ok(Some(()))
-            })?;
-            if step.is_none() {
-                return Ok(moved);
-            }
-            moved = true;
-            self.resume();
-            self.since = Instant::now();
-            if matches!(&self.state, State::Linked(link) if link.begin_refused) {
-                return Err(self.begin_refused());
-            }
-            if matches!(&self.state, State::Linked(link) if link.settings_refused && link.replies.is_empty()) {
-                return Err(self.settings_refused());
-            }
-        }
-    }
-
-    /// Whether nothing more of the client's can be taken before something else has gone out.
-    fn is_blocked(&self) -> bool {
-        let server = match &self.state {
-            State::Linked(link) => !link.backlog.is_empty() || link.dying,
-            _ => false,
-        };
-        server || self.to_client.len() > READ_SIZE || self.notify.is_holding()
-    }
-
-    /// What stood waiting in the inbox, before the lease that it waited for could go back. `true` when it was looked at.
-    fn poll_inbox(&mut self, cx: &mut Cx<'_>) -> Result<bool, Event> {
-        if !self.resumed || self.is_blocked() {
-            return Ok(false);
-        }
-        self.resumed = false;
-        self.digest_inbox(cx).map(|()| true)
-    }
-
-    /// Client to server. `true` when bytes were read.
-    fn poll_client(&mut self, cx: &mut Cx<'_>) -> Result<bool, Event> {
-        if self.is_blocked() || self.stalled {
-            return Ok(false);
-        }
-        buffers::with(|buffers| {
-            let carried = self.inbox.len();
-            let room = carried + READ_SIZE;
-            if buffers.read.len() < room {
-                buffers.read.resize(room, 0);
-            }
-            let n = match self.stream.poll_read_into(cx, &mut buffers.read[carried..room]) {
-                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Err(Event::End(Ending::ClientGone)),
-                Poll::Ready(Ok(n)) => n,
-                Poll::Pending => return Ok(false),
-            };
-            self.metrics.client_received(n);
-            let now = Instant::now();
-            self.client.note_request(now);
-            self.timing.arrived(now);
-            self.since = now;
-            buffers.read[..carried].copy_from_slice(&self.inbox);
-            self.inbox.clear();
-            let data = &buffers.read[..carried + n];
-            let result = self.digest(data, &mut buffers.built, cx);
-            if buffers.read.len() > 4 * READ_SIZE {
-                buffers.read.truncate(READ_SIZE);
-                buffers.read.shrink_to_fit();
-            }
-            result.map(|()| true)
-        })
-    }
-
-    /// What is in the inbox, once more: a server connection is there now, or the server has answered.
-    fn digest_inbox(&mut self, cx: &mut Cx<'_>) -> Result<(), Event> {
-        let data = std::mem::take(&mut self.inbox);
-        buffers::with(|buffers| self.digest(&data, &mut buffers.built, cx))
-    }
-
-    /// Takes frames and sends what comes of them, with a server connection that is free at once if one is needed.
-    fn digest(&mut self, data: &[u8], built: &mut Vec<u8>, cx: &mut Cx<'_>) -> Result<(), Event> {
-        let mut from = 0;
-        loop {
-            let mut out = Splice::new(&data[from..], built);
-            if let State::Linked(_) = self.state {
-                self.prepare_link(&mut out);
-            }
-            let (taken, need) = self.take_client(&data[from..], &mut out);
-            let bytes = out.finish();
-            self.keep_for_replay(bytes);
-            if let State::Linked(link) = &mut self.state
-                && !bytes.is_empty()
-            {
-                let link = &mut **link;
-                // A broken connection shows when it is read.
-                let sent = send(&mut link.lease.stream, &mut link.backlog, bytes, cx).unwrap_or(0);
-                self.metrics.server_sent(sent);
-            }
-            from += taken;
-            self.answer_made();
-            match need {
-                Need::Input => break,
-                Need::Quiet => {
-                    self.stalled = true;
-                    break;
-                }
-                Need::Lease(place) => {
-                    self.refresh().map_err(Event::End)?;
-                    if !self.try_acquire(place) {
-                        self.inbox.extend_from_slice(&data[from..]);
-                        return Err(Event::Acquire(place));
-                    }
-                }
-                Need::Close(notice) => {
-                    return Err(Event::End(match notice {
-                        Some(notice) => Ending::Told(Box::new(notice), Blame::Client),
-                        None => Ending::Goodbye,
-                    }));
-                }
-            }
-        }
-        self.inbox.extend_from_slice(&data[from..]);
-        if self.inbox.is_empty() && self.inbox.capacity() > 512 {
-            self.inbox = Vec::new();
-        }
-        Ok(())
-    }
-
-    /// The frame at the front of the inbox was refused: a Query is answered and gone, anything else is void up to its Sync.
-    pub(super) fn drop_refused(&mut self) {
-        if self.inbox.first() != Some(&b'Q') && self.inbox.first() != Some(&b'F') {
-            self.skip_to_sync = true;
-            return;
-        }
-        let len =
-            self.inbox.get(1..5).map_or(0, |len| u32::from_be_bytes([len[0], len[1], len[2], len[3]]) as usize + 1);
-        self.client_pass = len.saturating_sub(self.inbox.len());
-        self.pass_is_dropped = true;
-        self.inbox.drain(..len.min(self.inbox.len()));
-        self.answer_ready();
-    }
-
-    /// Replies that are ours to make and that nothing of the server's will follow.
-    fn answer_made(&mut self) {
-        let Self { state: State::Linked(link), to_client, .. } = self else { return };
-        if !link.replies.is_empty() && link.pass == 0 && link.replies.all_made() {
-            let mut made = Vec::new();
-            let mut out = Splice::new(&[], &mut made);
-            link.replies.make_leading(&mut out);
-            to_client.extend_from_slice(out.finish());
-        }
     }
 }
 

@@ -1,0 +1,130 @@
+//! Looking ahead over a segment of the extended protocol: what it will do as a whole decides where it runs.
+
+use smallvec::SmallVec;
+
+use crate::sql::{Decision, Effects, Reason, Target, TouchId};
+use crate::wire::frame::frontend_limit;
+use crate::wire::frontend::{self, ObjectKind};
+use crate::wire::{FrameWalker, Step};
+
+use super::inbound::UNSEEN;
+use super::own_names::NAMES;
+use super::placement::Place;
+use super::relay::Session;
+
+/// Bytes of a segment (what stands between two Syncs) that are waited for before it is routed. A longer one goes to the primary.
+pub(super) const GATHER_LIMIT: usize = 48 * 1024;
+
+/// A segment without statements: it may run anywhere.
+pub(super) const NOTHING: Decision =
+    Decision { target: Target::Anywhere, reason: Reason::Empty, effects: Effects::empty(), touches: TouchId::NOTHING };
+
+pub(super) enum Gathered {
+    /// Not all of it is here.
+    Incomplete,
+    /// It is to run here.
+    Runs(Place),
+    /// It closes statements, or prepares what a server has accepted before, and syncs: no server is needed. A client that prepares
+    /// before it begins must not wait for clients that are in a transaction (pgbench prepares so, blocking all its clients).
+    Local,
+}
+
+impl Session {
+    /// Looks ahead to the Sync or Flush that ends the segment at the beginning of `rest`, and judges all that it executes: it is
+    /// one implicit transaction (traps 1 and 30).
+    pub(super) fn gather(&mut self, rest: &[u8]) -> Gathered {
+        let mut walker = FrameWalker::new(rest);
+        let mut parsed: SmallVec<[(&[u8], Decision); 4]> = SmallVec::new();
+        let mut worst = NOTHING;
+        let mut executes = false;
+        let mut local = true;
+        loop {
+            let frame = match walker.step(frontend_limit) {
+                Ok(Step::Whole(frame)) => frame,
+                Ok(Step::Partial { frame_len, .. }) if walker.position() + frame_len > GATHER_LIMIT => {
+                    return Gathered::Runs(Place::Primary);
+                }
+                Ok(_) if rest.len() > GATHER_LIMIT => return Gathered::Runs(Place::Primary),
+                Ok(_) => return Gathered::Incomplete,
+                // The frame itself will be refused when its turn comes.
+                Err(_) => return Gathered::Runs(Place::Primary),
+            };
+            let body = frame.body();
+            let decision = match frame.tag {
+                // Where prepared statements are not shared the Parse pins its connection: the primary's, for whatever comes.
+                b'P' if self.max_prepared == 0 && body.first() != Some(&0) => None,
+                b'P' => frontend::parse(body).map(|parse| {
+                    let decision = self.judge(parse.sql);
+                    parsed.push((parse.name, decision));
+                    decision
+                }),
+                b'B' => {
+                    // A portal cannot move to another node either.
+                    executes = true;
+                    frontend::bind_head(body).map(|head| self.decision_of(head.statement, &parsed))
+                }
+                b'D' => frontend::object(body).map(|(kind, name)| match kind {
+                    ObjectKind::Statement => self.decision_of(name, &parsed),
+                    ObjectKind::Portal => NOTHING,
+                }),
+                b'E' => {
+                    executes = true;
+                    Some(NOTHING)
+                }
+                b'C' => frontend::object(body).map(|_| NOTHING),
+                b'H' if local => return Gathered::Local,
+                // What comes after a Flush is not known yet: only what has not run can still move.
+                b'H' if executes => return Gathered::Runs(Place::Primary),
+                b'H' | b'S' if !local => return Gathered::Runs(self.place_of(worst)),
+                b'S' => return Gathered::Local,
+                _ => None,
+            };
+            local &= match frame.tag {
+                b'C' => true,
+                b'P' => self.is_accepted(body),
+                _ => false,
+            };
+            match decision {
+                None => return Gathered::Runs(Place::Primary),
+                Some(NOTHING) => {}
+                Some(decision) => {
+                    self.wants_sequences |= decision.effects.contains(Effects::SEQUENCE_STATE);
+                    self.notify.asks |= decision.effects.contains(Effects::ASKS_CHANNELS);
+                    worst = worse(worst, decision);
+                }
+            }
+        }
+    }
+
+    fn decision_of(&self, name: &[u8], parsed: &[(&[u8], Decision)]) -> Decision {
+        let in_segment =
+            parsed.iter().rev().find(|(parsed_name, _)| *parsed_name == name).map(|(_, decision)| *decision);
+        in_segment.or_else(|| self.names.get(name).map(|named| self.judge_named(named))).unwrap_or(UNSEEN)
+    }
+
+    /// Whether a Parse is of a named statement that a server has accepted before, under a name that is free.
+    fn is_accepted(&self, body: &[u8]) -> bool {
+        frontend::parse(body).is_some_and(|parse| {
+            !parse.name.is_empty()
+                && self.max_prepared > 0
+                && self.names.get(parse.name).is_none()
+                && !self.decisions.decide(parse.sql, self.lex).effects.intersects(NAMES)
+                && self.pools.has_accepted(self.shared_statement(parse).id)
+        })
+    }
+}
+
+/// Of two decisions the one that binds more; effects are united.
+pub(super) fn worse(a: Decision, b: Decision) -> Decision {
+    let rank = |decision: &Decision| match decision.target {
+        Target::Anywhere => 0,
+        Target::Replica => 1,
+        Target::Primary => 2,
+    };
+    let mut effects = a.effects | b.effects;
+    // `BEGIN READ ONLY` and a write: what the block says does not hold for all of it.
+    effects.set(Effects::MULTI, a != NOTHING);
+    let touches = a.touches.union(b.touches);
+    let worse = if rank(&b) > rank(&a) { b } else { a };
+    Decision { effects, touches, ..worse }
+}

@@ -1,0 +1,98 @@
+//! Frames of which only the beginning is here: those too long to be waited for stream on unseen.
+
+use std::ops::Range;
+
+use crate::wire::frame::HEADER;
+use crate::wire::{Frame, frontend};
+
+use super::gather::GATHER_LIMIT;
+use super::inbound::{Flow, Need, UNSEEN};
+use super::pins::Pins;
+use super::placement::Place;
+use super::relay::Session;
+use super::replies::Expect;
+use super::splice::Splice;
+
+impl Session {
+    /// The beginning of a frame. `Taken` when its bytes went out and the rest of it will pass unseen.
+    pub(super) fn take_partial(
+        &mut self,
+        tag: u8,
+        frame_len: usize,
+        available: &[u8],
+        at: usize,
+        out: &mut Splice<'_>,
+    ) -> Flow {
+        let range = at..at + available.len();
+        let remaining = frame_len - available.len();
+        if self.skip_to_sync && !matches!(tag, b'S' | b'X') {
+            return self.stream_rest(remaining, true);
+        }
+        match tag {
+            b'd' => {
+                let dropped = !self.take_copy(tag, range, out);
+                self.stream_rest(remaining, dropped)
+            }
+            // A Bind of which the head is here: its parameters stream.
+            b'B' if frame_len > GATHER_LIMIT && frontend::bind_head(&available[HEADER..]).is_some() => {
+                match self.take_extended(Frame { tag, bytes: available }, range, available, out) {
+                    Flow::Taken => self.stream_rest(remaining, false),
+                    stop => stop,
+                }
+            }
+            // The name of what is prepared must be there.
+            b'P' if frame_len > self.max_inspect && !available[HEADER..].contains(&0) => Flow::Stop(Need::Input),
+            b'Q' | b'F' | b'P' if frame_len > self.max_inspect => {
+                match self.take_unseen(tag, &available[HEADER..], range, out) {
+                    Flow::Taken => self.stream_rest(remaining, false),
+                    stop => stop,
+                }
+            }
+            _ => Flow::Stop(Need::Input),
+        }
+    }
+
+    fn stream_rest(&mut self, remaining: usize, dropped: bool) -> Flow {
+        self.client_pass = remaining;
+        self.pass_is_dropped = dropped;
+        Flow::Taken
+    }
+
+    /// A message too long to be inspected: it streams to the primary as it is. A Parse of that kind stays on its connection,
+    /// which is pinned, since the text is not kept for another one.
+    fn take_unseen(&mut self, tag: u8, head: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+        if let Some(stop) = self.needs_other_link(UNSEEN, out) {
+            return stop;
+        }
+        let mut client = None;
+        if tag == b'P' {
+            let name = head.split(|byte| *byte == 0).next().unwrap_or_default();
+            if let Some(stop) = self.settle_name(name, out) {
+                return stop;
+            }
+            client = self.take_raw_name(name, out);
+            if client.is_some() {
+                self.pin(Pins::LARGE_STATEMENT);
+                self.pinned_by(b"-- a statement longer than max_inspect");
+            }
+        }
+        self.begin_statement(UNSEEN, &[], None, None);
+        if tag != b'P' || client.as_ref().is_some_and(|name| name.is_empty()) {
+            self.names.set_unnamed(None);
+        }
+        let unnamed = self.names.get(b"").is_none();
+        let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
+        if unnamed {
+            link.lease.prepared.unnamed = None;
+        }
+        if tag == b'P' {
+            link.segment_open = true;
+            link.replies.push(Expect::RawParse { client: client.filter(|name| !name.is_empty()) });
+        } else {
+            link.ends_segment(None);
+            self.segment_cleared = false;
+        }
+        out.pass(range);
+        Flow::Taken
+    }
+}

@@ -1,0 +1,111 @@
+//! A simple Query, and its cousin the function call: what is answered here, what is refused, what goes out.
+
+use std::ops::Range;
+
+use crate::sql::{Effects, Reason};
+use crate::wire::{ErrorNotice, SqlState, build};
+
+use super::inbound::{Flow, Need, UNSEEN};
+use super::machine::State;
+use super::pins::Pins;
+use super::placement::Place;
+use super::relay::Session;
+use super::splice::Splice;
+
+impl Session {
+    pub(super) fn take_query(&mut self, sql: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+        let decision = self.judge(sql);
+        let effects = decision.effects;
+        let own = effects.contains(Effects::OWN_SETTING) && !effects.contains(Effects::MULTI);
+        if own || (decision.reason == Reason::Empty && matches!(self.state, State::Idle | State::Waiting)) {
+            // Answered here, but in its turn.
+            if let Some(stop) = self.needs_quiet(out) {
+                return stop;
+            }
+            match own {
+                true => self.answer_own_setting(sql),
+                false => build::bare(&mut self.to_client, b'I'),
+            }
+            self.answer_ready();
+            return Flow::Taken;
+        }
+        if let Some(notice) = self.refusal(effects, sql) {
+            if let Some(stop) = self.needs_quiet(out) {
+                return stop;
+            }
+            notice.encode(&mut self.to_client);
+            self.answer_ready();
+            return Flow::Taken;
+        }
+        if let Some(answered) = self.take_block_control(decision, sql) {
+            return answered;
+        }
+        if let Some(stop) = self.needs_other_link(decision, out) {
+            return stop;
+        }
+        if self.must_notify_alone(effects)
+            && let Some(stop) = self.needs_quiet(out)
+        {
+            return stop;
+        }
+        if let Some(stop) = self.provide_channels(effects, out) {
+            return stop;
+        }
+        if let Some(stop) = self.names_before_query(decision, sql, out) {
+            return stop;
+        }
+        let script = self.read_script(decision.effects, sql, &|_| None);
+        self.begin_statement(decision, sql, None, script.as_deref());
+        // A simple Query ends the unnamed statement (trap 37).
+        self.names.set_unnamed(None);
+        self.segment_cleared = false;
+        let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
+        link.lease.prepared.unnamed = None;
+        link.ends_segment(script);
+        out.pass(range);
+        Flow::Taken
+    }
+
+    pub(super) fn take_function_call(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+        if let Some(stop) = self.needs_other_link(UNSEEN, out) {
+            return stop;
+        }
+        self.begin_statement(UNSEEN, b"-- function call", None, None);
+        self.segment_cleared = false;
+        // Large objects live in a transaction (trap 14); any other function may leave session state behind.
+        let oid = body.first_chunk::<4>().map_or(0, |oid| u32::from_be_bytes(*oid));
+        if !matches!(oid, 715 | 764 | 767 | 952..=958 | 964 | 1004 | 3170..=3172 | 3457..=3460) {
+            self.pin(Pins::SESSION_STATE);
+            self.pinned_by(b"-- function call");
+        }
+        let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
+        link.ends_segment(None);
+        out.pass(range);
+        Flow::Taken
+    }
+
+    /// What must be refused in this mode, or on this node.
+    pub(super) fn refusal(&mut self, effects: Effects, sql: &[u8]) -> Option<ErrorNotice> {
+        if self.statement_mode && effects.contains(Effects::BEGIN) {
+            return Some(
+                ErrorNotice::error(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "transaction blocks are not possible in statement pooling",
+                )
+                .hint("Set pool_mode to \"transaction\" for this database or user."),
+            );
+        }
+        let on_replica = self.link().is_some_and(|link| !link.primary && link.status.in_block());
+        let listens = effects.contains(Effects::LISTEN) && !effects.contains(Effects::RELEASES_ONLY);
+        if on_replica && (listens || Pins::of(effects) != Pins::empty()) {
+            return Some(
+                ErrorNotice::error(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "session state cannot be changed inside a READ ONLY transaction that runs on a replica",
+                )
+                .hint("Use SET LOCAL, or do it before BEGIN."),
+            );
+        }
+        self.refuse_listening(effects, sql)
+    }
+}

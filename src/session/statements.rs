@@ -1,0 +1,125 @@
+//! What is noted when a statement goes out: its effects on the session's state, its place, its clock.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::backend::Prepared;
+use crate::sql::{Change, Decision, Effects, ParameterText, Target, normalize};
+use crate::wire::TxStatus;
+
+use super::machine::State;
+use super::pins::Pins;
+use super::relay::Session;
+use super::tracked::Script;
+
+/// Effects of statements that change what the session keeps ([`super::tracked`]).
+const KEPT_STATE: Effects = Effects::SET_SESSION
+    .union(Effects::SAVEPOINT)
+    .union(Effects::LISTEN)
+    .union(Effects::SQL_PREPARE)
+    .union(Effects::DEALLOCATE_ALL)
+    .union(Effects::DISCARD_ALL);
+
+impl Session {
+    /// Notes what a statement that is about to be sent does to the session, and starts its clock.
+    pub(super) fn begin_statement(
+        &mut self,
+        decision: Decision,
+        sql: &[u8],
+        prepared: Option<&Arc<Prepared>>,
+        script: Option<&Script>,
+    ) {
+        let effects = decision.effects;
+        let text = prepared.map_or(sql, |statement| &statement.sql);
+        let mut pins = Pins::of(effects);
+        if script.is_some_and(|script| script.all().any(|change| *change == Change::UnknownSetting)) {
+            pins |= Pins::SETTINGS | Pins::ROLE;
+        }
+        if self.max_prepared == 0 && effects.contains(Effects::SQL_PREPARE) && !effects.contains(Effects::RELEASES_ONLY)
+        {
+            pins |= Pins::SQL_PREPARE;
+        }
+        if effects.contains(Effects::SQL_EXECUTE) && effects.contains(Effects::SET_SESSION) {
+            // What is executed is not in the text.
+            pins |= Pins::SETTINGS | Pins::ROLE;
+        }
+        if effects.contains(Effects::SET_LOCAL) {
+            self.note_local_settings(text);
+        }
+        if effects.contains(Effects::RELEASES_ONLY) {
+            self.begin_release(text);
+        }
+        if pins != Pins::empty() {
+            self.pin(pins);
+            self.pinned_by(text);
+        }
+        if pins.contains(Pins::TEMP_OBJECT) {
+            let client = self.client.id;
+            if let Some(link) = self.link() {
+                link.lease.temp_schema_of = client;
+            }
+        }
+        self.raise_barrier(effects, script);
+        self.evidence.note(decision);
+        self.begin_notifying(effects, script);
+        let primary = self.link().is_some_and(|link| link.primary);
+        if effects.contains(Effects::WRITES) {
+            self.wrote = true;
+            self.note_sequences();
+            self.pinned_by(text);
+        }
+        self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
+        self.timing.begin(decision, sql, prepared);
+        super::fault::point("statement", text);
+    }
+
+    /// A statement goes out that may use a sequence (an INSERT does, by a column's default).
+    fn note_sequences(&mut self) {
+        self.used_sequences = true;
+        let client = self.client.id;
+        if let Some(link) = self.link() {
+            link.lease.sequences_of = client;
+        }
+        if self.pools.keeps_sequences.load(Ordering::Relaxed) {
+            self.pin(Pins::SEQUENCE);
+        }
+    }
+
+    /// What the statements of a text change of the state that the session keeps.
+    pub(super) fn read_script(
+        &self,
+        effects: Effects,
+        sql: &[u8],
+        parameter: ParameterText<'_>,
+    ) -> Option<Box<Script>> {
+        effects.intersects(KEPT_STATE).then(|| Script::read(sql, self.lex, parameter))?
+    }
+
+    /// A statement that gives state up: what it will end if it succeeds. A RESET pins nothing, rolled back or not: what it takes
+    /// away of the settings that the client brought along is put back ([`Self::raise_barrier`]).
+    fn begin_release(&mut self, text: &[u8]) {
+        // Behind a pipeline nobody knows yet whether a block will be open.
+        let certain = match &self.state {
+            State::Linked(link) => link.status == TxStatus::Idle && link.replies.is_empty(),
+            _ => false,
+        };
+        self.releasing = if certain { Pins::released_by(&normalize(text, self.lex)) } else { Pins::empty() };
+    }
+
+    /// A statement that takes away settings that the client started with (trap 52), or all statement names (trap 45): what follows
+    /// waits for its end, since the settings are put back before it.
+    fn raise_barrier(&mut self, effects: Effects, script: Option<&Script>) {
+        let undoes = script.is_some_and(|script| script.all().any(|change| self.tracked.is_undone_by(change)));
+        if let Some(link) = self.link() {
+            link.barrier |= undoes || effects.contains(Effects::DEALLOCATE_ALL);
+        }
+    }
+
+    pub(super) fn pin(&mut self, pins: Pins) {
+        self.fresh_pins |= (pins & Pins::TRANSACTIONAL) - self.pins;
+        self.pins |= pins;
+        self.evidence.outdated_for(pins);
+        // Made after what is being given up: it stays.
+        self.releasing.remove(pins);
+    }
+}
