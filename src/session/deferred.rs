@@ -4,7 +4,7 @@
 //! It is sent as messages of the extended protocol without a Sync: should a server refuse it, it skips whatever follows, so that
 //! no statement of the block runs outside one (trap 28).
 
-use crate::sql::{BlockControl, BlockModes, Decision, Effects, Target, block_control};
+use crate::sql::{BlockControl, BlockModes, Decision, Effects, Isolation, Target, block_control};
 use crate::wire::{TxStatus, build};
 
 use super::gather::NOTHING;
@@ -83,8 +83,8 @@ impl Deferred {
             effects.set(Effects::READ_WRITE, !read_only);
             effects.set(Effects::READ_ONLY, read_only && !effects.contains(Effects::HINTED));
         }
-        if let Some(serializable) = modes.serializable {
-            effects.set(Effects::SERIALIZABLE, serializable);
+        if let Some(isolation) = modes.isolation {
+            effects.set(Effects::SERIALIZABLE, isolation == Isolation::Serializable);
         }
     }
 }
@@ -113,7 +113,8 @@ impl Session {
                 self.placement.transaction_ended();
                 build::command_complete(&mut self.to_client, if rolled_back { "ROLLBACK" } else { "COMMIT" });
             }
-            BlockControl::Modes(_) | BlockControl::Timeout if !self.deferred.has_room_for(sql) => return None,
+            BlockControl::Savepoint(_) | BlockControl::Release(_) | BlockControl::RollbackTo(_) => return None,
+            BlockControl::Modes(_) | BlockControl::Timeout { .. } if !self.deferred.has_room_for(sql) => return None,
             kept => {
                 if let BlockControl::Modes(modes) = kept {
                     self.deferred.shape(modes);

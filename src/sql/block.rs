@@ -1,15 +1,16 @@
 //! Reading what begins, shapes and ends a transaction block, as far as it can be answered before a server has seen it.
 
+use super::changes::point_name;
 use super::cursor::Cursor;
 use super::lexer::{Kind, LexOptions};
-use super::scanner::Modes;
+use super::scanner::{Isolation, Modes};
 use super::split::{Splitter, StatementTokens};
 
 #[cfg(test)]
 mod tests;
 
 /// A statement about the transaction block itself that every server accepts at that point.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BlockControl {
     /// `BEGIN` or `START TRANSACTION` with known modes.
     Begin {
@@ -21,7 +22,18 @@ pub enum BlockControl {
     /// `SET TRANSACTION` with known modes.
     Modes(BlockModes),
     /// `SET LOCAL` of a time-out to a value that is certainly valid.
-    Timeout,
+    Timeout {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// `SAVEPOINT` of this name.
+    Savepoint(Box<[u8]>),
+    /// `RELEASE` of this savepoint.
+    Release(Box<[u8]>),
+    /// `ROLLBACK TO` this savepoint.
+    RollbackTo(Box<[u8]>),
     /// `COMMIT` or `END`, without `AND CHAIN`.
     Commit,
     /// `ROLLBACK` or `ABORT`, without `AND CHAIN`.
@@ -33,8 +45,8 @@ pub enum BlockControl {
 pub struct BlockModes {
     /// READ ONLY or READ WRITE.
     pub read_only: Option<bool>,
-    /// SERIALIZABLE or another isolation level.
-    pub serializable: Option<bool>,
+    /// The isolation level.
+    pub isolation: Option<Isolation>,
 }
 
 /// Reads a text of exactly one such statement.
@@ -56,7 +68,13 @@ pub fn block_control(sql: &[u8], opts: LexOptions) -> Option<BlockControl> {
         if cursor.eat_all(&["transaction"]) {
             return Some(BlockControl::Modes(modes(cursor, false)?));
         }
-        return (cursor.eat("local") && is_timeout(cursor)).then_some(BlockControl::Timeout);
+        return if cursor.eat("local") { timeout(cursor) } else { None };
+    }
+    if cursor.eat("savepoint") {
+        return point(cursor).map(BlockControl::Savepoint);
+    }
+    if cursor.eat("release") {
+        return point(after_noise(cursor)).map(BlockControl::Release);
     }
     let end = if cursor.eat("commit") || cursor.eat("end") {
         BlockControl::Commit
@@ -66,6 +84,9 @@ pub fn block_control(sql: &[u8], opts: LexOptions) -> Option<BlockControl> {
         return None;
     };
     eat_noise(&mut cursor);
+    if end == BlockControl::Rollback && cursor.eat("to") {
+        return point(after_noise(cursor)).map(BlockControl::RollbackTo);
+    }
     cursor.eat_all(&["and", "no", "chain"]);
     cursor.at_end().then_some(end)
 }
@@ -74,6 +95,22 @@ fn eat_noise(cursor: &mut Cursor<'_>) {
     if !cursor.eat("work") {
         cursor.eat("transaction");
     }
+}
+
+/// Passes over SAVEPOINT, which is a name when nothing follows it.
+fn after_noise(mut cursor: Cursor<'_>) -> Cursor<'_> {
+    if cursor.is("savepoint") && cursor.rest().len() > 1 {
+        cursor.next();
+    }
+    cursor
+}
+
+/// The name of a savepoint, with which the statement ends. One that the server would cut, or that another encoding may spell
+/// otherwise, is for the server to read.
+fn point(mut cursor: Cursor<'_>) -> Option<Box<[u8]>> {
+    let name = point_name(cursor)?;
+    cursor.next();
+    (cursor.at_end() && name.is_ascii() && (1..64).contains(&name.len())).then_some(name)
 }
 
 /// The modes up to the end; `BEGIN` needs none, `SET TRANSACTION` at least one.
@@ -88,30 +125,32 @@ fn modes(cursor: Cursor<'_>, may_be_none: bool) -> Option<BlockModes> {
         return None;
     }
     let modes = Modes::read(cursor);
-    (!modes.unknown).then_some(BlockModes { read_only: modes.read_only, serializable: modes.serializable })
+    (!modes.unknown).then_some(BlockModes { read_only: modes.read_only, isolation: modes.isolation })
 }
 
 /// `name TO|= value`, of a time-out and a value between 0 and 2^31 - 1 milliseconds.
-fn is_timeout(mut cursor: Cursor<'_>) -> bool {
+fn timeout(mut cursor: Cursor<'_>) -> Option<BlockControl> {
     const NAMES: [&str; 3] = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"];
-    if !NAMES.iter().any(|name| cursor.eat(name)) || !(cursor.eat("to") || cursor.eat_sign("=")) {
-        return false;
+    let name = NAMES.into_iter().find(|name| cursor.eat(name))?;
+    if !(cursor.eat("to") || cursor.eat_sign("=")) {
+        return None;
     }
-    let Some(token) = cursor.next().filter(|_| cursor.at_end()) else { return false };
-    let text = match token.kind {
+    let token = cursor.next().filter(|_| cursor.at_end())?;
+    let value = match token.kind {
         Kind::Number => String::from_utf8_lossy(cursor.bytes(token)).into_owned(),
         Kind::Str => cursor.string(token).unwrap_or_default(),
-        _ => return false,
+        _ => return None,
     };
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let Ok(number) = text[..digits].parse::<u64>() else { return false };
-    let unit = match &text[digits..] {
+    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+    let number = value[..digits].parse::<u64>().ok()?;
+    let unit = match &value[digits..] {
         "" | "ms" => 1,
         "s" => 1000,
         "min" => 60_000,
         "h" => 3_600_000,
-        _ => return false,
+        _ => return None,
     };
     // A leading zero would make it octal.
-    (digits == 1 || !text.starts_with('0')) && number.saturating_mul(unit) <= i32::MAX as u64
+    let is_valid = (digits == 1 || !value.starts_with('0')) && number.saturating_mul(unit) <= i32::MAX as u64;
+    is_valid.then_some(BlockControl::Timeout { name, value })
 }

@@ -15,6 +15,9 @@ pub(super) fn judge(text: &[u8], cursor: Cursor<'_>, lists: &FunctionLists) -> V
     let tokens = cursor.rest();
     let mut verdict = Verdict::replica(Reason::Read);
     let mut releases = false;
+    if tokens.iter().any(|token| token.kind == Kind::Word && functions::is_clock(token.of(text))) {
+        verdict.effects |= Effects::TELLS_TIME;
+    }
     for (at, pair) in tokens.windows(2).enumerate() {
         let [name, paren] = pair else { continue };
         if paren.kind != Kind::Punct || text[paren.start as usize] != b'(' {
@@ -41,7 +44,7 @@ pub(super) fn judge(text: &[u8], cursor: Cursor<'_>, lists: &FunctionLists) -> V
             Some(reason) => verdict.join(Verdict::primary(reason, effects).with_culprit(format!("function {bare}"))),
         }
     }
-    if releases && verdict.effects == Effects::UNLOCKS {
+    if releases && verdict.effects - Effects::TELLS_TIME == Effects::UNLOCKS {
         verdict.effects |= Effects::RELEASES_ONLY;
     }
     verdict

@@ -199,6 +199,11 @@ fn read_characteristics(mut cursor: Cursor<'_>, add: &mut dyn FnMut(Change)) {
     }
 }
 
+/// The name of a savepoint, as the server stores it.
+pub(super) fn point_name(cursor: Cursor<'_>) -> Option<Box<[u8]>> {
+    name(cursor)
+}
+
 /// The identifier that comes next.
 fn name(mut cursor: Cursor<'_>) -> Option<Box<[u8]>> {
     match cursor.identifier() {

@@ -156,7 +156,11 @@ fn obey(verdict: &mut Verdict, hint: Hint) {
                     | Reason::Read
             );
             let session = Effects::all()
-                - (Effects::WRITES | Effects::MULTI | Effects::LITERAL_MATTERS | Effects::READS_PREPARED);
+                - (Effects::WRITES
+                    | Effects::MULTI
+                    | Effects::LITERAL_MATTERS
+                    | Effects::READS_PREPARED
+                    | Effects::TELLS_TIME);
             if overridable && !verdict.effects.intersects(session) {
                 verdict.target = Target::Replica;
                 verdict.reason = Reason::HintReplica;

@@ -104,6 +104,9 @@ bitflags! {
         const ASKS_CHANNELS = 1 << 29;
         /// Reads `pg_prepared_statements`: what it sees there must be the session's own statements.
         const READS_PREPARED = 1 << 30;
+        /// Its result may depend on a clock, or on when its transaction began: `now()`, `CURRENT_DATE`, and every function of
+        /// which nobody knows what it asks for. Not seen: `'now'` and the like within constants.
+        const TELLS_TIME = 1 << 31;
     }
 }
 

@@ -89,7 +89,8 @@ pub fn judge(function: FunctionName<'_>, lists: &FunctionLists) -> Call {
     }
     let builtin = builtin(function);
     if FunctionLists::listed(&lists.read_only, function) {
-        let effects = builtin.map_or(Effects::empty(), |call| call.effects) - Effects::WRITES;
+        // What it asks for itself is not known.
+        let effects = builtin.map_or(Effects::TELLS_TIME, |call| call.effects) - Effects::WRITES;
         return Call { reason: None, effects };
     }
     builtin.unwrap_or(Call::primary(Reason::UnknownFunction, Effects::WRITES))
@@ -156,7 +157,8 @@ fn class(name: &str, volatility: &str) -> Call {
         return Call::primary(Reason::NodeState, none);
     }
     if volatility != "v" || SAFE_VOLATILE.contains(&name) {
-        return Call::READ;
+        let effects = if CLOCKS.contains(&name) { Effects::TELLS_TIME } else { none };
+        return Call { reason: None, effects };
     }
     Call::primary(Reason::VolatileFunction, Effects::WRITES)
 }
@@ -192,6 +194,18 @@ const SAFE_VOLATILE: [&str; 25] = [
     "bernoulli",
     "system",
 ];
+
+/// Functions of PostgreSQL's own that ask a clock, or when the transaction began.
+const CLOCKS: [&str; 7] =
+    ["age", "clock_timestamp", "now", "statement_timestamp", "timeofday", "transaction_timestamp", "uuidv7"];
+
+/// The same, written as a word with or without a parenthesis.
+const CLOCK_WORDS: [&str; 5] = ["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"];
+
+/// Whether a word outside quotes stands for the time at which the transaction began.
+pub(super) fn is_clock(word: &[u8]) -> bool {
+    matches!(word.len(), 9..=17) && CLOCK_WORDS.iter().any(|clock| word.eq_ignore_ascii_case(clock.as_bytes()))
+}
 
 /// Names whose whole family answers for one server.
 const NODE_STATE_PREFIXES: [&str; 18] = [

@@ -37,6 +37,7 @@ pub use functions::{Call, FunctionLists, FunctionName, judge as judge_function};
 pub use hint::{Hint, of_text as hint_of};
 pub use lexer::{Kind, LexOptions, Lexer, Token};
 pub use normalize::{MAX_NORMALIZED, normalize};
+pub use scanner::Isolation;
 pub use settings::{OwnAction, OwnSetting, SettingChange, SettingValue, own_setting, setting_change};
 pub use sqlcommenter::{SqlTags, sql_tags};
 pub use statement_names::{StatementNames, prepared_body, statement_names};

@@ -123,4 +123,5 @@ fn loads_library(mut rest: Cursor<'_>) -> Effects {
 
 pub(super) use cursors::declare;
 pub(super) use session::{set_target, strip_set_scope};
+pub use transaction::Isolation;
 pub(super) use transaction::Modes;

@@ -14,6 +14,13 @@ fn effects_of_statements() {
     let rows: &[(&str, Effects)] = &[
         ("SELECT 1", E::empty()),
         ("SELECT 1; SELECT 2", E::MULTI),
+        ("SELECT now()", E::TELLS_TIME),
+        ("SELECT pg_catalog.age(a) FROM t", E::TELLS_TIME),
+        ("SELECT a FROM t WHERE b < Current_Date", E::TELLS_TIME),
+        ("SELECT current_timestamp(0)", E::TELLS_TIME),
+        ("SELECT 'now()', now, \"current_date\" FROM t", E::empty()),
+        ("EXPLAIN SELECT now()", E::empty()),
+        ("EXPLAIN ANALYZE SELECT now()", E::TELLS_TIME),
         ("INSERT INTO t VALUES (1)", E::WRITES),
         ("SELECT * FROM t FOR UPDATE", E::empty()),
         ("SELECT * FROM t FOR NO KEY UPDATE", E::empty()),

@@ -1,20 +1,22 @@
-use super::BlockControl::{Commit, Modes, Rollback, Timeout};
+use super::BlockControl::{Commit, Modes, Release, Rollback, RollbackTo, Savepoint, Timeout};
+use super::Isolation::{ReadCommitted, RepeatableRead, Serializable};
 use super::*;
 
 #[test]
 fn trap_22_what_can_be_answered_early() {
-    let begin =
-        |tag, read_only, serializable| BlockControl::Begin { tag, modes: BlockModes { read_only, serializable } };
-    let modes = |read_only, serializable| Modes(BlockModes { read_only, serializable });
+    let begin = |tag, read_only, isolation| BlockControl::Begin { tag, modes: BlockModes { read_only, isolation } };
+    let modes = |read_only, isolation| Modes(BlockModes { read_only, isolation });
+    let timeout = |name, value: &str| Timeout { name, value: value.to_owned() };
+    let point = |name: &str| name.as_bytes().into();
     for (sql, expected) in [
         ("BEGIN", Some(begin("BEGIN", None, None))),
         ("begin work;", Some(begin("BEGIN", None, None))),
         ("/* x */ BEGIN TRANSACTION READ ONLY -- y", Some(begin("BEGIN", Some(true), None))),
         (
             "START TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ WRITE",
-            Some(begin("START TRANSACTION", Some(false), Some(true))),
+            Some(begin("START TRANSACTION", Some(false), Some(Serializable))),
         ),
-        ("BEGIN ISOLATION LEVEL REPEATABLE READ DEFERRABLE", Some(begin("BEGIN", None, Some(false)))),
+        ("BEGIN ISOLATION LEVEL REPEATABLE READ DEFERRABLE", Some(begin("BEGIN", None, Some(RepeatableRead)))),
         ("BEGIN ISOLATION LEVEL CHAOS", None),
         ("BEGIN ,READ ONLY", None),
         ("BEGIN READ ONLY,", None),
@@ -27,13 +29,23 @@ fn trap_22_what_can_be_answered_early() {
         ("COMMIT PREPARED 'x'", None),
         ("ROLLBACK WORK", Some(Rollback)),
         ("abort;", Some(Rollback)),
-        ("ROLLBACK TO a", None),
+        ("ROLLBACK TO a", Some(RollbackTo(point("a")))),
+        ("abort work to savepoint \"B c\";", Some(RollbackTo(point("B c")))),
+        ("ROLLBACK TO SAVEPOINT", Some(RollbackTo(point("savepoint")))),
+        ("SAVEPOINT A", Some(Savepoint(point("a")))),
+        ("SAVEPOINT a b", None),
+        ("SAVEPOINT", None),
+        ("SAVEPOINT \u{e9}", None),
+        ("SAVEPOINT a2345678901234567890123456789012345678901234567890123456789012345", None),
+        ("RELEASE SAVEPOINT a", Some(Release(point("a")))),
+        ("release a", Some(Release(point("a")))),
+        ("RELEASE a; SELECT 1", None),
         ("SET TRANSACTION READ ONLY", Some(modes(Some(true), None))),
-        ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", Some(modes(None, Some(false)))),
+        ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", Some(modes(None, Some(ReadCommitted)))),
         ("SET TRANSACTION", None),
         ("SET TRANSACTION SNAPSHOT 'x'", None),
-        ("SET LOCAL statement_timeout = '5s'", Some(Timeout)),
-        ("SET LOCAL lock_timeout TO 100", Some(Timeout)),
+        ("SET LOCAL statement_timeout = '5s'", Some(timeout("statement_timeout", "5s"))),
+        ("SET LOCAL lock_timeout TO 100", Some(timeout("lock_timeout", "100"))),
         ("SET LOCAL lock_timeout TO 010", None),
         ("SET LOCAL lock_timeout TO '30d'", None),
         ("SET LOCAL lock_timeout TO 2147483648", None),

@@ -40,6 +40,8 @@ impl<'a> Judge<'a> {
                 None => format!("function {bare}"),
             };
             self.worsen(Verdict::primary(reason, effects).with_culprit(culprit));
+        } else {
+            self.verdict.effects |= call.effects & Effects::TELLS_TIME;
         }
     }
 }

@@ -6,11 +6,35 @@ use super::super::lexer::Kind;
 use super::super::reason::Reason;
 use super::super::verdict::Verdict;
 
+/// How a transaction is kept apart from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// READ COMMITTED, and READ UNCOMMITTED, which PostgreSQL runs as the same: each statement sees what is committed when it begins.
+    ReadCommitted,
+    /// REPEATABLE READ.
+    RepeatableRead,
+    /// SERIALIZABLE, which no standby runs (trap 15).
+    Serializable,
+}
+
+impl Isolation {
+    /// Reads the value of `default_transaction_isolation` or `transaction_isolation`.
+    pub fn parse(value: &str) -> Option<Self> {
+        let is = |level: &str| value.eq_ignore_ascii_case(level);
+        match () {
+            () if is("read committed") || is("read uncommitted") => Some(Self::ReadCommitted),
+            () if is("repeatable read") => Some(Self::RepeatableRead),
+            () if is("serializable") => Some(Self::Serializable),
+            () => None,
+        }
+    }
+}
+
 /// What a list of transaction modes says; the last word on each matter wins, as on the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::sql) struct Modes {
     pub(in crate::sql) read_only: Option<bool>,
-    pub(in crate::sql) serializable: Option<bool>,
+    pub(in crate::sql) isolation: Option<Isolation>,
     /// There was something that is no mode: the server will refuse it, or knows more than we do.
     pub(in crate::sql) unknown: bool,
 }
@@ -26,12 +50,11 @@ impl Modes {
                 modes.read_only = Some(false);
             } else if cursor.eat_all(&["isolation", "level"]) {
                 if cursor.eat("serializable") {
-                    modes.serializable = Some(true);
-                } else if cursor.eat_all(&["repeatable", "read"])
-                    || cursor.eat_all(&["read", "committed"])
-                    || cursor.eat_all(&["read", "uncommitted"])
-                {
-                    modes.serializable = Some(false);
+                    modes.isolation = Some(Isolation::Serializable);
+                } else if cursor.eat_all(&["repeatable", "read"]) {
+                    modes.isolation = Some(Isolation::RepeatableRead);
+                } else if cursor.eat_all(&["read", "committed"]) || cursor.eat_all(&["read", "uncommitted"]) {
+                    modes.isolation = Some(Isolation::ReadCommitted);
                 } else {
                     modes.unknown = true;
                     return modes;
@@ -49,13 +72,13 @@ impl Modes {
     pub(super) fn effects(self) -> Effects {
         let mut effects = Effects::empty();
         effects.set(Effects::READ_WRITE, self.read_only == Some(false));
-        effects.set(Effects::SERIALIZABLE, self.serializable == Some(true));
+        effects.set(Effects::SERIALIZABLE, self.isolation == Some(Isolation::Serializable));
         effects
     }
 
     /// Declared READ ONLY, and nothing that a standby can't do.
     pub(super) fn standby_can(self) -> bool {
-        self.read_only == Some(true) && self.serializable != Some(true) && !self.unknown
+        self.read_only == Some(true) && self.isolation != Some(Isolation::Serializable) && !self.unknown
     }
 }
 
@@ -77,7 +100,8 @@ pub(super) fn begin(mut cursor: Cursor<'_>, start: bool) -> Verdict {
         verdict.effects = effects;
         return verdict;
     }
-    let reason = if modes.serializable == Some(true) { Reason::Serializable } else { Reason::TxControl };
+    let reason =
+        if modes.isolation == Some(Isolation::Serializable) { Reason::Serializable } else { Reason::TxControl };
     Verdict::primary(reason, effects)
 }
 
@@ -104,7 +128,7 @@ pub(super) fn set_transaction(mut cursor: Cursor<'_>) -> Verdict {
     let effects = Effects::SET_LOCAL | modes.effects();
     if modes.standby_can() {
         Verdict::anywhere(Reason::TxControl, effects | Effects::SET_TX_READ_ONLY)
-    } else if modes.serializable == Some(true) {
+    } else if modes.isolation == Some(Isolation::Serializable) {
         Verdict::primary(Reason::Serializable, effects)
     } else if modes.read_only == Some(false) || modes.unknown {
         Verdict::primary(Reason::TxControl, effects)
