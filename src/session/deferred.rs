@@ -110,7 +110,7 @@ impl Session {
             end @ (BlockControl::Commit | BlockControl::Rollback) => {
                 let rolled_back = end == BlockControl::Rollback || self.deferred.failed;
                 self.deferred.close();
-                self.placement.transaction_ended();
+                self.placement.own.transaction_ended();
                 build::command_complete(&mut self.to_client, if rolled_back { "ROLLBACK" } else { "COMMIT" });
             }
             BlockControl::Savepoint(_) | BlockControl::Release(_) | BlockControl::RollbackTo(_) => return None,

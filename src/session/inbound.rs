@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use crate::sql::{Decision, Effects, OwnAction, Reason, own_setting};
+use crate::sql::{Decision, Effects, Reason};
 use crate::wire::frame::frontend_limit;
-use crate::wire::{ErrorNotice, Frame, FrameWalker, SqlState, Step, build, frontend};
+use crate::wire::{ErrorNotice, Frame, FrameWalker, SqlState, Step, frontend};
 
 use super::machine::State;
 use super::pins::Pins;
-use super::placement::{Place, RouteChoice};
+use super::placement::Place;
 use super::relay::Session;
 use super::replies::Expect;
 use super::splice::Splice;
@@ -155,63 +155,6 @@ impl Session {
             return None;
         }
         Some(self.leave_replica(out))
-    }
-
-    /// `SET`, `RESET` and `SHOW` of `trunkline.…` settings.
-    pub(super) fn answer_own_setting(&mut self, sql: &[u8]) {
-        let Some(setting) = own_setting(sql, self.lex) else {
-            return ErrorNotice::error(
-                SqlState::SYNTAX_ERROR,
-                "this form of SET is not understood for trunkline settings",
-            )
-            .hint("Write SET [LOCAL] trunkline.route = 'auto' | 'primary' | 'replica'.")
-            .encode(&mut self.to_client);
-        };
-        if setting.name != "route" {
-            return ErrorNotice::error(
-                SqlState::UNDEFINED_OBJECT,
-                format!("unrecognized configuration parameter \"trunkline.{}\"", setting.name),
-            )
-            .hint("Known: trunkline.route.")
-            .encode(&mut self.to_client);
-        }
-        match setting.action {
-            OwnAction::Set { value, local } => {
-                let Some(choice) = RouteChoice::parse(&value) else {
-                    return ErrorNotice::error(
-                        SqlState::INVALID_PARAMETER_VALUE,
-                        format!("invalid value for parameter \"trunkline.route\": \"{value}\""),
-                    )
-                    .hint("Available values: auto, primary, replica.")
-                    .encode(&mut self.to_client);
-                };
-                if local && !self.status().in_block() {
-                    ErrorNotice {
-                        severity: crate::wire::Severity::Warning,
-                        ..ErrorNotice::error(
-                            SqlState::NO_ACTIVE_TRANSACTION,
-                            "SET LOCAL can only be used in transaction blocks",
-                        )
-                    }
-                    .encode(&mut self.to_client);
-                } else {
-                    if local {
-                        self.placement.choice_before_local.get_or_insert(self.placement.choice);
-                    }
-                    self.placement.choice = choice;
-                }
-                build::command_complete(&mut self.to_client, "SET");
-            }
-            OwnAction::Reset => {
-                self.placement.choice = RouteChoice::Auto;
-                build::command_complete(&mut self.to_client, "RESET");
-            }
-            OwnAction::Show => {
-                build::text_columns(&mut self.to_client, &["trunkline.route"]);
-                build::text_row(&mut self.to_client, &[self.placement.choice.as_str()]);
-                build::command_complete(&mut self.to_client, "SHOW");
-            }
-        }
     }
 }
 

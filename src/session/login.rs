@@ -16,7 +16,7 @@ use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
 use super::Context;
 use super::clients::{ClientLimits, Identity, Registered};
-use super::placement::RouteChoice;
+use super::own_settings::OwnSettings;
 
 /// Length of a cancel secret in protocol 3.2.
 const LONG_SECRET: usize = 32;
@@ -31,7 +31,7 @@ pub struct Login {
     /// The parameters that the client was told.
     pub(super) told: Arc<Parameters>,
     pub(super) lex: LexOptions,
-    pub(super) route_choice: RouteChoice,
+    pub(super) own: OwnSettings,
     /// `logical` or `physical`: then the greeting is still to be sent.
     pub(super) replication: Option<&'static str>,
     pub(super) startup: Startup,
@@ -48,7 +48,7 @@ pub struct LoginRefused {
 /// What a startup packet asks for, apart from who.
 struct Wishes {
     settings: Arc<Settings>,
-    route_choice: RouteChoice,
+    own: OwnSettings,
     replication: Option<&'static str>,
 }
 
@@ -71,7 +71,7 @@ pub async fn log_in(ctx: Arc<Context>, mut stream: Stream, startup: Startup) -> 
                 settings: wishes.settings,
                 told,
                 lex,
-                route_choice: wishes.route_choice,
+                own: wishes.own,
                 replication: wishes.replication,
                 startup,
                 greeting,
@@ -248,27 +248,11 @@ fn too_many_clients(ctx: &Context, limit: &str) -> LoginRefused {
 
 fn wishes(startup: &Startup) -> Result<Wishes, ErrorNotice> {
     let mut entries = Vec::new();
-    let mut route_choice = RouteChoice::Auto;
+    let mut own = OwnSettings::default();
     let mut add = |name: &str, value: &str| -> Result<(), ErrorNotice> {
         match name.to_ascii_lowercase().strip_prefix("trunkline.") {
             None => entries.push((name.to_owned(), value.to_owned())),
-            Some("route") if RouteChoice::parse(value).is_some() => {
-                route_choice = RouteChoice::parse(value).unwrap_or_default()
-            }
-            Some("route") => {
-                return Err(ErrorNotice::fatal(
-                    SqlState::INVALID_PARAMETER_VALUE,
-                    format!("invalid value for parameter \"trunkline.route\": \"{value}\""),
-                )
-                .hint("Available values: auto, primary, replica."));
-            }
-            Some(other) => {
-                return Err(ErrorNotice::fatal(
-                    SqlState::UNDEFINED_OBJECT,
-                    format!("unrecognized configuration parameter \"trunkline.{other}\""),
-                )
-                .hint("Known: trunkline.route."));
-            }
+            Some(name) => own.start_with(name, value)?,
         }
         Ok(())
     };
@@ -292,7 +276,7 @@ fn wishes(startup: &Startup) -> Result<Wishes, ErrorNotice> {
             name => add(name, value)?,
         }
     }
-    Ok(Wishes { settings: Settings::intern(entries), route_choice, replication })
+    Ok(Wishes { settings: Settings::intern(entries), own, replication })
 }
 
 /// `replication` as PostgreSQL reads it: `database`, or a boolean.

@@ -26,6 +26,7 @@ mod names;
 mod notify;
 mod outbound;
 mod own_names;
+mod own_settings;
 mod partial;
 mod passthrough;
 mod pins;

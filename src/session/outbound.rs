@@ -352,7 +352,7 @@ impl Session {
                 }
             }
             if ended && was_in_block {
-                self.placement.transaction_ended();
+                self.placement.own.transaction_ended();
             }
             self.release_pins(ended);
             self.statement_ended(now, ended);
@@ -373,6 +373,9 @@ impl Session {
                 names.apply(change, decisions, *lex, &mut link.lease.prepared);
                 tracked.apply(change, &mut link.lease.settings);
                 to_savepoint |= matches!(change, Change::RollbackTo(_));
+                if matches!(change, Change::ResetAll | Change::DiscardAll) {
+                    placement.own.reset_all();
+                }
             }
         }
         placement.observe(tracked.settings());

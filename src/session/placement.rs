@@ -9,6 +9,7 @@ use crate::backend::Settings;
 use crate::config::{Database, PoolMode};
 use crate::sql::{Decision, Effects, Target};
 
+use super::own_settings::{OwnSettings, OwnValue};
 use super::pins::Pins;
 
 /// What exists on the primary only, whatever a session chooses.
@@ -35,8 +36,10 @@ pub(super) enum RouteChoice {
     Replica,
 }
 
-impl RouteChoice {
-    pub fn parse(text: &str) -> Option<Self> {
+impl OwnValue for RouteChoice {
+    const VALUES: &'static str = "auto, primary, replica";
+
+    fn parse(text: &str) -> Option<Self> {
         match text.to_ascii_lowercase().as_str() {
             "auto" => Some(Self::Auto),
             "primary" => Some(Self::Primary),
@@ -45,7 +48,7 @@ impl RouteChoice {
         }
     }
 
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Primary => "primary",
@@ -57,10 +60,8 @@ impl RouteChoice {
 /// What of a session's state decides about places.
 #[derive(Debug, Default)]
 pub(super) struct Placement {
-    /// The session's own choice.
-    pub choice: RouteChoice,
-    /// The choice that `SET LOCAL` replaced until the end of the transaction.
-    pub choice_before_local: Option<RouteChoice>,
+    /// What the session has chosen itself.
+    pub own: OwnSettings,
     /// Reads may go to replicas at all.
     split_reads: bool,
     /// The settings of which the following two tell.
@@ -74,9 +75,9 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    pub fn new(database: &Database, mode: PoolMode, settings: &Arc<Settings>, choice: RouteChoice) -> Self {
+    pub fn new(database: &Database, mode: PoolMode, settings: &Arc<Settings>, own: OwnSettings) -> Self {
         let mut placement = Self {
-            choice,
+            own,
             // In session mode a client has one server connection for everything.
             split_reads: database.routing.split_reads && mode != PoolMode::Session,
             window: database.routing.read_after_write_window,
@@ -125,7 +126,7 @@ impl Placement {
         if effects.contains(Effects::HINTED) {
             return if decision.target == Target::Primary { Place::Primary } else { Place::Reader };
         }
-        match self.choice {
+        match self.own.route.get() {
             RouteChoice::Primary => return Place::Primary,
             RouteChoice::Replica
                 if !effects.intersects(Effects::BEGIN | Effects::WRITES | NOTIFICATIONS)
@@ -151,13 +152,6 @@ impl Placement {
                 self.last_write = None;
                 Place::Reader
             }
-        }
-    }
-
-    /// The transaction has ended: what `SET LOCAL` changed goes back.
-    pub fn transaction_ended(&mut self) {
-        if let Some(choice) = self.choice_before_local.take() {
-            self.choice = choice;
         }
     }
 }

@@ -137,7 +137,7 @@ pub async fn serve(login: Box<Login>) {
 
 impl Session {
     fn new(login: Login) -> Box<Self> {
-        let Login { ctx, stream, registered, pools, settings, told, lex, route_choice, .. } = login;
+        let Login { ctx, stream, registered, pools, settings, told, lex, own, .. } = login;
         let config = ctx.config.load();
         let database = &pools.cluster.database;
         let pool_settings = pools.settings();
@@ -146,7 +146,7 @@ impl Session {
             client: registered.client.clone(),
             _registered: registered,
             stream,
-            placement: Placement::new(database, pool_settings.mode, &settings, route_choice),
+            placement: Placement::new(database, pool_settings.mode, &settings, own),
             keeps_lease: pool_settings.mode == PoolMode::Session,
             statement_mode: pool_settings.mode == PoolMode::Statement,
             max_prepared: pool_settings.max_prepared as usize,

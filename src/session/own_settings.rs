@@ -1,0 +1,212 @@
+//! Settings of a session that are for Trunkline alone (`SET trunkline.…`): no server ever hears of them.
+//!
+//! To add one: an implementation of [`OwnValue`], a field of [`OwnSettings`], and its place in [`OwnSettings::slot`] and in
+//! [`KNOWN`].
+
+use crate::sql::{OwnAction, own_setting};
+use crate::wire::{ErrorNotice, Severity, SqlState, build};
+
+use super::placement::RouteChoice;
+use super::relay::Session;
+
+/// The names that there are, for hints.
+const KNOWN: &str = "Known: trunkline.route.";
+
+/// What a setting can be.
+pub(super) trait OwnValue: Copy {
+    /// Its values, for hints.
+    const VALUES: &'static str;
+
+    /// Reads one, in any case of letters.
+    fn parse(text: &str) -> Option<Self>;
+
+    /// As `SHOW` tells it.
+    fn as_str(self) -> &'static str;
+}
+
+/// One setting: the value in force is that of `SET LOCAL`, else that of `SET`, else what the client started with, else the
+/// configuration's.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Own<T> {
+    /// Until the end of the transaction.
+    local: Option<T>,
+    session: Option<T>,
+    startup: Option<T>,
+    /// What holds when nothing was said.
+    pub default: T,
+}
+
+impl<T: OwnValue> Own<T> {
+    /// The value in force.
+    pub fn get(&self) -> T {
+        self.local.or(self.session).or(self.startup).unwrap_or(self.default)
+    }
+}
+
+/// The settings of one session.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct OwnSettings {
+    /// `trunkline.route`
+    pub route: Own<RouteChoice>,
+}
+
+impl OwnSettings {
+    fn slot(&mut self, name: &str) -> Option<&mut dyn Slot> {
+        match name {
+            "route" => Some(&mut self.route),
+            _ => None,
+        }
+    }
+
+    fn slots(&mut self) -> [&mut dyn Slot; 1] {
+        [&mut self.route]
+    }
+
+    /// A value that the client brings along in its startup packet; `name` without the prefix `trunkline.`.
+    ///
+    /// # Errors
+    /// What the client is told, as FATAL.
+    pub fn start_with(&mut self, name: &str, value: &str) -> Result<(), ErrorNotice> {
+        let fatal = |notice: ErrorNotice| ErrorNotice { severity: Severity::Fatal, ..notice };
+        let slot = self.slot(name).ok_or_else(|| fatal(unknown(name)))?;
+        slot.set(Scope::Startup, value).map_err(|Invalid| fatal(invalid(name, value, slot.values())))
+    }
+
+    /// The transaction has ended: what `SET LOCAL` changed goes back.
+    pub fn transaction_ended(&mut self) {
+        self.slots().into_iter().for_each(Slot::end_local);
+    }
+
+    /// `RESET ALL`, `DISCARD ALL`: as the client started.
+    pub fn reset_all(&mut self) {
+        self.slots().into_iter().for_each(Slot::reset);
+    }
+}
+
+/// For how long a value is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Startup,
+    Session,
+    Transaction,
+}
+
+/// Not one of the values.
+struct Invalid;
+
+/// A setting whose type does not matter.
+trait Slot {
+    fn set(&mut self, scope: Scope, text: &str) -> Result<(), Invalid>;
+    fn reset(&mut self);
+    fn end_local(&mut self);
+    fn shown(&self) -> &'static str;
+    fn values(&self) -> &'static str;
+}
+
+impl<T: OwnValue> Slot for Own<T> {
+    fn set(&mut self, scope: Scope, text: &str) -> Result<(), Invalid> {
+        let value = Some(T::parse(text).ok_or(Invalid)?);
+        match scope {
+            Scope::Startup => self.startup = value,
+            Scope::Session => (self.session, self.local) = (value, None),
+            Scope::Transaction => self.local = value,
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        (self.session, self.local) = (None, None);
+    }
+
+    fn end_local(&mut self) {
+        self.local = None;
+    }
+
+    fn shown(&self) -> &'static str {
+        self.get().as_str()
+    }
+
+    fn values(&self) -> &'static str {
+        T::VALUES
+    }
+}
+
+fn unknown(name: &str) -> ErrorNotice {
+    let message = format!("unrecognized configuration parameter \"trunkline.{name}\"");
+    ErrorNotice::error(SqlState::UNDEFINED_OBJECT, message).hint(KNOWN)
+}
+
+fn invalid(name: &str, value: &str, values: &str) -> ErrorNotice {
+    let message = format!("invalid value for parameter \"trunkline.{name}\": \"{value}\"");
+    ErrorNotice::error(SqlState::INVALID_PARAMETER_VALUE, message).hint(format!("Available values: {values}."))
+}
+
+impl Session {
+    /// `SET`, `RESET` and `SHOW` of `trunkline.…` settings.
+    pub(super) fn answer_own_setting(&mut self, sql: &[u8]) {
+        if let Err(notice) = self.take_own_setting(sql) {
+            notice.encode(&mut self.to_client);
+        }
+    }
+
+    fn take_own_setting(&mut self, sql: &[u8]) -> Result<(), ErrorNotice> {
+        let setting = own_setting(sql, self.lex).ok_or_else(|| {
+            let message = "this form of SET is not understood for trunkline settings";
+            ErrorNotice::error(SqlState::SYNTAX_ERROR, message).hint("Write SET [LOCAL] trunkline.name = 'value'.")
+        })?;
+        let in_block = self.status().in_block();
+        let name = &*setting.name;
+        let slot = self.placement.own.slot(name).ok_or_else(|| unknown(name))?;
+        let tag = match setting.action {
+            OwnAction::Set { value, local } => {
+                let scope = if local { Scope::Transaction } else { Scope::Session };
+                // Outside a transaction it is tried all the same, and lasts no longer than the statement.
+                slot.set(scope, &value).map_err(|Invalid| invalid(name, &value, slot.values()))?;
+                if local && !in_block {
+                    slot.end_local();
+                    let message = "SET LOCAL can only be used in transaction blocks";
+                    let notice = ErrorNotice::error(SqlState::NO_ACTIVE_TRANSACTION, message);
+                    ErrorNotice { severity: Severity::Warning, ..notice }.encode(&mut self.to_client);
+                }
+                "SET"
+            }
+            OwnAction::Reset => {
+                slot.reset();
+                "RESET"
+            }
+            OwnAction::Show => {
+                let shown = slot.shown();
+                build::text_columns(&mut self.to_client, &[&format!("trunkline.{name}")]);
+                build::text_row(&mut self.to_client, &[shown]);
+                "SHOW"
+            }
+        };
+        build::command_complete(&mut self.to_client, tag);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_in_force_is_the_one_of_the_shortest_life() {
+        let mut own = OwnSettings::default();
+        assert_eq!(own.route.get(), RouteChoice::Auto);
+        own.start_with("route", "replica").unwrap();
+        assert_eq!(own.route.get(), RouteChoice::Replica);
+        let set = |own: &mut OwnSettings, scope, text| assert!(own.route.set(scope, text).is_ok());
+        set(&mut own, Scope::Transaction, "primary");
+        assert_eq!(own.route.get(), RouteChoice::Primary);
+        own.transaction_ended();
+        assert_eq!(own.route.get(), RouteChoice::Replica);
+        set(&mut own, Scope::Transaction, "primary");
+        set(&mut own, Scope::Session, "AUTO");
+        assert_eq!(own.route.get(), RouteChoice::Auto, "SET after SET LOCAL");
+        own.reset_all();
+        assert_eq!(own.route.get(), RouteChoice::Replica, "as the client started (trap 52)");
+        assert!(own.start_with("route", "nowhere").is_err_and(|notice| notice.is_fatal()));
+        assert!(own.start_with("nonsense", "x").is_err_and(|notice| notice.is_fatal()));
+    }
+}
