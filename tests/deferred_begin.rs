@@ -142,6 +142,154 @@ fn an_application_that_thinks_holds_no_connection() {
     assert_eq!(thinker.value("SELECT 1"), "1");
 }
 
+/// What drivers send that know no other protocol: each statement prepared, bound, executed, synced.
+fn alone(sql: &str) -> Step {
+    ready(batch().parse("", sql, &[]).bind("", "", &[]).describe(b'P', "").execute("", 0).sync())
+}
+
+#[test]
+fn blocks_of_the_extended_protocol_say_the_same_trap_22_28() {
+    let world = world("size = 2", true);
+    for (what, sql) in [
+        ("a block", &["BEGIN", "UPDATE t SET v = 1 WHERE id = 1", "COMMIT", "SELECT v FROM t WHERE id = 1"][..]),
+        (
+            "nothing in it",
+            &["BEGIN", "COMMIT", "start transaction read only", "", "-- ping", "ROLLBACK", "BEGIN", "END"],
+        ),
+        ("errors", &["BEGIN", "SELECT 1/0", "SELECT 1", "COMMIT", "BEGIN", "SELEC", "ROLLBACK", "SELECT 1"]),
+        ("begun twice", &["BEGIN", "BEGIN", "SELECT 1", "COMMIT", "COMMIT", "ROLLBACK"]),
+        (
+            "modes",
+            &[
+                "BEGIN ISOLATION LEVEL CHAOS",
+                "BEGIN",
+                "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+                "SET LOCAL lock_timeout = '7s'",
+                "SELECT current_setting('transaction_isolation'), current_setting('lock_timeout')",
+                "COMMIT AND CHAIN",
+                "SHOW transaction_isolation",
+                "ROLLBACK",
+                "SHOW lock_timeout",
+            ],
+        ),
+    ] {
+        world.compare(what, &sql.iter().map(|sql| alone(sql)).collect::<Vec<_>>());
+    }
+    world.compare(
+        "prepared by name",
+        &[
+            ready(batch().parse("b", "BEGIN", &[]).describe(b'S', "b").sync()),
+            ready(batch().parse("c", "COMMIT", &[]).sync()),
+            ready(batch().parse("r", "ROLLBACK", &[]).flush().sync()),
+            ready(batch().bind("", "b", &[]).execute("", 1).sync()),
+            ready(batch().query("UPDATE t SET v = 3 WHERE id = 3")),
+            ready(batch().bind("", "c", &[]).execute("", 0).sync()),
+            ready(batch().bind("", "b", &[]).describe(b'P', "").execute("", 0).sync()),
+            ready(batch().bind("", "r", &[]).describe(b'S', "r").execute("", 0).sync()),
+            ready(batch().parse("b", "BEGIN", &[]).bind("", "b", &[]).execute("", 0).sync()),
+            ready(batch().query("SELECT name, statement FROM pg_prepared_statements ORDER BY name")),
+            ready(batch().query("EXECUTE b")),
+            ready(batch().query("COMMIT")),
+            ready(batch().close(b'S', "b").sync()),
+            ready(batch().bind("", "b", &[]).execute("", 0).sync()),
+        ],
+    );
+    world.compare(
+        "what belongs together",
+        &[
+            // With its statement in one segment; in one write; behind a Flush.
+            ready(batch().run("BEGIN", &[]).run("SELECT 1", &[]).sync()),
+            alone("COMMIT"),
+            Step::Ready(batch().run("BEGIN", &[]).sync().run("SELECT 2", &[]).sync().run("COMMIT", &[]).sync(), 3),
+            Step::Ready(batch().run("BEGIN", &[]).sync().run("SELECT 1/0", &[]).sync().run("COMMIT", &[]).sync(), 3),
+            ready(batch().run("BEGIN", &[]).flush().run("SELECT 3", &[]).sync()),
+            ready(batch().run("COMMIT", &[]).flush().sync()),
+            ready(
+                batch()
+                    .parse("", "BEGIN", &[])
+                    .flush()
+                    .describe(b'S', "")
+                    .flush()
+                    .bind("", "", &[])
+                    .execute("", 0)
+                    .sync(),
+            ),
+            ready(batch().run("BEGIN", &[]).run("COMMIT", &[]).sync()),
+            ready(batch().run("BEGIN", &[]).run("COMMIT", &[]).run("BEGIN", &[]).sync()),
+            ready(batch().run("ROLLBACK", &[]).run("SELECT 4", &[]).sync()),
+            Step::Ready(batch().run("BEGIN", &[]).query("SELECT 5").query("COMMIT"), 2),
+            Step::Ready(batch().run("BEGIN", &[]).sync().terminate(), 1),
+        ],
+    );
+    world.compare(
+        "portals and statements without a name",
+        &[
+            ready(batch().parse("", "BEGIN", &[]).bind("", "", &[]).sync()),
+            ready(batch().execute("", 0).sync()),
+            ready(batch().bind("", "", &[]).close(b'P', "").execute("", 0).sync()),
+            ready(batch().query("SELECT 1")),
+            ready(batch().bind("", "", &[]).execute("", 0).sync()),
+            alone("BEGIN"),
+            ready(batch().execute("", 0).sync()),
+            alone("ROLLBACK"),
+            alone("BEGIN"),
+            ready(batch().parse("", "COMMIT", &[]).bind("", "", &[]).sync()),
+            ready(batch().execute("", 0).sync()),
+            ready(batch().parse("", "BEGIN", &[]).bind("p", "", &[]).execute("p", 0).sync()),
+            ready(batch().bind("p", "", &[]).sync()),
+            alone("ROLLBACK"),
+            ready(batch().parse("", "BEGIN", &[23]).bind("", "", &[Some("1")]).execute("", 0).sync()),
+            ready(batch().parse("", "ROLLBACK", &[]).bind("", "", &[Some("1")]).execute("", 0).sync()),
+            ready(batch().query("ROLLBACK")),
+            // A simple Query ends the unnamed statement, whoever answers it.
+            ready(batch().parse("", "SELECT 7", &[]).sync()),
+            ready(batch().query("BEGIN")),
+            ready(batch().bind("", "", &[]).execute("", 0).sync()),
+            ready(batch().query("ROLLBACK")),
+            ready(batch().parse("", "SELECT 7", &[]).sync()),
+            ready(batch().query("")),
+            ready(batch().bind("", "", &[]).execute("", 0).sync()),
+        ],
+    );
+}
+
+#[test]
+fn an_application_that_thinks_in_the_extended_protocol_holds_none_either() {
+    let world = world("size = 1\nwait_timeout = \"300ms\"", true);
+    let mut thinker = world.client();
+    let mut other = world.client();
+    let say =
+        |client: &mut support::raw::RawClient, sql: &str| summary(&client.exchange(&batch().run(sql, &[]).sync()));
+    let begun = "ParseComplete BindComplete NoData CommandComplete(BEGIN) ReadyForQuery(T)";
+    assert_eq!(say(&mut thinker, "BEGIN"), begun);
+    assert_eq!(other.value("SELECT count(*) FROM t"), "5");
+    thinker.exchange(&batch().parse("begin", "BEGIN", &[]).sync());
+    assert_eq!(thinker.value("SELECT 1"), "1");
+    say(&mut thinker, "COMMIT");
+    thinker.exchange(&batch().bind("", "begin", &[]).execute("", 0).sync());
+    assert_eq!(other.value("SELECT count(*) FROM t"), "5");
+    say(&mut thinker, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE");
+    assert_eq!(other.value("SELECT count(*) FROM t"), "5");
+    assert_eq!(thinker.value("SHOW transaction_isolation"), "serializable");
+    // Now it has one: the other's block fails for want of it, as it would have on a server.
+    assert_eq!(say(&mut other, "BEGIN"), begun);
+    assert_eq!(tags(&other.exchange(&batch().run("SELECT 1", &[]).sync())), "EZ");
+    assert_eq!(other.exchange(&batch().parse("x", "BEGIN", &[]).sync())[0].sqlstate(), "57014", "the wait goes on");
+    assert_eq!(
+        say(&mut other, "ROLLBACK"),
+        "ParseComplete BindComplete NoData CommandComplete(ROLLBACK) ReadyForQuery(I)"
+    );
+    assert_eq!(say(&mut other, "BEGIN"), begun);
+    other.exchange(&batch().run("SELECT 1", &[]).sync());
+    say(&mut thinker, "COMMIT");
+    assert_eq!(other.exchange(&batch().parse("x", "BEGIN", &[]).sync())[0].sqlstate(), "25P02");
+    assert_eq!(
+        say(&mut other, "COMMIT"),
+        "ParseComplete BindComplete NoData CommandComplete(ROLLBACK) ReadyForQuery(I)"
+    );
+    assert_eq!(other.value("SELECT 1"), "1");
+}
+
 #[test]
 fn read_only_blocks_run_on_a_replica_however_they_say_so_trap_23() {
     let world = world("size = 2", false);

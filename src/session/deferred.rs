@@ -1,9 +1,14 @@
 //! `BEGIN` that has been answered and not yet sent: no server connection is held while an application thinks after it, and it
 //! goes out in the same write as the block's first statement.
 //!
+//! Whether it comes as a Query or in a segment of its own of the extended protocol (`local`) makes no difference.
+//!
 //! It is sent as messages of the extended protocol without a Sync: should a server refuse it, it skips whatever follows, so that
 //! no statement of the block runs outside one (trap 28).
 
+use std::sync::Arc;
+
+use crate::backend::Prepared;
 use crate::sql::{BlockControl, BlockModes, Decision, Effects, Isolation, Target, block_control};
 use crate::wire::{TxStatus, build};
 
@@ -28,11 +33,13 @@ pub(super) struct Deferred {
     decision: Decision,
     /// No connection could be had for its first statement: the block has failed, as it would have on a server.
     failed: bool,
+    /// What the unnamed portal executes, between a Bind and the end of its segment that need no server.
+    pub portal: Option<Arc<Prepared>>,
 }
 
 impl Default for Deferred {
     fn default() -> Self {
-        Self { statements: Vec::new(), decision: NOTHING, failed: false }
+        Self { statements: Vec::new(), decision: NOTHING, failed: false, portal: None }
     }
 }
 
@@ -49,6 +56,11 @@ impl Deferred {
             (true, false) => TxStatus::InTransaction,
             (true, true) => TxStatus::Failed,
         }
+    }
+
+    /// Whether it has failed before a server knew of it.
+    pub fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// The statement for which it was to begin could not have a connection.
@@ -90,19 +102,47 @@ impl Deferred {
 }
 
 impl Session {
-    /// Answers a statement about a block that no server knows of, if that can be done.
+    /// Answers a Query about a block that no server knows of, if that can be done.
     pub(super) fn take_block_control(&mut self, decision: Decision, sql: &[u8]) -> Option<Flow> {
+        let control = self.controls_block(decision, sql)?;
+        // A simple Query ends the unnamed statement (trap 37).
+        self.names.set_unnamed(None);
+        self.control_block(control, decision, sql);
+        self.answer_ready();
+        Some(Flow::Taken)
+    }
+
+    /// What a statement says about its block, if that can be read: every server accepts it in its place.
+    pub(super) fn reads_as_control(&self, decision: Decision, sql: &[u8]) -> Option<BlockControl> {
         const CONTROL: Effects = Effects::BEGIN.union(Effects::TX_END).union(Effects::SET_LOCAL);
-        let is_begin = decision.effects.contains(Effects::BEGIN);
-        // Begun twice, or ended without a beginning: the server has a warning to give.
-        if !decision.effects.intersects(CONTROL)
-            || !matches!(self.state, State::Idle)
-            || is_begin == self.deferred.is_open()
-            || sql.len() >= MAX_KEPT
-        {
+        if !decision.effects.intersects(CONTROL) || sql.len() >= MAX_KEPT {
             return None;
         }
-        match block_control(sql, self.lex)? {
+        block_control(sql, self.lex)
+    }
+
+    /// Whether a statement that comes now is about a block that no server knows of, and what the server would say is certain.
+    pub(super) fn controls_block(&self, decision: Decision, sql: &[u8]) -> Option<BlockControl> {
+        if !matches!(self.state, State::Idle) {
+            return None;
+        }
+        let control = self.reads_as_control(decision, sql)?;
+        let is_begin = matches!(control, BlockControl::Begin { .. });
+        // Begun twice, or ended without a beginning: the server has a warning to give.
+        let certain = is_begin != self.deferred.is_open()
+            && match control {
+                BlockControl::Begin { .. } => !self.statement_mode,
+                BlockControl::Modes(_) | BlockControl::Timeout { .. } => self.deferred.has_room_for(sql),
+                BlockControl::Commit | BlockControl::Rollback => true,
+                // Those are not answered here.
+                BlockControl::Savepoint(_) | BlockControl::Release(_) | BlockControl::RollbackTo(_) => false,
+            };
+        certain.then_some(control)
+    }
+
+    /// Answers such a statement, without the ReadyForQuery behind it.
+    pub(super) fn control_block(&mut self, control: BlockControl, decision: Decision, sql: &[u8]) {
+        match control {
             BlockControl::Begin { tag, .. } => {
                 self.deferred.open(sql, decision);
                 build::command_complete(&mut self.to_client, tag);
@@ -113,8 +153,8 @@ impl Session {
                 self.placement.own.transaction_ended();
                 build::command_complete(&mut self.to_client, if rolled_back { "ROLLBACK" } else { "COMMIT" });
             }
-            BlockControl::Savepoint(_) | BlockControl::Release(_) | BlockControl::RollbackTo(_) => return None,
-            BlockControl::Modes(_) | BlockControl::Timeout { .. } if !self.deferred.has_room_for(sql) => return None,
+            // Nothing has happened yet to which one could go back.
+            BlockControl::Savepoint(_) | BlockControl::Release(_) | BlockControl::RollbackTo(_) => {}
             kept => {
                 if let BlockControl::Modes(modes) = kept {
                     self.deferred.shape(modes);
@@ -123,8 +163,6 @@ impl Session {
                 build::command_complete(&mut self.to_client, "SET");
             }
         }
-        self.answer_ready();
-        Some(Flow::Taken)
     }
 
     /// Where a statement runs, or the block that begins with it.

@@ -1,9 +1,7 @@
 //! The extended protocol, client to server: Parse, Bind, Describe, Execute, Close, Flush, Sync.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use crate::backend::{Prepared, prepared};
 use crate::sql::Effects;
 use crate::wire::frontend::{self, ObjectKind};
 use crate::wire::{Frame, build};
@@ -11,7 +9,7 @@ use crate::wire::{Frame, build};
 use super::gather::Gathered;
 use super::inbound::{Flow, Need, close};
 use super::machine::State;
-use super::names::{Named, Statement};
+use super::names::Named;
 use super::pins::Pins;
 use super::placement::Place;
 use super::provide::{Provided, name_on_server};
@@ -63,40 +61,6 @@ impl Session {
             return stop;
         }
         self.send_extended(frame, range, rest, out)
-    }
-
-    pub(super) fn shared_statement(&self, parse: frontend::Parse<'_>) -> Arc<Prepared> {
-        let decision = self.decisions.decide(parse.sql, self.lex);
-        prepared::intern(parse.sql, parse.types, decision, self.statement_context(decision))
-    }
-
-    /// A Sync, Flush, Close or Parse that needs no server connection.
-    fn take_alone(&mut self, frame: Frame<'_>) -> Flow {
-        match frame.tag {
-            b'S' => {
-                self.skip_to_sync = false;
-                self.answer_ready();
-            }
-            b'P' => match frontend::parse(frame.body()) {
-                Some(parse) => {
-                    self.metrics.client_parse();
-                    self.names.set(parse.name, Named::new(Statement::Shared(self.shared_statement(parse))));
-                    build::bare(&mut self.to_client, b'1');
-                }
-                None => return close("invalid Parse message"),
-            },
-            b'C' => match frontend::object(frame.body()) {
-                Some((kind, name)) => {
-                    if kind == ObjectKind::Statement {
-                        self.names.remove(name);
-                    }
-                    build::bare(&mut self.to_client, b'3');
-                }
-                None => return close("invalid Close message"),
-            },
-            _ => {}
-        }
-        Flow::Taken
     }
 
     /// What comes next cannot go to the link as it stands (it needs the primary, say, and the link is on a replica, which has seen

@@ -8,7 +8,6 @@ use crate::wire::frontend::{self, ObjectKind};
 use crate::wire::{FrameWalker, Step};
 
 use super::inbound::UNSEEN;
-use super::own_names::NAMES;
 use super::placement::Place;
 use super::relay::Session;
 
@@ -24,9 +23,15 @@ pub(super) enum Gathered {
     Incomplete,
     /// It is to run here.
     Runs(Place),
-    /// It closes statements, or prepares what a server has accepted before, and syncs: no server is needed. A client that prepares
-    /// before it begins must not wait for clients that are in a transaction (pgbench prepares so, blocking all its clients).
+    /// No server is needed (`local`).
     Local,
+}
+
+/// A Parse in the segment.
+pub(super) struct Parsed<'a> {
+    pub name: &'a [u8],
+    pub sql: &'a [u8],
+    pub decision: Decision,
 }
 
 impl Session {
@@ -34,10 +39,10 @@ impl Session {
     /// one implicit transaction (traps 1 and 30).
     pub(super) fn gather(&mut self, rest: &[u8]) -> Gathered {
         let mut walker = FrameWalker::new(rest);
-        let mut parsed: SmallVec<[(&[u8], Decision); 4]> = SmallVec::new();
+        let mut parsed: SmallVec<[Parsed<'_>; 4]> = SmallVec::new();
         let mut worst = NOTHING;
         let mut executes = false;
-        let mut local = true;
+        let mut local = self.ahead();
         loop {
             let frame = match walker.step(frontend_limit) {
                 Ok(Step::Whole(frame)) => frame,
@@ -55,7 +60,7 @@ impl Session {
                 b'P' if self.max_prepared == 0 && body.first() != Some(&0) => None,
                 b'P' => frontend::parse(body).map(|parse| {
                     let decision = self.judge(parse.sql);
-                    parsed.push((parse.name, decision));
+                    parsed.push(Parsed { name: parse.name, sql: parse.sql, decision });
                     decision
                 }),
                 b'B' => {
@@ -72,18 +77,16 @@ impl Session {
                     Some(NOTHING)
                 }
                 b'C' => frontend::object(body).map(|_| NOTHING),
-                b'H' if local => return Gathered::Local,
+                b'H' if local.may_flush() => return Gathered::Local,
                 // What comes after a Flush is not known yet: only what has not run can still move.
                 b'H' if executes => return Gathered::Runs(Place::Primary),
-                b'H' | b'S' if !local => return Gathered::Runs(self.place_of(worst)),
-                b'S' => return Gathered::Local,
+                b'S' if local.may_sync() => return Gathered::Local,
+                b'H' | b'S' => return Gathered::Runs(self.place_of(worst)),
                 _ => None,
             };
-            local &= match frame.tag {
-                b'C' => true,
-                b'P' => self.is_accepted(body),
-                _ => false,
-            };
+            if local.goes_on() {
+                self.look_ahead(&mut local, frame, &parsed);
+            }
             match decision {
                 None => return Gathered::Runs(Place::Primary),
                 Some(NOTHING) => {}
@@ -96,21 +99,9 @@ impl Session {
         }
     }
 
-    fn decision_of(&self, name: &[u8], parsed: &[(&[u8], Decision)]) -> Decision {
-        let in_segment =
-            parsed.iter().rev().find(|(parsed_name, _)| *parsed_name == name).map(|(_, decision)| *decision);
+    fn decision_of(&self, name: &[u8], parsed: &[Parsed<'_>]) -> Decision {
+        let in_segment = parsed.iter().rev().find(|parsed| parsed.name == name).map(|parsed| parsed.decision);
         in_segment.or_else(|| self.names.get(name).map(|named| self.judge_named(named))).unwrap_or(UNSEEN)
-    }
-
-    /// Whether a Parse is of a named statement that a server has accepted before, under a name that is free.
-    fn is_accepted(&self, body: &[u8]) -> bool {
-        frontend::parse(body).is_some_and(|parse| {
-            !parse.name.is_empty()
-                && self.max_prepared > 0
-                && self.names.get(parse.name).is_none()
-                && !self.decisions.decide(parse.sql, self.lex).effects.intersects(NAMES)
-                && self.pools.has_accepted(self.shared_statement(parse).id)
-        })
     }
 }
 

@@ -20,6 +20,7 @@ mod freeze;
 mod gather;
 mod heal;
 mod inbound;
+mod local;
 mod login;
 mod machine;
 mod names;

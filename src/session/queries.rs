@@ -22,6 +22,7 @@ impl Session {
             if let Some(stop) = self.needs_quiet(out) {
                 return stop;
             }
+            self.names.set_unnamed(None);
             match own {
                 true => self.answer_own_setting(sql),
                 false => build::bare(&mut self.to_client, b'I'),

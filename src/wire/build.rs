@@ -184,6 +184,11 @@ pub fn bare(out: &mut Vec<u8>, tag: u8) {
     message(out, tag, |_| {});
 }
 
+/// ParameterDescription of a statement that has no parameters.
+pub fn no_parameters(out: &mut Vec<u8>) {
+    message(out, b't', |out| out.extend_from_slice(&[0, 0]));
+}
+
 /// RowDescription of text columns (OID 25), for the few answers that we give ourselves.
 pub fn text_columns(out: &mut Vec<u8>, names: &[&str]) {
     message(out, b'T', |out| {

@@ -1,0 +1,219 @@
+//! Segments of the extended protocol that need no server connection, answered here.
+//!
+//! Those that close statements, or prepare what a server has accepted before: a client that prepares before it begins must not
+//! wait for clients that are in a transaction (pgbench prepares so, blocking all its clients). And those of which all that
+//! is executed is one statement about a transaction block that no server knows of (`deferred`).
+
+use std::sync::Arc;
+
+use crate::backend::{Prepared, prepared};
+use crate::sql::{BlockControl, Decision};
+use crate::wire::frontend::{self, ObjectKind};
+use crate::wire::{Frame, build};
+
+use super::gather::Parsed;
+use super::inbound::{Flow, close};
+use super::names::{Named, Statement};
+use super::own_names::NAMES;
+use super::relay::Session;
+
+/// What has been seen of a segment that may need no server.
+pub(super) struct Ahead {
+    /// Nothing in it needs one so far.
+    is_local: bool,
+    /// The unnamed portal stands for a statement that has not been executed.
+    bound: bool,
+    executed: bool,
+    /// It begins or ends within a block.
+    in_block: bool,
+}
+
+impl Ahead {
+    pub fn goes_on(&self) -> bool {
+        self.is_local
+    }
+
+    /// Whether what came before a Flush can be answered: a portal might be executed otherwise than here.
+    pub fn may_flush(&self) -> bool {
+        self.is_local && !self.bound
+    }
+
+    /// Whether the segment can be answered as a whole. A portal of a block outlives the Sync.
+    pub fn may_sync(&self) -> bool {
+        self.is_local && !(self.bound && self.in_block)
+    }
+}
+
+impl Session {
+    pub(super) fn ahead(&self) -> Ahead {
+        Ahead {
+            is_local: true,
+            bound: self.deferred.portal.is_some(),
+            executed: false,
+            in_block: self.deferred.is_open(),
+        }
+    }
+
+    /// Notes the next frame of a segment.
+    pub(super) fn look_ahead(&self, ahead: &mut Ahead, frame: Frame<'_>, parsed: &[Parsed<'_>]) {
+        let body = frame.body();
+        ahead.is_local = match frame.tag {
+            b'P' => self.is_accepted(body) || self.is_control(body),
+            b'C' => {
+                ahead.bound &= !matches!(frontend::object(body), Some((ObjectKind::Portal, b"")));
+                true
+            }
+            b'D' => match frontend::object(body) {
+                Some((ObjectKind::Statement, name)) => self.named_control(name, parsed).is_some(),
+                Some((ObjectKind::Portal, name)) => name.is_empty() && ahead.bound,
+                None => false,
+            },
+            b'B' => {
+                ahead.bound = !ahead.executed
+                    && frontend::bind_head(body).is_some_and(|head| {
+                        head.portal.is_empty()
+                            && binds_nothing(&body[head.rest..])
+                            && self
+                                .named_control(head.statement, parsed)
+                                .is_some_and(|(decision, sql)| self.controls_block(decision, &sql).is_some())
+                    });
+                ahead.bound
+            }
+            b'E' => {
+                let runs = ahead.bound && matches!(frontend::execute(body), Some((b"", _)));
+                ahead.bound = false;
+                ahead.executed = true;
+                runs
+            }
+            _ => false,
+        };
+    }
+
+    /// Whether a Parse is of a named statement that a server has accepted before, under a name that is free.
+    fn is_accepted(&self, body: &[u8]) -> bool {
+        frontend::parse(body).is_some_and(|parse| {
+            !parse.name.is_empty()
+                && self.max_prepared > 0
+                && !self.deferred.has_failed()
+                && self.names.get(parse.name).is_none()
+                && !self.decisions.decide(parse.sql, self.lex).effects.intersects(NAMES)
+                && self.pools.has_accepted(self.shared_statement(parse).id)
+        })
+    }
+
+    /// Whether a Parse is of a statement about blocks that every server accepts.
+    fn is_control(&self, body: &[u8]) -> bool {
+        frontend::parse(body).is_some_and(|parse| {
+            parse.types == [0, 0]
+                && (parse.name.is_empty() || (self.max_prepared > 0 && self.names.get(parse.name).is_none()))
+                && self.accepts_control(self.decisions.decide(parse.sql, self.lex), parse.sql)
+        })
+    }
+
+    fn accepts_control(&self, decision: Decision, sql: &[u8]) -> bool {
+        match self.reads_as_control(decision, sql) {
+            Some(BlockControl::Commit | BlockControl::Rollback) => true,
+            Some(_) => !self.deferred.has_failed(),
+            None => false,
+        }
+    }
+
+    /// The statement of a name, if it is one about blocks.
+    fn named_control(&self, name: &[u8], parsed: &[Parsed<'_>]) -> Option<(Decision, Box<[u8]>)> {
+        let (decision, sql): (Decision, Box<[u8]>) = match parsed.iter().rev().find(|parsed| parsed.name == name) {
+            Some(parsed) => (parsed.decision, parsed.sql.into()),
+            None => {
+                let statement = self.names.get(name)?.shared().filter(|statement| *statement.types == [0, 0])?;
+                self.reads_as_control(statement.decision, &statement.sql)?;
+                (statement.decision, statement.sql.clone())
+            }
+        };
+        self.accepts_control(decision, &sql).then_some((decision, sql))
+    }
+
+    pub(super) fn shared_statement(&self, parse: frontend::Parse<'_>) -> Arc<Prepared> {
+        let decision = self.decisions.decide(parse.sql, self.lex);
+        prepared::intern(parse.sql, parse.types, decision, self.statement_context(decision))
+    }
+
+    /// A message that needs no server connection, as a look ahead has shown.
+    pub(super) fn take_alone(&mut self, frame: Frame<'_>) -> Flow {
+        let body = frame.body();
+        match frame.tag {
+            b'S' => {
+                self.skip_to_sync = false;
+                self.deferred.portal = None;
+                self.answer_ready();
+            }
+            b'P' => match frontend::parse(body) {
+                Some(parse) => {
+                    self.metrics.client_parse();
+                    self.names.set(parse.name, Named::new(Statement::Shared(self.shared_statement(parse))));
+                    build::bare(&mut self.to_client, b'1');
+                }
+                None => return close("invalid Parse message"),
+            },
+            b'B' => match frontend::bind_head(body) {
+                Some(head) => {
+                    self.metrics.bind();
+                    self.deferred.portal = self.names.get(head.statement).and_then(|named| named.shared()).cloned();
+                    build::bare(&mut self.to_client, b'2');
+                }
+                None => return close("invalid Bind message"),
+            },
+            b'D' => {
+                if matches!(frontend::object(body), Some((ObjectKind::Statement, _))) {
+                    build::no_parameters(&mut self.to_client);
+                }
+                build::bare(&mut self.to_client, b'n');
+            }
+            b'E' => {
+                if let Some(statement) = self.deferred.portal.take()
+                    && let Some(control) = self.controls_block(statement.decision, &statement.sql)
+                {
+                    statement.used();
+                    self.control_block(control, statement.decision, &statement.sql);
+                }
+            }
+            b'C' => match frontend::object(body) {
+                Some((kind, name)) => {
+                    match kind {
+                        ObjectKind::Statement => drop(self.names.remove(name)),
+                        ObjectKind::Portal if name.is_empty() => self.deferred.portal = None,
+                        ObjectKind::Portal => {}
+                    }
+                    build::bare(&mut self.to_client, b'3');
+                }
+                None => return close("invalid Close message"),
+            },
+            _ => {}
+        }
+        Flow::Taken
+    }
+}
+
+/// Whether what follows the head of a Bind gives no parameters: no format for them, or one for all, and any formats of columns.
+fn binds_nothing(rest: &[u8]) -> bool {
+    let rest = match rest {
+        [0, 0, 0, 0, rest @ ..] => rest,
+        [0, 1, 0, 0 | 1, 0, 0, rest @ ..] => rest,
+        _ => return false,
+    };
+    let [a, b, formats @ ..] = rest else { return false };
+    formats.len() == 2 * usize::from(u16::from_be_bytes([*a, *b]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binds_without_parameters() {
+        assert!(binds_nothing(&[0, 0, 0, 0, 0, 0]));
+        assert!(binds_nothing(&[0, 0, 0, 0, 0, 1, 0, 1]));
+        assert!(binds_nothing(&[0, 1, 0, 1, 0, 0, 0, 0]));
+        assert!(!binds_nothing(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]));
+        assert!(!binds_nothing(&[0, 2, 0, 1, 0, 0, 0, 0, 0, 0]));
+        assert!(!binds_nothing(&[0, 0, 0, 0, 0, 1, 0]));
+    }
+}
