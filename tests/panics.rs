@@ -1,5 +1,5 @@
 //! What a bug of Trunkline's does: it ends the session that met it, says so under a number, and nobody else notices. The
-//! bug is one on demand, which debug builds have (`session/fault.rs`).
+//! bug is one on demand, which debug builds have (`observe/fault.rs`).
 
 #![cfg(debug_assertions)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -8,7 +8,7 @@ mod support;
 
 use std::io;
 
-use support::clusters::{self, APP, APP_PASSWORD, TestDb};
+use support::clusters::{self, APP, APP_PASSWORD, OTHER, OTHER_PASSWORD, TestDb};
 use support::frames::{Batch, Frame};
 use support::process::{Setup, Trunkline};
 use support::raw::RawClient;
@@ -66,7 +66,7 @@ fn a_panic_ends_its_session_with_a_number_that_the_log_has_too() {
     assert_eq!(words.len(), 1, "{words:?}");
     let number = number_of(&words[0]);
     let logged = proxy.wait_for_log(&["panic", &number]);
-    assert!(logged.contains("session/fault.rs"), "the place: {logged}");
+    assert!(logged.contains("observe/fault.rs"), "the place: {logged}");
     assert_eq!(counted(&proxy, "trunkline_panics_total"), "1");
     // The connection was in a transaction: it is closed, not given to the next client of this pool of one.
     assert_eq!(bystander.value("/* trunkline: primary */ SELECT count(*) FROM t"), "0");
@@ -95,4 +95,41 @@ fn a_panic_within_a_message_says_nothing_trap_70() {
     let words = last_words(&mut victim);
     assert_eq!(words.iter().map(|frame| frame.tag as char).collect::<String>(), "T", "{words:?}");
     assert_eq!(counted(&proxy, "trunkline_panics_total"), "2");
+}
+
+fn with_console(db: &TestDb, fault: &str) -> Trunkline {
+    let config = format!(
+        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[admin]\nadmin_users = [\"{APP}\"]\nstats_users = [\"{OTHER}\"]\n\
+         [users.{APP}]\npassword = \"{APP_PASSWORD}\"\n[users.{OTHER}]\npassword = \"{OTHER_PASSWORD}\"\n\
+         [databases.{name}]\nurl = \"{url}\"\n",
+        name = db.name,
+        url = db.url(db.cluster().primary_port()),
+    );
+    Setup::config(config).env("TRUNKLINE_FAULT", fault).start()
+}
+
+#[test]
+fn a_panic_during_a_login_has_a_last_word_too() {
+    let db = TestDb::new(clusters::shared());
+    let mut proxy = with_console(&db, &format!("login:{OTHER}"));
+    for database in [&*db.name, "trunkline"] {
+        let mut victim = RawClient::tcp(proxy.port());
+        let refused = victim.login(OTHER_PASSWORD, &[("user", OTHER), ("database", database)]).unwrap_err();
+        proxy.wait_for_log(&["panic", &number_of(&refused)]);
+        assert!(last_words(&mut victim).is_empty());
+        assert_eq!(client(&proxy, &db).value("SELECT 1"), "1");
+    }
+}
+
+#[test]
+fn a_panic_in_the_console_has_a_last_word_too() {
+    let db = TestDb::new(clusters::shared());
+    let mut proxy = with_console(&db, "console:boom");
+    let console = || RawClient::connect(proxy.port(), APP, APP_PASSWORD, "trunkline");
+    let (mut victim, mut bystander) = (console(), console());
+    victim.send(&Batch::new().query("SHOW VERSION").query("SHOW boom"));
+    let words = last_words(&mut victim);
+    let number = number_of(words.last().unwrap());
+    assert_eq!(bystander.rows("SHOW VERSION").len(), 1);
+    proxy.wait_for_log(&["panic", &number]);
 }

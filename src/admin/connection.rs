@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use futures::Sink;
+use futures::{FutureExt, Sink};
 use pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler, send_ready_for_query};
 use pgwire::api::store::MemPortalStore;
 use pgwire::api::{ClientInfo, ClientPortalStore, DefaultClient, PgWireConnectionState, SessionExtensions};
@@ -24,6 +25,7 @@ use super::handler::Handler;
 use super::message::{self, Message};
 use super::{Console, answer};
 use crate::net::{PeerAddr, Stream};
+use crate::observe::{fault, panics};
 use crate::pool::Service;
 use crate::session::{Registered, Request};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step};
@@ -33,8 +35,13 @@ pub async fn serve(console: Arc<Console>, mut stream: Stream, registered: Regist
     let handler = Handler::new(console.clone(), registered.client.clone());
     let mut client = ConsoleClient::new(&stream);
     let mut buf: Vec<u8> = Vec::new();
-    // An Err is a client that has gone.
-    let _ = talk(&handler, &mut client, &mut stream, &registered, &mut buf).await;
+    // An Err is a client that has gone; what a panic has left of the conversation is only given up.
+    let talk = AssertUnwindSafe(talk(&handler, &mut client, &mut stream, &registered, &mut buf)).catch_unwind().await;
+    if talk.is_err() {
+        let mut out = Vec::new();
+        panics::last_word().encode(&mut out);
+        let _ = stream.write_all(&out).await;
+    }
     stream.shutdown();
     let last = !console.ctx.clients.all().iter().any(|other| other.console && other.id != registered.client.id);
     if last && console.ctx.directory.gates.service() == Service::Suspended {
@@ -192,7 +199,10 @@ impl ConsoleClient {
         }
         let simple = matches!(message, Message::Query(_) | Message::FunctionCall);
         let outcome = match message {
-            Message::Query(query) => handler.on_query(self, query).await,
+            Message::Query(query) => {
+                fault::point("console", query.query.as_bytes());
+                handler.on_query(self, query).await
+            }
             Message::Parse(parse) => handler.on_parse(self, parse).await,
             Message::Bind(bind) => handler.on_bind(self, bind).await,
             Message::Describe(describe) => handler.on_describe(self, describe).await,

@@ -1,8 +1,12 @@
 //! Logging in to the console.
 
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
+
 use crate::auth;
 use crate::net::{PeerAddr, Stream};
-use crate::observe::Blame;
+use crate::observe::{Blame, fault, panics};
 use crate::session::{ClientLimits, Context, Identity, Registered};
 use crate::wire::startup::Startup;
 use crate::wire::{ErrorNotice, SqlState, TxStatus, build};
@@ -28,7 +32,9 @@ const LONG_SECRET: usize = 32;
 /// Lets a user in by the rules that hold for every database, if it is an administrator or may look. `None` = refused; the
 /// client was told, and it was counted.
 pub async fn log_in(ctx: &Context, stream: &mut Stream, startup: &Startup) -> Option<Registered> {
-    match attempt(ctx, stream, startup).await {
+    // What a panic has left of the attempt is only given up.
+    let attempt = AssertUnwindSafe(attempt(ctx, stream, startup)).catch_unwind().await;
+    match attempt.unwrap_or_else(|_| Err(Some(panics::last_word()))) {
         Ok((registered, greeting)) => stream.write_all(&greeting).await.ok().map(|()| registered),
         Err(None) => {
             ctx.metrics.refused("client_gone");
@@ -53,6 +59,7 @@ async fn attempt(
 ) -> Result<(Registered, Vec<u8>), Option<ErrorNotice>> {
     let config = ctx.config.load_full();
     let user = startup.get("user").unwrap_or_default();
+    fault::point("login", user.as_bytes());
     let database = startup.get("database").filter(|name| !name.is_empty()).unwrap_or(NAME);
     let login = auth::Login {
         startup,

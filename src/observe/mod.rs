@@ -1,5 +1,6 @@
 //! What operators see: metrics, the slow-query log, tracing, the HTTP endpoint.
 
+pub mod fault;
 pub mod http;
 pub mod logging;
 pub mod metrics;

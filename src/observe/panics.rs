@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 
 use super::Metrics;
+use crate::wire::{ErrorNotice, SqlState};
 
 thread_local! {
     static LAST: Cell<Option<PanicId>> = const { Cell::new(None) };
@@ -33,7 +34,10 @@ pub fn report_to(metrics: Metrics) {
     }));
 }
 
-/// The panic that was just caught on this thread.
-pub fn take() -> Option<PanicId> {
-    LAST.take()
+/// The last word to the client whose work ended with the panic that was just caught on this thread: XX000 and the number that
+/// stands in the log, too.
+pub fn last_word() -> ErrorNotice {
+    let id = LAST.take().map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+    ErrorNotice::fatal(SqlState::INTERNAL_ERROR, format!("internal error of the proxy, number {id}"))
+        .hint("The proxy's log has more under this number. Connect again.")
 }

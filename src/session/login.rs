@@ -1,13 +1,16 @@
 //! From a startup packet to a session that may speak: authentication, settings, the greeting.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use futures::FutureExt;
 
 use crate::auth::{self, AuthError};
 use crate::backend::parameters::as_told;
 use crate::backend::{self, Parameters, Settings};
 use crate::net::Stream;
-use crate::observe::Blame;
+use crate::observe::{Blame, fault, panics};
 use crate::pool::{Lease, WaiterSlot};
 use crate::sql::LexOptions;
 use crate::topology::UserPools;
@@ -57,7 +60,9 @@ struct Wishes {
 /// # Errors
 /// [`LoginRefused`]; the client was told why.
 pub async fn log_in(ctx: Arc<Context>, mut stream: Stream, startup: Startup) -> Result<Login, LoginRefused> {
-    match attempt(&ctx, &mut stream, &startup).await {
+    // What a panic has left of the attempt is only given up.
+    let attempt = AssertUnwindSafe(attempt(&ctx, &mut stream, &startup)).catch_unwind().await;
+    match attempt.unwrap_or_else(|_| Err(panics::last_word().into())) {
         Ok(done) => {
             let Done { registered, pools, wishes, greeting, told, lex } = done;
             if wishes.replication.is_none() && stream.write_all(&greeting).await.is_err() {
@@ -108,6 +113,7 @@ impl From<ErrorNotice> for LoginRefused {
 async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> Result<Done, LoginRefused> {
     let config = ctx.config.load_full();
     let user = startup.get("user").unwrap_or_default();
+    fault::point("login", user.as_bytes());
     let database = startup.get("database").filter(|name| !name.is_empty()).unwrap_or(user);
     if ctx.draining.load(Ordering::Acquire) {
         return Err(refuse(

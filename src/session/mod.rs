@@ -15,7 +15,6 @@ mod deferred;
 mod ending;
 mod evidence;
 mod extended;
-mod fault;
 mod freeze;
 mod gather;
 mod heal;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quanta::Instant;
 
 use crate::backend::ServerConn;
+use crate::observe::fault;
 use crate::sql::{Change, StatementChange};
 use crate::wire::frame::{HEADER, backend_limit};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, backend};
@@ -27,7 +28,7 @@ impl Session {
     /// Takes bytes of the server's. What is for the client goes to `out`; what is left of an incomplete frame is kept in the link.
     pub(super) fn take_server(&mut self, data: &[u8], out: &mut Splice<'_>) -> Result<(), ServerBroken> {
         let Self { state: State::Linked(link), .. } = self else { return Err(ServerBroken) };
-        super::fault::point("reply", data);
+        fault::point("reply", data);
         let start = link.pass.min(data.len());
         link.pass -= start;
         if !link.drops_rows() {
@@ -193,10 +194,9 @@ impl Session {
                 }
                 // RESET and DISCARD ALL go back to what the client started with, and are put there before anything else runs
                 // (trap 52): that is the value to tell.
-                let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
-                let started = (link.barrier && self.tracked.is_as_started(&lower))
-                    .then(|| self.pools.greeting(self.tracked.startup()))
-                    .flatten();
+                let as_started =
+                    link.barrier && self.tracked.is_as_started(&String::from_utf8_lossy(name).to_ascii_lowercase());
+                let started = as_started.then(|| self.pools.greeting(self.tracked.startup())).flatten();
                 if let Some(value) = started.as_deref().and_then(|started| started.get(name)) {
                     lex.observe_parameter(name, value);
                     if Arc::make_mut(&mut self.told).set(name, value) {

@@ -19,7 +19,7 @@ use crate::pool::WaiterSlot;
 use crate::route::DecisionCache;
 use crate::sql::LexOptions;
 use crate::topology::UserPools;
-use crate::wire::{ErrorNotice, SqlState};
+use crate::wire::ErrorNotice;
 
 use super::clients::{Client, Registered, Request};
 use super::deferred::Deferred;
@@ -295,11 +295,8 @@ impl Session {
     }
 }
 
-/// The end of a session in which a panic was caught (design: XX000 with an id that stands in the log, too).
+/// The end of a session in which a panic was caught.
 fn panicked() -> Ending {
-    let id = panics::take().map_or_else(|| "unknown".to_owned(), |id| id.to_string());
-    let notice = ErrorNotice::fatal(SqlState::INTERNAL_ERROR, format!("internal error of the proxy, number {id}"))
-        .detail("Whether the statement that was under way has been executed is not known.")
-        .hint("The proxy's log has more under this number. Connect again.");
+    let notice = panics::last_word().detail("Whether the statement that was under way has been executed is not known.");
     Ending::Panicked(Box::new(notice))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::backend::Prepared;
+use crate::observe::fault;
 use crate::sql::{Change, Decision, Effects, ParameterText, Target, normalize};
 use crate::wire::TxStatus;
 
@@ -70,7 +71,7 @@ impl Session {
         }
         self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
         self.timing.begin(decision, sql, prepared);
-        super::fault::point("statement", text);
+        fault::point("statement", text);
     }
 
     /// A statement goes out that may use a sequence (an INSERT does, by a column's default).

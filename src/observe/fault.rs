@@ -1,9 +1,9 @@
-//! Bugs on demand, for the test of what a bug does to a session. There are none in a release build.
+//! Bugs on demand, for the tests of what a bug does to its client. There are none in a release build.
 
 /// Panics in a debug build whose environment says `TRUNKLINE_FAULT=place:text`, at that place and with bytes that hold
 /// that text.
 #[inline]
-pub(super) fn point(place: &str, bytes: &[u8]) {
+pub fn point(place: &str, bytes: &[u8]) {
     #[cfg(debug_assertions)]
     asked::panic_if(place, bytes);
     #[cfg(not(debug_assertions))]
