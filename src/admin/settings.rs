@@ -61,6 +61,7 @@ const KEYS: &[Key] = &[
     key("slow_query", "slow_log.slow_query", Unit::Seconds),
     key("split_reads", "routing.split_reads", Unit::AsIs),
     key("stats_users", "admin.stats_users", Unit::AsIs),
+    key("transaction_reads", "routing.transaction_reads", Unit::Text),
     key("transaction_timeout", "pool.transaction_timeout", Unit::Seconds),
 ];
 

@@ -474,6 +474,7 @@ fn trap_77_credentials_stay_with_their_user() {
         slow_query: None,
         routing: RoutingSettings {
             split_reads: true,
+            transaction_reads: crate::config::TransactionReads::ReadOnly,
             read_after_write_window: None,
             health_interval: Duration::from_secs(1),
             health_timeout: Duration::from_secs(1),

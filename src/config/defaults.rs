@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     AuthMethod, ClientSettings, ClientTls, ClientTlsMode, HbaKind, HbaRule, LogFormat, LogSettings, PoolMode,
-    PoolSettings, RoutingSettings, ServerTls, SlowLogSettings, SslMode,
+    PoolSettings, RoutingSettings, ServerTls, SlowLogSettings, SslMode, TransactionReads,
 };
 
 /// Where clients connect.
@@ -83,6 +83,7 @@ impl Default for RoutingSettings {
     fn default() -> Self {
         Self {
             split_reads: true,
+            transaction_reads: TransactionReads::ReadOnly,
             read_after_write_window: Some(secs(5)),
             health_interval: secs(2),
             health_timeout: secs(2),

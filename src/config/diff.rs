@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Config, Database, HbaRule, ListenAddr, NodeSettings, PoolSettings, RoutingSettings, Secret, ServerTls, User,
-    UserPool,
+    Config, Database, HbaRule, ListenAddr, NodeSettings, PoolSettings, RoutingSettings, Secret, ServerTls,
+    TransactionReads, User, UserPool,
 };
 
 /// One setting that differs. Secrets are never in it.
@@ -226,6 +226,7 @@ impl Changes {
     fn routing(&mut self, name: &str, a: &RoutingSettings, b: &RoutingSettings) {
         let of = |what: &str| format!("routing.{what} of database {name}");
         self.value(&of("split_reads"), &a.split_reads, &b.split_reads);
+        self.value(&of("transaction_reads"), &a.transaction_reads, &b.transaction_reads);
         self.value(&of("read_after_write_window"), &a.read_after_write_window, &b.read_after_write_window);
         self.value(&of("health_interval"), &Some(a.health_interval), &Some(b.health_interval));
         self.value(&of("health_timeout"), &Some(a.health_timeout), &Some(b.health_timeout));
@@ -280,6 +281,12 @@ impl Shown for u32 {
 impl Shown for bool {
     fn shown(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Shown for TransactionReads {
+    fn shown(&self) -> String {
+        self.as_str().to_owned()
     }
 }
 

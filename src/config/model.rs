@@ -319,11 +319,35 @@ pub enum PoolMode {
     Statement,
 }
 
+/// Which statements of transaction blocks may run on replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TransactionReads {
+    /// None: every block runs on the primary.
+    Off,
+    /// Those of blocks that are declared READ ONLY.
+    ReadOnly,
+    /// Those, and the reads of a READ COMMITTED block before its first statement that is no plain read.
+    UntilWrite,
+}
+
+impl TransactionReads {
+    /// As the configuration names it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::ReadOnly => "read_only",
+            Self::UntilWrite => "until_write",
+        }
+    }
+}
+
 /// Routing of one database.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoutingSettings {
     /// Reads may go to replicas; `false` = everything goes to the primary.
     pub split_reads: bool,
+    /// Which transaction blocks are read on replicas.
+    pub transaction_reads: TransactionReads,
     /// After a session wrote, its reads stay on the primary for so long; `None` = not at all.
     pub read_after_write_window: Option<Duration>,
     /// Time between health checks of a node.

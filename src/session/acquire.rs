@@ -161,7 +161,14 @@ impl Session {
             conn.sequences_of = 0;
             conn.prepared.unnamed = None;
         }
-        let settings = self.tracked.settings();
+        let of_block;
+        let settings = match self.deferred.offloads && !link.primary {
+            true => {
+                of_block = self.deferred.settings_over(self.tracked.settings());
+                &of_block
+            }
+            false => self.tracked.settings(),
+        };
         // Before the settings are there, what it tells means nothing yet.
         if Arc::ptr_eq(&conn.settings, settings) {
             tell_parameters(&conn.parameters, &mut self.told, &mut self.lex, &mut self.to_client);
@@ -177,6 +184,7 @@ impl Session {
         if std::mem::take(&mut self.notify.asks) || begins {
             self.write_channels(out);
         }
+        self.ask_isolation(out);
         self.send_deferred(out);
     }
 

@@ -1,22 +1,24 @@
 //! `BEGIN` that has been answered and not yet sent: no server connection is held while an application thinks after it, and it
 //! goes out in the same write as the block's first statement.
 //!
-//! Whether it comes as a Query or in a segment of its own of the extended protocol (`local`) makes no difference.
+//! Whether it comes as a Query or in a segment of its own of the extended protocol (`local`) makes no difference. What else is said
+//! about the block before a server knows of it is kept with it: modes, time-outs, savepoints.
 //!
 //! It is sent as messages of the extended protocol without a Sync: should a server refuse it, it skips whatever follows, so that
 //! no statement of the block runs outside one (trap 28).
 
 use std::sync::Arc;
 
-use crate::backend::Prepared;
-use crate::sql::{BlockControl, BlockModes, Decision, Effects, Isolation, Target, block_control};
+use quanta::Instant;
+use smallvec::SmallVec;
+
+use crate::backend::{Prepared, Settings, Value};
+use crate::sql::{BlockControl, BlockModes, Change, Decision, Effects, Isolation, Target, block_control};
 use crate::wire::{TxStatus, build};
 
 use super::gather::NOTHING;
 use super::inbound::Flow;
 use super::machine::State;
-use super::pins::Pins;
-use super::placement::Place;
 use super::relay::Session;
 use super::replies::Expect;
 use super::splice::Splice;
@@ -24,29 +26,64 @@ use super::splice::Splice;
 /// Bytes of statements that are kept; what comes after them fetches a connection.
 const MAX_KEPT: usize = 512;
 
+/// Takes the block's first snapshot, and has no result.
+const SNAPSHOT: &[u8] = b"SELECT LIMIT 0";
+
 /// A transaction block that no server knows of.
 #[derive(Debug)]
 pub(super) struct Deferred {
     /// `BEGIN` and what else was answered, to be sent in order, each with a NUL behind it. Empty = there is no such block.
-    statements: Vec<u8>,
+    texts: Vec<u8>,
+    /// What these texts are.
+    kept: SmallVec<[Kept; 2]>,
     /// About the block as a whole.
-    decision: Decision,
-    /// No connection could be had for its first statement: the block has failed, as it would have on a server.
+    pub decision: Decision,
+    /// What the block itself says.
+    pub isolation: Option<Isolation>,
+    /// An error has come, or no connection could be had for a statement: the block has failed, as it would have on a server.
     failed: bool,
     /// What the unnamed portal executes, between a Bind and the end of its segment that need no server.
     pub portal: Option<Arc<Prepared>>,
+    /// The statement at hand runs on a replica beside the block (`offload`).
+    pub offloads: bool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    /// Bytes of its text, the NUL included.
+    len: usize,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Begin,
+    Modes,
+    /// `SET LOCAL` of this setting.
+    Local(&'static str, String),
+    /// A statement has read: the time for some modes is over.
+    Snapshot,
+    Savepoint(Box<[u8]>),
 }
 
 impl Default for Deferred {
     fn default() -> Self {
-        Self { statements: Vec::new(), decision: NOTHING, failed: false, portal: None }
+        Self {
+            texts: Vec::new(),
+            kept: SmallVec::new(),
+            decision: NOTHING,
+            isolation: None,
+            failed: false,
+            portal: None,
+            offloads: false,
+        }
     }
 }
 
 impl Deferred {
     /// Whether there is such a block.
     pub fn is_open(&self) -> bool {
-        !self.statements.is_empty()
+        !self.texts.is_empty()
     }
 
     /// Its status, as a server would tell it.
@@ -63,29 +100,91 @@ impl Deferred {
         self.failed
     }
 
-    /// The statement for which it was to begin could not have a connection.
+    /// The client was told an error.
     pub fn fail(&mut self) {
         self.failed = self.is_open();
     }
 
-    fn open(&mut self, sql: &[u8], decision: Decision) {
+    /// A statement of the block runs beside it.
+    pub fn note_read(&mut self) {
+        if !self.has_read() {
+            self.keep(SNAPSHOT, What::Snapshot);
+        }
+    }
+
+    /// The session's settings, and those that the block has made its own.
+    pub fn settings_over(&self, session: &Arc<Settings>) -> Arc<Settings> {
+        self.kept.iter().fold(session.clone(), |settings, kept| match &kept.what {
+            What::Local(name, value) => settings.with(name, Some(Value::Text(value.clone()))),
+            _ => settings,
+        })
+    }
+
+    fn open(&mut self, sql: &[u8], decision: Decision, modes: BlockModes) {
         self.close();
         self.decision = decision;
-        self.keep(sql);
+        self.isolation = modes.isolation;
+        self.keep(sql, What::Begin);
     }
 
     fn close(&mut self) {
-        self.statements.clear();
+        self.texts.clear();
+        self.kept.clear();
         self.failed = false;
+        self.offloads = false;
     }
 
-    fn keep(&mut self, sql: &[u8]) {
-        self.statements.extend_from_slice(sql);
-        self.statements.push(0);
+    fn keep(&mut self, sql: &[u8], what: What) {
+        self.texts.extend_from_slice(sql);
+        self.texts.push(0);
+        self.kept.push(Kept { len: sql.len() + 1, what });
     }
 
     fn has_room_for(&self, sql: &[u8]) -> bool {
-        !self.failed && self.statements.len() + sql.len() < MAX_KEPT
+        !self.failed && self.texts.len() + sql.len() < MAX_KEPT
+    }
+
+    fn has_read(&self) -> bool {
+        self.kept.iter().any(|kept| matches!(kept.what, What::Snapshot))
+    }
+
+    /// Whether every mode can still be set: no statement has run, and no savepoint was made.
+    fn is_fresh(&self) -> bool {
+        self.kept.iter().all(|kept| !matches!(kept.what, What::Snapshot | What::Savepoint(_)))
+    }
+
+    /// Where the last savepoint of this name stands.
+    fn point(&self, name: &[u8]) -> Option<usize> {
+        self.kept.iter().rposition(|kept| matches!(&kept.what, What::Savepoint(of) if **of == *name))
+    }
+
+    /// `ROLLBACK TO`: what came after the savepoint has not been, errors included.
+    fn roll_back_to(&mut self, name: &[u8]) {
+        let Some(at) = self.point(name) else { return };
+        let had_read = self.has_read();
+        self.kept.truncate(at + 1);
+        self.texts.truncate(self.kept.iter().map(|kept| kept.len).sum());
+        self.failed = false;
+        if had_read {
+            self.note_read();
+        }
+    }
+
+    /// `RELEASE`: the savepoint and those after it are gone, and what came after them is kept.
+    fn release(&mut self, name: &[u8]) {
+        let Some(at) = self.point(name) else { return };
+        let (mut from, mut index) = (0, 0);
+        let texts = &mut self.texts;
+        self.kept.retain(|kept| {
+            let is_gone = index >= at && matches!(kept.what, What::Savepoint(_));
+            if is_gone {
+                texts.drain(from..from + kept.len);
+            } else {
+                from += kept.len;
+            }
+            index += 1;
+            !is_gone
+        });
     }
 
     /// `SET TRANSACTION`: the last word on each matter wins.
@@ -97,6 +196,7 @@ impl Deferred {
         }
         if let Some(isolation) = modes.isolation {
             effects.set(Effects::SERIALIZABLE, isolation == Isolation::Serializable);
+            self.isolation = Some(isolation);
         }
     }
 }
@@ -112,9 +212,10 @@ impl Session {
         Some(Flow::Taken)
     }
 
-    /// What a statement says about its block, if that can be read: every server accepts it in its place.
+    /// What a statement says about its block, if that can be read.
     pub(super) fn reads_as_control(&self, decision: Decision, sql: &[u8]) -> Option<BlockControl> {
-        const CONTROL: Effects = Effects::BEGIN.union(Effects::TX_END).union(Effects::SET_LOCAL);
+        const CONTROL: Effects =
+            Effects::BEGIN.union(Effects::TX_END).union(Effects::SET_LOCAL).union(Effects::SAVEPOINT);
         if !decision.effects.intersects(CONTROL) || sql.len() >= MAX_KEPT {
             return None;
         }
@@ -127,65 +228,77 @@ impl Session {
             return None;
         }
         let control = self.reads_as_control(decision, sql)?;
+        let deferred = &self.deferred;
         let is_begin = matches!(control, BlockControl::Begin { .. });
         // Begun twice, or ended without a beginning: the server has a warning to give.
-        let certain = is_begin != self.deferred.is_open()
-            && match control {
+        let certain = is_begin != deferred.is_open()
+            && match &control {
                 BlockControl::Begin { .. } => !self.statement_mode,
-                BlockControl::Modes(_) | BlockControl::Timeout { .. } => self.deferred.has_room_for(sql),
+                BlockControl::Modes(_) => deferred.has_room_for(sql) && deferred.is_fresh(),
+                BlockControl::Timeout { .. } | BlockControl::Savepoint(_) => deferred.has_room_for(sql),
+                BlockControl::Release(name) => !deferred.failed && deferred.point(name).is_some(),
+                BlockControl::RollbackTo(name) => deferred.point(name).is_some(),
                 BlockControl::Commit | BlockControl::Rollback => true,
-                // Those are not answered here.
-                BlockControl::Savepoint(_) | BlockControl::Release(_) | BlockControl::RollbackTo(_) => false,
             };
         certain.then_some(control)
     }
 
     /// Answers such a statement, without the ReadyForQuery behind it.
     pub(super) fn control_block(&mut self, control: BlockControl, decision: Decision, sql: &[u8]) {
-        match control {
-            BlockControl::Begin { tag, .. } => {
-                self.deferred.open(sql, decision);
-                build::command_complete(&mut self.to_client, tag);
+        let tag = match control {
+            BlockControl::Begin { tag, modes } => {
+                self.deferred.open(sql, decision, modes);
+                tag
             }
             end @ (BlockControl::Commit | BlockControl::Rollback) => {
                 let rolled_back = end == BlockControl::Rollback || self.deferred.failed;
                 self.deferred.close();
                 self.placement.own.transaction_ended();
-                build::command_complete(&mut self.to_client, if rolled_back { "ROLLBACK" } else { "COMMIT" });
+                self.block_ended(Instant::now());
+                if rolled_back { "ROLLBACK" } else { "COMMIT" }
             }
-            // Nothing has happened yet to which one could go back.
-            BlockControl::Savepoint(_) | BlockControl::Release(_) | BlockControl::RollbackTo(_) => {}
-            kept => {
-                if let BlockControl::Modes(modes) = kept {
-                    self.deferred.shape(modes);
-                }
-                self.deferred.keep(sql);
-                build::command_complete(&mut self.to_client, "SET");
+            BlockControl::Modes(modes) => {
+                self.deferred.shape(modes);
+                self.deferred.keep(sql, What::Modes);
+                "SET"
             }
-        }
+            BlockControl::Timeout { name, value } => {
+                self.deferred.keep(sql, What::Local(name, value));
+                "SET"
+            }
+            BlockControl::Savepoint(name) => {
+                self.deferred.keep(sql, What::Savepoint(name));
+                "SAVEPOINT"
+            }
+            BlockControl::Release(name) => {
+                self.deferred.release(&name);
+                "RELEASE"
+            }
+            BlockControl::RollbackTo(name) => {
+                self.deferred.roll_back_to(&name);
+                "ROLLBACK"
+            }
+        };
+        build::command_complete(&mut self.to_client, tag);
     }
 
-    /// Where a statement runs, or the block that begins with it.
-    pub(super) fn place_of(&mut self, decision: Decision) -> Place {
-        if !self.deferred.is_open() {
-            return self.placement.place(decision);
-        }
-        // State of the session is made on the primary, in a READ ONLY block too.
-        if Pins::of(decision.effects) != Pins::empty() {
-            return Place::Primary;
-        }
-        self.placement.place(self.deferred.decision)
-    }
-
-    /// The block begins on the connection that was got for it.
+    /// The block begins on the connection that was got for it, unless the statement at hand runs beside it.
     pub(super) fn send_deferred(&mut self, out: &mut Splice<'_>) {
-        let Self { state: State::Linked(link), deferred, .. } = self else { return };
+        let Self { state: State::Linked(link), deferred, tracked, .. } = self else { return };
         if !deferred.is_open() {
             return;
         }
-        for statement in deferred.statements.split_inclusive(|byte| *byte == 0) {
+        if deferred.offloads && !link.primary {
+            return deferred.note_read();
+        }
+        for statement in deferred.texts.split_inclusive(|byte| *byte == 0) {
             build::run_unnamed(out.insert(), statement);
             link.replies.push(Expect::Begin);
+        }
+        for kept in &deferred.kept {
+            if let What::Savepoint(name) = &kept.what {
+                tracked.apply(&Change::Savepoint(name.clone()), &mut link.lease.settings);
+            }
         }
         link.lease.prepared.unnamed = None;
         // Until a ReadyForQuery tells; should the server refuse, none comes.
@@ -201,5 +314,51 @@ impl Session {
         let target = if link.primary { Target::Primary } else { Target::Replica };
         self.metrics.routed(target, deferred.decision.reason);
         deferred.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(deferred: &Deferred) -> String {
+        String::from_utf8_lossy(&deferred.texts).replace('\0', ";")
+    }
+
+    fn block() -> Deferred {
+        let mut deferred = Deferred::default();
+        deferred.open(b"BEGIN", NOTHING, BlockModes::default());
+        for name in ["a", "b", "a"] {
+            deferred.keep(format!("SAVEPOINT {name}").as_bytes(), What::Savepoint(name.as_bytes().into()));
+            deferred.keep(b"SET LOCAL x", What::Local("x", name.to_owned()));
+        }
+        deferred
+    }
+
+    #[test]
+    fn rolled_back_to_a_savepoint_a_read_has_still_been() {
+        let mut deferred = block();
+        deferred.note_read();
+        deferred.note_read();
+        deferred.fail();
+        deferred.roll_back_to(b"b");
+        assert_eq!(
+            texts(&deferred),
+            "BEGIN;SAVEPOINT a;SET LOCAL x;SAVEPOINT b;SELECT LIMIT 0;"
+        );
+        assert_eq!(deferred.status(), TxStatus::InTransaction);
+        assert_eq!(deferred.settings_over(&Settings::none()).text("x"), Some("a"));
+        assert!(!deferred.is_fresh());
+    }
+
+    #[test]
+    fn what_was_set_behind_a_released_savepoint_stays() {
+        let mut deferred = block();
+        deferred.release(b"a");
+        assert_eq!(texts(&deferred), "BEGIN;SAVEPOINT a;SET LOCAL x;SAVEPOINT b;SET LOCAL x;SET LOCAL x;");
+        deferred.release(b"a");
+        assert_eq!(texts(&deferred), "BEGIN;SET LOCAL x;SET LOCAL x;SET LOCAL x;");
+        assert_eq!(deferred.point(b"a"), None);
+        assert_eq!(deferred.settings_over(&Settings::none()).text("x"), Some("a"));
     }
 }

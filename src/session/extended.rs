@@ -25,6 +25,11 @@ impl Session {
         rest: &[u8],
         out: &mut Splice<'_>,
     ) -> Flow {
+        if !matches!(frame.tag, b'S' | b'H')
+            && let Some(stop) = self.awaits_offloaded(out)
+        {
+            return stop;
+        }
         self.wants_sequences = false;
         self.notify.asks = false;
         let linked = match &self.state {

@@ -42,6 +42,7 @@ impl Session {
         let mut parsed: SmallVec<[Parsed<'_>; 4]> = SmallVec::new();
         let mut worst = NOTHING;
         let mut executes = false;
+        let (mut binds, mut outlasts) = (false, false);
         let mut local = self.ahead();
         loop {
             let frame = match walker.step(frontend_limit) {
@@ -59,14 +60,18 @@ impl Session {
                 // Where prepared statements are not shared the Parse pins its connection: the primary's, for whatever comes.
                 b'P' if self.max_prepared == 0 && body.first() != Some(&0) => None,
                 b'P' => frontend::parse(body).map(|parse| {
-                    let decision = self.judge(parse.sql);
+                    let decision = self.judge_in_block(self.judge(parse.sql), parse.sql, std::iter::empty());
                     parsed.push(Parsed { name: parse.name, sql: parse.sql, decision });
                     decision
                 }),
                 b'B' => {
                     // A portal cannot move to another node either.
                     executes = true;
-                    frontend::bind_head(body).map(|head| self.decision_of(head.statement, &parsed))
+                    binds = true;
+                    frontend::bind_head(body).map(|head| {
+                        outlasts |= !head.portal.is_empty();
+                        self.judge_bind(head, &body[head.rest..], &parsed)
+                    })
                 }
                 b'D' => frontend::object(body).map(|(kind, name)| match kind {
                     ObjectKind::Statement => self.decision_of(name, &parsed),
@@ -74,6 +79,7 @@ impl Session {
                 }),
                 b'E' => {
                     executes = true;
+                    outlasts |= !binds || !matches!(frontend::execute(body), Some((_, 0)));
                     Some(NOTHING)
                 }
                 b'C' => frontend::object(body).map(|_| NOTHING),
@@ -81,7 +87,13 @@ impl Session {
                 // What comes after a Flush is not known yet: only what has not run can still move.
                 b'H' if executes => return Gathered::Runs(Place::Primary),
                 b'S' if local.may_sync() => return Gathered::Local,
-                b'H' | b'S' => return Gathered::Runs(self.place_of(worst)),
+                b'H' | b'S' => {
+                    if outlasts && self.deferred.is_open() {
+                        // Within a block that portal is there for what comes after the Sync.
+                        worst.effects |= Effects::CURSOR;
+                    }
+                    return Gathered::Runs(self.place_of(worst));
+                }
                 _ => None,
             };
             if local.goes_on() {
@@ -97,6 +109,16 @@ impl Session {
                 }
             }
         }
+    }
+
+    fn judge_bind(&self, head: frontend::BindHead<'_>, rest: &[u8], parsed: &[Parsed<'_>]) -> Decision {
+        let decision = self.decision_of(head.statement, parsed);
+        if !self.deferred.is_open() {
+            return decision;
+        }
+        let text = self.names.get(head.statement).and_then(|named| named.shared()).map_or(&b""[..], |of| &of.sql);
+        let values = frontend::bind_parameters(rest).into_iter().flatten();
+        self.judge_in_block(decision, text, values.filter_map(|value| value.value))
     }
 
     fn decision_of(&self, name: &[u8], parsed: &[Parsed<'_>]) -> Decision {

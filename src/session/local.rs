@@ -112,7 +112,7 @@ impl Session {
 
     fn accepts_control(&self, decision: Decision, sql: &[u8]) -> bool {
         match self.reads_as_control(decision, sql) {
-            Some(BlockControl::Commit | BlockControl::Rollback) => true,
+            Some(BlockControl::Commit | BlockControl::Rollback | BlockControl::RollbackTo(_)) => true,
             Some(_) => !self.deferred.has_failed(),
             None => false,
         }

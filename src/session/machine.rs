@@ -205,7 +205,7 @@ impl Session {
     /// Transaction status as the client sees it.
     pub(super) fn status(&self) -> TxStatus {
         match &self.state {
-            State::Linked(link) => link.status,
+            State::Linked(link) if !self.deferred.is_open() => link.status,
             _ => self.deferred.status(),
         }
     }

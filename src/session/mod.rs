@@ -24,6 +24,7 @@ mod login;
 mod machine;
 mod names;
 mod notify;
+mod offload;
 mod outbound;
 mod own_names;
 mod own_settings;

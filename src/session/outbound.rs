@@ -95,7 +95,7 @@ impl Session {
         let Self { state: State::Linked(link), names, lex, timing, .. } = self else { return Err(ServerBroken) };
         let settings = matches!(link.replies.head(), Some(Expect::Settings));
         match (link.replies.head(), tag) {
-            (Some(Expect::Begin), b'1' | b'2') => return Ok(false),
+            (Some(Expect::Begin), b'1' | b'2' | b'D') => return Ok(false),
             (Some(Expect::Begin), b'C') => {
                 link.replies.pop();
                 return Ok(false);
@@ -107,11 +107,18 @@ impl Session {
             (Some(Expect::Spoiled), b'E') if !is_fatal(body) => return Ok(false),
             _ => {}
         }
-        if let Some(Expect::Evidence(asked)) = link.replies.head() {
-            let asked = *asked;
+        let asked = match link.replies.head() {
+            Some(Expect::Evidence(pins)) => Some(Some(*pins)),
+            Some(Expect::DefaultIsolation) => Some(None),
+            _ => None,
+        };
+        if let Some(asked) = asked {
             match tag {
                 b'Z' => return self.take_ready(body, out),
-                b'D' => self.take_evidence(asked, body),
+                b'D' => match asked {
+                    Some(pins) => self.take_evidence(pins, body),
+                    None => self.take_isolation(body),
+                },
                 b'E' if is_fatal(body) => {
                     link.dying = true;
                     return Ok(true);
@@ -155,6 +162,7 @@ impl Session {
                 }
                 let Self { state: State::Linked(link), names, timing, .. } = self else { return Err(ServerBroken) };
                 link.failed = true;
+                self.deferred.fail();
                 if link.copy_syncs > 0 {
                     link.retired = Some("a COPY failed");
                 }
@@ -306,6 +314,7 @@ impl Session {
     fn take_ready(&mut self, body: &[u8], out: &mut Splice<'_>) -> Result<bool, ServerBroken> {
         let status = body.first().copied().and_then(TxStatus::from_byte).ok_or(ServerBroken)?;
         let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
+        let offloaded = self.deferred.is_open();
         let was_in_block = link.status.in_block();
         let failed = std::mem::take(&mut link.failed);
         link.status = status;
@@ -313,7 +322,7 @@ impl Session {
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
-                Some(Expect::Settings | Expect::OwnSync) => {
+                Some(Expect::Settings | Expect::DefaultIsolation | Expect::OwnSync) => {
                     // The statement's own answer is still to come.
                     self.timing.not_yet();
                     break false;
@@ -341,7 +350,7 @@ impl Session {
                 self.placement.wrote(now);
                 self.wrote = false;
             }
-            let ended = !status.in_block();
+            let ended = !status.in_block() && !offloaded;
             self.settle_fresh_pins(failed);
             if ended {
                 // An implicit transaction, or a COMMIT that met an error.
@@ -356,6 +365,10 @@ impl Session {
             }
             self.release_pins(ended);
             self.statement_ended(now, ended);
+        }
+        if for_client && offloaded {
+            self.offloaded_ready(out);
+            return Ok(false);
         }
         Ok(for_client && self.pass_ready(status, out))
     }

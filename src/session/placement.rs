@@ -6,8 +6,8 @@ use std::time::Duration;
 use quanta::Instant;
 
 use crate::backend::Settings;
-use crate::config::{Database, PoolMode};
-use crate::sql::{Decision, Effects, Target};
+use crate::config::{Database, PoolMode, TransactionReads};
+use crate::sql::{Decision, Effects, Isolation, Target};
 
 use super::own_settings::{OwnSettings, OwnValue};
 use super::pins::Pins;
@@ -58,18 +58,19 @@ impl OwnValue for RouteChoice {
 }
 
 /// What of a session's state decides about places.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Placement {
     /// What the session has chosen itself.
     pub own: OwnSettings,
     /// Reads may go to replicas at all.
     split_reads: bool,
+    transaction_reads: TransactionReads,
     /// The settings of which the following two tell.
     observed: Option<Arc<Settings>>,
     /// `default_transaction_read_only`.
     default_read_only: bool,
-    /// `default_transaction_isolation` is SERIALIZABLE, which no standby runs (trap 15).
-    default_serializable: bool,
+    /// `default_transaction_isolation`, when the session says it. SERIALIZABLE runs on no standby (trap 15).
+    default_isolation: Option<Isolation>,
     window: Option<Duration>,
     last_write: Option<Instant>,
 }
@@ -80,8 +81,13 @@ impl Placement {
             own,
             // In session mode a client has one server connection for everything.
             split_reads: database.routing.split_reads && mode != PoolMode::Session,
+            transaction_reads: database.routing.transaction_reads,
             window: database.routing.read_after_write_window,
-            ..Self::default()
+            choice_before_local: None,
+            observed: None,
+            default_read_only: false,
+            default_isolation: None,
+            last_write: None,
         };
         placement.observe(settings);
         placement
@@ -99,15 +105,28 @@ impl Placement {
                 !value.is_empty() && ["on", "true", "yes", "1"].iter().any(|on| on.starts_with(&value) && value != "o")
             })
         };
-        let isolation = settings.text("default_transaction_isolation").unwrap_or_default().to_ascii_lowercase();
         self.default_read_only = is_on("default_transaction_read_only");
-        self.default_serializable = isolation.trim() == "serializable";
+        // A value that is not read is taken for the strictest.
+        let isolation = settings.get("default_transaction_isolation");
+        self.default_isolation =
+            isolation.map(|value| value.text().and_then(Isolation::parse).unwrap_or(Isolation::Serializable));
     }
 
     /// Follows a reload of the database's settings.
     pub fn follow(&mut self, database: &Database) {
         self.split_reads &= database.routing.split_reads;
+        self.transaction_reads = database.routing.transaction_reads;
         self.window = database.routing.read_after_write_window;
+    }
+
+    /// What of blocks may run on replicas.
+    pub fn transaction_reads(&self) -> TransactionReads {
+        self.transaction_reads
+    }
+
+    /// How blocks of the session are isolated that do not say so themselves, when it has said so.
+    pub fn default_isolation(&self) -> Option<Isolation> {
+        self.default_isolation
     }
 
     /// A statement that may have written has ended.
@@ -120,7 +139,7 @@ impl Placement {
     /// The place for a statement or segment, outside a transaction block.
     pub fn place(&mut self, decision: Decision) -> Place {
         let effects = decision.effects;
-        if !self.split_reads || self.default_serializable {
+        if !self.split_reads || self.default_isolation == Some(Isolation::Serializable) {
             return Place::Primary;
         }
         if effects.contains(Effects::HINTED) {
@@ -140,7 +159,8 @@ impl Placement {
             let read_only = effects.contains(Effects::READ_ONLY)
                 || (self.default_read_only && !effects.contains(Effects::READ_WRITE));
             let lone = !effects.contains(Effects::MULTI) || decision.target != Target::Primary;
-            if !read_only || effects.contains(Effects::SERIALIZABLE) || !lone {
+            let off = self.transaction_reads == TransactionReads::Off;
+            if off || !read_only || effects.contains(Effects::SERIALIZABLE) || !lone {
                 return Place::Primary;
             }
         } else if decision.target == Target::Primary {

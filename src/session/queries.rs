@@ -14,7 +14,10 @@ use super::splice::Splice;
 
 impl Session {
     pub(super) fn take_query(&mut self, sql: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
-        let decision = self.judge(sql);
+        if let Some(stop) = self.awaits_offloaded(out) {
+            return stop;
+        }
+        let decision = self.judge_in_block(self.judge(sql), sql, std::iter::empty());
         let effects = decision.effects;
         let own = effects.contains(Effects::OWN_SETTING) && !effects.contains(Effects::MULTI);
         if own || (decision.reason == Reason::Empty && matches!(self.state, State::Idle | State::Waiting)) {
@@ -35,6 +38,7 @@ impl Session {
                 return stop;
             }
             notice.encode(&mut self.to_client);
+            self.deferred.fail();
             self.answer_ready();
             return Flow::Taken;
         }

@@ -22,6 +22,8 @@ pub(super) enum Expect {
     Settings,
     /// Our own Query that asks whether these pins are still needed: all of it is dropped, up to its ReadyForQuery.
     Evidence(Pins),
+    /// Our own Query that asks at which level blocks run: all of it is dropped, up to its ReadyForQuery.
+    DefaultIsolation,
     /// Parse, Bind and Execute of ours that begin the client's block: all of it is dropped, up to its CommandComplete.
     Begin,
     /// Messages of ours that make the block fail: the error and the ReadyForQuery are dropped.
@@ -88,7 +90,7 @@ impl Expect {
     pub fn is_ours(&self) -> bool {
         matches!(
             self,
-            Self::Settings | Self::Evidence(_) | Self::Begin | Self::Spoiled | Self::OwnSync | Self::TakeAway { .. }
+            Self::Settings | Self::Evidence(_) | Self::DefaultIsolation | Self::Begin | Self::Spoiled | Self::OwnSync | Self::TakeAway { .. }
         ) || matches!(self, Self::OwnParse { .. } | Self::OwnBind | Self::OwnExecute { .. } | Self::CloseStray { .. })
     }
 
@@ -98,6 +100,7 @@ impl Expect {
             self,
             Self::Settings
                 | Self::Evidence(_)
+                | Self::DefaultIsolation
                 | Self::Spoiled
                 | Self::Simple { .. }
                 | Self::Sync { .. }

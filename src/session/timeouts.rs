@@ -36,7 +36,7 @@ impl Session {
         let (limit, kind) = match &self.state {
             State::Idle if self.deferred.is_open() => (settings.idle_transaction_timeout, Limit::IdleInTransaction),
             State::Idle => (settings.client_idle_timeout, Limit::Idle),
-            State::Linked(link) if link.replies.is_empty() && link.status.in_block() => {
+            State::Linked(link) if link.replies.is_empty() && self.block_is_on(link.status) => {
                 (settings.idle_transaction_timeout, Limit::IdleInTransaction)
             }
             State::Linked(link) if link.replies.is_empty() => {
@@ -54,7 +54,7 @@ impl Session {
         let Some(limit) = settings.transaction_timeout else { return present };
         // A statement outside a block is a transaction of its own.
         let running = match &self.state {
-            State::Linked(link) => link.status.in_block() || !link.replies.is_empty(),
+            State::Linked(link) => self.block_is_on(link.status) || !link.replies.is_empty(),
             State::Idle => self.deferred.is_open(),
             _ => false,
         };

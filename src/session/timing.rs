@@ -173,6 +173,13 @@ impl Session {
         self.timing.arrived = now;
     }
 
+    /// A block has ended that no server knew of.
+    pub(super) fn block_ended(&mut self, now: Instant) {
+        if let Some(began) = self.timing.transaction.take() {
+            self.metrics.transaction(now.duration_since(began));
+        }
+    }
+
     #[cold]
     fn log_slow(&mut self, node: usize, role: NodeRole, took: Duration, now: Instant) {
         let timing = &mut self.timing;

@@ -15,6 +15,7 @@ use crate::net::ClientTlsContext;
 use crate::observe::Metrics;
 use crate::pool::{self, Cap, Gates, Pool};
 
+use super::defaults::Defaults;
 use super::node::Node;
 
 /// The nodes and pools of one configured database. Replaced as a whole when a reload changes the database.
@@ -54,6 +55,8 @@ pub struct UserPools {
     pub keeps_sequences: AtomicBool,
     /// Sessions of this user ask in transactions which channels they listen on.
     pub asks_channels: AtomicBool,
+    /// What the primary does when sessions of this user do not say otherwise.
+    pub defaults: Arc<Defaults>,
 }
 
 /// Accepted statements that are remembered before it begins anew.
@@ -175,6 +178,7 @@ impl Cluster {
             accepted: Arc::default(),
             keeps_sequences: AtomicBool::new(false),
             asks_channels: AtomicBool::default(),
+            defaults: Arc::default(),
         });
         users.insert((database.to_owned(), user.to_owned()), made.clone());
         made
@@ -251,6 +255,7 @@ impl Cluster {
                 accepted: old.accepted.clone(),
                 keeps_sequences: AtomicBool::new(old.keeps_sequences.load(Ordering::Relaxed)),
                 asks_channels: AtomicBool::new(old.asks_channels.load(Ordering::Relaxed)),
+                defaults: old.defaults.clone(),
             };
             (key, Arc::new(new))
         });

@@ -8,7 +8,7 @@ use crate::admin::settings;
 use crate::admin::value::{Column, Rows, Value, text};
 use crate::config::{
     ClientSettings, ClientTls, ClientTlsMode, Config, DEFAULT_SLOW_QUERY, Database, ListenAddr, LogSettings, PoolMode,
-    PoolSettings, RoutingSettings,
+    PoolSettings, RoutingSettings, TransactionReads,
 };
 
 /// Columns.
@@ -160,6 +160,8 @@ fn pools(keys: &mut Keys, config: &Config) {
     keys.each("read_after_write_window", config, window, routing.read_after_write_window, seconds);
     let yes_no = |yes: bool| yes.to_string();
     keys.each("split_reads", config, |database| database.routing.split_reads, routing.split_reads, yes_no);
+    let reads = |reads: TransactionReads| reads.as_str().to_owned();
+    keys.each("transaction_reads", config, |database| database.routing.transaction_reads, routing.transaction_reads, reads);
     keys.pool("server_reset_query", config, |pool| pool.reset_query.clone(), |query| query);
 }
 

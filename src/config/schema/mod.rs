@@ -13,7 +13,7 @@ use serde_spanned::Spanned;
 
 use self::value::{Count, Dur, FileMode, List, RawSecret, Size, Word};
 use self::words::Method;
-use super::{ClientTlsMode, HbaKind, LogFormat, NodeRole, PoolMode, SslMode};
+use super::{ClientTlsMode, HbaKind, LogFormat, NodeRole, PoolMode, SslMode, TransactionReads};
 
 /// An optional value with its place.
 pub type Opt<T> = Option<Spanned<T>>;
@@ -129,6 +129,7 @@ pub struct UserPool {
 #[serde(deny_unknown_fields, default)]
 pub struct Routing {
     pub split_reads: Opt<bool>,
+    pub transaction_reads: Opt<Word<TransactionReads>>,
     pub read_after_write_window: Opt<Dur>,
     pub health_interval: Opt<Dur>,
     pub health_timeout: Opt<Dur>,

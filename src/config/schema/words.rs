@@ -1,11 +1,16 @@
 //! The words of the schema's closed sets.
 
 use super::value::Words;
-use crate::config::{ClientTlsMode, HbaKind, LogFormat, NodeRole, PoolMode, SslMode};
+use crate::config::{ClientTlsMode, HbaKind, LogFormat, NodeRole, PoolMode, SslMode, TransactionReads};
 
 impl Words for PoolMode {
     const WORDS: &'static [(&'static str, Self)] =
         &[("session", Self::Session), ("transaction", Self::Transaction), ("statement", Self::Statement)];
+}
+
+impl Words for TransactionReads {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("read_only", Self::ReadOnly), ("until_write", Self::UntilWrite)];
 }
 
 impl Words for NodeRole {

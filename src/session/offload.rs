@@ -1,0 +1,129 @@
+//! Reads of a read-write block on replicas (`transaction_reads = "until_write"`).
+//!
+//! A READ COMMITTED block in which nothing but reads has run is, for servers, no block at all: each of its statements sees what is
+//! committed when it begins, it holds nothing that outlives it but locks against changes of its tables, and at its end there is
+//! nothing to commit. So as long as the block is [`deferred`](super::deferred), each read runs on a replica *beside* it, outside any block;
+//! its connection goes back at once, freshness is seen to for each statement, and whatever heals a statement outside a block heals
+//! it here. The client is told the block's status, not the server's. The first statement that is anything else begins the block on the primary, with
+//! its modes, time-outs and savepoints.
+//!
+//! What the client could tell from a block of one server's keeps to the primary, where the block begins for it:
+//! - any statement that asks for a time ([`Effects::TELLS_TIME`], `'now'`): `now()` must stay the same throughout;
+//! - portals that may be used beyond their segment, cursors, and everything else that is no plain read;
+//! - blocks of which the isolation level is not known to be READ COMMITTED.
+//!
+//! An error fails the block as on a server, so a statement behind another one waits for its outcome.
+
+use crate::config::TransactionReads;
+use crate::sql::{Decision, Effects, Isolation, Target, names_time};
+use crate::wire::{TxStatus, build};
+
+use super::inbound::Flow;
+use super::machine::State;
+use super::pins::Pins;
+use super::placement::Place;
+use super::relay::Session;
+use super::splice::Splice;
+
+/// What a read may say beside its block.
+const HARMLESS: Effects = Effects::MULTI
+    .union(Effects::LITERAL_MATTERS)
+    .union(Effects::HINTED)
+    .union(Effects::COPY);
+
+/// What asks the primary for the level at which blocks run that do not say one: whatever a session or `connect_query` has set.
+const ASKS_ISOLATION: &[u8] = b"SELECT reset_val FROM pg_catalog.pg_settings \
+      WHERE name OPERATOR(pg_catalog.=) 'default_transaction_isolation'";
+
+impl Session {
+    /// Whether the link is for a statement that runs beside its block.
+    pub(super) fn is_offloading(&self) -> bool {
+        self.deferred.is_open() && matches!(self.state, State::Linked(_))
+    }
+
+    /// Another statement comes while one runs beside its block: it waits for the outcome, and gets a connection of its own.
+    pub(super) fn awaits_offloaded(&mut self, out: &mut Splice<'_>) -> Option<Flow> {
+        (self.is_offloading() && !self.segment_cleared).then(|| self.leave_replica(out))
+    }
+
+    /// Where a statement runs, or the block that begins with it.
+    pub(super) fn place_of(&mut self, decision: Decision) -> Place {
+        if !self.deferred.is_open() {
+            return self.placement.place(decision);
+        }
+        self.deferred.offloads = false;
+        // State of the session is made on the primary, in a READ ONLY block too.
+        if Pins::of(decision.effects) != Pins::empty() {
+            return Place::Primary;
+        }
+        let place = self.placement.place(self.deferred.decision);
+        if place == Place::Reader || !self.may_offload(decision) {
+            return place;
+        }
+        let place = self.placement.place(decision);
+        self.deferred.offloads = place == Place::Reader;
+        place
+    }
+
+    fn may_offload(&mut self, decision: Decision) -> bool {
+        if self.placement.transaction_reads() != TransactionReads::UntilWrite
+            || self.deferred.has_failed()
+            || self.deferred.decision.effects.contains(Effects::HINTED)
+            || decision.target != Target::Replica
+            || !HARMLESS.contains(decision.effects)
+        {
+            return false;
+        }
+        let said = self.deferred.isolation.or(self.placement.default_isolation());
+        let level = said.or_else(|| self.pools.defaults.isolation());
+        level == Some(Isolation::ReadCommitted)
+    }
+
+    /// The decision about a text in the light of a block that may be read beside: `parameters` are those that come as text.
+    pub(super) fn judge_in_block<'v>(
+        &self,
+        decision: Decision,
+        text: &[u8],
+        mut parameters: impl Iterator<Item = &'v [u8]>,
+    ) -> Decision {
+        let mut decision = decision;
+        if self.deferred.is_open()
+            && decision.target == Target::Replica
+            && (names_time(text) || parameters.any(names_time))
+        {
+            decision.effects |= Effects::TELLS_TIME;
+        }
+        decision
+    }
+
+    /// Asks the primary what it does with blocks that do not say how they are isolated, when that is not known.
+    pub(super) fn ask_isolation(&mut self, out: &mut Splice<'_>) {
+        let Self { state: State::Linked(link), .. } = self else { return };
+        if link.primary
+            && self.deferred.is_open()
+            && self.placement.transaction_reads() == TransactionReads::UntilWrite
+            && self.pools.defaults.is_due()
+        {
+            build::query(out.insert(), ASKS_ISOLATION);
+            link.replies.push(super::replies::Expect::DefaultIsolation);
+            // It ends the unnamed statement (trap 37).
+            link.lease.prepared.unnamed = None;
+        }
+    }
+
+    /// The answer, a DataRow of one value.
+    pub(super) fn take_isolation(&mut self, row: &[u8]) {
+        let value = row.get(6..).and_then(|value| std::str::from_utf8(value).ok());
+        self.pools.defaults.learn(value.and_then(Isolation::parse));
+    }
+
+    /// A statement beside its block has ended: the client is told how its block stands.
+    pub(super) fn offloaded_ready(&mut self, out: &mut Splice<'_>) {
+        build::ready_for_query(out.insert(), self.deferred.status());
+    }
+
+    /// The status of the transaction on the link's server says nothing of the client's block, when a statement runs beside that.
+    pub(super) fn block_is_on(&self, status: TxStatus) -> bool {
+        status.in_block() || self.is_offloading()
+    }
+}
