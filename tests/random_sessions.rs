@@ -204,6 +204,7 @@ fn run_seed(world: &World, seed: u64) {
     let expected: Vec<_> =
         scripts.iter().map(|script| play(&mut connect(world, world.db.cluster().primary_port()), script)).collect();
     empty_tables(world);
+    world.db.wait_replayed();
     std::thread::scope(|scope| {
         let running: Vec<_> = scripts
             .iter()
@@ -235,6 +236,15 @@ fn run_seed(world: &World, seed: u64) {
 
 #[test]
 fn everybody_gets_what_a_connection_of_its_own_would_say() {
+    run_seeds("");
+}
+
+#[test]
+fn and_so_they_do_when_blocks_are_read_on_replicas() {
+    run_seeds("transaction_reads = \"until_write\"");
+}
+
+fn run_seeds(routing: &str) {
     let tables: String =
         (0..CLIENTS).map(|n| format!("CREATE TABLE own{n} (v int); GRANT ALL ON own{n} TO settings_guest;")).collect();
     let sql = format!(
@@ -242,7 +252,7 @@ fn everybody_gets_what_a_connection_of_its_own_would_say() {
          EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$; GRANT settings_guest TO app; SET ROLE app; \
          CREATE SCHEMA other; {tables}"
     );
-    let world = Plan { sql: &sql, pool: "size = 2\nwait_timeout = \"60s\"", ..Plan::default() }.start();
+    let world = Plan { sql: &sql, pool: "size = 2\nwait_timeout = \"60s\"", routing, ..Plan::default() }.start();
     let seeds = std::env::var("TRUNKLINE_SEEDS").unwrap_or_else(|_| "1,2,3".to_owned());
     for seed in seeds.split(',') {
         run_seed(&world, seed.trim().parse().unwrap());

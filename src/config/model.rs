@@ -320,11 +320,12 @@ pub enum PoolMode {
 }
 
 /// Which statements of transaction blocks may run on replicas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum TransactionReads {
     /// None: every block runs on the primary.
     Off,
     /// Those of blocks that are declared READ ONLY.
+    #[default]
     ReadOnly,
     /// Those, and the reads of a READ COMMITTED block before its first statement that is no plain read.
     UntilWrite,

@@ -342,10 +342,7 @@ mod tests {
         deferred.note_read();
         deferred.fail();
         deferred.roll_back_to(b"b");
-        assert_eq!(
-            texts(&deferred),
-            "BEGIN;SAVEPOINT a;SET LOCAL x;SAVEPOINT b;SELECT LIMIT 0;"
-        );
+        assert_eq!(texts(&deferred), "BEGIN;SAVEPOINT a;SET LOCAL x;SAVEPOINT b;SELECT LIMIT 0;");
         assert_eq!(deferred.status(), TxStatus::InTransaction);
         assert_eq!(deferred.settings_over(&Settings::none()).text("x"), Some("a"));
         assert!(!deferred.is_fresh());

@@ -26,10 +26,7 @@ use super::relay::Session;
 use super::splice::Splice;
 
 /// What a read may say beside its block.
-const HARMLESS: Effects = Effects::MULTI
-    .union(Effects::LITERAL_MATTERS)
-    .union(Effects::HINTED)
-    .union(Effects::COPY);
+const HARMLESS: Effects = Effects::MULTI.union(Effects::LITERAL_MATTERS).union(Effects::HINTED).union(Effects::COPY);
 
 /// What asks the primary for the level at which blocks run that do not say one: whatever a session or `connect_query` has set.
 const ASKS_ISOLATION: &[u8] = b"SELECT reset_val FROM pg_catalog.pg_settings \
@@ -66,7 +63,7 @@ impl Session {
     }
 
     fn may_offload(&mut self, decision: Decision) -> bool {
-        if self.placement.transaction_reads() != TransactionReads::UntilWrite
+        if self.placement.own.transaction_reads.get() != TransactionReads::UntilWrite
             || self.deferred.has_failed()
             || self.deferred.decision.effects.contains(Effects::HINTED)
             || decision.target != Target::Replica
@@ -101,7 +98,7 @@ impl Session {
         let Self { state: State::Linked(link), .. } = self else { return };
         if link.primary
             && self.deferred.is_open()
-            && self.placement.transaction_reads() == TransactionReads::UntilWrite
+            && self.placement.own.transaction_reads.get() == TransactionReads::UntilWrite
             && self.pools.defaults.is_due()
         {
             build::query(out.insert(), ASKS_ISOLATION);

@@ -3,6 +3,7 @@
 //! To add one: an implementation of [`OwnValue`], a field of [`OwnSettings`], and its place in [`OwnSettings::slot`] and in
 //! [`KNOWN`].
 
+use crate::config::TransactionReads;
 use crate::sql::{OwnAction, own_setting};
 use crate::wire::{ErrorNotice, Severity, SqlState, build};
 
@@ -10,7 +11,7 @@ use super::placement::RouteChoice;
 use super::relay::Session;
 
 /// The names that there are, for hints.
-const KNOWN: &str = "Known: trunkline.route.";
+const KNOWN: &str = "Known: trunkline.route, trunkline.transaction_reads.";
 
 /// What a setting can be.
 pub(super) trait OwnValue: Copy {
@@ -48,18 +49,21 @@ impl<T: OwnValue> Own<T> {
 pub(super) struct OwnSettings {
     /// `trunkline.route`
     pub route: Own<RouteChoice>,
+    /// `trunkline.transaction_reads`
+    pub transaction_reads: Own<TransactionReads>,
 }
 
 impl OwnSettings {
     fn slot(&mut self, name: &str) -> Option<&mut dyn Slot> {
         match name {
             "route" => Some(&mut self.route),
+            "transaction_reads" => Some(&mut self.transaction_reads),
             _ => None,
         }
     }
 
-    fn slots(&mut self) -> [&mut dyn Slot; 1] {
-        [&mut self.route]
+    fn slots(&mut self) -> [&mut dyn Slot; 2] {
+        [&mut self.route, &mut self.transaction_reads]
     }
 
     /// A value that the client brings along in its startup packet; `name` without the prefix `trunkline.`.

@@ -36,6 +36,18 @@ pub(super) enum RouteChoice {
     Replica,
 }
 
+impl OwnValue for TransactionReads {
+    const VALUES: &'static str = "off, read_only, until_write";
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Off, Self::ReadOnly, Self::UntilWrite].into_iter().find(|one| one.as_str().eq_ignore_ascii_case(text))
+    }
+
+    fn as_str(self) -> &'static str {
+        Self::as_str(self)
+    }
+}
+
 impl OwnValue for RouteChoice {
     const VALUES: &'static str = "auto, primary, replica";
 
@@ -64,7 +76,6 @@ pub(super) struct Placement {
     pub own: OwnSettings,
     /// Reads may go to replicas at all.
     split_reads: bool,
-    transaction_reads: TransactionReads,
     /// The settings of which the following two tell.
     observed: Option<Arc<Settings>>,
     /// `default_transaction_read_only`.
@@ -81,14 +92,13 @@ impl Placement {
             own,
             // In session mode a client has one server connection for everything.
             split_reads: database.routing.split_reads && mode != PoolMode::Session,
-            transaction_reads: database.routing.transaction_reads,
             window: database.routing.read_after_write_window,
-            choice_before_local: None,
             observed: None,
             default_read_only: false,
             default_isolation: None,
             last_write: None,
         };
+        placement.own.transaction_reads.default = database.routing.transaction_reads;
         placement.observe(settings);
         placement
     }
@@ -115,13 +125,8 @@ impl Placement {
     /// Follows a reload of the database's settings.
     pub fn follow(&mut self, database: &Database) {
         self.split_reads &= database.routing.split_reads;
-        self.transaction_reads = database.routing.transaction_reads;
+        self.own.transaction_reads.default = database.routing.transaction_reads;
         self.window = database.routing.read_after_write_window;
-    }
-
-    /// What of blocks may run on replicas.
-    pub fn transaction_reads(&self) -> TransactionReads {
-        self.transaction_reads
     }
 
     /// How blocks of the session are isolated that do not say so themselves, when it has said so.
@@ -159,7 +164,7 @@ impl Placement {
             let read_only = effects.contains(Effects::READ_ONLY)
                 || (self.default_read_only && !effects.contains(Effects::READ_WRITE));
             let lone = !effects.contains(Effects::MULTI) || decision.target != Target::Primary;
-            let off = self.transaction_reads == TransactionReads::Off;
+            let off = self.own.transaction_reads.get() == TransactionReads::Off;
             if off || !read_only || effects.contains(Effects::SERIALIZABLE) || !lone {
                 return Place::Primary;
             }

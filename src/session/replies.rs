@@ -90,7 +90,13 @@ impl Expect {
     pub fn is_ours(&self) -> bool {
         matches!(
             self,
-            Self::Settings | Self::Evidence(_) | Self::DefaultIsolation | Self::Begin | Self::Spoiled | Self::OwnSync | Self::TakeAway { .. }
+            Self::Settings
+                | Self::Evidence(_)
+                | Self::DefaultIsolation
+                | Self::Begin
+                | Self::Spoiled
+                | Self::OwnSync
+                | Self::TakeAway { .. }
         ) || matches!(self, Self::OwnParse { .. } | Self::OwnBind | Self::OwnExecute { .. } | Self::CloseStray { .. })
     }
 

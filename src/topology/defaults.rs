@@ -47,10 +47,7 @@ impl Defaults {
     pub fn is_due(&self) -> bool {
         let (now, due) = (self.now(), self.due.load(Ordering::Relaxed));
         now >= due
-            && self
-                .due
-                .compare_exchange(due, now + millis(PATIENCE), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+            && self.due.compare_exchange(due, now + millis(PATIENCE), Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// The primary has told. `None` = something that is not known.

@@ -161,7 +161,13 @@ fn pools(keys: &mut Keys, config: &Config) {
     let yes_no = |yes: bool| yes.to_string();
     keys.each("split_reads", config, |database| database.routing.split_reads, routing.split_reads, yes_no);
     let reads = |reads: TransactionReads| reads.as_str().to_owned();
-    keys.each("transaction_reads", config, |database| database.routing.transaction_reads, routing.transaction_reads, reads);
+    keys.each(
+        "transaction_reads",
+        config,
+        |database| database.routing.transaction_reads,
+        routing.transaction_reads,
+        reads,
+    );
     keys.pool("server_reset_query", config, |pool| pool.reset_query.clone(), |query| query);
 }
 
