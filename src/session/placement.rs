@@ -109,13 +109,10 @@ impl Placement {
             return;
         }
         self.observed = Some(settings.clone());
-        let is_on = |name: &str| {
-            settings.text(name).is_some_and(|value| {
-                let value = value.to_ascii_lowercase();
-                !value.is_empty() && ["on", "true", "yes", "1"].iter().any(|on| on.starts_with(&value) && value != "o")
-            })
-        };
-        self.default_read_only = is_on("default_transaction_read_only");
+        self.default_read_only = settings.text("default_transaction_read_only").is_some_and(|value| {
+            let value = value.to_ascii_lowercase();
+            !value.is_empty() && ["on", "true", "yes", "1"].iter().any(|on| on.starts_with(&value) && value != "o")
+        });
         // A value that is not read is taken for the strictest.
         let isolation = settings.get("default_transaction_isolation");
         self.default_isolation =
