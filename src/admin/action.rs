@@ -28,6 +28,8 @@ pub enum Action {
     WaitClose(Option<String>),
     /// `SHUTDOWN [WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]`
     Shutdown(Shutdown),
+    /// `FORGET LEARNED [db]`
+    ForgetLearned(Option<String>),
     /// `RELOAD`
     Reload,
     /// `SET key = value`
@@ -49,6 +51,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("ENABLE db", "let new clients in again"),
     ("RECONNECT [db]", "open server connections anew as they come free"),
     ("KILL [db]", "drop clients and server connections at once, and pause"),
+    ("FORGET LEARNED [db]", "let replicas try again what they have refused (SHOW LEARNED)"),
     ("KILL_CLIENT id", "drop a client and its server connection"),
     ("SUSPEND", "read nothing more from clients and servers"),
     ("WAIT_CLOSE [db]", "wait until RECONNECT or RELOAD has taken full effect"),
@@ -72,6 +75,12 @@ impl Action {
             "kill" => optional(name, words).map(Self::Kill),
             "kill_client" => client(words).map(Self::KillClient),
             "suspend" => none(name, words, Self::Suspend),
+            "forget" => match words {
+                [Word::Name(what), rest @ ..] if what.eq_ignore_ascii_case("learned") => {
+                    optional("forget learned", rest).map(Self::ForgetLearned)
+                }
+                _ => Err(bad("FORGET what? FORGET LEARNED [db]")),
+            },
             "wait_close" => optional(name, words).map(Self::WaitClose),
             "shutdown" => shutdown(words).map(Self::Shutdown),
             "reload" => none(name, words, Self::Reload),
@@ -92,6 +101,7 @@ impl Action {
             Self::Suspend => "SUSPEND",
             Self::WaitClose(_) => "WAIT_CLOSE",
             Self::Shutdown(_) => "SHUTDOWN",
+            Self::ForgetLearned(_) => "FORGET LEARNED",
             Self::Reload => "RELOAD",
             Self::Set { key, value } => return format!("SET {key}={}", value.replace('\0', "")),
         }

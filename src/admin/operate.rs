@@ -61,6 +61,7 @@ impl Handler {
                 Ok(())
             }
             Action::Kill(name) => self.kill(name.as_deref()).await,
+            Action::ForgetLearned(name) => self.forget_learned(name.as_deref()),
             Action::KillClient(id) => self.kill_client(*id).await,
             Action::Suspend => self.suspend().await,
             Action::WaitClose(name) => {
@@ -77,6 +78,24 @@ impl Handler {
             }),
             Action::Set { key, value } => self.set(key, value).await,
         }
+    }
+
+    fn forget_learned(&self, name: Option<&str>) -> Result<(), ErrorNotice> {
+        let ctx = &self.console.ctx;
+        let only = match name {
+            None => None,
+            Some(name) => {
+                Some(ctx.config.load().database(name).map(|database| database.name.clone()).ok_or_else(|| {
+                    ErrorNotice::error(SqlState::UNKNOWN_DATABASE, format!("database \"{name}\" does not exist"))
+                        .hint("SHOW DATABASES lists them.")
+                })?)
+            }
+        };
+        let decisions = ctx.decisions.lock();
+        let wanted = decisions.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == *name));
+        let forgotten: usize = wanted.map(|(_, cache)| cache.forget_learned()).sum();
+        tracing::info!(forgotten, "what replicas have refused was forgotten");
+        Ok(())
     }
 
     async fn pause_all(&self) -> Result<(), ErrorNotice> {

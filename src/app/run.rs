@@ -242,6 +242,7 @@ async fn keep_house(ctx: Arc<Context>) {
         for cluster in ctx.directory.clusters().values() {
             cluster.tend();
         }
+        ctx.decisions.lock().values().for_each(|decisions| decisions.forget_old());
     }
 }
 

@@ -27,6 +27,8 @@ pub struct ServerConn {
     pub settings: Arc<Settings>,
     /// Prepared statements that it has.
     pub prepared: Registry,
+    /// What the client sent last, if it may have to be sent to another server. Kept here so that the buffer is used again.
+    pub kept: Vec<u8>,
     /// The client that last ran a statement on it which may have used a sequence: `currval` answers for that one. 0 = none.
     pub sequences_of: u64,
     /// The client that last made temporary objects on it. 0 = none: the server has no temporary schema yet, and once it has one no reset

@@ -157,6 +157,7 @@ impl LoggedIn {
             stream,
             parameters: self.parameters,
             settings: Settings::none(),
+            kept: Vec::new(),
             sequences_of: 0,
             temp_schema_of: 0,
             prepared: Registry::default(),

@@ -11,6 +11,6 @@ pub use http::{DatabaseReadiness, HttpServer, Readiness, ReadinessSource};
 pub use logging::LogHandle;
 pub use metrics::{
     Blame, ClientState, CloseCause, DatabaseStats, ListenerMetrics, Metrics, NodeMetrics, PoolGauges, PoolMetrics,
-    Process, SessionMetrics, StatCounts,
+    Process, RerunCounts, SessionMetrics, StatCounts,
 };
 pub use slow_log::{Parameter, SlowLog, SlowLogError, SlowStatement};

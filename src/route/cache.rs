@@ -10,15 +10,14 @@
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
-use hashbrown::HashSet;
-use parking_lot::RwLock;
 use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
 
+use super::learned::{Learned, LearnedStatement, RerunCause};
 use crate::sql::{self, Decision, Effects, Fingerprint, FunctionLists, LexOptions, Reason, Target, fingerprint_seeded};
 
 #[cfg(test)]
@@ -30,17 +29,12 @@ pub const MAX_CACHED_TEXT: usize = 2048;
 const SLOTS: usize = 2048;
 /// Entries of one fingerprint cache.
 const FINGERPRINTS: usize = 16 * 1024;
-/// Most statements that are remembered as refused by a standby.
-const MAX_LEARNED: usize = 4096;
 
 /// Decisions by text, for the databases that share one configuration of functions.
 pub struct DecisionCache {
     shared: Cache<u128, Decision, UnitWeighter, BuildHasherDefault<Identity>>,
     rules: ArcSwap<Rules>,
-    /// Statements that a standby has refused, by fingerprint under `learned_seed`.
-    learned: RwLock<HashSet<u128>>,
-    any_learned: AtomicBool,
-    learned_seed: [u64; 2],
+    learned: Learned,
     /// That of `rules`, where the text cache reads it without more.
     epoch: AtomicU64,
     misses: AtomicU64,
@@ -88,9 +82,7 @@ impl DecisionCache {
             ),
             epoch: AtomicU64::new(rules.epoch),
             rules: ArcSwap::from_pointee(rules),
-            learned: RwLock::default(),
-            any_learned: AtomicBool::new(false),
-            learned_seed: random_seed(),
+            learned: Learned::new(random_seed()),
             misses: AtomicU64::new(0),
         }
     }
@@ -123,7 +115,7 @@ impl DecisionCache {
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
         let mut decision = sql::decide(sql, opts, &rules.lists);
-        if decision.target == Target::Replica && self.has_learned(sql, opts) {
+        if decision.target == Target::Replica && self.learned.has(sql, opts) {
             decision.target = Target::Primary;
             decision.reason = Reason::Learned;
             decision.effects |= Effects::WRITES;
@@ -150,22 +142,43 @@ impl DecisionCache {
     }
 
     /// Remembers that a standby refused this statement: from now on it goes to the primary, whatever its literals.
-    pub fn remember_primary(&self, sql: &[u8], opts: LexOptions) {
-        let key = fingerprint_seeded(sql, opts, self.learned_seed).0;
-        let is_new = {
-            let mut learned = self.learned.write();
-            learned.len() < MAX_LEARNED && learned.insert(key)
-        };
-        if is_new {
-            self.any_learned.store(true, Ordering::Release);
-            let lists = self.rules.load().lists.clone();
-            self.reload(lists);
+    pub fn remember_primary(&self, sql: &[u8], opts: LexOptions, cause: RerunCause) {
+        if self.learned.remember(sql, opts, cause) {
+            self.judge_anew();
         }
     }
 
-    fn has_learned(&self, sql: &[u8], opts: LexOptions) -> bool {
-        self.any_learned.load(Ordering::Acquire)
-            && self.learned.read().contains(&fingerprint_seeded(sql, opts, self.learned_seed).0)
+    /// Whether any statement is remembered as refused by a standby, so that a decision kept elsewhere may be out of date.
+    pub fn has_learned(&self) -> bool {
+        self.learned.any()
+    }
+
+    /// Forgets which statements a standby has refused: the schema has changed, or somebody asks for it. Returns how many they were.
+    pub fn forget_learned(&self) -> usize {
+        self.forget(false)
+    }
+
+    /// Forgets those that were learned too long ago. To be called now and then.
+    pub fn forget_old(&self) {
+        self.forget(true);
+    }
+
+    fn forget(&self, only_old: bool) -> usize {
+        let forgotten = self.learned.forget(only_old);
+        if forgotten > 0 {
+            self.judge_anew();
+        }
+        forgotten
+    }
+
+    /// The statements that a standby has refused, the newest first.
+    pub fn learned(&self) -> Vec<LearnedStatement> {
+        self.learned.all()
+    }
+
+    fn judge_anew(&self) {
+        let lists = self.rules.load().lists.clone();
+        self.reload(lists);
     }
 
     /// How many texts had to be analysed since the start.

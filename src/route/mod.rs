@@ -2,6 +2,8 @@
 
 mod cache;
 mod explain;
+mod learned;
 
 pub use cache::{DecisionCache, MAX_CACHED_TEXT};
 pub use explain::{RouteReport, RouteRow, explain, explain_offline};
+pub use learned::{LearnedStatement, RerunCause};

@@ -76,7 +76,7 @@ impl Session {
 
     /// Takes a connection that is free at once.
     pub(super) fn try_acquire(&mut self, place: Place) -> bool {
-        let Some(node) = self.choose(place, 0) else { return false };
+        let Some(node) = self.choose(place, self.nodes_tried()) else { return false };
         let pool = &self.pools.pools[node];
         if self.wants_sequences {
             if let Some(lease) = pool.try_check_out_sequences_of(self.client.id) {
@@ -142,6 +142,7 @@ impl Session {
         let max = self.max_prepared;
         let State::Linked(link) = &mut self.state else { return };
         link.replayable = false;
+        link.begin_write(self.client_pass > 0);
         if !link.replies.is_empty() || link.segment_open || link.status == TxStatus::Failed || self.client_pass > 0 {
             return;
         }
@@ -207,7 +208,7 @@ impl Session {
 
     async fn wait_for_lease(&mut self, place: Place) -> Result<(Lease, usize, Duration), Result<ErrorNotice, Ending>> {
         let began = Instant::now();
-        let mut tried = 0u64;
+        let mut tried = self.nodes_tried();
         loop {
             let Some(node) = self.choose(place, tried) else {
                 return Err(Ok(ErrorNotice::error(
@@ -319,8 +320,16 @@ impl Session {
     /// The statement that waited fails: a Query at once, a segment of the extended protocol up to its Sync.
     fn refuse_waiting(&mut self, notice: ErrorNotice) {
         let blame = if notice.code == SqlState::QUERY_CANCELED { Blame::Proxy } else { Blame::Network };
-        self.metrics.error(notice.code, blame);
-        notice.encode(&mut self.to_client);
+        match self.rerun_failed() {
+            Some(error) => {
+                self.metrics.error(ErrorNotice::sqlstate_of(&error), Blame::Server);
+                build::message(&mut self.to_client, b'E', |out| out.extend_from_slice(&error));
+            }
+            None => {
+                self.metrics.error(notice.code, blame);
+                notice.encode(&mut self.to_client);
+            }
+        }
         self.deferred.fail();
         self.drop_refused();
     }

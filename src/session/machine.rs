@@ -11,6 +11,7 @@ use super::clients::ClientState;
 use super::pins::Pins;
 use super::relay::Session;
 use super::replies::{Expect, Replies};
+use super::rerun::Rerun;
 use super::tracked::Script;
 
 /// A server connection on loan, and what is under way on it.
@@ -75,6 +76,8 @@ pub(super) struct Link {
     pub flushed: u64,
     /// The shared statement of this number has other columns on this connection than clients know.
     pub changed: Option<u64>,
+    /// Whether what is under way could run once more on another node.
+    pub rerun: Rerun,
     /// What the server said of messages of ours before a Query: to be told when the Query fails for it.
     pub own_failure: Option<Vec<u8>>,
 }
@@ -111,6 +114,7 @@ impl Link {
             shared_bound: false,
             flushed: 0,
             changed: None,
+            rerun: Rerun::default(),
             own_failure: None,
         }
     }
@@ -212,6 +216,7 @@ impl Session {
 
     /// Ends an answer of our own.
     pub(super) fn answer_ready(&mut self) {
+        self.again = None;
         let status = self.status();
         if status == TxStatus::Idle {
             // Too much for it is dealt with when it is polled next.

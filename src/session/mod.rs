@@ -36,6 +36,7 @@ mod provide;
 mod queries;
 mod relay;
 mod replies;
+mod rerun;
 mod splice;
 mod statements;
 mod timeouts;

@@ -45,6 +45,11 @@ impl Session {
 
     /// Where a statement runs, or the block that begins with it.
     pub(super) fn place_of(&mut self, decision: Decision) -> Place {
+        if let Some(place) = self.place_again() {
+            // The block begins with it.
+            self.deferred.offloads = false;
+            return place;
+        }
         if !self.deferred.is_open() {
             return self.placement.place(decision);
         }

@@ -44,12 +44,19 @@ impl Session {
                 Step::Whole(frame) => {
                     let range = at..at + frame.bytes.len();
                     // Rows and COPY data: nothing to see.
-                    if (frame.tag == b'D' || frame.tag == b'd') && self.link().is_some_and(|link| !link.drops_rows()) {
+                    if (frame.tag == b'D' || frame.tag == b'd')
+                        && let Some(link) = self.link()
+                        && !link.drops_rows()
+                    {
+                        link.rerun.came(frame.tag);
                         out.pass(range);
                         continue;
                     }
                     let was_holding = self.notify.is_holding();
                     if self.take_reply(frame.tag, frame.body(), out)? {
+                        if let Some(link) = self.link() {
+                            link.rerun.came(frame.tag);
+                        }
                         out.pass(range);
                     }
                     if self.notify.is_holding() && !was_holding {
@@ -74,6 +81,10 @@ impl Session {
                         out.pass(at..data.len());
                     }
                     let Some(link) = self.link() else { return Err(ServerBroken) };
+                    if passes {
+                        // Longer than what waits.
+                        link.rerun.came(b'D');
+                    }
                     link.pass = frame_len - available.len();
                     return Ok(());
                 }
@@ -93,6 +104,10 @@ impl Session {
     /// One message that is no row. Returns whether it is for the client.
     fn take_reply(&mut self, tag: u8, body: &[u8], out: &mut Splice<'_>) -> Result<bool, ServerBroken> {
         let Self { state: State::Linked(link), names, lex, timing, .. } = self else { return Err(ServerBroken) };
+        if link.rerun.is_due() {
+            self.swallow(tag, body);
+            return Ok(false);
+        }
         let settings = matches!(link.replies.head(), Some(Expect::Settings));
         match (link.replies.head(), tag) {
             (Some(Expect::Begin), b'1' | b'2' | b'D') => return Ok(false),
@@ -136,7 +151,9 @@ impl Session {
                     && let State::Linked(link) = &self.state
                     && !matches!(link.replies.head(), Some(Expect::Settings))
                 {
-                    tell_parameters(&link.lease.parameters, &mut self.told, &mut self.lex, out.insert());
+                    // Not with what may be taken back.
+                    let to = if link.rerun.is_possible() { &mut self.to_client } else { out.insert() };
+                    tell_parameters(&link.lease.parameters, &mut self.told, &mut self.lex, to);
                 }
                 return Ok(passes);
             }
@@ -144,6 +161,10 @@ impl Session {
                 let code = ErrorNotice::sqlstate_of(body);
                 let fatal = is_fatal(body);
                 link.dying |= fatal;
+                if fatal && self.rerun(body, true, out) {
+                    return Ok(false);
+                }
+                let Self { state: State::Linked(link), names, .. } = self else { return Err(ServerBroken) };
                 if settings {
                     link.settings_refused = true;
                     return Ok(true);
@@ -160,7 +181,14 @@ impl Session {
                 {
                     return Ok(false);
                 }
+                if !fatal && self.rerun(body, false, out) {
+                    return Ok(false);
+                }
                 let Self { state: State::Linked(link), names, timing, .. } = self else { return Err(ServerBroken) };
+                if code == SqlState::READ_ONLY_TRANSACTION && link.primary {
+                    // It may have been demoted (trap 69).
+                    link.lease.pool().load.probe.notify_one();
+                }
                 link.failed = true;
                 self.deferred.fail();
                 if link.copy_syncs > 0 {
@@ -351,6 +379,8 @@ impl Session {
                 self.wrote = false;
             }
             let ended = !status.in_block() && !offloaded;
+            self.rerun_ended();
+            self.schema_settled(ended);
             self.settle_fresh_pins(failed);
             if ended {
                 // An implicit transaction, or a COMMIT that met an error.
@@ -432,6 +462,13 @@ impl Session {
             self.pins.remove(fresh);
         } else if !fresh.is_empty() {
             self.evidence.want();
+        }
+    }
+
+    /// What replicas have refused is found out anew when the schema has changed.
+    fn schema_settled(&mut self, outside_block: bool) {
+        if outside_block && std::mem::take(&mut self.changes_schema) {
+            self.decisions.forget_learned();
         }
     }
 

@@ -126,6 +126,11 @@ impl Placement {
         self.window = database.routing.read_after_write_window;
     }
 
+    /// Whether the session itself refuses to write, outside transaction blocks.
+    pub fn is_read_only(&self) -> bool {
+        self.default_read_only
+    }
+
     /// How blocks of the session are isolated that do not say so themselves, when it has said so.
     pub fn default_isolation(&self) -> Option<Isolation> {
         self.default_isolation

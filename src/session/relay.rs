@@ -30,6 +30,7 @@ use super::names::Names;
 use super::notify::Notifying;
 use super::pins::Pins;
 use super::placement::{Place, Placement};
+use super::rerun::Again;
 use super::timing::Timing;
 use super::tracked::{Script, Tracked};
 use super::{Context, passthrough};
@@ -101,6 +102,10 @@ pub struct Session {
     /// When the present state began, for time-outs.
     pub(super) since: Instant,
     pub(super) query_cancelled: bool,
+    /// The statement under way runs once more.
+    pub(super) again: Option<Box<Again>>,
+    /// A statement under way changes the schema.
+    pub(super) changes_schema: bool,
     /// While bytes of the server's are taken: whether what the client has been sent ends within a message.
     pub(super) taking_within: Option<bool>,
 }
@@ -186,6 +191,8 @@ impl Session {
             timer: None,
             since: Instant::now(),
             query_cancelled: false,
+            again: None,
+            changes_schema: false,
             taking_within: None,
             ctx,
         })

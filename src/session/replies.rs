@@ -12,6 +12,9 @@ use super::pins::Pins;
 use super::splice::Splice;
 use super::tracked::Script;
 
+/// A Flush message.
+const FLUSH: &[u8] = b"H\0\0\0\x04";
+
 /// A name of the client's, and what it stood for before.
 pub(super) type NamedBefore = (Box<[u8]>, Option<Arc<Named>>);
 
@@ -237,6 +240,37 @@ impl Replies {
     pub fn is_one_segment(&self) -> bool {
         matches!(self.queue.back(), Some(Expect::Sync { ours: false }))
             && self.queue.iter().filter(|expect| expect.is_ready() && !expect.is_ours()).count() == 1
+    }
+
+    /// Whether what is owed is the answer to one Query, or to one segment of the client's that ends with its Sync or Flush; `taken` are
+    /// the client's bytes.
+    pub fn can_repeat(&self, taken: &[u8]) -> bool {
+        let mut readies = 0;
+        for expect in &self.queue {
+            match expect {
+                // A name of the client's own, which is not free any more.
+                Expect::RawParse { .. } | Expect::Begin | Expect::CopyEnd => return false,
+                _ if expect.is_ready() && !expect.is_ours() => readies += 1,
+                _ => {}
+            }
+        }
+        match self.queue.back() {
+            Some(Expect::Simple { .. } | Expect::Sync { ours: false }) => readies == 1,
+            Some(_) => readies == 0 && taken.ends_with(FLUSH),
+            None => false,
+        }
+    }
+
+    /// Of a Query, Bind or Execute that is answered next: the type of its message, and how many such messages follow it.
+    pub fn place_of_head(&self) -> Option<(u8, usize)> {
+        let kind = |expect: &Expect| match expect {
+            Expect::Simple { .. } => Some(b'Q'),
+            Expect::Bind { .. } => Some(b'B'),
+            Expect::Execute { .. } => Some(b'E'),
+            _ => None,
+        };
+        let tag = kind(self.queue.front()?)?;
+        Some((tag, self.queue.iter().skip(1).filter(|expect| kind(expect) == Some(tag)).count()))
     }
 
     /// Whether a ReadyForQuery is outstanding that is not only for ourselves.

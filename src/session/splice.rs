@@ -35,6 +35,12 @@ impl<'a> Splice<'a> {
         self.built
     }
 
+    /// Drops everything that was to go out.
+    pub fn discard(&mut self) {
+        self.run = 0..0;
+        self.built.clear();
+    }
+
     fn settle(&mut self) {
         self.built.extend_from_slice(&self.data[std::mem::take(&mut self.run)]);
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::backend::Prepared;
 use crate::observe::fault;
-use crate::sql::{Change, Decision, Effects, ParameterText, Target, normalize};
+use crate::sql::{Change, Decision, Effects, ParameterText, Reason, Target, normalize};
 use crate::wire::TxStatus;
 
 use super::machine::State;
@@ -60,6 +60,10 @@ impl Session {
                 link.lease.temp_schema_of = client;
             }
         }
+        if let Some(link) = self.link() {
+            link.rerun.note(effects);
+        }
+        self.changes_schema |= decision.reason == Reason::Ddl && !effects.contains(Effects::TEMP_OBJECT);
         self.raise_barrier(effects, script);
         self.evidence.note(decision);
         self.begin_notifying(effects, script);

@@ -35,6 +35,10 @@ pub(super) struct Timing {
     rows: u64,
     bytes: u64,
     error: Option<SqlState>,
+    /// It runs once more, for this cause.
+    rerun: Option<&'static str>,
+    /// Its next attempt has not begun: the clock goes on.
+    between_attempts: bool,
 }
 
 impl Timing {
@@ -59,12 +63,14 @@ impl Timing {
             rows: 0,
             bytes: 0,
             error: None,
+            rerun: None,
+            between_attempts: false,
         }
     }
 
     /// Something that needs a server arrived; the statement that follows started here.
     pub fn arrived(&mut self, at: Instant) {
-        if !self.running {
+        if !self.running && !self.between_attempts {
             self.arrived = at;
             self.waited = Duration::ZERO;
         }
@@ -86,6 +92,9 @@ impl Timing {
             return;
         }
         self.running = true;
+        if !std::mem::take(&mut self.between_attempts) {
+            self.rerun = None;
+        }
         self.first_byte = None;
         self.decision = decision;
         self.rows = 0;
@@ -140,6 +149,19 @@ impl Timing {
         self.error = Some(code);
     }
 
+    /// What was under way runs once more: its time goes on, all else begins anew.
+    pub fn again(&mut self, cause: &'static str) {
+        self.running = false;
+        self.between_attempts = true;
+        self.rerun = Some(cause);
+        self.error = None;
+    }
+
+    /// The error that the statement under way has met.
+    pub fn error(&self) -> Option<SqlState> {
+        self.error
+    }
+
     /// Gives the text's memory back when it is more than a little.
     pub fn rest(&mut self) {
         if self.text.capacity() > 256 {
@@ -157,6 +179,7 @@ impl Session {
         let role = if link.primary { NodeRole::Primary } else { NodeRole::Replica };
         let node = link.node;
         let timing = &mut self.timing;
+        timing.between_attempts = false;
         let began = *timing.transaction.get_or_insert(timing.arrived);
         if timing.running {
             timing.running = false;
@@ -203,6 +226,7 @@ impl Session {
             rows: timing.rows,
             bytes: timing.bytes,
             sqlstate: timing.error,
+            rerun: timing.rerun,
             parameters: &timing.parameters,
         };
         self.ctx.slow_log.log(&statement);

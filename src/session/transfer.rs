@@ -65,7 +65,7 @@ impl Session {
                     buffers.read.resize(room, 0);
                 }
                 let n = match link.read_into(cx, &mut buffers.read[carried..room]) {
-                    Poll::Ready(Err(_)) => return Err(self.server_gone()),
+                    Poll::Ready(Err(_)) => return self.leave_lost().map(Some),
                     Poll::Ready(Ok(n)) => n,
                     Poll::Pending => return Ok(None),
                 };
@@ -78,6 +78,11 @@ impl Session {
                 self.take_server(&buffers.read[..carried + n], &mut out).map_err(|ServerBroken| self.server_gone())?;
                 let bytes = out.finish();
                 self.taking_within = None;
+                if let State::Linked(link) = &mut self.state
+                    && link.rerun.holds(bytes, link.replies.is_empty(), &mut self.to_client)
+                {
+                    return Ok(Some(()));
+                }
                 let sent = send(&mut self.stream, &mut self.to_client, bytes, cx).map_err(|_| Ending::ClientGone)?;
                 self.metrics.client_sent(sent);
                 Ok(Some(()))
@@ -87,7 +92,13 @@ impl Session {
             }
             moved = true;
             self.resume();
-            self.since = Instant::now();
+            if self.again.is_none() {
+                // One statement, however often it runs.
+                self.since = Instant::now();
+            }
+            if matches!(&self.state, State::Linked(link) if link.dying && link.rerun.is_due()) {
+                self.leave_lost()?;
+            }
             if matches!(&self.state, State::Linked(link) if link.begin_refused) {
                 return Err(self.begin_refused());
             }
@@ -100,7 +111,7 @@ impl Session {
     /// Whether nothing more of the client's can be taken before something else has gone out.
     fn is_blocked(&self) -> bool {
         let server = match &self.state {
-            State::Linked(link) => !link.backlog.is_empty() || link.dying,
+            State::Linked(link) => !link.backlog.is_empty() || link.dying || link.rerun.is_due(),
             _ => false,
         };
         server || self.to_client.len() > READ_SIZE || self.notify.is_holding()
@@ -165,6 +176,7 @@ impl Session {
             let (taken, need) = self.take_client(&data[from..], &mut out);
             let bytes = out.finish();
             self.keep_for_replay(bytes);
+            self.keep_for_rerun(&data[from..from + taken], !bytes.is_empty());
             if let State::Linked(link) = &mut self.state
                 && !bytes.is_empty()
             {

@@ -40,6 +40,7 @@ fn stats_users_may_only_show_trap_79() {
         "RESUME",
         "KILL",
         "KILL_CLIENT 1",
+        "FORGET LEARNED",
         "RECONNECT",
         "SUSPEND",
         "WAIT_CLOSE",

@@ -4,6 +4,7 @@ use super::clusters::{self, APP, APP_PASSWORD, OTHER, OTHER_PASSWORD, TestDb};
 use super::frames::{Batch, Frame, summary};
 use super::process::{Setup, Trunkline};
 use super::raw::RawClient;
+use trunkline::app::demo::ClusterInfo;
 
 /// What a [`World`] is made of; each text is lines of TOML for its table.
 #[derive(Debug, Default, Clone, Copy)]
@@ -47,7 +48,12 @@ pub enum Step {
 impl Plan<'_> {
     /// Starts it.
     pub fn start(self) -> World {
-        let db = TestDb::with(clusters::shared(), self.sql);
+        self.start_on(clusters::shared())
+    }
+
+    /// Starts it on a cluster of the test's own.
+    pub fn start_on(self, cluster: &ClusterInfo) -> World {
+        let db = TestDb::with(cluster, self.sql);
         let node = |name: &str, role: &str, port: u16| {
             format!(
                 "[[databases.{}.nodes]]\nname = \"{name}\"\nrole = \"{role}\"\nhost = \"127.0.0.1\"\nport = {port}\n",
@@ -106,6 +112,21 @@ impl World {
             eprintln!("{what}, step {number}: {}", expected.chars().take(300).collect::<String>());
             assert_eq!(summary(&step.run(&mut client)), expected, "{what}, step {number}");
         }
+    }
+
+    /// A client of the console, who may do all; the configuration must say so (`admin_users`).
+    pub fn console(&self) -> RawClient {
+        RawClient::connect(self.proxy.port(), APP, APP_PASSWORD, "trunkline")
+    }
+
+    /// The value of a counter in `/metrics`, summed over the series whose labels hold all of these texts.
+    pub fn counter(&self, name: &str, labels: &[&str]) -> f64 {
+        let (_, body) = self.proxy.http("/metrics");
+        let wanted = |line: &&str| {
+            let is_named = line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+            is_named && labels.iter().all(|label| line.contains(label))
+        };
+        body.lines().filter(wanted).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }
 
     /// How many connections the pool has on the primary, the health check's not counted.

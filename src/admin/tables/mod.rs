@@ -4,6 +4,7 @@
 mod config;
 mod connections;
 mod databases;
+mod healing;
 mod lists;
 mod memory;
 mod nodes;
@@ -65,6 +66,8 @@ pub const ALL: &[Table] = tables! {
     "databases", "databases of the configuration", databases::COLUMNS, databases::rows;
     "nodes", "nodes, their health and load", nodes::COLUMNS, nodes::rows;
     "pins", "sessions that keep a server connection to themselves", pins::COLUMNS, pins::rows;
+    "learned", "statements that replicas have refused, kept on the primary", healing::LEARNED, healing::learned;
+    "reruns", "statements that failed on a replica", healing::RERUNS, healing::reruns;
     "prepared", "prepared statements that clients share", prepared::COLUMNS, prepared::rows;
     "users", "users and their limits", users::COLUMNS, users::rows;
     "stats", "totals and averages by database", stats::COLUMNS, stats::rows;

@@ -70,6 +70,10 @@ catalog! {
         "Errors that clients were sent, by the first two characters of the SQLSTATE and who is to blame.";
     ROUTING = Counter "trunkline_routing_decisions_total"
         "Routing decisions, by target and reason.";
+    RERUNS = Counter "trunkline_reruns_total"
+        "Statements that failed on a replica and were run once more on another node, by cause.";
+    RERUNS_REFUSED = Counter "trunkline_reruns_refused_total"
+        "Statements that failed on a replica and could not be run once more, by cause and why.";
     SLOW_STATEMENTS = Counter "trunkline_slow_statements_total"
         "Statements slower than the threshold of the slow-query log.";
     SLOW_LOG_WRITTEN = Counter "trunkline_slow_log_written_total"

@@ -14,6 +14,7 @@ mod pins;
 mod pool;
 mod process;
 mod publish;
+mod reruns;
 mod routing;
 mod session;
 mod stats;
@@ -21,7 +22,7 @@ mod stats;
 mod tests;
 mod text;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
@@ -39,6 +40,7 @@ pub use listener::ListenerMetrics;
 pub use node::NodeMetrics;
 pub use pool::{CloseCause, PoolGauges, PoolMetrics};
 pub use process::Process;
+pub use reruns::RerunCounts;
 pub use session::{ClientState, SessionMetrics};
 pub use stats::{DatabaseStats, STATS_PERIOD, StatCounts};
 
@@ -47,6 +49,7 @@ use listener::ListenerRegistry;
 use node::NodeRegistry;
 use pins::PinTable;
 use pool::{PoolLabels, PoolRegistry};
+use reruns::RerunTable;
 use routing::RoutingTable;
 use stats::StatsTicker;
 
@@ -72,6 +75,7 @@ struct Inner {
     sessions: Mutex<CellRegistry>,
     routing: Arc<RoutingTable>,
     pins: Arc<PinTable>,
+    reruns: Arc<RerunTable>,
     pools: Mutex<PoolRegistry>,
     nodes: Mutex<NodeRegistry>,
     listeners: Mutex<ListenerRegistry>,
@@ -122,6 +126,7 @@ impl Metrics {
                 sessions: Mutex::new(CellRegistry::new(limit)),
                 routing: Arc::default(),
                 pins: Arc::default(),
+                reruns: Arc::default(),
                 pools: Mutex::default(),
                 nodes: Mutex::default(),
                 listeners: Mutex::default(),
@@ -145,7 +150,8 @@ impl Metrics {
         let labels = sessions.admit(database, user);
         let (cell, errors) = sessions.cell(&labels, stripe);
         drop(sessions);
-        SessionMetrics::new(labels, cell, errors, self.inner.routing.clone(), self.inner.pins.clone(), stripe)
+        let Inner { routing, pins, reruns, .. } = &*self.inner;
+        SessionMetrics::new(labels, cell, errors, routing.clone(), pins.clone(), reruns.clone(), stripe)
     }
 
     /// The handle of a new pool.
@@ -220,6 +226,11 @@ impl Metrics {
     pub fn database_stats(&self) -> Vec<DatabaseStats> {
         let totals = self.inner.sessions.lock().totals();
         self.inner.stats.lock().stats(self.inner.started.elapsed(), &totals)
+    }
+
+    /// What became of statements that failed on a replica, by database and cause.
+    pub fn reruns(&self) -> BTreeMap<(Arc<str>, &'static str), RerunCounts> {
+        self.inner.reruns.counts()
     }
 
     /// Moves the console's averages on; [`Self::run`] does it each [`STATS_PERIOD`].

@@ -141,6 +141,13 @@ fn errors_and_routing(publisher: &Publisher<'_>, inner: &Inner) {
     for (target, reason, count) in inner.routing.non_zero() {
         publisher.counter(name::ROUTING, &[("target", target), ("reason", reason)], count);
     }
+    for ((database, cause), counts) in inner.reruns.counts() {
+        publisher.counter(name::RERUNS, &[("database", &*database), ("cause", cause)], counts.rerun);
+        for (why, count) in counts.told {
+            let labels = [("database", &*database), ("cause", cause), ("why", why)];
+            publisher.counter(name::RERUNS_REFUSED, &labels, count);
+        }
+    }
 }
 
 fn pins(publisher: &mut Publisher<'_>, inner: &Inner) {

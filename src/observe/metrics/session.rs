@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::blame::{Blame, ErrorTable};
 use super::cells::{Labels, SessionCell, role_index};
 use super::pins::PinTable;
+use super::reruns::RerunTable;
 use super::routing::RoutingTable;
 use crate::config::NodeRole;
 use crate::sql::{Reason, Target};
@@ -40,6 +41,7 @@ pub struct SessionMetrics {
     stripe: usize,
     state: ClientState,
     pins: Arc<PinTable>,
+    reruns: Arc<RerunTable>,
     pinned: Vec<&'static str>,
     bytes: Bytes,
 }
@@ -59,6 +61,7 @@ impl SessionMetrics {
         errors: Arc<ErrorTable>,
         routing: Arc<RoutingTable>,
         pins: Arc<PinTable>,
+        reruns: Arc<RerunTable>,
         stripe: usize,
     ) -> Self {
         cell.logins.fetch_add(1, Relaxed);
@@ -71,6 +74,7 @@ impl SessionMetrics {
             stripe,
             state: ClientState::Idle,
             pins,
+            reruns,
             pinned: Vec::new(),
             bytes: Bytes::default(),
         }
@@ -185,6 +189,16 @@ impl SessionMetrics {
     /// The client was sent an error.
     pub fn error(&self, sqlstate: SqlState, blame: Blame) {
         self.errors.count(sqlstate, blame);
+    }
+
+    /// A statement failed on a replica for this cause and runs once more elsewhere.
+    pub fn rerun(&self, cause: &'static str) {
+        self.reruns.rerun(&self.labels.database, cause);
+    }
+
+    /// A statement failed on a replica for this cause and could not be run once more, and why.
+    pub fn not_rerun(&self, cause: &'static str, why: &'static str) {
+        self.reruns.told(&self.labels.database, cause, why);
     }
 
     /// A statement was slower than its threshold.

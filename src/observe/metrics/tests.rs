@@ -24,6 +24,8 @@ fn busy() -> (Metrics, Vec<SessionMetrics>, Vec<PoolMetrics>, Vec<NodeMetrics>, 
     session.transaction(Duration::from_millis(3));
     session.error(SqlState::SYNTAX_ERROR, Blame::Server);
     session.slow();
+    session.rerun("lost");
+    session.not_rerun("lost", "begun");
     session.set_pins(["LISTEN"].into_iter());
     session.client_parse();
     session.server_parse();

@@ -51,6 +51,8 @@ struct Line<'a> {
     bytes: u64,
     sqlstate: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    rerun: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tags: BTreeMap<String, String>,
@@ -104,6 +106,7 @@ impl<'a> Line<'a> {
             rows: record.rows,
             bytes: record.bytes,
             sqlstate: record.sqlstate.as_ref().map(|code| code.as_str()),
+            rerun: record.rerun,
             traceparent: tags.traceparent,
             tags: tags.tags.into_iter().collect(),
             raw: options.raw_text.then(|| String::from_utf8_lossy(sql).into_owned()),
@@ -130,6 +133,9 @@ impl<'a> Line<'a> {
         pair("bytes", &self.bytes.to_string())?;
         if let Some(sqlstate) = self.sqlstate {
             pair("sqlstate", sqlstate)?;
+        }
+        if let Some(rerun) = self.rerun {
+            pair("rerun", rerun)?;
         }
         if let Some(traceparent) = &self.traceparent {
             pair("traceparent", traceparent)?;

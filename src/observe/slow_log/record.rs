@@ -49,6 +49,8 @@ pub struct SlowStatement<'a> {
     pub bytes: u64,
     /// Code of the error that ended it.
     pub sqlstate: Option<SqlState>,
+    /// It failed on a replica for this cause, and this is its last attempt; the times are of all.
+    pub rerun: Option<&'static str>,
 }
 
 /// A slow statement on its way to the writer: a copy of what the line needs.
@@ -74,6 +76,7 @@ pub struct StatementRecord {
     pub rows: u64,
     pub bytes: u64,
     pub sqlstate: Option<SqlState>,
+    pub rerun: Option<&'static str>,
 }
 
 impl StatementRecord {
@@ -102,6 +105,7 @@ impl StatementRecord {
             rows: statement.rows,
             bytes: statement.bytes,
             sqlstate: statement.sqlstate,
+            rerun: statement.rerun,
         }
     }
 }

@@ -51,6 +51,7 @@ fn slow<'a>(sql: &'a str, parameters: &'a [Parameter]) -> SlowStatement<'a> {
         rows: 3,
         bytes: 4096,
         sqlstate: None,
+        rerun: None,
     }
 }
 

@@ -82,7 +82,7 @@ fn two_caches_of_a_thread_do_not_mix() {
 fn what_a_standby_refused_stays_on_the_primary() {
     let cache = cache();
     assert_eq!(cache.decide(b"SELECT * FROM bumping_view WHERE id = 1", STD).target, Target::Replica);
-    cache.remember_primary(b"SELECT * FROM bumping_view WHERE id = 1", STD);
+    cache.remember_primary(b"SELECT * FROM bumping_view WHERE id = 1", STD, RerunCause::ReadOnly);
     for id in 1..4 {
         let sql = format!("SELECT * FROM bumping_view WHERE id = {id}");
         assert_eq!(cache.decide(sql.as_bytes(), STD).reason, Reason::Learned);

@@ -1,0 +1,48 @@
+//! `SHOW LEARNED` and `SHOW RERUNS`: statements that failed on a replica.
+
+use super::{View, moment};
+use crate::admin::value::{Column, Rows, Value, big, text};
+
+/// Columns of `SHOW LEARNED`.
+pub const LEARNED: &[Column] =
+    &[text("database"), text("fingerprint"), text("statement"), text("cause"), text("since"), big("times")];
+
+/// Statements that are kept on the primary, the newest of each database first. `database` is the name in the configuration.
+pub fn learned(view: &View<'_>) -> Rows {
+    let mut caches: Vec<_> =
+        view.ctx.decisions.lock().iter().map(|(name, cache)| (name.clone(), cache.clone())).collect();
+    caches.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut rows = Rows::new();
+    for (database, cache) in caches {
+        for learned in cache.learned() {
+            rows.push(vec![
+                database.as_str().into(),
+                learned.fingerprint.to_string().into(),
+                learned.statement.into(),
+                learned.cause.as_str().into(),
+                moment(learned.since),
+                Value::count(learned.times),
+            ]);
+        }
+    }
+    rows
+}
+
+/// Columns of `SHOW RERUNS`.
+pub const RERUNS: &[Column] = &[text("database"), text("cause"), big("rerun"), big("told"), text("told_because")];
+
+/// What became of statements that failed on a replica, by database and cause.
+pub fn reruns(view: &View<'_>) -> Rows {
+    let row = |((database, cause), counts): (_, crate::observe::RerunCounts)| {
+        let (database, cause): (std::sync::Arc<str>, &str) = (database, cause);
+        let because: Vec<_> = counts.told.iter().map(|(why, count)| format!("{why}: {count}")).collect();
+        vec![
+            (&*database).into(),
+            cause.into(),
+            Value::count(counts.rerun),
+            Value::count(counts.told.values().sum::<u64>()),
+            because.join(", ").into(),
+        ]
+    };
+    view.ctx.metrics.reruns().into_iter().map(row).collect()
+}
