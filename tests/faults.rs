@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::clusters::{self, APP, APP_PASSWORD};
+use support::frames::{Batch, tags};
 use support::process::{Setup, Trunkline};
 use support::raw::RawClient;
 use trunkline::app::demo::{Cluster, StopMode};
@@ -97,12 +98,28 @@ fn without_a_primary_reads_go_on_and_writes_wait_for_it() {
     let (status, _) = proxy.http("/readyz");
     assert!(status.contains("503"), "{status}");
 
+    // What only the session knows needs no primary; any server says what is wrong with it.
+    let mut third = client(&proxy);
+    for sql in ["SET work_mem = '7MB'", "SET SESSION search_path TO other, public", "SET ROLE none", "RESET ROLE"] {
+        assert_eq!(tags(&third.exchange(&Batch::new().query(sql))), "CZ", "{sql}");
+    }
+    assert_eq!(tags(&third.exchange(&Batch::new().run("SET app.name = 'x'", &[]).sync())), "12nCZ");
+    assert_eq!(third.failure("SET work_mem = '7 parsecs'"), "22023");
+    assert_eq!(third.failure("SET nonsense = 1"), "42704");
+    assert_eq!(third.failure("SET ROLE nobody_at_all"), "22023");
+    let read = "SELECT current_setting('work_mem') || current_setting('app.name') || count(*) FROM t";
+    let read = format!("/* trunkline: replica */ {read}");
+    assert_eq!(third.value(&read), "7MBx0");
+    assert_eq!(tags(&third.exchange(&Batch::new().query("SET default_transaction_isolation = serializable"))), "CZ");
+    assert_eq!(session.value("SELECT count(*) FROM t"), "0", "no connection of a replica is left so");
+    assert_eq!(tags(&third.exchange(&Batch::new().query("RESET ALL"))), "CZ");
+    assert_eq!(third.value("SELECT count(*) FROM t"), "0");
+
     // A write that waits gets its primary when it returns in time.
-    let writer =
-        thread::spawn(move || newcomer.exchange(&support::frames::Batch::new().query("INSERT INTO t VALUES (2)")));
+    let writer = thread::spawn(move || newcomer.exchange(&Batch::new().query("INSERT INTO t VALUES (2)")));
     thread::sleep(Duration::from_millis(300));
     cluster.primary().start().unwrap();
-    assert_eq!(support::frames::tags(&writer.join().unwrap()), "CZ");
+    assert_eq!(tags(&writer.join().unwrap()), "CZ");
 }
 
 #[test]

@@ -113,6 +113,12 @@ impl Session {
             || !self.tracked.settings().get("search_path").is_some_and(is_temp_first)
     }
 
+    /// Whether there is a primary, and it is up.
+    pub(super) fn has_primary(&self) -> bool {
+        let cluster = &self.pools.cluster;
+        cluster.primary().is_some_and(|at| cluster.nodes[at].load.is_up())
+    }
+
     /// The node for a place: a reader that was not tried yet, else the primary. Without a configured primary, reads still run.
     fn choose(&self, place: Place, tried: u64) -> Option<usize> {
         let cluster = &self.pools.cluster;
@@ -210,6 +216,8 @@ impl Session {
         let began = Instant::now();
         let mut tried = self.nodes_tried();
         loop {
+            // The primary may be found to be down while the statement waits for it.
+            let place = if self.only_sets && !self.has_primary() { Place::Reader } else { place };
             let Some(node) = self.choose(place, tried) else {
                 return Err(Ok(ErrorNotice::error(
                     SqlState::CANNOT_CONNECT_NOW,

@@ -102,6 +102,8 @@ impl Session {
             match decision {
                 None => return Gathered::Runs(Place::Primary),
                 Some(NOTHING) => {}
+                // The Bind of what has just been parsed.
+                Some(decision) if decision == worst => {}
                 Some(decision) => {
                     self.wants_sequences |= decision.effects.contains(Effects::SEQUENCE_STATE);
                     self.notify.asks |= decision.effects.contains(Effects::ASKS_CHANNELS);

@@ -51,8 +51,11 @@ impl Session {
             return place;
         }
         if !self.deferred.is_open() {
-            return self.placement.place(decision);
+            let place = self.placement.place(decision);
+            self.only_sets = place == Place::Primary && self.placement.is_for_any_server(decision);
+            return if self.only_sets && !self.has_primary() { Place::Reader } else { place };
         }
+        self.only_sets = false;
         self.deferred.offloads = false;
         // State of the session is made on the primary, in a READ ONLY block too.
         if Pins::of(decision.effects) != Pins::empty() {

@@ -6,7 +6,7 @@ use quanta::Instant;
 
 use crate::backend::ServerConn;
 use crate::observe::fault;
-use crate::sql::{Change, StatementChange};
+use crate::sql::{Change, Isolation, StatementChange};
 use crate::wire::frame::{HEADER, backend_limit};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, backend};
 
@@ -422,6 +422,9 @@ impl Session {
             }
         }
         placement.observe(tracked.settings());
+        if !link.primary && placement.default_isolation() == Some(Isolation::Serializable) {
+            link.retired = Some("serializable transactions by default, which no standby runs");
+        }
         link.completed += 1;
         let rolled_back = match tag {
             b"COMMIT\0" | b"PREPARE TRANSACTION\0" => false,

@@ -7,7 +7,7 @@ use quanta::Instant;
 
 use crate::backend::Settings;
 use crate::config::{Database, PoolMode, TransactionReads};
-use crate::sql::{Decision, Effects, Isolation, Target};
+use crate::sql::{Decision, Effects, Isolation, Reason, Target};
 
 use super::own_settings::{OwnSettings, OwnValue};
 use super::pins::Pins;
@@ -134,6 +134,16 @@ impl Placement {
     /// How blocks of the session are isolated that do not say so themselves, when it has said so.
     pub fn default_isolation(&self) -> Option<Isolation> {
         self.default_isolation
+    }
+
+    /// Whether a statement changes nothing but what the session keeps of its settings: a replica can say as well as the primary
+    /// whether it is right.
+    pub fn is_for_any_server(&self, decision: Decision) -> bool {
+        const ONLY_SETS: Effects = Effects::SET_SESSION.union(Effects::LITERAL_MATTERS).union(Effects::RELEASES_ONLY);
+        self.split_reads
+            && decision.reason == Reason::SessionState
+            && decision.effects.contains(Effects::SET_SESSION)
+            && ONLY_SETS.contains(decision.effects)
     }
 
     /// A statement that may have written has ended.

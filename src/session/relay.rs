@@ -88,6 +88,8 @@ pub struct Session {
     pub(super) segment_cleared: bool,
     /// The statement that wants a connection asks for what the session last got from a sequence.
     pub(super) wants_sequences: bool,
+    /// The statement that wants a connection changes nothing but the session's settings.
+    pub(super) only_sets: bool,
     /// The session has run something that may have used a sequence.
     pub(super) used_sequences: bool,
     /// A statement that may write is under way in this transaction.
@@ -186,6 +188,7 @@ impl Session {
             skip_to_sync: false,
             segment_cleared: false,
             wants_sequences: false,
+            only_sets: false,
             used_sequences: false,
             wrote: false,
             timer: None,
