@@ -196,6 +196,8 @@ fn empty_tables(world: &World) {
     for number in 0..CLIENTS {
         world.db.run(&format!("TRUNCATE own{number}"));
     }
+    // A session that has written nothing reads from replicas.
+    world.db.wait_replayed();
 }
 
 fn run_seed(world: &World, seed: u64) {

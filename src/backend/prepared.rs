@@ -145,6 +145,11 @@ static PREFIX: LazyLock<String> = LazyLock::new(|| format!("tl{:08x}_", fastrand
 /// The statement and portal by which statements of clients' own names are prepared.
 static HELPER: LazyLock<Vec<u8>> = LazyLock::new(|| format!("{}prepare", *PREFIX).into_bytes());
 
+/// As much of a statement's name as servers tell it from others by: of a longer one the rest is not looked at.
+pub fn key(name: &[u8]) -> &[u8] {
+    &name[..name.len().min(63)]
+}
+
 /// A moment: greater than any that was given before.
 pub fn moment() -> u64 {
     CLOCK.fetch_add(1, Ordering::Relaxed)

@@ -162,7 +162,7 @@ impl Registry {
     /// What stands under a client's own name; a hit is a use.
     pub fn own(&mut self, name: &[u8]) -> Option<&OwnName> {
         self.tick += 1;
-        let own = self.own.get_mut(name)?;
+        let own = self.own.get_mut(prepared::key(name))?;
         own.used = self.tick;
         Some(own)
     }
@@ -170,17 +170,18 @@ impl Registry {
     /// Notes what stands, or is about to stand, under a client's own name.
     pub fn set_own(&mut self, name: &[u8], statement: Own) {
         self.tick += 1;
-        self.own.insert(name.into(), OwnName { statement, prepared: prepared::moment(), used: self.tick });
+        self.own
+            .insert(prepared::key(name).into(), OwnName { statement, prepared: prepared::moment(), used: self.tick });
     }
 
     /// Takes a client's own name away.
     pub fn remove_own(&mut self, name: &[u8]) -> Option<OwnName> {
-        self.own.remove(name)
+        self.own.remove(prepared::key(name))
     }
 
     /// The Close of a client's own name was skipped.
     pub fn restore_own(&mut self, name: Box<[u8]>, own: OwnName) {
-        self.own.insert(name, own);
+        self.own.insert(prepared::key(&name).into(), own);
     }
 
     /// Names of clients that stand on the connection.

@@ -93,7 +93,7 @@ pub(super) struct Names {
 impl Names {
     /// What a name stands for; the empty name is the unnamed statement.
     pub fn get(&self, name: &[u8]) -> Option<&Arc<Named>> {
-        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(prepared::key(name)) }
     }
 
     /// Lets a name stand for a statement.
@@ -102,7 +102,7 @@ impl Names {
             self.unnamed = Some(named);
         } else {
             self.sql += usize::from(matches!(named.statement, Statement::Sql(_)));
-            let before = self.named.insert(name.into(), named);
+            let before = self.named.insert(prepared::key(name).into(), named);
             self.discount(before.as_ref());
         }
     }
@@ -117,7 +117,7 @@ impl Names {
         if name.is_empty() {
             return self.unnamed.take();
         }
-        let removed = self.named.remove(name);
+        let removed = self.named.remove(prepared::key(name));
         self.discount(removed.as_ref());
         removed
     }

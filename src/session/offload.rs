@@ -21,7 +21,7 @@ use crate::wire::{TxStatus, build};
 use super::inbound::Flow;
 use super::machine::State;
 use super::pins::Pins;
-use super::placement::Place;
+use super::placement::{NOTIFICATIONS, Place};
 use super::relay::Session;
 use super::splice::Splice;
 
@@ -58,7 +58,7 @@ impl Session {
         self.only_sets = false;
         self.deferred.offloads = false;
         // State of the session is made on the primary, in a READ ONLY block too.
-        if Pins::of(decision.effects) != Pins::empty() {
+        if Pins::of(decision.effects) != Pins::empty() || decision.effects.intersects(NOTIFICATIONS) {
             return Place::Primary;
         }
         let place = self.placement.place(self.deferred.decision);

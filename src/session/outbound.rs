@@ -12,6 +12,7 @@ use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, backend};
 
 use super::acquire::tell_parameters;
 use super::machine::State;
+use super::names::Names;
 use super::pins::Pins;
 use super::relay::Session;
 use super::replies::Expect;
@@ -120,6 +121,8 @@ impl Session {
                 return Ok(true);
             }
             (Some(Expect::Spoiled), b'E') if !is_fatal(body) => return Ok(false),
+            // Of a PREPARE that is put there once more, say.
+            (Some(expect), b'N') if expect.is_ours() => return Ok(false),
             _ => {}
         }
         let asked = match link.replies.head() {
@@ -205,11 +208,16 @@ impl Session {
                     self.skip_to_sync = !link.replies.fail_to_sync(names, &mut link.lease.prepared);
                     return Ok(false);
                 }
+                let renamed = link.replies.head().and_then(|head| in_clients_words(head, names, body));
                 if !matches!(link.replies.head(), Some(Expect::Simple { .. }) | None) && !fatal {
                     self.skip_to_sync = !link.replies.fail_to_sync(names, &mut link.lease.prepared);
                 }
                 timing.failed(code);
                 self.metrics.error(code, crate::observe::Blame::Server);
+                if let Some(error) = renamed {
+                    crate::wire::build::message(out.insert(), b'E', |out| out.extend_from_slice(&error));
+                    return Ok(false);
+                }
                 if let Some(SqlState::INVALID_STATEMENT_NAME | SqlState::IN_FAILED_TRANSACTION) = Some(code)
                     && let Some(failure) = link.own_failure.take()
                 {
@@ -487,6 +495,18 @@ impl Session {
 
 fn pop_if(link: &mut super::machine::Link, wanted: impl FnOnce(&Expect) -> bool) -> Option<Expect> {
     if link.replies.head().is_some_and(wanted) { link.replies.pop() } else { None }
+}
+
+/// An error that speaks of a shared statement by our name for it, with the client's in its place.
+fn in_clients_words(head: &Expect, names: &Names, body: &[u8]) -> Option<Vec<u8>> {
+    let statement = match head {
+        Expect::Bind { statement, .. } => statement.as_ref()?,
+        Expect::Describe { of, .. } => of.as_ref()?,
+        _ => return None,
+    };
+    let at = memchr::memmem::find(body, &statement.name)?;
+    let name = names.of_statement(statement.id).into_iter().next()?;
+    Some([&body[..at], &name, &body[at + statement.name.len()..]].concat())
 }
 
 /// Whether an ErrorResponse ends the connection: severity FATAL or PANIC, which is the first field that servers send.

@@ -13,7 +13,7 @@ use super::own_settings::{OwnSettings, OwnValue};
 use super::pins::Pins;
 
 /// What exists on the primary only, whatever a session chooses.
-const NOTIFICATIONS: Effects = Effects::LISTEN.union(Effects::NOTIFIES).union(Effects::ASKS_CHANNELS);
+pub(super) const NOTIFICATIONS: Effects = Effects::LISTEN.union(Effects::NOTIFIES).union(Effects::ASKS_CHANNELS);
 
 /// Where a statement or a whole segment is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -102,7 +102,10 @@ impl Session {
         }
         let on_replica = self.link().is_some_and(|link| !link.primary && link.status.in_block());
         let listens = effects.contains(Effects::LISTEN) && !effects.contains(Effects::RELEASES_ONLY);
-        if on_replica && (listens || Pins::of(effects) != Pins::empty()) {
+        // A temporary table cannot be made in a block of that kind, on no server.
+        let fails_anyway =
+            Pins::of(effects) == Pins::TEMP_OBJECT && !effects.intersects(Effects::MULTI | Effects::TX_END);
+        if on_replica && !fails_anyway && (listens || Pins::of(effects) != Pins::empty()) {
             return Some(
                 ErrorNotice::error(
                     SqlState::FEATURE_NOT_SUPPORTED,

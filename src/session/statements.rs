@@ -33,6 +33,10 @@ impl Session {
         let effects = decision.effects;
         let text = prepared.map_or(sql, |statement| &statement.sql);
         let mut pins = Pins::of(effects);
+        if self.link().is_some_and(|link| !link.primary) {
+            // Refused there ([`Self::refusal`]), or it fails: a temporary object.
+            pins.remove(Pins::TEMP_OBJECT);
+        }
         if script.is_some_and(|script| script.all().any(|change| *change == Change::UnknownSetting)) {
             pins |= Pins::SETTINGS | Pins::ROLE;
         }

@@ -109,8 +109,8 @@ fn after_noise(mut cursor: Cursor<'_>) -> Cursor<'_> {
 /// otherwise, is for the server to read.
 fn point(mut cursor: Cursor<'_>) -> Option<Box<[u8]>> {
     let name = point_name(cursor)?;
-    cursor.next();
-    (cursor.at_end() && name.is_ascii() && (1..64).contains(&name.len())).then_some(name)
+    let is_whole = cursor.next().is_some_and(|token| cursor.bytes(token).len() < 64);
+    (cursor.at_end() && name.is_ascii() && is_whole && !name.is_empty()).then_some(name)
 }
 
 /// The modes up to the end; `BEGIN` needs none, `SET TRANSACTION` at least one.

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use super::lexer::{Kind, LexOptions, Token};
 
+/// Longest name of anything on a server; longer ones are cut (`NAMEDATALEN` - 1).
+const MAX_NAME: usize = 63;
+
 /// Reads tokens one after the other. Words match regardless of case; quoted identifiers never match a keyword.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cursor<'a> {
@@ -126,8 +129,8 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    /// An identifier as the server would store it: unquoted in lower case, quotes removed. `None`, and nothing read,
-    /// when the next token is something else (`U&"…"` too).
+    /// An identifier as the server would store it: unquoted in lower case, quotes removed, cut when it is too long. `None`, and
+    /// nothing read, when the next token is something else (`U&"…"` too).
     pub(super) fn identifier(&mut self) -> Option<Cow<'a, [u8]>> {
         let token = self.peek()?;
         let name = identifier(self.text, token)?;
@@ -138,6 +141,26 @@ impl<'a> Cursor<'a> {
 
 /// A word or quoted word as the server would store it.
 pub(super) fn identifier(text: &[u8], token: Token) -> Option<Cow<'_, [u8]>> {
+    let mut name = unquoted(text, token)?;
+    if name.len() > MAX_NAME {
+        let len = clipped_len(&name);
+        match &mut name {
+            Cow::Borrowed(name) => *name = &name[..len],
+            Cow::Owned(name) => name.truncate(len),
+        }
+    }
+    Some(name)
+}
+
+/// Bytes that the server keeps of a name: it breaks no character.
+pub(super) fn clipped_len(name: &[u8]) -> usize {
+    match std::str::from_utf8(name) {
+        Ok(text) => text.floor_char_boundary(MAX_NAME),
+        Err(_) => name.len().min(MAX_NAME),
+    }
+}
+
+fn unquoted(text: &[u8], token: Token) -> Option<Cow<'_, [u8]>> {
     let bytes = token.of(text);
     match token.kind {
         Kind::Word if bytes.iter().any(u8::is_ascii_uppercase) => Some(Cow::Owned(bytes.to_ascii_lowercase())),

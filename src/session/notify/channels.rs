@@ -5,9 +5,6 @@ use std::sync::Arc;
 /// A channel's name as the server stores it.
 pub(in crate::session) type Channel = Arc<[u8]>;
 
-/// Longest name of anything on a server; longer ones are cut (`NAMEDATALEN` - 1).
-const MAX_NAME: usize = 63;
-
 /// The channels of a session in the order in which it began to listen. Cheap to clone: every savepoint keeps one.
 #[derive(Debug, Clone, Default)]
 pub(in crate::session) struct Channels(Option<Arc<Vec<Channel>>>);
@@ -15,7 +12,6 @@ pub(in crate::session) struct Channels(Option<Arc<Vec<Channel>>>);
 impl Channels {
     /// `LISTEN`.
     pub fn add(&mut self, name: &[u8]) {
-        let name = clip(name);
         if !self.contains(name) {
             Arc::make_mut(self.0.get_or_insert_default()).push(name.into());
         }
@@ -23,7 +19,6 @@ impl Channels {
 
     /// `UNLISTEN` of one.
     pub fn remove(&mut self, name: &[u8]) {
-        let name = clip(name);
         if !self.contains(name) {
             return;
         }
@@ -63,15 +58,6 @@ impl Channels {
     }
 }
 
-/// What the server makes of a name that is too long, without breaking a character.
-fn clip(name: &[u8]) -> &[u8] {
-    let Some(cut) = name.get(..MAX_NAME).filter(|_| name.len() > MAX_NAME) else { return name };
-    match std::str::from_utf8(name) {
-        Ok(text) => &name[..text.floor_char_boundary(MAX_NAME)],
-        Err(_) => cut,
-    }
-}
-
 /// Appends `LISTEN` or `UNLISTEN` of a channel and a semicolon.
 pub(super) fn write_command(sql: &mut Vec<u8>, command: &str, channel: &[u8]) {
     sql.extend_from_slice(command.as_bytes());
@@ -103,15 +89,6 @@ mod tests {
         assert_eq!((names(&channels), names(&before)), (vec!["a".to_owned()], vec!["b".to_owned(), "a".to_owned()]));
         channels.remove(b"a");
         assert!(channels.is_empty() && channels.is_same(&Channels::default()));
-    }
-
-    #[test]
-    fn long_names_are_cut_as_the_server_cuts_them() {
-        let mut channels = Channels::default();
-        channels.add(&[b'x'; 70]);
-        channels.add(&[b'x'; 63]);
-        channels.add(format!("{}äö", "y".repeat(62)).as_bytes());
-        assert_eq!(names(&channels), ["x".repeat(63), "y".repeat(62)]);
     }
 
     #[test]

@@ -106,6 +106,11 @@ fn statements_are_counted_as_the_server_answers_them() {
 #[test]
 fn channels_and_statements() {
     let name = |name: &str| name.as_bytes().into();
+    // Names that are too long are cut, between two characters.
+    assert_eq!(one(&format!("LISTEN {}", "X".repeat(70))), Change::Listen(name(&"x".repeat(63))));
+    let long = format!("{}äö", "y".repeat(62));
+    assert_eq!(one(&format!("DEALLOCATE \"{long}\"")), Change::Deallocate(name(&"y".repeat(62))));
+    assert_eq!(one(&format!("SAVEPOINT U&\"{long}\"")), Change::Savepoint(name(&"y".repeat(62))));
     assert_eq!(one("LISTEN \"News\""), Change::Listen(name("News")));
     assert_eq!(one("LISTEN U&\"n\\0065ws\""), Change::Listen(name("news")));
     assert_eq!(one("LISTEN u&\"n!0065ws\" UESCAPE '!'"), Change::Listen(name("news")));

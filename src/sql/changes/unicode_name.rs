@@ -1,6 +1,6 @@
 //! Identifiers with Unicode escapes: `U&"d\0061ta" UESCAPE '!'`.
 
-use super::super::cursor::Cursor;
+use super::super::cursor::{Cursor, clipped_len};
 use super::super::lexer::Kind;
 
 /// Reads such an identifier; `None` when there is none, or one that the server refuses.
@@ -17,7 +17,9 @@ pub(super) fn read(mut cursor: Cursor<'_>) -> Option<String> {
     } else {
         '\\'
     };
-    decode(&inner, escape)
+    let mut name = decode(&inner, escape)?;
+    name.truncate(clipped_len(name.as_bytes()));
+    Some(name)
 }
 
 /// Puts characters in the place of their escapes: `\XXXX`, `\+XXXXXX`, and the escape itself doubled.
