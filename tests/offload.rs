@@ -11,6 +11,8 @@ mod blocks;
 mod kinds;
 #[path = "offload/same.rs"]
 mod same;
+#[path = "offload/settings.rs"]
+mod settings;
 
 use support::frames::{Batch, Frame};
 use support::world::{Plan, Step, World, ready};

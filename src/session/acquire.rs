@@ -191,7 +191,7 @@ impl Session {
         if std::mem::take(&mut self.notify.asks) || begins {
             self.write_channels(out);
         }
-        self.ask_isolation(out);
+        self.ask_defaults(out);
         self.send_deferred(out);
     }
 

@@ -39,13 +39,17 @@ pub(super) struct Deferred {
     /// About the block as a whole.
     pub decision: Decision,
     /// What the block itself says.
-    pub isolation: Option<Isolation>,
+    modes: BlockModes,
     /// An error has come, or no connection could be had for a statement: the block has failed, as it would have on a server.
     failed: bool,
     /// What the unnamed portal executes, between a Bind and the end of its segment that need no server.
     pub portal: Option<Arc<Prepared>>,
     /// The statement at hand runs on a replica beside the block (`offload`).
     pub offloads: bool,
+    /// The statement at hand asks how transactions are begun.
+    pub asks_defaults: bool,
+    /// The format of the column of that portal.
+    pub portal_format: u16,
 }
 
 #[derive(Debug)]
@@ -72,10 +76,12 @@ impl Default for Deferred {
             texts: Vec::new(),
             kept: SmallVec::new(),
             decision: NOTHING,
-            isolation: None,
+            modes: BlockModes::default(),
             failed: false,
             portal: None,
             offloads: false,
+            asks_defaults: false,
+            portal_format: 0,
         }
     }
 }
@@ -98,6 +104,16 @@ impl Deferred {
     /// Whether it has failed before a server knew of it.
     pub fn has_failed(&self) -> bool {
         self.failed
+    }
+
+    /// The isolation level, when the block itself says it.
+    pub fn isolation(&self) -> Option<Isolation> {
+        self.modes.isolation
+    }
+
+    /// Whether it is READ ONLY, when the block itself says so.
+    pub fn read_only(&self) -> Option<bool> {
+        self.modes.read_only
     }
 
     /// The client was told an error.
@@ -123,13 +139,14 @@ impl Deferred {
     fn open(&mut self, sql: &[u8], decision: Decision, modes: BlockModes) {
         self.close();
         self.decision = decision;
-        self.isolation = modes.isolation;
+        self.modes = modes;
         self.keep(sql, What::Begin);
     }
 
     fn close(&mut self) {
         self.texts.clear();
         self.kept.clear();
+        self.modes = BlockModes::default();
         self.failed = false;
         self.offloads = false;
     }
@@ -191,12 +208,13 @@ impl Deferred {
     fn shape(&mut self, modes: BlockModes) {
         let effects = &mut self.decision.effects;
         if let Some(read_only) = modes.read_only {
+            self.modes.read_only = Some(read_only);
             effects.set(Effects::READ_WRITE, !read_only);
             effects.set(Effects::READ_ONLY, read_only && !effects.contains(Effects::HINTED));
         }
         if let Some(isolation) = modes.isolation {
             effects.set(Effects::SERIALIZABLE, isolation == Isolation::Serializable);
-            self.isolation = Some(isolation);
+            self.modes.isolation = Some(isolation);
         }
     }
 }

@@ -43,6 +43,7 @@ impl Session {
         let mut worst = NOTHING;
         let mut executes = false;
         let (mut binds, mut outlasts) = (false, false);
+        self.deferred.asks_defaults = false;
         let mut local = self.ahead();
         loop {
             let frame = match walker.step(frontend_limit) {
@@ -61,6 +62,7 @@ impl Session {
                 b'P' if self.max_prepared == 0 && body.first() != Some(&0) => None,
                 b'P' => frontend::parse(body).map(|parse| {
                     let decision = self.judge_in_block(self.judge(parse.sql), parse.sql, std::iter::empty());
+                    self.deferred.asks_defaults |= self.wants_defaults(decision, parse.sql);
                     parsed.push(Parsed { name: parse.name, sql: parse.sql, decision });
                     decision
                 }),

@@ -2,7 +2,8 @@
 //!
 //! Those that close statements, or prepare what a server has accepted before: a client that prepares before it begins must not
 //! wait for clients that are in a transaction (pgbench prepares so, blocking all its clients). And those of which all that
-//! is executed is one statement about a transaction block that no server knows of (`deferred`).
+//! is executed is one statement about a transaction block that no server knows of (`deferred`), or one that asks for a setting that is
+//! known (`shown`).
 
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub(super) struct Ahead {
     executed: bool,
     /// It begins or ends within a block.
     in_block: bool,
+    /// What is bound asks for a setting.
+    shows: bool,
 }
 
 impl Ahead {
@@ -51,6 +54,7 @@ impl Session {
             bound: self.deferred.portal.is_some(),
             executed: false,
             in_block: self.deferred.is_open(),
+            shows: self.deferred.portal.as_ref().is_some_and(|of| self.shown(of.decision, &of.sql).is_some()),
         }
     }
 
@@ -58,29 +62,33 @@ impl Session {
     pub(super) fn look_ahead(&self, ahead: &mut Ahead, frame: Frame<'_>, parsed: &[Parsed<'_>]) {
         let body = frame.body();
         ahead.is_local = match frame.tag {
-            b'P' => self.is_accepted(body) || self.is_control(body),
+            b'P' => self.is_accepted(body) || self.is_local(body),
             b'C' => {
                 ahead.bound &= !matches!(frontend::object(body), Some((ObjectKind::Portal, b"")));
                 true
             }
             b'D' => match frontend::object(body) {
-                Some((ObjectKind::Statement, name)) => self.named_control(name, parsed).is_some(),
+                Some((ObjectKind::Statement, name)) => self.named_local(name, parsed).is_some(),
                 Some((ObjectKind::Portal, name)) => name.is_empty() && ahead.bound,
                 None => false,
             },
             b'B' => {
                 ahead.bound = !ahead.executed
                     && frontend::bind_head(body).is_some_and(|head| {
+                        let named = self.named_local(head.statement, parsed);
+                        ahead.shows =
+                            named.as_ref().is_some_and(|(decision, sql)| self.shown(*decision, sql).is_some());
                         head.portal.is_empty()
-                            && binds_nothing(&body[head.rest..])
-                            && self
-                                .named_control(head.statement, parsed)
-                                .is_some_and(|(decision, sql)| self.controls_block(decision, &sql).is_some())
+                            && binds_nothing(&body[head.rest..]).is_some_and(|format| format.is_some() || !ahead.shows)
+                            && (ahead.shows
+                                || named.is_some_and(|(decision, sql)| self.controls_block(decision, &sql).is_some()))
                     });
                 ahead.bound
             }
             b'E' => {
-                let runs = ahead.bound && matches!(frontend::execute(body), Some((b"", _)));
+                // One row of one is not the end of a portal.
+                let runs =
+                    ahead.bound && matches!(frontend::execute(body), Some((b"", limit)) if limit == 0 || !ahead.shows);
                 ahead.bound = false;
                 ahead.executed = true;
                 runs
@@ -101,34 +109,32 @@ impl Session {
         })
     }
 
-    /// Whether a Parse is of a statement about blocks that every server accepts.
-    fn is_control(&self, body: &[u8]) -> bool {
+    /// Whether a Parse is of a statement that every server accepts, about blocks or of what is known.
+    fn is_local(&self, body: &[u8]) -> bool {
         frontend::parse(body).is_some_and(|parse| {
             parse.types == [0, 0]
                 && (parse.name.is_empty() || (self.max_prepared > 0 && self.names.get(parse.name).is_none()))
-                && self.accepts_control(self.decisions.decide(parse.sql, self.lex), parse.sql)
+                && self.accepts_local(self.decisions.decide(parse.sql, self.lex), parse.sql)
         })
     }
 
-    fn accepts_control(&self, decision: Decision, sql: &[u8]) -> bool {
+    fn accepts_local(&self, decision: Decision, sql: &[u8]) -> bool {
         match self.reads_as_control(decision, sql) {
             Some(BlockControl::Commit | BlockControl::Rollback | BlockControl::RollbackTo(_)) => true,
             Some(_) => !self.deferred.has_failed(),
-            None => false,
+            None => self.shown(decision, sql).is_some(),
         }
     }
 
-    /// The statement of a name, if it is one about blocks.
-    fn named_control(&self, name: &[u8], parsed: &[Parsed<'_>]) -> Option<(Decision, Box<[u8]>)> {
-        let (decision, sql): (Decision, Box<[u8]>) = match parsed.iter().rev().find(|parsed| parsed.name == name) {
-            Some(parsed) => (parsed.decision, parsed.sql.into()),
-            None => {
-                let statement = self.names.get(name)?.shared().filter(|statement| *statement.types == [0, 0])?;
-                self.reads_as_control(statement.decision, &statement.sql)?;
-                (statement.decision, statement.sql.clone())
-            }
-        };
-        self.accepts_control(decision, &sql).then_some((decision, sql))
+    /// The statement of a name, if it is one that may be answered here.
+    fn named_local(&self, name: &[u8], parsed: &[Parsed<'_>]) -> Option<(Decision, Box<[u8]>)> {
+        let accepted =
+            |decision: Decision, sql: &[u8]| self.accepts_local(decision, sql).then(|| (decision, sql.into()));
+        if let Some(parsed) = parsed.iter().rev().find(|parsed| parsed.name == name) {
+            return accepted(parsed.decision, parsed.sql);
+        }
+        let statement = self.names.get(name)?.shared().filter(|statement| *statement.types == [0, 0])?;
+        accepted(statement.decision, &statement.sql)
     }
 
     pub(super) fn shared_statement(&self, parse: frontend::Parse<'_>) -> Arc<Prepared> {
@@ -157,22 +163,33 @@ impl Session {
                 Some(head) => {
                     self.metrics.bind();
                     self.deferred.portal = self.names.get(head.statement).and_then(|named| named.shared()).cloned();
+                    self.deferred.portal_format = binds_nothing(&body[head.rest..]).flatten().unwrap_or(0);
                     build::bare(&mut self.to_client, b'2');
                 }
                 None => return close("invalid Bind message"),
             },
             b'D' => {
-                if matches!(frontend::object(body), Some((ObjectKind::Statement, _))) {
-                    build::no_parameters(&mut self.to_client);
+                let (statement, format) = match frontend::object(body) {
+                    Some((ObjectKind::Statement, name)) => {
+                        build::no_parameters(&mut self.to_client);
+                        (self.names.get(name).and_then(|named| named.shared()).cloned(), 0)
+                    }
+                    _ => (self.deferred.portal.clone(), self.deferred.portal_format),
+                };
+                match statement.and_then(|of| self.shown(of.decision, &of.sql)) {
+                    Some(answer) => self.describe_shown(&answer, format),
+                    None => build::bare(&mut self.to_client, b'n'),
                 }
-                build::bare(&mut self.to_client, b'n');
             }
             b'E' => {
-                if let Some(statement) = self.deferred.portal.take()
-                    && let Some(control) = self.controls_block(statement.decision, &statement.sql)
-                {
+                if let Some(statement) = self.deferred.portal.take() {
+                    let (decision, sql) = (statement.decision, &statement.sql);
                     statement.used();
-                    self.control_block(control, statement.decision, &statement.sql);
+                    if let Some(answer) = self.shown(decision, sql) {
+                        self.answer_shown(&answer, decision);
+                    } else if let Some(control) = self.controls_block(decision, sql) {
+                        self.control_block(control, decision, sql);
+                    }
                 }
             }
             b'C' => match frontend::object(body) {
@@ -192,15 +209,23 @@ impl Session {
     }
 }
 
-/// Whether what follows the head of a Bind gives no parameters: no format for them, or one for all, and any formats of columns.
-fn binds_nothing(rest: &[u8]) -> bool {
+/// When what follows the head of a Bind gives no parameters (no format for them, or one for all): the format of a result of one
+/// column, if formats are given for none or one.
+fn binds_nothing(rest: &[u8]) -> Option<Option<u16>> {
     let rest = match rest {
         [0, 0, 0, 0, rest @ ..] => rest,
         [0, 1, 0, 0 | 1, 0, 0, rest @ ..] => rest,
-        _ => return false,
+        _ => return None,
     };
-    let [a, b, formats @ ..] = rest else { return false };
-    formats.len() == 2 * usize::from(u16::from_be_bytes([*a, *b]))
+    let [a, b, formats @ ..] = rest else { return None };
+    if formats.len() != 2 * usize::from(u16::from_be_bytes([*a, *b])) {
+        return None;
+    }
+    Some(match formats {
+        [] => Some(0),
+        [0, format @ (0 | 1)] => Some(u16::from(*format)),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -209,11 +234,11 @@ mod tests {
 
     #[test]
     fn binds_without_parameters() {
-        assert!(binds_nothing(&[0, 0, 0, 0, 0, 0]));
-        assert!(binds_nothing(&[0, 0, 0, 0, 0, 1, 0, 1]));
-        assert!(binds_nothing(&[0, 1, 0, 1, 0, 0, 0, 0]));
-        assert!(!binds_nothing(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]));
-        assert!(!binds_nothing(&[0, 2, 0, 1, 0, 0, 0, 0, 0, 0]));
-        assert!(!binds_nothing(&[0, 0, 0, 0, 0, 1, 0]));
+        assert!(binds_nothing(&[0, 0, 0, 0, 0, 0]).is_some());
+        assert!(binds_nothing(&[0, 0, 0, 0, 0, 1, 0, 1]).is_some());
+        assert!(binds_nothing(&[0, 1, 0, 1, 0, 0, 0, 0]).is_some());
+        assert!(binds_nothing(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]).is_none());
+        assert!(binds_nothing(&[0, 2, 0, 1, 0, 0, 0, 0, 0, 0]).is_none());
+        assert!(binds_nothing(&[0, 0, 0, 0, 0, 1, 0]).is_none());
     }
 }

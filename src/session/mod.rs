@@ -37,6 +37,7 @@ mod queries;
 mod relay;
 mod replies;
 mod rerun;
+mod shown;
 mod splice;
 mod statements;
 mod timeouts;

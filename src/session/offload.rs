@@ -23,14 +23,16 @@ use super::machine::State;
 use super::pins::Pins;
 use super::placement::{NOTIFICATIONS, Place};
 use super::relay::Session;
+use super::replies::Expect;
 use super::splice::Splice;
 
 /// What a read may say beside its block.
 const HARMLESS: Effects = Effects::MULTI.union(Effects::LITERAL_MATTERS).union(Effects::HINTED).union(Effects::COPY);
 
-/// What asks the primary for the level at which blocks run that do not say one: whatever a session or `connect_query` has set.
-const ASKS_ISOLATION: &[u8] = b"SELECT reset_val FROM pg_catalog.pg_settings \
-      WHERE name OPERATOR(pg_catalog.=) 'default_transaction_isolation'";
+/// What asks the primary how it begins transactions that do not say it themselves: apart from what a session or `connect_query` has
+/// set.
+const ASKS_DEFAULTS: &[u8] = b"SELECT reset_val FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) \
+      ANY (ARRAY['default_transaction_isolation', 'default_transaction_read_only'])";
 
 impl Session {
     /// Whether the link is for a statement that runs beside its block.
@@ -79,9 +81,8 @@ impl Session {
         {
             return false;
         }
-        let said = self.deferred.isolation.or(self.placement.default_isolation());
-        let level = said.or_else(|| self.pools.defaults.isolation());
-        level == Some(Isolation::ReadCommitted)
+        let level = self.deferred.isolation().or_else(|| self.default_isolation());
+        level.is_some_and(Isolation::looks_anew)
     }
 
     /// The decision about a text in the light of a block that may be read beside: `parameters` are those that come as text.
@@ -101,25 +102,23 @@ impl Session {
         decision
     }
 
-    /// Asks the primary what it does with blocks that do not say how they are isolated, when that is not known.
-    pub(super) fn ask_isolation(&mut self, out: &mut Splice<'_>) {
+    /// Asks the primary how it begins transactions, when somebody wants to know.
+    pub(super) fn ask_defaults(&mut self, out: &mut Splice<'_>) {
         let Self { state: State::Linked(link), .. } = self else { return };
-        if link.primary
-            && self.deferred.is_open()
-            && self.placement.own.transaction_reads.get() == TransactionReads::UntilWrite
-            && self.pools.defaults.is_due()
-        {
-            build::query(out.insert(), ASKS_ISOLATION);
-            link.replies.push(super::replies::Expect::DefaultIsolation);
+        let asked = std::mem::take(&mut self.deferred.asks_defaults)
+            || (self.deferred.is_open() && self.placement.own.transaction_reads.get() == TransactionReads::UntilWrite);
+        if asked && link.primary && self.pools.defaults.is_due() {
+            build::query(out.insert(), ASKS_DEFAULTS);
+            link.replies.push(Expect::Defaults);
             // It ends the unnamed statement (trap 37).
             link.lease.prepared.unnamed = None;
         }
     }
 
     /// The answer, a DataRow of one value.
-    pub(super) fn take_isolation(&mut self, row: &[u8]) {
+    pub(super) fn take_default(&mut self, row: &[u8]) {
         let value = row.get(6..).and_then(|value| std::str::from_utf8(value).ok());
-        self.pools.defaults.learn(value.and_then(Isolation::parse));
+        value.into_iter().for_each(|value| self.pools.defaults.learn(value));
     }
 
     /// A statement beside its block has ended: the client is told how its block stands.

@@ -127,7 +127,7 @@ impl Session {
         }
         let asked = match link.replies.head() {
             Some(Expect::Evidence(pins)) => Some(Some(*pins)),
-            Some(Expect::DefaultIsolation) => Some(None),
+            Some(Expect::Defaults) => Some(None),
             _ => None,
         };
         if let Some(asked) = asked {
@@ -135,7 +135,7 @@ impl Session {
                 b'Z' => return self.take_ready(body, out),
                 b'D' => match asked {
                     Some(pins) => self.take_evidence(pins, body),
-                    None => self.take_isolation(body),
+                    None => self.take_default(body),
                 },
                 b'E' if is_fatal(body) => {
                     link.dying = true;
@@ -358,7 +358,7 @@ impl Session {
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
-                Some(Expect::Settings | Expect::DefaultIsolation | Expect::OwnSync) => {
+                Some(Expect::Settings | Expect::Defaults | Expect::OwnSync) => {
                     // The statement's own answer is still to come.
                     self.timing.not_yet();
                     break false;

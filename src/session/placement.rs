@@ -80,8 +80,8 @@ pub(super) struct Placement {
     observed: Option<Arc<Settings>>,
     /// `default_transaction_read_only`.
     default_read_only: bool,
-    /// `default_transaction_isolation`, when the session says it. SERIALIZABLE runs on no standby (trap 15).
-    default_isolation: Option<Isolation>,
+    /// `default_transaction_isolation` is SERIALIZABLE, which no standby runs (trap 15).
+    default_serializable: bool,
     window: Option<Duration>,
     last_write: Option<Instant>,
 }
@@ -95,7 +95,7 @@ impl Placement {
             window: database.routing.read_after_write_window,
             observed: None,
             default_read_only: false,
-            default_isolation: None,
+            default_serializable: false,
             last_write: None,
         };
         placement.own.transaction_reads.default = database.routing.transaction_reads;
@@ -113,10 +113,8 @@ impl Placement {
             let value = value.to_ascii_lowercase();
             !value.is_empty() && ["on", "true", "yes", "1"].iter().any(|on| on.starts_with(&value) && value != "o")
         });
-        // A value that is not read is taken for the strictest.
-        let isolation = settings.get("default_transaction_isolation");
-        self.default_isolation =
-            isolation.map(|value| value.text().and_then(Isolation::parse).unwrap_or(Isolation::Serializable));
+        let isolation = settings.text("default_transaction_isolation").and_then(Isolation::parse);
+        self.default_serializable = isolation == Some(Isolation::Serializable);
     }
 
     /// Follows a reload of the database's settings.
@@ -129,11 +127,6 @@ impl Placement {
     /// Whether the session itself refuses to write, outside transaction blocks.
     pub fn is_read_only(&self) -> bool {
         self.default_read_only
-    }
-
-    /// How blocks of the session are isolated that do not say so themselves, when it has said so.
-    pub fn default_isolation(&self) -> Option<Isolation> {
-        self.default_isolation
     }
 
     /// Whether a statement changes nothing but what the session keeps of its settings: a replica can say as well as the primary
@@ -156,7 +149,7 @@ impl Placement {
     /// The place for a statement or segment, outside a transaction block.
     pub fn place(&mut self, decision: Decision) -> Place {
         let effects = decision.effects;
-        if !self.split_reads || self.default_isolation == Some(Isolation::Serializable) {
+        if !self.split_reads || self.default_serializable {
             return Place::Primary;
         }
         if effects.contains(Effects::HINTED) {

@@ -33,6 +33,15 @@ impl Session {
             self.answer_ready();
             return Flow::Taken;
         }
+        if let Some(answer) = self.shown(decision, sql) {
+            // A simple Query ends the unnamed statement (trap 37).
+            self.names.set_unnamed(None);
+            self.describe_shown(&answer, 0);
+            self.answer_shown(&answer, decision);
+            self.answer_ready();
+            return Flow::Taken;
+        }
+        self.deferred.asks_defaults = self.wants_defaults(decision, sql);
         if let Some(notice) = self.refusal(effects, sql) {
             if let Some(stop) = self.needs_quiet(out) {
                 return stop;

@@ -25,8 +25,8 @@ pub(super) enum Expect {
     Settings,
     /// Our own Query that asks whether these pins are still needed: all of it is dropped, up to its ReadyForQuery.
     Evidence(Pins),
-    /// Our own Query that asks at which level blocks run: all of it is dropped, up to its ReadyForQuery.
-    DefaultIsolation,
+    /// Our own Query that asks how transactions begin that do not say it: all of it is dropped, up to its ReadyForQuery.
+    Defaults,
     /// Parse, Bind and Execute of ours that begin the client's block: all of it is dropped, up to its CommandComplete.
     Begin,
     /// Messages of ours that make the block fail: the error and the ReadyForQuery are dropped.
@@ -95,7 +95,7 @@ impl Expect {
             self,
             Self::Settings
                 | Self::Evidence(_)
-                | Self::DefaultIsolation
+                | Self::Defaults
                 | Self::Begin
                 | Self::Spoiled
                 | Self::OwnSync
@@ -109,7 +109,7 @@ impl Expect {
             self,
             Self::Settings
                 | Self::Evidence(_)
-                | Self::DefaultIsolation
+                | Self::Defaults
                 | Self::Spoiled
                 | Self::Simple { .. }
                 | Self::Sync { .. }

@@ -12,35 +12,51 @@ const BELIEVED_FOR: Duration = Duration::from_secs(60);
 /// Time between two questions, should the first not be answered.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The primary's `default_transaction_isolation` for one user of one database, `ALTER ROLE … SET` and the like included. No lock.
+/// The primary's `default_transaction_isolation` and `default_transaction_read_only` for one user of one database, `ALTER ROLE … SET`
+/// and the like included. No lock.
 #[derive(Debug)]
 pub struct Defaults {
     epoch: Instant,
+    /// Index into [`Isolation::ALL`], one more; 0 = unknown.
     level: AtomicU8,
-    /// Milliseconds since the epoch until which it is believed.
+    /// 1 = off, 2 = on; 0 = unknown.
+    read_only: AtomicU8,
+    /// Milliseconds since the epoch until which both are believed.
     until: AtomicU64,
-    /// When it may be asked next.
+    /// When they may be asked for next.
     due: AtomicU64,
 }
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { epoch: Instant::now(), level: AtomicU8::new(0), until: AtomicU64::new(0), due: AtomicU64::new(0) }
+        Self {
+            epoch: Instant::now(),
+            level: AtomicU8::new(0),
+            read_only: AtomicU8::new(0),
+            until: AtomicU64::new(0),
+            due: AtomicU64::new(0),
+        }
     }
 }
 
 impl Defaults {
     /// The level, when the primary has told it not long ago.
     pub fn isolation(&self) -> Option<Isolation> {
-        if self.now() >= self.until.load(Ordering::Acquire) {
-            return None;
-        }
-        match self.level.load(Ordering::Acquire) {
-            1 => Some(Isolation::ReadCommitted),
-            2 => Some(Isolation::RepeatableRead),
-            3 => Some(Isolation::Serializable),
+        let index = self.believed(&self.level).checked_sub(1)?;
+        Isolation::ALL.get(usize::from(index)).copied()
+    }
+
+    /// Whether transactions are READ ONLY, when the primary has told it not long ago.
+    pub fn read_only(&self) -> Option<bool> {
+        match self.believed(&self.read_only) {
+            1 => Some(false),
+            2 => Some(true),
             _ => None,
         }
+    }
+
+    fn believed(&self, value: &AtomicU8) -> u8 {
+        if self.now() < self.until.load(Ordering::Acquire) { value.load(Ordering::Acquire) } else { 0 }
     }
 
     /// Whether whoever is on the primary should ask. `true` for one of those who want to know at the same time.
@@ -50,18 +66,18 @@ impl Defaults {
             && self.due.compare_exchange(due, now + millis(PATIENCE), Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// The primary has told. `None` = something that is not known.
-    pub fn learn(&self, level: Option<Isolation>) {
-        let code = match level {
-            Some(Isolation::ReadCommitted) => 1,
-            Some(Isolation::RepeatableRead) => 2,
-            Some(Isolation::Serializable) => 3,
-            None => 0,
-        };
+    /// The primary has told a level, or `on` or `off`.
+    pub fn learn(&self, value: &str) {
+        let level = Isolation::ALL.iter().position(|level| level.as_str() == value);
+        match (level.and_then(|index| u8::try_from(index).ok()), value) {
+            (Some(index), _) => self.level.store(index + 1, Ordering::Release),
+            (None, "off") => self.read_only.store(1, Ordering::Release),
+            (None, "on") => self.read_only.store(2, Ordering::Release),
+            _ => return,
+        }
         let now = self.now();
-        self.level.store(code, Ordering::Release);
         self.until.store(now + millis(BELIEVED_FOR), Ordering::Release);
-        // Asked again before it is forgotten, where blocks are begun there meanwhile.
+        // Asked again before they are forgotten, where blocks are begun there meanwhile.
         self.due.store(now + millis(BELIEVED_FOR / 2), Ordering::Relaxed);
     }
 
@@ -81,12 +97,14 @@ mod tests {
     #[test]
     fn asked_by_one_and_believed_by_all() {
         let defaults = Defaults::default();
-        assert_eq!(defaults.isolation(), None);
+        assert_eq!((defaults.isolation(), defaults.read_only()), (None, None));
         assert!(defaults.is_due() && !defaults.is_due());
-        defaults.learn(Some(Isolation::RepeatableRead));
-        assert_eq!(defaults.isolation(), Some(Isolation::RepeatableRead));
-        assert!(!defaults.is_due());
-        defaults.learn(None);
+        defaults.learn("nonsense");
         assert_eq!(defaults.isolation(), None);
+        defaults.learn("repeatable read");
+        assert_eq!((defaults.isolation(), defaults.read_only()), (Some(Isolation::RepeatableRead), None));
+        defaults.learn("on");
+        assert_eq!(defaults.read_only(), Some(true));
+        assert!(!defaults.is_due());
     }
 }

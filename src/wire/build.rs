@@ -191,6 +191,15 @@ pub fn no_parameters(out: &mut Vec<u8>) {
 
 /// RowDescription of text columns (OID 25), for the few answers that we give ourselves.
 pub fn text_columns(out: &mut Vec<u8>, names: &[&str]) {
+    columns(out, names, 0);
+}
+
+/// RowDescription of one text column in this format: 0 is text, 1 binary.
+pub fn text_column(out: &mut Vec<u8>, name: &str, format: u16) {
+    columns(out, &[name], format);
+}
+
+fn columns(out: &mut Vec<u8>, names: &[&str], format: u16) {
     message(out, b'T', |out| {
         out.extend(u16::try_from(names.len()).unwrap_or(0).to_be_bytes());
         for name in names {
@@ -199,7 +208,7 @@ pub fn text_columns(out: &mut Vec<u8>, names: &[&str]) {
             out.extend(25u32.to_be_bytes());
             out.extend((-1i16).to_be_bytes());
             out.extend((-1i32).to_be_bytes());
-            out.extend(0u16.to_be_bytes());
+            out.extend(format.to_be_bytes());
         }
     });
 }

@@ -9,7 +9,9 @@ use super::super::verdict::Verdict;
 /// How a transaction is kept apart from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
-    /// READ COMMITTED, and READ UNCOMMITTED, which PostgreSQL runs as the same: each statement sees what is committed when it begins.
+    /// READ UNCOMMITTED, which PostgreSQL runs as READ COMMITTED.
+    ReadUncommitted,
+    /// READ COMMITTED: each statement sees what is committed when it begins.
     ReadCommitted,
     /// REPEATABLE READ.
     RepeatableRead,
@@ -18,15 +20,27 @@ pub enum Isolation {
 }
 
 impl Isolation {
+    /// All of them, the weakest first.
+    pub const ALL: [Self; 4] = [Self::ReadUncommitted, Self::ReadCommitted, Self::RepeatableRead, Self::Serializable];
+
     /// Reads the value of `default_transaction_isolation` or `transaction_isolation`.
     pub fn parse(value: &str) -> Option<Self> {
-        let is = |level: &str| value.eq_ignore_ascii_case(level);
-        match () {
-            () if is("read committed") || is("read uncommitted") => Some(Self::ReadCommitted),
-            () if is("repeatable read") => Some(Self::RepeatableRead),
-            () if is("serializable") => Some(Self::Serializable),
-            () => None,
+        Self::ALL.into_iter().find(|level| value.eq_ignore_ascii_case(level.as_str()))
+    }
+
+    /// As servers show it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadUncommitted => "read uncommitted",
+            Self::ReadCommitted => "read committed",
+            Self::RepeatableRead => "repeatable read",
+            Self::Serializable => "serializable",
         }
+    }
+
+    /// Whether each statement sees what is committed when it begins.
+    pub const fn looks_anew(self) -> bool {
+        matches!(self, Self::ReadUncommitted | Self::ReadCommitted)
     }
 }
 
@@ -53,8 +67,10 @@ impl Modes {
                     modes.isolation = Some(Isolation::Serializable);
                 } else if cursor.eat_all(&["repeatable", "read"]) {
                     modes.isolation = Some(Isolation::RepeatableRead);
-                } else if cursor.eat_all(&["read", "committed"]) || cursor.eat_all(&["read", "uncommitted"]) {
+                } else if cursor.eat_all(&["read", "committed"]) {
                     modes.isolation = Some(Isolation::ReadCommitted);
+                } else if cursor.eat_all(&["read", "uncommitted"]) {
+                    modes.isolation = Some(Isolation::ReadUncommitted);
                 } else {
                     modes.unknown = true;
                     return modes;
