@@ -116,7 +116,8 @@ fn an_application_that_thinks_holds_no_connection() {
     thinker.exchange(&batch().query("BEGIN"));
     thinker.exchange(&batch().query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"));
     assert_eq!(other.value("SELECT count(*) FROM t"), "5");
-    assert_eq!(thinker.value("SHOW transaction_isolation"), "serializable");
+    assert_eq!(thinker.value("SHOW transaction_isolation"), "serializable", "no server is asked");
+    assert_eq!(thinker.value("SELECT current_setting('transaction_isolation') AS level"), "serializable");
     // Now it has one.
     assert_eq!(other.failure("SELECT 1"), "57014");
     // Nor does one get one that began while there was none; its block has failed, as it would have on a server.
@@ -270,7 +271,8 @@ fn an_application_that_thinks_in_the_extended_protocol_holds_none_either() {
     assert_eq!(other.value("SELECT count(*) FROM t"), "5");
     say(&mut thinker, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE");
     assert_eq!(other.value("SELECT count(*) FROM t"), "5");
-    assert_eq!(thinker.value("SHOW transaction_isolation"), "serializable");
+    assert_eq!(thinker.value("SHOW transaction_isolation"), "serializable", "no server is asked");
+    assert_eq!(thinker.value("SELECT current_setting('transaction_isolation') AS level"), "serializable");
     // Now it has one: the other's block fails for want of it, as it would have on a server.
     assert_eq!(say(&mut other, "BEGIN"), begun);
     assert_eq!(tags(&other.exchange(&batch().run("SELECT 1", &[]).sync())), "EZ");

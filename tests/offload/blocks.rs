@@ -204,3 +204,26 @@ fn without_until_write_blocks_stay_where_they_were() {
         say(&mut client, "COMMIT");
     }
 }
+
+#[test]
+fn what_only_looked_like_a_read_is_undone_with_its_block_trap_3() {
+    let world = until_write();
+    world.db.run(
+        "CREATE FUNCTION bump() RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO w VALUES (1); RETURN 7; END $$; \
+         CREATE VIEW bumping AS SELECT bump() AS n; GRANT ALL ON bumping TO app",
+    );
+    world.db.wait_replayed();
+    for extended in [false, true] {
+        let mut client = world.client();
+        say(&mut client, "BEGIN");
+        say(&mut client, "SELECT 1");
+        let sql = "SELECT n FROM bumping";
+        let read = if extended { batch().run(sql, &[]).sync() } else { batch().query(sql) };
+        let frames = client.exchange(&read);
+        assert_eq!(frames.iter().find(|frame| frame.tag == b'D').unwrap().columns(), [Some("7".to_owned())]);
+        assert_eq!(frames.last().unwrap().body, b"T");
+        assert_eq!(client.value("SELECT count(*) FROM w"), "1");
+        say(&mut client, "ROLLBACK");
+        assert_eq!(world.db.run("SELECT count(*) FROM w"), "0");
+    }
+}
