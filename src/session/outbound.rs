@@ -6,7 +6,7 @@ use quanta::Instant;
 
 use crate::backend::ServerConn;
 use crate::observe::fault;
-use crate::sql::{Change, Isolation, StatementChange};
+use crate::sql::{Change, StatementChange};
 use crate::wire::frame::{HEADER, backend_limit};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, backend};
 
@@ -430,7 +430,7 @@ impl Session {
             }
         }
         placement.observe(tracked.settings());
-        if !link.primary && placement.default_isolation() == Some(Isolation::Serializable) {
+        if !link.primary && placement.is_serializable() {
             link.retired = Some("serializable transactions by default, which no standby runs");
         }
         link.completed += 1;

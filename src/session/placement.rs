@@ -129,6 +129,11 @@ impl Placement {
         self.default_read_only
     }
 
+    /// Whether the session's transactions are SERIALIZABLE where they do not say otherwise.
+    pub fn is_serializable(&self) -> bool {
+        self.default_serializable
+    }
+
     /// Whether a statement changes nothing but what the session keeps of its settings: a replica can say as well as the primary
     /// whether it is right.
     pub fn is_for_any_server(&self, decision: Decision) -> bool {
