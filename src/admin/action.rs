@@ -16,6 +16,10 @@ pub enum Action {
     Disable(String),
     /// `ENABLE db`
     Enable(String),
+    /// `DISABLE NODE db.node`
+    DisableNode(NodeName),
+    /// `ENABLE NODE db.node`
+    EnableNode(NodeName),
     /// `RECONNECT [db]`
     Reconnect(Option<String>),
     /// `KILL [db]`
@@ -41,6 +45,15 @@ pub enum Action {
     },
 }
 
+/// A node, by the name of its database in the configuration and its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeName {
+    /// The database.
+    pub database: String,
+    /// The node.
+    pub node: String,
+}
+
 /// The commands, as `SHOW HELP` shows them.
 pub const HELP: &[(&str, &str)] = &[
     ("SET key = value", "change a setting until the next RELOAD"),
@@ -49,6 +62,8 @@ pub const HELP: &[(&str, &str)] = &[
     ("RESUME [db]", "end PAUSE, KILL or SUSPEND"),
     ("DISABLE db", "refuse new clients"),
     ("ENABLE db", "let new clients in again"),
+    ("DISABLE NODE db.node", "send nothing more to a server; of the primary: writes wait"),
+    ("ENABLE NODE db.node", "use a server again"),
     ("RECONNECT [db]", "open server connections anew as they come free"),
     ("KILL [db]", "drop clients and server connections at once, and pause"),
     ("FORGET LEARNED [db]", "let replicas try again what they have refused (SHOW LEARNED)"),
@@ -69,6 +84,8 @@ impl Action {
         Some(match name {
             "pause" => optional(name, words).map(Self::Pause),
             "resume" => optional(name, words).map(Self::Resume),
+            "disable" if is_about_a_node(words) => node(name, words).map(Self::DisableNode),
+            "enable" if is_about_a_node(words) => node(name, words).map(Self::EnableNode),
             "disable" => one(name, words).map(Self::Disable),
             "enable" => one(name, words).map(Self::Enable),
             "reconnect" => optional(name, words).map(Self::Reconnect),
@@ -95,6 +112,8 @@ impl Action {
             Self::Resume(_) => "RESUME",
             Self::Disable(_) => "DISABLE",
             Self::Enable(_) => "ENABLE",
+            Self::DisableNode(_) => "DISABLE NODE",
+            Self::EnableNode(_) => "ENABLE NODE",
             Self::Reconnect(_) => "RECONNECT",
             Self::Kill(_) => "KILL",
             Self::KillClient(_) => "KILL_CLIENT",
@@ -123,6 +142,27 @@ fn optional(name: &str, words: &[Word]) -> Result<Option<String>, ErrorNotice> {
 
 fn one(name: &str, words: &[Word]) -> Result<String, ErrorNotice> {
     optional(name, words)?.ok_or_else(|| bad("a database is required"))
+}
+
+/// `DISABLE node` is about a database of that name.
+fn is_about_a_node(words: &[Word]) -> bool {
+    matches!(words, [Word::Name(kind), _, ..] if kind.eq_ignore_ascii_case("node"))
+}
+
+fn node(name: &str, words: &[Word]) -> Result<NodeName, ErrorNotice> {
+    let named = |database: &str, node: &str| NodeName { database: database.to_owned(), node: node.to_owned() };
+    match words {
+        [_, Word::Name(database) | Word::Str(database), Word::Other(dot), Word::Name(node) | Word::Str(node)]
+            if dot == "." =>
+        {
+            Ok(named(database, node))
+        }
+        [_, Word::Str(both) | Word::Name(both)] if both.contains('.') => {
+            let (database, node) = both.split_once('.').unwrap_or((both, ""));
+            Ok(named(database, node))
+        }
+        _ => Err(bad(&format!("{} NODE takes a database and one of its nodes: db.node", name.to_ascii_uppercase()))),
+    }
 }
 
 fn client(words: &[Word]) -> Result<u64, ErrorNotice> {

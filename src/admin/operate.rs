@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::action::Action;
+use super::action::{Action, NodeName};
 use super::handler::Handler;
 use super::is_console;
 use super::settings;
@@ -13,6 +13,7 @@ use super::tables::View;
 use super::wish::{Order, Wish};
 use crate::pool::{Gate, Service};
 use crate::session::{Client, ClientState, Request};
+use crate::topology::Cluster;
 use crate::wire::{ErrorNotice, SqlState};
 
 /// Time between two looks at what a command waits for.
@@ -54,6 +55,16 @@ impl Handler {
             }
             Action::Enable(name) => {
                 self.gate("enable", name)?.set_disabled(false);
+                Ok(())
+            }
+            Action::DisableNode(name) => {
+                let (cluster, node) = self.node(name)?;
+                cluster.disable_node(node);
+                Ok(())
+            }
+            Action::EnableNode(name) => {
+                let (cluster, node) = self.node(name)?;
+                cluster.enable_node(node);
                 Ok(())
             }
             Action::Reconnect(name) => {
@@ -240,6 +251,19 @@ impl Handler {
         let closing = || ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "the proxy is shutting down");
         self.console.orders.send(order).await.map_err(|_| closing())?;
         outcome.await.map_err(|_| closing())
+    }
+
+    /// A cluster, and the place of one of its nodes.
+    fn node(&self, name: &NodeName) -> Result<(Arc<Cluster>, usize), ErrorNotice> {
+        let clusters = self.console.ctx.directory.clusters();
+        let cluster = clusters.get(&name.database).ok_or_else(|| {
+            ErrorNotice::error(SqlState::UNKNOWN_DATABASE, format!("no such database: {}", name.database))
+        })?;
+        let node = cluster.nodes.iter().position(|node| node.settings.name == name.node).ok_or_else(|| {
+            let message = format!("database {} has no node {}", name.database, name.node);
+            ErrorNotice::error(SqlState::UNDEFINED_OBJECT, message)
+        });
+        node.map(|node| (cluster.clone(), node)).map_err(|error| error.hint("SHOW NODES lists them."))
     }
 
     /// The gate of a database that clients can name.

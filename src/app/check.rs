@@ -61,9 +61,20 @@ pub fn summary(config: &Config, out: &mut impl Write) -> io::Result<()> {
         let (pool, name) = (&database.pool, &database.name);
         writeln!(out, "database  {name}: {:?} pooling, {} per node, slow queries: {slow}", pool.mode, pool.size)?;
         for node in &database.nodes {
-            let role = if node.role == NodeRole::Primary { "primary" } else { "replica" };
+            let role = match node.role {
+                None => "node",
+                Some(NodeRole::Primary) => "primary",
+                Some(NodeRole::Replica) => "replica",
+            };
             let hosts: Vec<String> = node.hosts.iter().map(ToString::to_string).collect();
-            writeln!(out, "  {role} {}: {} (weight {})", node.name, hosts.join(", "), node.weight)?;
+            write!(out, "  {role} {}: {}", node.name, hosts.join(", "))?;
+            if let Some(weight) = node.weight {
+                write!(out, " (weight {weight})")?;
+            }
+            if let Some(zone) = &node.zone {
+                write!(out, " (zone {zone})")?;
+            }
+            writeln!(out)?;
         }
     }
     writeln!(out, "the configuration is good")

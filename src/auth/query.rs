@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use deadpool_postgres::{Pool, PoolError};
 use quick_cache::sync::Cache;
 use tokio_postgres::types::{Timestamp, Type};
@@ -54,7 +55,8 @@ struct Answer {
 /// logs in only ever is a parameter (trap 76).
 #[derive(Debug)]
 pub struct AuthQuery {
-    pool: Pool,
+    /// Of the node that is asked: the primary, as long as there is one.
+    pool: ArcSwap<Pool>,
     sql: String,
     control: tokio::runtime::Handle,
     answers: Cache<String, Answer>,
@@ -63,7 +65,7 @@ pub struct AuthQuery {
 impl AuthQuery {
     /// `pool` must come from [`net::control::pool`](crate::net::control::pool), which fixes `search_path`.
     pub fn new(pool: Pool, sql: impl Into<String>, control: tokio::runtime::Handle) -> Self {
-        Self { pool, sql: sql.into(), control, answers: Cache::new(10_000) }
+        Self { pool: ArcSwap::from_pointee(pool), sql: sql.into(), control, answers: Cache::new(10_000) }
     }
 
     /// Looks a user up; concurrent look-ups of one user share one query.
@@ -76,9 +78,14 @@ impl AuthQuery {
         Ok(answer.found)
     }
 
+    /// Asks another node from now on.
+    pub fn ask_at(&self, pool: Pool) {
+        self.pool.swap(Arc::new(pool)).close();
+    }
+
     /// Closes its connections that are not in use; they are opened again when they are needed.
     pub fn let_go(&self) {
-        self.pool.retain(|_, _| false);
+        self.pool.load().retain(|_, _| false);
     }
 
     /// The password may have been changed since: ask again next time.
@@ -87,7 +94,7 @@ impl AuthQuery {
     }
 
     async fn ask(&self, user: &str) -> Result<Answer, AuthQueryError> {
-        let (pool, sql, user) = (self.pool.clone(), self.sql.clone(), user.to_owned());
+        let (pool, sql, user) = (self.pool.load_full(), self.sql.clone(), user.to_owned());
         let asking = self.control.spawn(async move {
             let at = Instant::now();
             match tokio::time::timeout(LIMIT, fetch(&pool, &sql, &user)).await {

@@ -12,6 +12,7 @@ pub struct Parameters {
     list: Vec<(Bytes, Bytes)>,
     /// Changes with every value that clients are told: equal ones have equal digests.
     digest: u64,
+    in_hot_standby: Option<bool>,
 }
 
 /// What a client is told of a parameter: it talks to one server that is never a standby (trap 57).
@@ -26,6 +27,9 @@ fn digest(name: &[u8], value: &[u8]) -> u64 {
 impl Parameters {
     /// Takes a reported value; returns whether it is new.
     pub fn set(&mut self, name: &[u8], value: &[u8]) -> bool {
+        if name == b"in_hot_standby" {
+            self.in_hot_standby = Some(value == b"on");
+        }
         match self.list.iter_mut().find(|(key, _)| **key == *name) {
             Some((_, old)) if **old == *value => false,
             Some((_, old)) => {
@@ -39,6 +43,11 @@ impl Parameters {
                 true
             }
         }
+    }
+
+    /// Whether the server has last said that it is a standby; `None` = it does not say (PostgreSQL before 14).
+    pub fn in_hot_standby(&self) -> Option<bool> {
+        self.in_hot_standby
     }
 
     /// The last reported value.

@@ -20,7 +20,7 @@ pub(super) const MAX_CLIENTS: u32 = 1000;
 /// Statements slower than this are logged.
 pub const SLOW_QUERY: Option<Duration> = Some(Duration::from_secs(1));
 /// A replica's share of reads.
-pub(super) const REPLICA_WEIGHT: u32 = 1;
+pub const REPLICA_WEIGHT: u32 = 1;
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -85,7 +85,7 @@ impl Default for RoutingSettings {
             split_reads: true,
             transaction_reads: TransactionReads::ReadOnly,
             read_after_write_window: Some(secs(5)),
-            health_interval: secs(2),
+            health_interval: secs(1),
             health_timeout: secs(2),
             read_only_functions: Vec::new(),
             primary_functions: Vec::new(),

@@ -100,6 +100,7 @@ impl Changes {
 
     fn sections(&mut self, old: &Config, new: &Config) {
         self.value("max_clients", &old.max_clients, &new.max_clients);
+        self.value("zone", &old.zone, &new.zone);
         let (a, b) = (&old.client, &new.client);
         self.value("client.login_timeout", &a.login_timeout, &b.login_timeout);
         self.value("client.idle_timeout", &a.idle_timeout, &b.idle_timeout);
@@ -151,6 +152,7 @@ impl Changes {
         let of = |what: &str| format!("{what} of database {name}");
         self.value(&of("dbname"), &a.dbname, &b.dbname);
         self.nodes(name, &a.nodes, &b.nodes);
+        self.value(&of("read_only"), &a.read_only, &b.read_only);
         self.value(&of("server_user"), &a.server_user, &b.server_user);
         self.secret(&of("server_password"), a.server_password.as_ref(), b.server_password.as_ref());
         self.value(&of("control_user"), &a.control_user, &b.control_user);
@@ -177,8 +179,10 @@ impl Changes {
                 Some(b) => {
                     let of = |what: &str| format!("{what} of node {} of database {name}", a.name);
                     if a.role != b.role {
-                        self.note(format!("{}: {:?} -> {:?}", of("role"), a.role, b.role));
+                        let role = |node: &NodeSettings| node.role.map_or("auto".to_owned(), |role| format!("{role:?}"));
+                        self.note(format!("{}: {} -> {}", of("role"), role(a), role(b)));
                     }
+                    self.value(&of("zone"), &a.zone, &b.zone);
                     let hosts = |node: &NodeSettings| node.hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
                     self.value(&of("hosts"), &hosts(a), &hosts(b));
                     self.value(&of("weight"), &a.weight, &b.weight);

@@ -22,7 +22,7 @@ mod suggest;
 mod tests;
 mod urls;
 
-pub use defaults::SLOW_QUERY as DEFAULT_SLOW_QUERY;
+pub use defaults::{REPLICA_WEIGHT, SLOW_QUERY as DEFAULT_SLOW_QUERY};
 pub use diff::{Change, Diff};
 pub use environment::Environment;
 pub use load::{Loaded, load, load_text};

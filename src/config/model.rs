@@ -22,6 +22,8 @@ pub struct Config {
     pub takeover_socket: Option<PathBuf>,
     /// Worker threads that serve sessions, at least 1.
     pub workers: usize,
+    /// Where Trunkline is: reads go to replicas in the same zone first; `None` = zones do not matter.
+    pub zone: Option<String>,
     /// Most clients at once over all databases.
     pub max_clients: u32,
     /// Time-outs that concern clients.
@@ -166,8 +168,10 @@ pub struct Database {
     pub name: String,
     /// The name on the servers; `None` = the name that the client gave.
     pub dbname: Option<String>,
-    /// Primary and replicas; never empty, at most one primary.
+    /// Primary and replicas; never empty, at most one declared primary.
     pub nodes: Vec<NodeSettings>,
+    /// Nothing is written: no node is the primary, whatever it says of itself.
+    pub read_only: bool,
     /// User and secret for all server connections, instead of the client's own.
     pub server_user: Option<String>,
     /// Password for `server_user`.
@@ -197,15 +201,17 @@ pub struct Database {
 pub struct NodeSettings {
     /// Name in logs, metrics and the console; unique within its database.
     pub name: String,
-    /// Role as configured.
-    pub role: NodeRole,
+    /// The role that it is expected to have; `None` = whichever it is found to have.
+    pub role: Option<NodeRole>,
     /// Addresses tried in order: `host` is a name, an IP address, or a socket directory that starts with `/`.
     pub hosts: Vec<HostPort>,
-    /// Share of reads relative to the other replicas; 0 = none. For the primary: its share of reads, 0 by default.
-    pub weight: u32,
+    /// Share of reads relative to the other nodes; 0 = none; `None` = 1 for a replica, none for the primary.
+    pub weight: Option<u32>,
+    /// Where it is; `None` = not said.
+    pub zone: Option<String>,
 }
 
-/// Role of a node as configured.
+/// Role of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NodeRole {
     /// Takes writes.

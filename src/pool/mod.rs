@@ -45,7 +45,7 @@ pub enum CheckOutError {
     /// None is open and none could be opened.
     #[error("cannot connect to the server: {0}")]
     Open(Arc<OpenError>),
-    /// The pool was closed by a reload.
+    /// The pool was closed by a reload, or its node takes nobody any more: another one is to be looked for.
     #[error("the pool was closed")]
     Closed,
 }
@@ -125,7 +125,7 @@ impl Pool {
     /// Takes an idle connection, if one is here and nobody waits for it. One uncontended lock and a pop.
     pub fn try_check_out(self: &Arc<Self>) -> Option<Lease> {
         let mut state = self.state.lock();
-        if !state.waiters.is_empty() || self.gate.is_paused() {
+        if !state.waiters.is_empty() || self.gate.is_paused() || self.load.is_draining() {
             return None;
         }
         let conn = self.pop_usable(&mut state)?;
@@ -136,6 +136,9 @@ impl Pool {
     /// Takes the idle connection on which this client was the last to use sequences, if it is here.
     pub fn try_check_out_sequences_of(self: &Arc<Self>, client: u64) -> Option<Lease> {
         let mut state = self.state.lock();
+        if self.load.is_draining() {
+            return None;
+        }
         let mut conn = state.take_newest_idle(|conn| conn.sequences_of == client)?;
         if !conn.stream.is_quiet() {
             state.forget(&conn.info);
@@ -153,7 +156,7 @@ impl Pool {
     pub async fn check_out(self: &Arc<Self>, slot: &Arc<WaiterSlot>) -> Result<Lease, CheckOutError> {
         let mut wait = {
             let mut state = self.state.lock();
-            if self.closed.load(Ordering::Acquire) {
+            if self.closed.load(Ordering::Acquire) || self.load.is_draining() {
                 return Err(CheckOutError::Closed);
             }
             if state.waiters.is_empty()
@@ -224,7 +227,7 @@ impl Pool {
         let mut state = self.state.lock();
         let unfit = if self.closed.load(Ordering::Acquire) {
             Some(CloseCause::Shutdown)
-        } else if conn.epoch != state.epoch || self.gate.is_paused() {
+        } else if conn.epoch != state.epoch || conn.info.is_close_needed() || self.gate.is_paused() || self.load.is_draining() {
             Some(CloseCause::Reconnect)
         } else if conn.expires.is_some_and(|at| at <= now) {
             Some(CloseCause::Lifetime)
@@ -279,6 +282,35 @@ impl Pool {
         drop(idle);
     }
 
+    /// Sends everybody away who waits, to look for another node.
+    pub fn turn_away(&self) {
+        let waiters = std::mem::take(&mut self.state.lock().waiters);
+        for waiter in waiters {
+            waiter.give(Err(CheckOutError::Closed));
+        }
+    }
+
+    /// Closes the idle connections now and those in use when they come back, and sends away who waits.
+    pub fn drain(self: &Arc<Self>) {
+        self.turn_away();
+        self.reconnect();
+        self.publish();
+    }
+
+    /// Closes the connections that `unwanted` names: idle ones now, those in use when they come back.
+    pub fn retire(self: &Arc<Self>, unwanted: impl Fn(&ServerInfo) -> bool) {
+        let mut state = self.state.lock();
+        state.servers.iter().filter(|info| unwanted(info)).for_each(|info| info.set_close_needed());
+        let idle = state.take_idle_if(|conn| conn.info.is_close_needed());
+        for conn in &idle {
+            state.forget(&conn.info);
+            self.metrics.closed(CloseCause::Reconnect);
+        }
+        self.open_for_waiters(&mut state);
+        drop(state);
+        drop(idle);
+    }
+
     /// Closes the idle connections (PAUSE).
     fn close_idle(&self) {
         let mut state = self.state.lock();
@@ -316,10 +348,7 @@ impl Pool {
     pub fn close(self: &Arc<Self>) {
         self.closed.store(true, Ordering::Release);
         self.reconnect();
-        let waiters = std::mem::take(&mut self.state.lock().waiters);
-        for waiter in waiters {
-            waiter.give(Err(CheckOutError::Closed));
-        }
+        self.turn_away();
         self.publish();
     }
 

@@ -72,6 +72,10 @@ impl Pool {
         conn.epoch = epoch;
         conn.jitter = fastrand::f64().mul_add(-0.1, 1.0);
         conn.expires = lifetime.map(|lifetime| now + lifetime.mul_f64(conn.jitter));
+        if conn.parameters.in_hot_standby().is_some_and(|standby| standby == self.load.is_primary()) {
+            // It has another role than we believe: somebody has to look (trap 69).
+            self.load.probe.notify_one();
+        }
         self.metrics.opened();
         tracing::debug!(pool = %self.spec, pid = conn.info.cancel.pid, "server connection opened");
         let mut state = self.state.lock();

@@ -38,6 +38,8 @@ enum Waited {
     Killed,
     /// Its connection was closed: it leaves the line, and its statement never runs.
     ClientGone,
+    /// The roles of the nodes may be others now.
+    Again,
 }
 
 impl Session {
@@ -92,14 +94,13 @@ impl Session {
                 );
             }
         }
-        match self.pools.pools[node].try_check_out() {
-            Some(lease) if self.can_use(&lease) => {
-                self.attach(lease, node, Duration::ZERO);
-                true
-            }
-            // Closed when it is not for this session.
-            _ => false,
+        let Some(mut lease) = self.pools.pools[node].try_check_out() else { return false };
+        if !self.can_use(&lease) || (place == Place::Primary && !takes_writes(&mut lease)) {
+            // Not for this session: closed.
+            return false;
         }
+        self.attach(lease, node, Duration::ZERO);
+        true
     }
 
     /// Whether the session would find the server as a new one: with temporary objects first in its `search_path`, it matters whether
@@ -129,7 +130,7 @@ impl Session {
     }
 
     fn attach(&mut self, lease: Lease, node: usize, waited: Duration) {
-        let primary = self.pools.cluster.nodes[node].is_primary();
+        let primary = lease.pool().load.is_primary();
         lease.link(self.client.id);
         self.client.assign(lease.pool(), &lease.info);
         self.client.prepared.store(u32::try_from(self.names.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
@@ -216,36 +217,45 @@ impl Session {
         let began = Instant::now();
         let mut tried = self.nodes_tried();
         loop {
+            self.refresh().map_err(Err)?;
             // The primary may be found to be down while the statement waits for it.
             let place = if self.only_sets && !self.has_primary() { Place::Reader } else { place };
-            let Some(node) = self.choose(place, tried) else {
-                return Err(Ok(ErrorNotice::error(
-                    SqlState::CANNOT_CONNECT_NOW,
-                    "no primary is configured for this database",
-                )
-                .hint("Only reads are possible here.")));
-            };
-            match self.wait_at(node, began).await {
-                Waited::Leased(lease) if self.can_use(&lease) => return Ok((lease, node, began.elapsed())),
-                Waited::Leased(_) => {}
-                Waited::Cancelled => {
+            let node = self.choose(place, tried);
+            if node.is_none() {
+                tried = self.nodes_tried();
+                if let Some(refusal) = self.no_node(place, began) {
+                    return Err(Ok(refusal));
+                }
+            }
+            match (self.wait_at(node, place, began).await, node) {
+                (Waited::Leased(mut lease), Some(node)) => {
+                    if place == Place::Primary && !takes_writes(&mut lease) {
+                        // It has been demoted, and that will be known in a moment.
+                        drop(lease);
+                        if let Some(refusal) = self.no_node(place, began) {
+                            return Err(Ok(refusal));
+                        }
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    } else if self.can_use(&lease) {
+                        return Ok((lease, node, began.elapsed()));
+                    }
+                }
+                (Waited::Again | Waited::Leased(_), _) => {}
+                (Waited::Cancelled, _) => {
                     return Err(Ok(ErrorNotice::error(
                         SqlState::QUERY_CANCELED,
                         "canceling statement due to user request",
                     )));
                 }
-                Waited::Killed => return Err(Err(Ending::killed())),
-                Waited::ClientGone => return Err(Err(Ending::ClientGone)),
-                Waited::Failed(CheckOutError::Closed) => {
-                    self.refresh().map_err(Err)?;
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-                Waited::Failed(CheckOutError::Timeout) => return Err(Ok(self.wait_timed_out())),
-                Waited::Failed(CheckOutError::Open(error)) => {
+                (Waited::Killed, _) => return Err(Err(Ending::killed())),
+                (Waited::ClientGone, _) => return Err(Err(Ending::ClientGone)),
+                (Waited::Failed(CheckOutError::Closed), _) => tokio::time::sleep(Duration::from_millis(1)).await,
+                (Waited::Failed(CheckOutError::Timeout), _) => return Err(Ok(self.wait_timed_out())),
+                (Waited::Failed(CheckOutError::Open(error)), node) => {
                     if !self.may_try_again(place, node, &mut tried, &error, began) {
                         return Err(Ok(backend::open_failure(&error)));
                     }
-                    if self.pools.cluster.primary() == Some(node) {
+                    if node.is_some() && self.pools.cluster.primary() == node {
                         tokio::time::sleep(RETRY_PAUSE).await;
                     }
                 }
@@ -253,18 +263,46 @@ impl Session {
         }
     }
 
+    /// Why a statement that no node takes at the moment does not go on waiting for one (trap 85).
+    fn no_node(&self, place: Place, began: Instant) -> Option<ErrorNotice> {
+        let cluster = &self.pools.cluster;
+        if cluster.database.read_only && place == Place::Primary {
+            let notice =
+                ErrorNotice::error(SqlState::READ_ONLY_TRANSACTION, "cannot write: this database is read-only here");
+            return Some(notice.hint("It is configured with read_only = true: only reads are possible."));
+        }
+        if self.pool_settings.wait_timeout.is_none_or(|limit| began.elapsed() < limit) {
+            return None;
+        }
+        let what = if place == Place::Primary { "no primary" } else { "no node" };
+        let notice = ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, format!("{what} is available for this statement"));
+        Some(
+            notice
+                .detail(cluster.why_no_primary())
+                .hint("Reads go on as long as a replica is there; see SHOW NODES on the admin console."),
+        )
+    }
+
     /// A failure to open: a read goes to another node; a write waits for its primary until the time for waiting is over.
-    fn may_try_again(&self, place: Place, node: usize, tried: &mut u64, error: &OpenError, began: Instant) -> bool {
-        let is_primary = self.pools.cluster.primary() == Some(node);
-        *tried |= 1 << (node % 64);
+    fn may_try_again(
+        &self,
+        place: Place,
+        node: Option<usize>,
+        tried: &mut u64,
+        error: &OpenError,
+        began: Instant,
+    ) -> bool {
+        let is_primary = node.is_some() && self.pools.cluster.primary() == node;
+        *tried |= node.map_or(0, |node| 1 << (node % 64));
         if place == Place::Reader && !is_primary {
             return true;
         }
         error.says_node_is_down() && self.pool_settings.wait_timeout.is_none_or(|limit| began.elapsed() < limit)
     }
 
-    async fn wait_at(&mut self, node: usize, began: Instant) -> Waited {
-        let pool = self.pools.pools[node].clone();
+    /// Waits for a connection to the node, or until there may be a node at all.
+    async fn wait_at(&mut self, node: Option<usize>, place: Place, began: Instant) -> Waited {
+        let pool = node.map(|node| self.pools.pools[node].clone());
         let slot = self.slot.clone();
         let client = self.client.clone();
         // Told once, however many times the wait begins anew.
@@ -297,6 +335,10 @@ impl Session {
                 Err(()) => return Poll::Ready(Waited::ClientGone),
             }
             client.set_waker(cx.waker());
+            // Who stands in line for a primary that is none any more was sent away, unless he came a moment later.
+            if place == Place::Primary && pool.as_ref().is_some_and(|pool| !pool.load.is_primary()) {
+                return Poll::Ready(Waited::Again);
+            }
             if client.requested(Request::Kill) {
                 return Poll::Ready(Waited::Killed);
             }
@@ -306,12 +348,23 @@ impl Session {
             }
             Poll::Pending
         });
+        let leased = async {
+            match &pool {
+                Some(pool) => match pool.check_out(&slot).await {
+                    Ok(lease) => Waited::Leased(lease),
+                    Err(error) => Waited::Failed(error),
+                },
+                // A node that comes back changes no role: look now and then.
+                None => {
+                    let mut roles = self.pools.cluster.roles();
+                    let _ = tokio::time::timeout(RETRY_PAUSE, roles.changed()).await;
+                    Waited::Again
+                }
+            }
+        };
         tokio::select! {
             biased;
-            result = pool.check_out(&slot) => match result {
-                Ok(lease) => Waited::Leased(lease),
-                Err(error) => Waited::Failed(error),
-            },
+            waited = leased => waited,
             waited = asked => waited,
         }
     }
@@ -341,6 +394,25 @@ impl Session {
         self.deferred.fail();
         self.drop_refused();
     }
+}
+
+/// Whether the connection is to the node that takes writes, as far as anybody knows.
+fn takes_writes(lease: &mut Lease) -> bool {
+    let opened = lease.opened;
+    let load = &lease.pool().load;
+    if !load.is_primary() {
+        return false;
+    }
+    if lease.parameters.in_hot_standby() != Some(true) {
+        return true;
+    }
+    // What it said when it was opened is over if it was found to be no standby later on.
+    if load.is_primary_since(opened) {
+        lease.parameters.set(b"in_hot_standby", b"off");
+        return true;
+    }
+    load.probe.notify_one();
+    false
 }
 
 /// A Terminate message. Who has said goodbye behind a statement and closed has not vanished: the statement runs, as it would

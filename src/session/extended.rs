@@ -32,6 +32,9 @@ impl Session {
         }
         self.wants_sequences = false;
         self.notify.asks = false;
+        if let Some(end) = self.is_deposed() {
+            return end;
+        }
         let linked = match &self.state {
             // Whether a transaction block is open is known only while no ReadyForQuery is outstanding.
             State::Linked(link) => Some(

@@ -131,6 +131,9 @@ impl Session {
         self.segment_cleared = false;
         self.wants_sequences = decision.effects.contains(Effects::SEQUENCE_STATE);
         self.notify.asks = decision.effects.contains(Effects::ASKS_CHANNELS);
+        if let Some(end) = self.is_deposed() {
+            return Some(end);
+        }
         let place = match &self.state {
             State::Linked(link) if link.primary => return None,
             State::Linked(link)
@@ -144,6 +147,20 @@ impl Session {
             State::Linked(_) if place == Place::Reader => None,
             State::Linked(_) => Some(self.leave_replica(out)),
             _ => Some(Flow::Stop(Need::Lease(place))),
+        }
+    }
+
+    /// Ends a session that would go on writing to a node that is the primary no more: what it does there would be lost, or is
+    /// refused anyway. A server that is demoted ends its sessions in the same way.
+    pub(super) fn is_deposed(&self) -> Option<Flow> {
+        match &self.state {
+            State::Linked(link) if link.primary && link.lease.pool().load.is_deposed() => {
+                let notice =
+                    ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection: its server is no longer the primary")
+                        .hint("Connect again: the transaction, if there was one, is not committed.");
+                Some(Flow::Stop(Need::Close(Some(notice))))
+            }
+            _ => None,
         }
     }
 

@@ -327,7 +327,8 @@ async fn server_parameters(pools: &UserPools, settings: &Arc<Settings>) -> Resul
 /// A connection to the primary, or to any other node while there is no primary: reads go on without it.
 async fn any_server(pools: &UserPools) -> Result<Lease, NoParameters> {
     let cluster = &pools.cluster;
-    let mut order: Vec<usize> = (0..cluster.nodes.len()).collect();
+    let fit = |node: &usize| cluster.refusal_of(&cluster.nodes[*node]).is_none();
+    let mut order: Vec<usize> = (0..cluster.nodes.len()).filter(fit).collect();
     order.sort_by_key(|&node| (!cluster.nodes[node].load.is_up(), !cluster.nodes[node].is_primary()));
     let slot = Arc::new(WaiterSlot::default());
     let mut failure = None;
@@ -343,6 +344,6 @@ async fn any_server(pools: &UserPools) -> Result<Lease, NoParameters> {
             }
         }
     }
-    let none = || ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "no server is configured for this database");
+    let none = || ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "no server is available for this database");
     Err(failure.unwrap_or_else(none).into())
 }

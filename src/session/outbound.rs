@@ -224,6 +224,10 @@ impl Session {
                     crate::wire::build::message(out.insert(), b'E', |out| out.extend_from_slice(&failure));
                     return Ok(false);
                 }
+                if code == SqlState::READ_ONLY_TRANSACTION && link.primary {
+                    // The client's own wish, or it was demoted: a look will tell (trap 69).
+                    link.lease.pool().load.probe.notify_one();
+                }
                 if fatal && code.says_server_unavailable() {
                     // One killed backend is not a dead node: only a health check can say so (trap 66).
                     link.lease.pool().load.probe.notify_one();
@@ -233,6 +237,10 @@ impl Session {
             b'S' => {
                 let Some((name, value)) = backend::parameter_status(body) else { return Ok(!settings) };
                 link.lease.parameters.set(name, value);
+                if name == b"in_hot_standby" {
+                    // It has been promoted.
+                    link.lease.pool().load.probe.notify_one();
+                }
                 if settings {
                     return Ok(false);
                 }

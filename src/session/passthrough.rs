@@ -9,7 +9,7 @@ use tokio::io::copy_bidirectional_with_sizes;
 
 use crate::backend;
 use crate::observe::Blame;
-use crate::wire::{ErrorNotice, Severity, TxStatus, build};
+use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
 use super::clients::Request;
 use super::login::Login;
@@ -22,7 +22,14 @@ const BUFFER: usize = 64 * 1024;
 /// A shutdown waits for it as for a transaction, since it may be a base backup; then both sides are closed.
 pub(super) async fn serve(login: Login) {
     let Login { ctx, mut stream, registered, pools, startup, mut greeting, .. } = login;
-    let Some(primary) = pools.cluster.primary() else { return };
+    let Some(primary) = pools.cluster.primary() else {
+        let notice = ErrorNotice::fatal(SqlState::CANNOT_CONNECT_NOW, "no primary is available for a replication connection")
+            .detail(pools.cluster.why_no_primary());
+        ctx.metrics.error(notice.code, Blame::Proxy);
+        notice.encode(&mut greeting);
+        let _ = stream.write_all(&greeting).await;
+        return stream.shutdown();
+    };
     let pool = &pools.pools[primary];
     let extra: Vec<(&str, &str)> = startup
         .parameters

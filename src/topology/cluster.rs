@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ use crate::pool::{self, Cap, Gates, Pool};
 
 use super::defaults::Defaults;
 use super::node::Node;
+use super::roles::Era;
 
 /// The nodes and pools of one configured database. Replaced as a whole when a reload changes the database.
 pub struct Cluster {
@@ -31,6 +32,11 @@ pub struct Cluster {
     pub(super) users: Mutex<HashMap<(String, String), Arc<UserPools>>>,
     pub(super) user_caps: Arc<UserCaps>,
     pub(super) checks: Mutex<Vec<AbortHandle>>,
+    /// The nodes can be asked over SQL for their roles.
+    pub(super) can_be_asked: bool,
+    /// The nodes of our own zone, as a bit set; all, when zones do not matter.
+    pub(super) near: u64,
+    pub(super) era: Arc<Era>,
 }
 
 /// The pools of one (database, user): one per node, in the cluster's order.
@@ -45,11 +51,11 @@ pub struct UserPools {
     pub login: ServerLogin,
     /// One per node of the cluster, in its order.
     pub pools: Vec<Arc<Pool>>,
-    settings: ArcSwap<PoolSettings>,
+    pub(super) settings: ArcSwap<PoolSettings>,
     /// What servers told a session with these settings about their parameters, for the greeting of the next one.
-    greetings: Arc<Mutex<HashMap<usize, Greeting>>>,
+    pub(super) greetings: Arc<Mutex<HashMap<usize, Greeting>>>,
     /// Numbers of the prepared statements that some server has accepted from this user.
-    accepted: Arc<Mutex<HashSet<u64>>>,
+    pub(super) accepted: Arc<Mutex<HashSet<u64>>>,
     /// Set when a session of this user asked for what it last got from a sequence, and its connection had gone to another one:
     /// from then on, who writes keeps its connection.
     pub keeps_sequences: AtomicBool,
@@ -63,7 +69,7 @@ pub struct UserPools {
 const MAX_ACCEPTED: usize = 16 * 1024;
 
 /// The settings are held so that their address, the key, stays theirs.
-type Greeting = (Arc<Settings>, Arc<Parameters>);
+pub(super) type Greeting = (Arc<Settings>, Arc<Parameters>);
 
 /// More different settings than that are not remembered: each login then asks a server.
 const MAX_GREETINGS: usize = 256;
@@ -96,39 +102,6 @@ fn limit_of(config: &Config, user: &str) -> Option<u32> {
 }
 
 impl Cluster {
-    /// Index of the configured primary.
-    pub fn primary(&self) -> Option<usize> {
-        self.nodes.iter().position(|node| node.is_primary())
-    }
-
-    /// Picks a node for a read: of two random candidates the one with fewer outstanding leases for its weight.
-    /// Candidates are the nodes that are up and have a weight, save those in the bit set `tried`.
-    pub fn pick_reader(&self, tried: u64) -> Option<usize> {
-        let fit = |(index, node): &(usize, &Arc<Node>)| {
-            node.settings.weight > 0 && node.load.is_up() && tried & (1 << (index % 64)) == 0
-        };
-        let total: u64 =
-            self.nodes.iter().enumerate().filter(fit).map(|(_, node)| u64::from(node.settings.weight)).sum();
-        if total == 0 {
-            return None;
-        }
-        let draw = || {
-            let mut ticket = fastrand::u64(..total);
-            self.nodes.iter().enumerate().filter(fit).find_map(|(index, node)| {
-                let weight = u64::from(node.settings.weight);
-                let hit = ticket < weight;
-                ticket = ticket.saturating_sub(weight);
-                hit.then_some(index)
-            })
-        };
-        let (a, b) = (draw()?, draw()?);
-        let load = |index: usize| {
-            let node = &self.nodes[index];
-            (u64::from(node.load.outstanding()) + 1) * 1000 / u64::from(node.settings.weight)
-        };
-        Some(if load(b) < load(a) { b } else { a })
-    }
-
     /// The pools of a user who has just logged in, made when needed; the login's credential replaces an older one.
     pub fn user_pools(
         self: &Arc<Self>,
@@ -149,9 +122,38 @@ impl Cluster {
             return found.clone();
         }
         let settings = config.pool_settings(&self.database, user);
+        let make = self.pool_maker(config, database, user, &login, auth, metrics);
+        let made = Arc::new(UserPools {
+            database: database.to_owned(),
+            user: user.to_owned(),
+            cluster: self.clone(),
+            login: login.clone(),
+            pools: self.nodes.iter().map(make).collect(),
+            settings: ArcSwap::from_pointee(settings.clone()),
+            greetings: Arc::default(),
+            accepted: Arc::default(),
+            keeps_sequences: AtomicBool::new(false),
+            asks_channels: AtomicBool::default(),
+            defaults: Arc::default(),
+        });
+        users.insert((database.to_owned(), user.to_owned()), made.clone());
+        made
+    }
+
+    /// What makes the pool of a (database, user) at a node.
+    pub(super) fn pool_maker<'a>(
+        &'a self,
+        config: &'a Config,
+        database: &'a str,
+        user: &'a str,
+        login: &'a ServerLogin,
+        auth: &'a Arc<AuthContext>,
+        metrics: &'a Metrics,
+    ) -> impl Fn(&Arc<Node>) -> Arc<Pool> + 'a {
+        let settings = config.pool_settings(&self.database, user);
         let gate = self.gates.of(database);
         let user_cap = self.user_caps.of(config, user);
-        let pools = self.nodes.iter().map(|node| {
+        move |node| {
             let spec = ConnectSpec {
                 database: database.to_owned(),
                 node: node.settings.name.clone(),
@@ -166,22 +168,7 @@ impl Cluster {
             let metrics = metrics.pool(database, user, &node.settings.name);
             let caps = vec![node.servers.clone(), user_cap.clone()];
             Pool::new(spec, node.load.clone(), gate.clone(), settings, metrics, caps)
-        });
-        let made = Arc::new(UserPools {
-            database: database.to_owned(),
-            user: user.to_owned(),
-            cluster: self.clone(),
-            login: login.clone(),
-            pools: pools.collect(),
-            settings: ArcSwap::from_pointee(settings.clone()),
-            greetings: Arc::default(),
-            accepted: Arc::default(),
-            keeps_sequences: AtomicBool::new(false),
-            asks_channels: AtomicBool::default(),
-            defaults: Arc::default(),
-        });
-        users.insert((database.to_owned(), user.to_owned()), made.clone());
-        made
+        }
     }
 
     /// All pools, by database and user.
@@ -210,14 +197,26 @@ impl Cluster {
         }
     }
 
+    /// The roles have changed: which pools keep a minimum open depends on them.
+    pub(super) fn fit_pools(&self) {
+        for user in self.all_pools() {
+            for (pool, node) in user.pools.iter().zip(&self.nodes) {
+                pool.set_settings(node_settings(&user.settings(), node));
+            }
+        }
+    }
+
     pub(super) fn limit_servers(&self) {
         self.nodes.iter().for_each(|node| node.servers.set_limit(self.database.max_server_connections));
     }
 
-    /// Whether `database` has the same servers, reached in the same way: then nodes, pools and connections can stay.
-    pub(super) fn has_servers_of(&self, database: &Database) -> bool {
+    /// Whether the servers of `database` are reached in the same way, and hold the same database: then nodes that are in both,
+    /// with their pools and connections, can stay.
+    pub(super) fn is_reached_as(&self, database: &Database) -> bool {
         let own = &self.database;
         let adapted = Database {
+            nodes: own.nodes.clone(),
+            read_only: own.read_only,
             pool: own.pool.clone(),
             routing: own.routing.clone(),
             slow_query: own.slow_query,
@@ -226,43 +225,6 @@ impl Cluster {
             ..database.clone()
         };
         adapted == **own
-    }
-
-    /// The cluster that takes this one's place when a reload changes only how the same servers are used: nodes, their
-    /// health, pools and connections stay (trap 72).
-    pub(super) fn succeeded_by(&self, database: &Arc<Database>, config: &Config) -> Arc<Self> {
-        self.checks.lock().drain(..).for_each(|check| check.abort());
-        let successor = Arc::new(Self {
-            database: database.clone(),
-            nodes: self.nodes.clone(),
-            auth_query: self.auth_query.clone(),
-            tls: self.tls.clone(),
-            gates: self.gates.clone(),
-            users: Mutex::default(),
-            user_caps: self.user_caps.clone(),
-            checks: Mutex::default(),
-        });
-        let mut users = self.users.lock();
-        let taken_over = users.drain().map(|(key, old)| {
-            let new = UserPools {
-                database: old.database.clone(),
-                user: old.user.clone(),
-                cluster: successor.clone(),
-                login: old.login.clone(),
-                pools: old.pools.clone(),
-                settings: ArcSwap::from(old.settings()),
-                greetings: old.greetings.clone(),
-                accepted: old.accepted.clone(),
-                keeps_sequences: AtomicBool::new(old.keeps_sequences.load(Ordering::Relaxed)),
-                asks_channels: AtomicBool::new(old.asks_channels.load(Ordering::Relaxed)),
-                defaults: old.defaults.clone(),
-            };
-            (key, Arc::new(new))
-        });
-        successor.users.lock().extend(taken_over);
-        drop(users);
-        successor.apply(config);
-        successor
     }
 
     /// Whether the database is paused; then the connection of `auth_query` is closed, too.
@@ -287,7 +249,7 @@ impl Cluster {
 
 /// The settings of the pool at one node. The minimum is for nodes that are used at all: a replica without weight is not.
 fn node_settings(settings: &PoolSettings, node: &Node) -> PoolSettings {
-    let unused = !node.is_primary() && node.settings.weight == 0;
+    let unused = !node.is_primary() && node.weight() == 0;
     PoolSettings { min_size: if unused { 0 } else { settings.min_size }, ..settings.clone() }
 }
 

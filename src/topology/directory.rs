@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::auth::{AuthContext, AuthQuery};
@@ -11,11 +12,12 @@ use crate::config::{Config, Database};
 use crate::net::control::ControlSettings;
 use crate::net::{ClientTlsContext, TlsError, control};
 use crate::observe::Metrics;
-use crate::pool::Gates;
+use crate::pool::{Gates, Pool};
 
 use super::cluster::{Cluster, UserCaps};
 use super::health;
 use super::node::Node;
+use super::succession::{Makings, near};
 
 /// No such database is configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +34,8 @@ pub struct Directory {
     /// Shared state of authentication.
     pub auth: Arc<AuthContext>,
     user_caps: Arc<UserCaps>,
+    /// Held by whoever changes the clusters.
+    changing: Mutex<()>,
 }
 
 impl Directory {
@@ -47,6 +51,7 @@ impl Directory {
             gates: Arc::default(),
             auth,
             user_caps: Arc::default(),
+            changing: Mutex::default(),
         };
         directory.apply(config)?;
         Ok(directory)
@@ -80,22 +85,27 @@ impl Directory {
     /// # Errors
     /// TLS files that cannot be used; then nothing has changed.
     pub fn apply(&self, config: &Config) -> Result<(), TlsError> {
+        let _changing = self.changing.lock();
         let old = self.clusters.load_full();
         let mut made = BTreeMap::new();
         for (name, database) in &config.databases {
-            if !old.get(name).is_some_and(|cluster| cluster.has_servers_of(database)) {
-                made.insert(name.clone(), self.make(database)?);
+            if !old.get(name).is_some_and(|cluster| cluster.is_reached_as(database)) {
+                made.insert(name.clone(), self.make(database, config)?);
             }
         }
         self.user_caps.apply(config);
         let mut new = made;
+        let mut closing = Vec::new();
+        let makings = Makings { config, auth: &self.auth, metrics: &self.metrics };
         for (name, database) in &config.databases {
             let Some(before) = old.get(name).filter(|_| !new.contains_key(name)) else { continue };
-            let cluster = if before.database == *database {
+            let cluster = if before.database == *database && before.is_near_as(config) {
                 before.apply(config);
                 before.clone()
             } else {
-                before.succeeded_by(database, config)
+                let (cluster, pools) = before.succeeded_by(database, &database.nodes, &makings);
+                closing.extend(pools);
+                cluster
             };
             new.insert(name.clone(), cluster);
         }
@@ -111,10 +121,11 @@ impl Directory {
                 cluster.close();
             }
         }
+        closing.iter().for_each(Pool::close);
         Ok(())
     }
 
-    fn make(&self, database: &Arc<Database>) -> Result<Arc<Cluster>, TlsError> {
+    fn make(&self, database: &Arc<Database>, config: &Config) -> Result<Arc<Cluster>, TlsError> {
         let tls = ClientTlsContext::load(&database.tls)?;
         let nodes: Vec<_> = database
             .nodes
@@ -122,12 +133,15 @@ impl Directory {
             .map(|node| Node::new(node.clone(), self.metrics.node(&database.name, &node.name)))
             .collect();
         let auth_query = database.auth_query.as_ref().and_then(|sql| {
-            let primary = nodes.iter().find(|node| node.is_primary()).or(nodes.first())?;
-            let pool = control::pool(control_settings(database, primary, &tls)?).ok()?;
+            let pool = control::pool(control_settings(database, nodes.first()?, &tls)?).ok()?;
             Some(Arc::new(AuthQuery::new(pool, sql.clone(), self.control.clone())))
         });
+        let can_be_asked = nodes.first().is_some_and(|node| control_settings(database, node, &tls).is_some());
         let cluster = Arc::new(Cluster {
             database: database.clone(),
+            can_be_asked,
+            near: near(&database.nodes, config.zone.as_deref()),
+            era: Arc::default(),
             nodes,
             auth_query,
             tls,
@@ -137,6 +151,7 @@ impl Directory {
             checks: Default::default(),
         });
         cluster.limit_servers();
+        cluster.find_roles();
         Ok(cluster)
     }
 }

@@ -4,28 +4,29 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use quanta::Instant;
 use tokio::runtime::Handle;
+use tokio_postgres::error::SqlState;
 
-use crate::config::NodeRole;
 use crate::net::{ConnectOptions, Encryption, connect, control};
 use crate::wire::build;
 
 use super::cluster::Cluster;
 use super::directory::control_settings;
-use super::node::{Checked, Node, ObservedRole};
+use super::facts::{Facts, QUESTION, SHORT_QUESTION, timeline_of};
+use super::node::{Checked, Node};
 
 /// Checks that must fail in a row before a node counts as down: one lost packet is not a dead node.
 const FAILURES_UNTIL_DOWN: u32 = 2;
 
-/// Role, and how far behind: a replica that has replayed all that it received is not behind, however long ago the last
-/// transaction was (trap 86).
-const QUESTION: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
-    CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN 0 \
-         WHEN pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn() THEN 0 \
-         ELSE extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END::float8";
+/// Pause between two checks of a node in any case, however often somebody asks for one.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+/// Pause while no node takes writes: somebody is being promoted, and clients wait.
+const URGENT_PAUSE: Duration = Duration::from_millis(200);
 
 struct Answer {
-    role: ObservedRole,
+    /// `None` = it lives, and could not be asked more.
+    facts: Option<Facts>,
     lag: Option<Duration>,
 }
 
@@ -43,25 +44,29 @@ async fn watch(cluster: std::sync::Weak<Cluster>, node: Arc<Node>) {
     let routing = &database.routing;
     let pool = control_settings(&database, &node, &tls).and_then(|settings| control::pool(settings).ok());
     let mut failures = 0;
+    // The control file is not open to everybody everywhere.
+    let mut question = QUESTION;
     loop {
         // Of a database that is paused no connection is kept: whoever paused it wants to stop, drop or rename it.
         let Some(paused) = cluster.upgrade().map(|cluster| cluster.let_go_while_paused()) else { return };
         if let (true, Some(pool)) = (paused, &pool) {
             pool.retain(|_, _| false);
         }
+        let asked = Instant::now();
         let check = async {
             match &pool {
-                Some(pool) if !paused => ask(pool).await,
+                Some(pool) if !paused => ask(pool, &node, &mut question).await,
                 _ => knock(&node, &tls).await,
             }
         };
         let outcome = tokio::time::timeout(routing.health_timeout, check)
             .await
             .unwrap_or_else(|_| Err(format!("no answer within {:?}", routing.health_timeout)));
+        let Some(cluster) = cluster.upgrade() else { return };
         match outcome {
             Ok(answer) => {
                 failures = 0;
-                healthy(&node, answer);
+                healthy(&node, answer, asked);
             }
             Err(error) => {
                 failures += 1;
@@ -71,29 +76,28 @@ async fn watch(cluster: std::sync::Weak<Cluster>, node: Arc<Node>) {
                 unhealthy(&node, error, failures);
             }
         }
-        // While failures are being counted, or the node is down, look more often.
-        let pause = if failures > 0 {
-            routing.health_interval.min(Duration::from_millis(500))
-        } else {
-            routing.health_interval
+        cluster.find_roles();
+        // While failures are being counted, or somebody is missed, look more often.
+        let urgent = !paused && !database.read_only && pool.is_some() && cluster.primary().is_none_or(|primary| !cluster.nodes[primary].load.is_up());
+        drop(cluster);
+        let pause = match failures {
+            _ if urgent => routing.health_interval.min(URGENT_PAUSE),
+            0 => routing.health_interval,
+            _ => routing.health_interval.min(Duration::from_millis(500)),
         };
         let _ = tokio::time::timeout(pause, node.load.probe.notified()).await;
+        tokio::time::sleep(SHORTEST_PAUSE.saturating_sub(asked.elapsed())).await;
     }
 }
 
-fn healthy(node: &Node, answer: Answer) {
+fn healthy(node: &Node, answer: Answer, asked: Instant) {
     if node.load.set_up(true) {
         tracing::info!(node = node.settings.name, "node is up");
     }
-    let role = match answer.role {
-        ObservedRole::Unknown => node.settings.role,
-        ObservedRole::Primary => NodeRole::Primary,
-        ObservedRole::Replica => NodeRole::Replica,
-    };
-    if node.observe_role(answer.role) && role != node.settings.role {
-        tracing::warn!(node = node.settings.name, configured = ?node.settings.role, found = ?role, "node has another role than configured");
+    if let Some(facts) = answer.facts {
+        node.take_facts(facts, asked);
     }
-    node.metrics.check_succeeded(role);
+    node.metrics.check_succeeded();
     node.metrics.set_lag(answer.lag);
     node.set_checked(Checked { at: Some(SystemTime::now()), error: None, lag: answer.lag });
 }
@@ -103,22 +107,52 @@ fn unhealthy(node: &Node, error: String, failures: u32) {
     if down && node.load.set_up(false) {
         tracing::warn!(node = node.settings.name, error, "node is down");
     }
+    node.asked_in_vain();
     node.metrics.check_failed(!down);
     node.set_checked(Checked { at: Some(SystemTime::now()), error: Some(error), lag: None });
 }
 
-/// Asks over SQL.
-async fn ask(pool: &deadpool_postgres::Pool) -> Result<Answer, String> {
+/// Asks over SQL, in one round trip once the connection is open.
+async fn ask(pool: &deadpool_postgres::Pool, node: &Node, question: &mut &'static str) -> Result<Answer, String> {
     let client = pool.get().await.map_err(|error| error.to_string())?;
-    let row = client.query_one(QUESTION, &[]).await.map_err(|error| error.to_string())?;
-    let in_recovery: bool = row.try_get(0).map_err(|error| error.to_string())?;
-    let lag: Option<f64> = row.try_get(1).map_err(|error| error.to_string())?;
-    let role = if in_recovery { ObservedRole::Replica } else { ObservedRole::Primary };
-    let lag = lag.filter(|_| in_recovery).and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
-    Ok(Answer { role, lag })
+    let statement = client.prepare_cached(question).await.map_err(|error| error.to_string())?;
+    let began = Instant::now();
+    let row = match client.query_one(&statement, &[]).await {
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && *question != SHORT_QUESTION => {
+            tracing::warn!(
+                node = node.settings.name,
+                error = %error,
+                "the control user may not read the control file: a node of another cluster is not noticed"
+            );
+            *question = SHORT_QUESTION;
+            return Box::pin(ask(pool, node, question)).await;
+        }
+        asked => asked.map_err(|error| error.to_string())?,
+    };
+    node.load.answered(began.elapsed());
+    read(&row).map_err(|error| error.to_string())
 }
 
-/// Without a user to log in with: a server that answers an SSLRequest is alive. Its role stays what the configuration says.
+fn read(row: &tokio_postgres::Row) -> Result<Answer, tokio_postgres::Error> {
+    let in_recovery: bool = row.try_get(0)?;
+    let lag: Option<f64> = row.try_get(1)?;
+    let version: i32 = row.try_get(2)?;
+    let file: Option<&str> = row.try_get(3)?;
+    let system: Option<i64> = row.try_get(4)?;
+    let known: Option<i32> = row.try_get(5)?;
+    let timeline = file.and_then(timeline_of).or(known.and_then(|known| u32::try_from(known).ok()));
+    let facts = Facts {
+        in_recovery,
+        timeline: timeline.unwrap_or(0),
+        // It is unsigned, and shown as such.
+        system: system.map(i64::cast_unsigned),
+        version: u32::try_from(version).unwrap_or(0),
+    };
+    let lag = lag.filter(|_| in_recovery).and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
+    Ok(Answer { facts: Some(facts), lag })
+}
+
+/// Without a user to log in with: a server that answers an SSLRequest is alive. Its role is what the configuration says.
 async fn knock(node: &Node, tls: &crate::net::ClientTlsContext) -> Result<Answer, String> {
     let mut stream = connect(&node.settings.hosts, tls, Encryption::Plain, &ConnectOptions::default())
         .await
@@ -129,7 +163,7 @@ async fn knock(node: &Node, tls: &crate::net::ClientTlsContext) -> Result<Answer
     let mut answer = [0];
     stream.read_exact(&mut answer).await.map_err(|error| error.to_string())?;
     match answer[0] {
-        b'S' | b'N' => Ok(Answer { role: ObservedRole::Unknown, lag: None }),
+        b'S' | b'N' => Ok(Answer { facts: None, lag: None }),
         other => Err(format!("answered {other:#04x} to SSLRequest")),
     }
 }

@@ -1,12 +1,19 @@
 //! Clusters of nodes: roles, health, balance, and the pools of each (database, user).
 
+mod balance;
 mod cluster;
 mod defaults;
 mod directory;
+mod election;
+mod facts;
 mod health;
 mod node;
+mod roles;
+mod succession;
 
 pub use cluster::{Cluster, UserPools};
 pub use defaults::Defaults;
 pub use directory::{Directory, UnknownDatabase};
-pub use node::{Node, ObservedRole};
+pub use election::Standing;
+pub use facts::Facts;
+pub use node::{Checked, Node};

@@ -1,27 +1,21 @@
 //! One PostgreSQL server as the cluster sees it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use quanta::Instant;
 
-use crate::config::{NodeRole, NodeSettings};
+use crate::config::{NodeSettings, REPLICA_WEIGHT};
 use crate::observe::NodeMetrics;
 use crate::pool::{Cap, NodeLoad};
 
-/// The role that a node itself reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ObservedRole {
-    /// Not asked yet, or it could not be asked.
-    Unknown,
-    /// `pg_is_in_recovery()` is false.
-    Primary,
-    /// `pg_is_in_recovery()` is true.
-    Replica,
-}
+use super::election::{Candidate, Standing};
+use super::facts::Facts;
 
-/// One PostgreSQL server: configured facts, load, and what the health checks found.
+/// One PostgreSQL server: configured facts, load, and what was found out about it. What was found out, and its load, go on
+/// when a reload changes its settings and not its place.
 #[derive(Debug)]
 pub struct Node {
     /// Configured facts.
@@ -31,15 +25,28 @@ pub struct Node {
     /// The limit on its server connections over all users, and how many there are.
     pub servers: Arc<Cap>,
     /// Its metrics.
-    pub metrics: NodeMetrics,
-    role: AtomicU8,
-    checked: Mutex<Checked>,
+    pub metrics: Arc<NodeMetrics>,
+    found: Arc<Found>,
 }
 
-/// What the last health checks found.
+#[derive(Debug)]
+struct Found {
+    disabled: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    facts: Option<Facts>,
+    asked: bool,
+    standing: Standing,
+    checked: Checked,
+}
+
+/// What the last health check found.
 #[derive(Debug, Clone, Default)]
 pub struct Checked {
-    /// When the last check ended.
+    /// When it ended.
     pub at: Option<SystemTime>,
     /// Its error, if it failed.
     pub error: Option<String>,
@@ -48,42 +55,104 @@ pub struct Checked {
 }
 
 impl Node {
-    /// A node that counts as up until a check says otherwise.
+    /// A node of which nothing is known, and which counts as up until a check says otherwise.
     pub fn new(settings: NodeSettings, metrics: NodeMetrics) -> Arc<Self> {
+        let state = State { facts: None, asked: false, standing: Standing::Unknown, checked: Checked::default() };
         Arc::new(Self {
             settings,
             load: Arc::default(),
             servers: Arc::default(),
-            metrics,
-            role: AtomicU8::new(0),
-            checked: Mutex::default(),
+            metrics: Arc::new(metrics),
+            found: Arc::new(Found { disabled: AtomicBool::new(false), state: Mutex::new(state) }),
         })
     }
 
-    /// Whether it is configured as the primary.
+    /// The same server with other settings.
+    pub(super) fn with_settings(&self, settings: NodeSettings) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            load: self.load.clone(),
+            servers: self.servers.clone(),
+            metrics: self.metrics.clone(),
+            found: self.found.clone(),
+        })
+    }
+
+    /// Whether another configured node is the same server, reached in the same way.
+    pub(super) fn is_at(&self, settings: &NodeSettings) -> bool {
+        self.settings.name == settings.name && self.settings.hosts == settings.hosts
+    }
+
+    /// Whether it takes the cluster's writes.
     pub fn is_primary(&self) -> bool {
-        self.settings.role == NodeRole::Primary
+        self.load.is_primary()
     }
 
-    /// The role that it reported last.
-    pub fn observed_role(&self) -> ObservedRole {
-        match self.role.load(Ordering::Relaxed) {
-            1 => ObservedRole::Primary,
-            2 => ObservedRole::Replica,
-            _ => ObservedRole::Unknown,
-        }
+    /// What it said of itself last, however long ago; `None` = it has not been asked with success, or cannot be (the
+    /// configuration has no user to ask with).
+    pub fn facts(&self) -> Option<Facts> {
+        self.found.state.lock().facts
     }
 
-    pub(super) fn observe_role(&self, role: ObservedRole) -> bool {
-        self.role.swap(role as u8, Ordering::Relaxed) != role as u8
+    /// What it is for.
+    pub fn standing(&self) -> Standing {
+        self.found.state.lock().standing.clone()
+    }
+
+    /// Whether an administrator has taken it out of service.
+    pub fn is_disabled(&self) -> bool {
+        self.found.disabled.load(Ordering::Acquire)
+    }
+
+    /// Takes it out of service, or back; returns whether that is news.
+    pub(super) fn set_disabled(&self, disabled: bool) -> bool {
+        self.found.disabled.swap(disabled, Ordering::AcqRel) != disabled
     }
 
     /// What the last check found.
     pub fn checked(&self) -> Checked {
-        self.checked.lock().clone()
+        self.found.state.lock().checked.clone()
     }
 
     pub(super) fn set_checked(&self, checked: Checked) {
-        *self.checked.lock() = checked;
+        self.found.state.lock().checked = checked;
+    }
+
+    /// Notes what it says of itself, asked at `at`.
+    pub(super) fn take_facts(&self, facts: Facts, at: Instant) {
+        self.load.set_recovery(facts.in_recovery, at);
+        let mut state = self.found.state.lock();
+        state.asked = true;
+        state.facts = Some(facts);
+    }
+
+    /// Notes that it was asked, without success.
+    pub(super) fn asked_in_vain(&self) {
+        self.found.state.lock().asked = true;
+    }
+
+    pub(super) fn candidate(&self, can_be_asked: bool) -> Candidate<'_> {
+        let state = self.found.state.lock();
+        Candidate {
+            name: &self.settings.name,
+            declared: self.settings.role,
+            disabled: self.is_disabled(),
+            can_be_asked,
+            asked: state.asked,
+            facts: state.facts,
+            incumbent: self.is_primary(),
+        }
+    }
+
+    /// Notes what it is for from now on. Returns what it was for until now, if that was something else.
+    pub(super) fn stand(&self, standing: Standing) -> Option<Standing> {
+        let mut state = self.found.state.lock();
+        let before = std::mem::replace(&mut state.standing, standing);
+        (before != state.standing).then_some(before)
+    }
+
+    /// Its weight among the readers, as it stands now: what is configured, else 1 for a replica and 0 for the primary.
+    pub fn weight(&self) -> u32 {
+        self.settings.weight.unwrap_or(if self.is_primary() { 0 } else { REPLICA_WEIGHT })
     }
 }

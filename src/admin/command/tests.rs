@@ -1,4 +1,5 @@
 use super::*;
+use crate::admin::action::NodeName;
 use crate::admin::wish::Shutdown;
 
 fn one(text: &str) -> Result<Command, ErrorNotice> {
@@ -57,6 +58,8 @@ fn what_it_cannot_do_gets_a_clean_error_with_a_hint() {
         ("SHOW 'pools'", SqlState::SYNTAX_ERROR),
         ("PAUSE a b", SqlState::SYNTAX_ERROR),
         ("DISABLE", SqlState::SYNTAX_ERROR),
+        ("DISABLE NODE shop.", SqlState::SYNTAX_ERROR),
+        ("DISABLE NODE a b", SqlState::SYNTAX_ERROR),
         ("SUSPEND a", SqlState::SYNTAX_ERROR),
         ("SHUTDOWN now", SqlState::SYNTAX_ERROR),
         ("KILL_CLIENT", SqlState::INVALID_PARAMETER_VALUE),
@@ -91,11 +94,16 @@ fn commands_that_change_something() {
         other => panic!("{text}: {other:?}"),
     };
     let name = |text: &str| Some(text.to_owned());
+    let node = |database: &str, node: &str| NodeName { database: database.to_owned(), node: node.to_owned() };
     let set = |key: &str, value: &str| Action::Set { key: key.to_owned(), value: value.to_owned() };
     for (text, expected) in [
         ("PAUSE", Action::Pause(None)),
         ("pause Shop;", Action::Pause(name("shop"))),
         ("Pause \"Shop\"", Action::Pause(name("Shop"))),
+        ("DISABLE node", Action::Disable("node".to_owned())),
+        ("DISABLE NODE Shop.r1", Action::DisableNode(node("shop", "r1"))),
+        ("enable node \"Shop\".\"eu-1\"", Action::EnableNode(node("Shop", "eu-1"))),
+        ("ENABLE NODE 'shop.r1'", Action::EnableNode(node("shop", "r1"))),
         ("RESUME 'shop'", Action::Resume(name("shop"))),
         ("WAIT_CLOSE shop", Action::WaitClose(name("shop"))),
         ("kill_client 17", Action::KillClient(17)),

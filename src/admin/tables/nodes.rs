@@ -1,53 +1,57 @@
 //! `SHOW NODES`: the servers behind each database.
 
+use std::sync::Arc;
+
 use super::{View, moment};
 use crate::admin::value::{Column, Rows, Value, int, text};
 use crate::config::NodeRole;
-use crate::topology::{Node, ObservedRole};
+use crate::topology::{Cluster, Node, Standing};
 
 /// Columns.
 pub const COLUMNS: &[Column] = &[
     text("name"),
     text("database"),
     text("role"),
-    text("observed_role"),
+    text("declared"),
+    text("state"),
     text("host"),
     int("port"),
-    text("status"),
+    text("zone"),
     int("weight"),
+    int("timeline"),
     int("outstanding"),
+    int("latency_us"),
     int("lag_ms"),
     text("last_check"),
-    text("error"),
+    text("reason"),
 ];
 
 /// Rows.
 pub fn rows(view: &View<'_>) -> Rows {
     let nodes = view.clusters.values().flat_map(|cluster| cluster.nodes.iter().map(move |node| (cluster, node)));
-    nodes.map(|(cluster, node)| row(&cluster.database.name, node)).collect()
+    nodes.map(|(cluster, node)| row(cluster, node)).collect()
 }
 
-fn row(database: &str, node: &Node) -> Vec<Value> {
+fn row(cluster: &Cluster, node: &Arc<Node>) -> Vec<Value> {
     let checked = node.checked();
-    let observed = match node.observed_role() {
-        ObservedRole::Unknown => "unknown",
-        ObservedRole::Primary => "primary",
-        ObservedRole::Replica => "replica",
-    };
     let host = node.settings.hosts.first();
+    let timeline = node.facts().map(|facts| facts.timeline).filter(|timeline| *timeline > 0);
     vec![
         name(node).into(),
-        database.into(),
+        cluster.database.name.as_str().into(),
         role(node).into(),
-        observed.into(),
+        node.settings.role.map_or("auto", word).into(),
+        state(node).into(),
         Value::maybe(host.map(|host| host.host.as_str())),
         Value::count(host.map_or(0, |host| host.port)),
-        if node.load.is_up() { "up" } else { "down" }.into(),
-        Value::count(node.settings.weight),
+        Value::maybe(node.settings.zone.as_deref()),
+        Value::count(node.weight()),
+        timeline.map_or(Value::Null, Value::count),
         Value::count(node.load.outstanding()),
+        node.load.latency().map_or(Value::Null, |latency| Value::count(latency.as_micros())),
         checked.lag.map_or(Value::Null, |lag| Value::count(lag.as_millis())),
         checked.at.map_or(Value::Null, moment),
-        Value::maybe(checked.error),
+        Value::maybe(cluster.refusal_of(node).or(checked.error)),
     ]
 }
 
@@ -56,10 +60,27 @@ pub fn name(node: &Node) -> &str {
     &node.settings.name
 }
 
-/// The role as configured.
+/// The role that it was found to have.
 pub fn role(node: &Node) -> &'static str {
-    match node.settings.role {
+    match node.standing() {
+        Standing::Primary => "primary",
+        Standing::Replica => "replica",
+        Standing::Unknown | Standing::Refused(_) => "unknown",
+    }
+}
+
+fn word(role: NodeRole) -> &'static str {
+    match role {
         NodeRole::Primary => "primary",
         NodeRole::Replica => "replica",
+    }
+}
+
+fn state(node: &Node) -> &'static str {
+    match node.standing() {
+        _ if node.is_disabled() => "disabled",
+        Standing::Refused(_) => "refused",
+        _ if node.load.is_up() => "up",
+        _ => "down",
     }
 }

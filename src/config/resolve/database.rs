@@ -84,9 +84,16 @@ pub(super) fn database(
             .help("add control_user and control_password: any role that may log in, such as a member of pg_monitor");
     }
     let routing = routing(&raw.routing, shared.routing.clone(), cx);
-    let replicas = nodes.iter().filter(|node| node.role == NodeRole::Replica);
-    let weights: Vec<u32> = replicas.map(|node| node.weight).collect();
-    if routing.split_reads && !weights.is_empty() && weights.iter().all(|weight| *weight == 0) {
+    let unknown = nodes.iter().any(|node| node.role.is_none());
+    if unknown && control_user.is_none() && !unread_url {
+        cx.problems
+            .error(format!("the roles of the nodes of database {label} can't be found"))
+            .at(name.span(), "a node without a role, and no control_user to ask with")
+            .help("add control_user and control_password, or give each node its role");
+    }
+    let replicas = nodes.iter().filter(|node| node.role != Some(NodeRole::Primary));
+    let weights: Vec<Option<u32>> = replicas.map(|node| node.weight).collect();
+    if routing.split_reads && !weights.is_empty() && weights.iter().all(|weight| *weight == Some(0)) {
         cx.problems
             .warn(format!("database {label} has replicas, but none takes reads"))
             .at(name.span(), "every replica has weight 0");
@@ -99,6 +106,7 @@ pub(super) fn database(
         name: label.clone(),
         dbname,
         nodes,
+        read_only: get(&raw.read_only).unwrap_or(false),
         server_user,
         server_password,
         control_user,

@@ -85,6 +85,7 @@ pub(super) fn resolve(raw: RawConfig, cx: &mut Context<'_>) -> Config {
         listen,
         takeover_socket,
         workers: server::workers(&raw.general, cx),
+        zone: get(&raw.general.zone).filter(|zone| !zone.is_empty()),
         max_clients: positive(&raw.general.max_clients, defaults::MAX_CLIENTS, cx),
         client,
         client_tls,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde_spanned::Spanned;
 
-use super::{Context, count, get, word};
+use super::{Context, get, word};
 use crate::config::conninfo::{self, Conninfo};
 use crate::config::schema::value::items;
 use crate::config::schema::{self, Opt};
@@ -68,10 +68,10 @@ pub(super) fn servers(name: &Spanned<String>, raw: &schema::Database, cx: &mut C
     let mut replicas = 0;
     for (index, table) in raw.nodes.iter().enumerate() {
         let path = format!("databases.{}.nodes.{index}", name.get_ref());
-        placed.push(from_table(table, &path, &mut replicas, cx));
+        placed.push(from_table(table, &path, index + 1, &mut replicas, cx));
     }
     check(name, raw, &placed, cx);
-    placed.sort_by_key(|placed| placed.node.role != NodeRole::Primary);
+    placed.sort_by_key(|placed| placed.node.role != Some(NodeRole::Primary));
     Servers { nodes: placed.into_iter().map(|placed| placed.node).collect(), url }
 }
 
@@ -98,7 +98,7 @@ fn check(name: &Spanned<String>, raw: &schema::Database, placed: &[Placed], cx: 
     let ways = ["url", "replica_urls", "primary", "replicas", "nodes", "read_only"];
     let refused = ways.iter().any(|key| cx.is_refused(&format!("databases.{label}.{key}")));
     let read_only = refused || raw.read_only.as_ref().is_some_and(|v| *v.get_ref());
-    let primaries: Vec<&Placed> = placed.iter().filter(|p| p.node.role == NodeRole::Primary).collect();
+    let primaries: Vec<&Placed> = placed.iter().filter(|p| p.node.role == Some(NodeRole::Primary)).collect();
     match (primaries.as_slice(), read_only) {
         ([], _) if placed.is_empty() && !refused => {
             cx.problems
@@ -106,11 +106,13 @@ fn check(name: &Spanned<String>, raw: &schema::Database, placed: &[Placed], cx: 
                 .at(name.span(), "no servers")
                 .help("add url = \"postgres://…\", or primary = \"host=… port=…\"");
         }
+        // One of these is to be found.
+        ([], false) if placed.iter().any(|p| p.node.role.is_none()) => {}
         ([], false) => {
             cx.problems
                 .error(format!("database {label} has no primary"))
                 .at(name.span(), "only replicas")
-                .help("give one node role = \"primary\", or say read_only = true");
+                .help("give one node role = \"primary\" or leave the roles out, or say read_only = true");
         }
         ([one], true) if !refused => {
             let draft = cx.problems.error(format!("database {label} is read-only, but has a primary"));
@@ -131,7 +133,7 @@ fn check(name: &Spanned<String>, raw: &schema::Database, placed: &[Placed], cx: 
     }
     for (i, one) in placed.iter().enumerate() {
         // Two primaries are noted above.
-        let both_primary = |other: &Placed| other.node.role == one.node.role && one.node.role == NodeRole::Primary;
+        let both_primary = |other: &Placed| other.node.role == one.node.role && one.node.role == Some(NodeRole::Primary);
         let twin = |other: &&Placed| other.node.name == one.node.name && !both_primary(other);
         if let Some(first) = placed[..i].iter().find(twin) {
             cx.problems
@@ -214,11 +216,11 @@ fn pairs(text: &Spanned<String>, cx: &mut Context<'_>) -> Option<Conninfo> {
             .help(format!("all servers of a database share it: write {ours} beside"));
     }
     for (key, _) in &info.params {
-        if key != "weight" && key != "name" {
+        if !["weight", "name", "zone"].contains(&key.as_str()) {
             cx.problems
                 .error(format!("unknown key \"{key}\" in the connection string"))
                 .at(text.span(), "here")
-                .help("known here: host, hostaddr, port, name, weight");
+                .help("known here: host, hostaddr, port, name, weight, zone");
         }
     }
     Some(info)
@@ -237,35 +239,34 @@ fn node(name: String, role: NodeRole, info: &Conninfo, span: Range<usize>, cx: &
         hosts.push(HostPort { host: "localhost".into(), port: defaults::SERVER_PORT });
     }
     let weight = match info.param("weight").map(str::parse::<u32>) {
-        None => default_weight(role),
-        Some(Ok(weight)) => weight,
+        None => None,
+        Some(Ok(weight)) => Some(weight),
         Some(Err(_)) => {
             cx.problems.error("not a weight").at(span.clone(), "weight must be a whole number");
             return None;
         }
     };
     let name = info.param("name").map_or(name, str::to_owned);
-    Some(Placed { node: NodeSettings { name, role, hosts, weight }, span })
-}
-
-fn default_weight(role: NodeRole) -> u32 {
-    if role == NodeRole::Primary { 0 } else { defaults::REPLICA_WEIGHT }
+    let zone = info.param("zone").map(str::to_owned).filter(|zone| !zone.is_empty());
+    Some(Placed { node: NodeSettings { name, role: Some(role), hosts, weight, zone }, span })
 }
 
 fn stand_in(role: NodeRole, span: Range<usize>) -> Placed {
-    let node = NodeSettings { name: "primary".into(), role, hosts: Vec::new(), weight: 0 };
+    let node = NodeSettings { name: "primary".into(), role: Some(role), hosts: Vec::new(), weight: None, zone: None };
     Placed { node, span }
 }
 
-fn from_table(table: &Spanned<schema::Node>, path: &str, replicas: &mut usize, cx: &mut Context<'_>) -> Placed {
+/// The node of a table. `number` is its place in the file, from 1; `replicas` counts those declared so.
+fn from_table(
+    table: &Spanned<schema::Node>,
+    path: &str,
+    number: usize,
+    replicas: &mut usize,
+    cx: &mut Context<'_>,
+) -> Placed {
     let raw = table.get_ref();
-    if raw.role.is_none() && !cx.is_refused(&format!("{path}.role")) {
-        cx.problems
-            .error("a node needs a role")
-            .at(table.span(), "role is missing")
-            .help("role = \"primary\" or role = \"replica\"");
-    }
-    let role = word(&raw.role, NodeRole::Replica);
+    // A role that was refused is a mistake already.
+    let role = word(&raw.role, cx.is_refused(&format!("{path}.role")).then_some(NodeRole::Replica));
     let port = port(&raw.port, cx);
     let mut hosts: Vec<HostPort> = Vec::new();
     if let Some(host) = &raw.host {
@@ -278,8 +279,9 @@ fn from_table(table: &Spanned<schema::Node>, path: &str, replicas: &mut usize, c
         cx.problems.error("a node needs a host").at(table.span(), "host is missing").help("host = \"db1.example\"");
     }
     let default = match role {
-        NodeRole::Primary => "primary".to_owned(),
-        NodeRole::Replica => {
+        None => format!("node{number}"),
+        Some(NodeRole::Primary) => "primary".to_owned(),
+        Some(NodeRole::Replica) => {
             *replicas += 1;
             format!("replica{replicas}")
         }
@@ -288,7 +290,8 @@ fn from_table(table: &Spanned<schema::Node>, path: &str, replicas: &mut usize, c
         name: get(&raw.name).unwrap_or(default),
         role,
         hosts,
-        weight: count(&raw.weight, default_weight(role)),
+        weight: raw.weight.as_ref().map(|weight| weight.get_ref().0),
+        zone: get(&raw.zone).filter(|zone| !zone.is_empty()),
     };
     if node.name.is_empty() {
         cx.problems.error("a node's name is empty").at(table.span(), "name it, or leave the key out");

@@ -47,6 +47,7 @@ pub struct General {
     pub unix_socket_mode: Opt<FileMode>,
     pub takeover_socket: Opt<String>,
     pub workers: Opt<Count>,
+    pub zone: Opt<String>,
     pub max_clients: Opt<Count>,
 }
 
@@ -181,11 +182,12 @@ pub struct Database {
 #[serde(deny_unknown_fields, default)]
 pub struct Node {
     pub name: Opt<String>,
-    pub role: Opt<Word<NodeRole>>,
+    pub role: Opt<Word<Option<NodeRole>>>,
     pub host: Opt<String>,
     pub port: Opt<i64>,
     pub hosts: Opt<List>,
     pub weight: Opt<Count>,
+    pub zone: Opt<String>,
 }
 
 /// `[users.NAME]`

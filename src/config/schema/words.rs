@@ -13,8 +13,9 @@ impl Words for TransactionReads {
         &[("off", Self::Off), ("read_only", Self::ReadOnly), ("until_write", Self::UntilWrite)];
 }
 
-impl Words for NodeRole {
-    const WORDS: &'static [(&'static str, Self)] = &[("primary", Self::Primary), ("replica", Self::Replica)];
+impl Words for Option<NodeRole> {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", None), ("primary", Some(NodeRole::Primary)), ("replica", Some(NodeRole::Replica))];
 }
 
 impl Words for ClientTlsMode {

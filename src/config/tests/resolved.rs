@@ -14,9 +14,9 @@ fn three_ways_to_write_the_servers() {
     let (a, b) = (config(&format!("{strings}{user}")), config(&format!("{tables}{user}")));
     assert_eq!(a, b);
     let nodes = &a.databases["app"].nodes;
-    assert_eq!(nodes[0].role, NodeRole::Primary, "the primary comes first");
+    assert_eq!(nodes[0].role, Some(NodeRole::Primary), "the primary comes first");
     assert_eq!(nodes[0].hosts.len(), 2);
-    assert_eq!((nodes[1].hosts[0].host.as_str(), nodes[1].weight), ("/run/pg", 3));
+    assert_eq!((nodes[1].hosts[0].host.as_str(), nodes[1].weight), ("/run/pg", Some(3)));
 }
 
 #[test]

@@ -54,14 +54,14 @@ fn every_flag() {
     };
     let config = load(&args, &[]).config;
     let database = &config.databases["shop"];
-    let names: Vec<(&str, NodeRole)> = database.nodes.iter().map(|node| (node.name.as_str(), node.role)).collect();
+    let names: Vec<(&str, Option<NodeRole>)> = database.nodes.iter().map(|node| (node.name.as_str(), node.role)).collect();
     assert_eq!(
         names,
-        [("primary", NodeRole::Primary), ("replica1", NodeRole::Replica), ("replica2", NodeRole::Replica)]
+        [("primary", Some(NodeRole::Primary)), ("replica1", Some(NodeRole::Replica)), ("replica2", Some(NodeRole::Replica))]
     );
     assert_eq!(database.nodes[0].hosts.len(), 2);
-    assert_eq!(database.nodes[0].weight, 0);
-    assert_eq!(database.nodes[1].weight, 1);
+    assert_eq!(database.nodes[0].weight, None);
+    assert_eq!(database.nodes[1].weight, None);
     assert_eq!(database.tls.mode, SslMode::Require);
     assert_eq!(database.pool.connect_timeout, Some(Duration::from_secs(3)));
     assert_eq!(database.pool.size, 3);

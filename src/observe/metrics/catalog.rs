@@ -120,6 +120,8 @@ catalog! {
         "1 while a node answers its health checks, else 0.";
     NODE_ROLE = Gauge "trunkline_node_role"
         "1 for the role that a node has now: primary, replica or unknown.";
+    NODE_STATE = Gauge "trunkline_node_state"
+        "1 for the state that a node is in: up, down, refused (not a member, or an outdated primary) or disabled.";
     NODE_LAG = Gauge "trunkline_node_lag_seconds"
         "How far a replica's data is behind the primary's.";
     HEALTH_CHECKS = Counter "trunkline_node_health_checks_total"

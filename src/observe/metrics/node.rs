@@ -14,6 +14,8 @@ struct NodeCells {
     up: AtomicBool,
     /// 0 unknown, 1 primary, 2 replica.
     role: AtomicU8,
+    refused: AtomicBool,
+    disabled: AtomicBool,
     lag_us: AtomicU64,
     checks_ok: Arc<AtomicU64>,
     checks_failed: Arc<AtomicU64>,
@@ -30,6 +32,8 @@ pub struct NodeState {
     pub up: bool,
     /// The role that it has now.
     pub role: Option<NodeRole>,
+    /// `up`, `down`, `refused` or `disabled`.
+    pub state: &'static str,
     /// How far its data is behind; `None` = not known, or a primary.
     pub lag: Option<Duration>,
     /// Health checks that succeeded.
@@ -45,20 +49,28 @@ pub struct NodeMetrics {
 }
 
 impl NodeMetrics {
-    /// A health check succeeded and saw this role.
-    pub fn check_succeeded(&self, role: NodeRole) {
+    /// A health check succeeded.
+    pub fn check_succeeded(&self) {
         self.cells.checks_ok.fetch_add(1, Relaxed);
         self.cells.up.store(true, Relaxed);
-        self.cells.role.store(if role == NodeRole::Primary { 1 } else { 2 }, Relaxed);
+    }
+
+    /// The role that it was found to have, and whether it is kept out: refused, or disabled by an administrator.
+    pub fn set_role(&self, role: Option<NodeRole>, refused: bool, disabled: bool) {
+        let role = match role {
+            Some(NodeRole::Primary) => 1,
+            Some(NodeRole::Replica) => 2,
+            None => 0,
+        };
+        self.cells.role.store(role, Relaxed);
+        self.cells.refused.store(refused, Relaxed);
+        self.cells.disabled.store(disabled, Relaxed);
     }
 
     /// A health check failed. `up` tells whether the node still counts as up (one failure may not be enough).
     pub fn check_failed(&self, up: bool) {
         self.cells.checks_failed.fetch_add(1, Relaxed);
         self.cells.up.store(up, Relaxed);
-        if !up {
-            self.cells.role.store(0, Relaxed);
-        }
     }
 
     /// How far the node's data is behind the primary's; `None` = not known, or a primary.
@@ -99,6 +111,8 @@ impl NodeRegistry {
         let cells = Arc::new(NodeCells {
             up: AtomicBool::new(false),
             role: AtomicU8::new(0),
+            refused: AtomicBool::new(false),
+            disabled: AtomicBool::new(false),
             lag_us: AtomicU64::new(UNKNOWN_LAG),
             checks_ok: entry.checks_ok.clone(),
             checks_failed: entry.checks_failed.clone(),
@@ -117,9 +131,16 @@ impl NodeRegistry {
                 node: entry.node.clone(),
                 up: cells.up.load(Relaxed),
                 role: match cells.role.load(Relaxed) {
+                    _ if !cells.up.load(Relaxed) => None,
                     1 => Some(NodeRole::Primary),
                     2 => Some(NodeRole::Replica),
                     _ => None,
+                },
+                state: match (cells.disabled.load(Relaxed), cells.refused.load(Relaxed), cells.up.load(Relaxed)) {
+                    (true, ..) => "disabled",
+                    (_, true, _) => "refused",
+                    (.., true) => "up",
+                    _ => "down",
                 },
                 lag: (lag != UNKNOWN_LAG).then(|| Duration::from_micros(lag)),
                 checks_ok: cells.checks_ok.load(Relaxed),

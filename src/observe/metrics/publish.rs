@@ -191,6 +191,9 @@ fn publish_node(publisher: &mut Publisher<'_>, node: &NodeState) {
     ] {
         publisher.gauge(name::NODE_ROLE, &[pairs[0], pairs[1], ("role", role)], flag(is));
     }
+    for state in ["up", "down", "refused", "disabled"] {
+        publisher.gauge(name::NODE_STATE, &[pairs[0], pairs[1], ("state", state)], flag(node.state == state));
+    }
     if let Some(lag) = node.lag {
         publisher.gauge(name::NODE_LAG, &pairs, lag.as_secs_f64());
     }

@@ -37,7 +37,8 @@ fn busy() -> (Metrics, Vec<SessionMetrics>, Vec<PoolMetrics>, Vec<NodeMetrics>, 
     pool.wait_timed_out();
     pool.closed(CloseCause::Lifetime);
     let node = metrics.node("shop", "pg1");
-    node.check_succeeded(NodeRole::Replica);
+    node.check_succeeded();
+    node.set_role(Some(NodeRole::Replica), false, false);
     node.set_lag(Some(Duration::from_millis(1500)));
     let listener = metrics.listener("shop");
     listener.set(3, 2);

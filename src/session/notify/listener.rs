@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::backend::{self, ServerConn};
+use crate::pool::NodeLoad;
 use crate::session::Context;
 use crate::topology::{Cluster, UserPools};
 use crate::wire::frame::backend_limit;
@@ -67,8 +68,8 @@ struct Listener {
     hub: Arc<Hub>,
     ctx: Weak<Context>,
     conn: ServerConn,
-    cluster: Weak<Cluster>,
-    node: usize,
+    /// The server's load: it is the same for as long as a reload keeps the server.
+    load: Arc<NodeLoad>,
     /// What is listened on, once the round trip under way has ended.
     listened: HashSet<super::channels::Channel, RandomState>,
     /// Number of the round trip under way, and since when.
@@ -82,7 +83,7 @@ async fn connect(hub: &Arc<Hub>, weak: &Weak<Context>, attempt: usize) -> Result
     let pools = hub.pools(attempt).ok_or("nobody listens")?;
     let cluster = ctx.directory.cluster(&hub.key.database).map_err(|unknown| unknown.to_string())?;
     let pools = current_pools(&ctx, &cluster, pools);
-    let node = cluster.primary().ok_or("no primary is configured")?;
+    let node = cluster.primary().ok_or("no node is known to be the primary")?;
     let pool = &pools.pools[node];
     let encoding = String::from_utf8_lossy(&hub.key.encoding);
     let extra = [("application_name", "trunkline listener"), ("client_encoding", &*encoding)];
@@ -98,8 +99,7 @@ async fn connect(hub: &Arc<Hub>, weak: &Weak<Context>, attempt: usize) -> Result
         hub: hub.clone(),
         ctx: weak.clone(),
         conn,
-        cluster: Arc::downgrade(&cluster),
-        node,
+        load: pool.load.clone(),
         listened: HashSet::default(),
         round: None,
         carry: Vec::new(),
@@ -198,7 +198,7 @@ impl Listener {
     fn check_place(&self) -> Result<(), String> {
         let Some(ctx) = self.ctx.upgrade() else { return Err("the proxy is shutting down".to_owned()) };
         let now = ctx.directory.cluster(&self.hub.key.database).map_err(|unknown| unknown.to_string())?;
-        if std::ptr::eq(Arc::as_ptr(&now), self.cluster.as_ptr()) && now.primary() == Some(self.node) {
+        if now.nodes.iter().any(|node| node.is_primary() && Arc::ptr_eq(&node.load, &self.load)) {
             return Ok(());
         }
         Err("the configuration, or the role of the server, has changed".to_owned())

@@ -1,0 +1,179 @@
+//! The roles of a cluster's nodes: found by asking, applied to everything that reads or writes.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::config::NodeRole;
+use crate::net::control;
+
+use super::cluster::Cluster;
+use super::directory::control_settings;
+use super::election::{Candidate, Standing, elect};
+use super::node::Node;
+
+/// What the roles of a cluster's nodes were until now. It goes on through reloads.
+#[derive(Debug, Default)]
+pub(super) struct Era {
+    epoch: watch::Sender<u64>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    system: Option<u64>,
+    /// The primary's name and timeline.
+    primary: Option<(String, u32)>,
+    /// Why there is none.
+    why: String,
+    /// The node that `auth_query` asks.
+    asked_for_users: Option<String>,
+}
+
+impl Cluster {
+    /// Index of the node that takes writes; `None` while there is none that certainly does.
+    pub fn primary(&self) -> Option<usize> {
+        self.nodes.iter().position(|node| node.is_primary())
+    }
+
+    /// A number that is another one whenever another node takes writes, none does any more, or the primary is on another
+    /// timeline: what was known of positions in the WAL is void then (trap 90).
+    pub fn role_epoch(&self) -> u64 {
+        *self.era.epoch.borrow()
+    }
+
+    /// [`Self::role_epoch`], to be waited for.
+    pub fn roles(&self) -> watch::Receiver<u64> {
+        self.era.epoch.subscribe()
+    }
+
+    /// Why no node takes writes, for people.
+    pub fn why_no_primary(&self) -> String {
+        let state = self.era.state.lock();
+        if state.why.is_empty() { "the node that should take writes says that it is a standby".to_owned() } else { state.why.clone() }
+    }
+
+    /// Takes a node out of service: no new statement runs there, idle connections are closed, those in use when they come
+    /// back. `false` = it was out of service already.
+    pub fn disable_node(&self, index: usize) -> bool {
+        let node = &self.nodes[index];
+        let news = node.set_disabled(true);
+        self.find_roles();
+        node.load.set_draining(true);
+        for user in self.all_pools() {
+            user.pools[index].drain();
+        }
+        news
+    }
+
+    /// Puts a node back into service, after a look at it. `false` = it was in service.
+    pub fn enable_node(&self, index: usize) -> bool {
+        let node = &self.nodes[index];
+        let news = node.set_disabled(false);
+        node.load.set_draining(false);
+        node.load.probe.notify_one();
+        self.find_roles();
+        news
+    }
+
+    /// Finds the roles anew and applies them. To be called whenever something is known that was not known before.
+    pub(super) fn find_roles(&self) {
+        let mut state = self.era.state.lock();
+        let candidates: Vec<Candidate<'_>> = self.nodes.iter().map(|node| node.candidate(self.can_be_asked)).collect();
+        let mut verdict = elect(&candidates, state.system);
+        if self.database.read_only {
+            // Whatever it says of itself, it is not written to.
+            let claims = verdict.standings.iter_mut().filter(|standing| **standing == Standing::Primary);
+            claims.for_each(|standing| *standing = Standing::Replica);
+            "the database is read-only".clone_into(&mut verdict.why);
+        }
+        state.system = verdict.system.filter(|system| *system != 0).or(state.system);
+        let primary = verdict.standings.iter().position(|standing| *standing == Standing::Primary);
+        let now = primary.map(|index| {
+            let timeline = candidates[index].facts.map_or(0, |facts| facts.timeline);
+            (self.nodes[index].settings.name.clone(), timeline)
+        });
+        drop(candidates);
+        // Taken from one before it is given to another: in between, writes wait.
+        for (index, node) in self.nodes.iter().enumerate().filter(|(index, _)| Some(*index) != primary) {
+            if node.load.set_primary(false) {
+                tracing::warn!(node = node.settings.name, "node takes no writes any more");
+                self.all_pools().iter().for_each(|user| user.pools[index].turn_away());
+            }
+        }
+        for (index, standing) in verdict.standings.into_iter().enumerate() {
+            let node = &self.nodes[index];
+            let is_standby = node.facts().is_some_and(|facts| facts.in_recovery);
+            let is_refused = matches!(standing, Standing::Refused(_));
+            node.load.set_deposed(Some(index) != primary && (primary.is_some() || is_standby || is_refused));
+            if self.stand(node, standing) && is_refused {
+                self.all_pools().iter().for_each(|user| user.pools[index].drain());
+            }
+        }
+        let is_news = state.primary != now;
+        let why_is_news = state.why != verdict.why;
+        state.why = verdict.why;
+        if why_is_news && !state.why.is_empty() && !self.database.read_only {
+            tracing::warn!(database = self.database.name, why = state.why, "no node takes writes: they wait");
+        }
+        if let Some(index) = primary
+            && self.nodes[index].load.set_primary(true)
+        {
+            let timeline = now.as_ref().map_or(0, |(_, timeline)| *timeline);
+            tracing::info!(database = self.database.name, node = self.nodes[index].settings.name, timeline, "node takes writes");
+        }
+        self.share_reads();
+        self.ask_for_users(&mut state, primary);
+        if is_news {
+            state.primary = now;
+            drop(state);
+            self.era.epoch.send_modify(|epoch| *epoch += 1);
+            self.fit_pools();
+        }
+    }
+
+    /// Notes what a node is for. Returns whether that is news.
+    fn stand(&self, node: &Node, standing: Standing) -> bool {
+        let found = match &standing {
+            Standing::Primary => Some(NodeRole::Primary),
+            Standing::Replica => Some(NodeRole::Replica),
+            Standing::Unknown | Standing::Refused(_) => None,
+        };
+        node.metrics.set_role(found, matches!(standing, Standing::Refused(_)), node.is_disabled());
+        let Some(before) = node.stand(standing) else { return false };
+        let (database, name) = (&self.database.name, &node.settings.name);
+        match (node.standing(), node.settings.role) {
+            (Standing::Refused(why), _) => tracing::error!(database, node = name, why, "node is refused: nothing is sent there"),
+            (_, Some(declared)) if found.is_some_and(|found| found != declared) => {
+                tracing::warn!(database, node = name, configured = ?declared, found = ?found, "node has another role than configured");
+            }
+            (now, _) if before != Standing::Unknown => tracing::info!(database, node = name, ?before, ?now, "node has changed"),
+            _ => {}
+        }
+        true
+    }
+
+    /// `auth_query` asks the primary; while there is none, whoever answers.
+    fn ask_for_users(&self, state: &mut State, primary: Option<usize>) {
+        let Some(auth_query) = &self.auth_query else { return };
+        let up = || self.nodes.iter().position(|node| node.load.share() > 0 && node.load.is_up());
+        let Some(node) = primary.or_else(up).map(|index| &self.nodes[index]) else { return };
+        if state.asked_for_users.as_ref() == Some(&node.settings.name) {
+            return;
+        }
+        if let Some(pool) = control_settings(&self.database, node, &self.tls).and_then(|s| control::pool(s).ok()) {
+            auth_query.ask_at(pool);
+            state.asked_for_users = Some(node.settings.name.clone());
+        }
+    }
+
+    /// Why the node takes nothing, when it is refused or out of service.
+    pub fn refusal_of(&self, node: &Arc<Node>) -> Option<String> {
+        match node.standing() {
+            Standing::Refused(why) => Some(why),
+            _ if node.is_disabled() => Some("disabled on the console".to_owned()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A cluster that takes another one's place: what is as before stays (trap 72).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::auth::AuthContext;
+use crate::config::{Config, Database, NodeSettings};
+use crate::observe::Metrics;
+use crate::pool::Pool;
+
+use super::cluster::{Cluster, UserPools};
+use super::node::Node;
+
+/// What a successor needs to make what its predecessor has not.
+pub(super) struct Makings<'a> {
+    pub config: &'a Config,
+    pub auth: &'a Arc<AuthContext>,
+    pub metrics: &'a Metrics,
+}
+
+impl Cluster {
+    /// The cluster that takes this one's place when the same database is reached in the same way: nodes that are there before
+    /// and after keep their health, pools and connections, whatever else about them is new. With it come the pools of nodes
+    /// that are gone, to be closed once sessions find the successor.
+    pub(super) fn succeeded_by(
+        &self,
+        database: &Arc<Database>,
+        nodes: &[NodeSettings],
+        makings: &Makings<'_>,
+    ) -> (Arc<Self>, Vec<Arc<Pool>>) {
+        self.checks.lock().drain(..).for_each(|check| check.abort());
+        let place = |settings: &NodeSettings| self.nodes.iter().position(|node| node.is_at(settings));
+        let places: Vec<Option<usize>> = nodes.iter().map(place).collect();
+        let kept = |settings: &NodeSettings, place: &Option<usize>| match place {
+            Some(index) if self.nodes[*index].settings == *settings => self.nodes[*index].clone(),
+            Some(index) => self.nodes[*index].with_settings(settings.clone()),
+            None => Node::new(settings.clone(), makings.metrics.node(&database.name, &settings.name)),
+        };
+        let successor = Arc::new(Self {
+            database: database.clone(),
+            nodes: nodes.iter().zip(&places).map(|(settings, place)| kept(settings, place)).collect(),
+            auth_query: self.auth_query.clone(),
+            tls: self.tls.clone(),
+            gates: self.gates.clone(),
+            users: Mutex::default(),
+            user_caps: self.user_caps.clone(),
+            checks: Mutex::default(),
+            can_be_asked: self.can_be_asked,
+            near: near(nodes, makings.config.zone.as_deref()),
+            era: self.era.clone(),
+        });
+        let gone = |index: &usize| !places.contains(&Some(*index));
+        let mut closing = Vec::new();
+        let mut users = self.users.lock();
+        for (key, old) in users.drain() {
+            let make = successor.pool_maker(makings.config, &old.database, &old.user, &old.login, makings.auth, makings.metrics);
+            let pools = successor.nodes.iter().zip(&places).map(|(node, place)| match place {
+                Some(index) => old.pools[*index].clone(),
+                None => make(node),
+            });
+            let new = UserPools {
+                database: old.database.clone(),
+                user: old.user.clone(),
+                cluster: successor.clone(),
+                login: old.login.clone(),
+                pools: pools.collect(),
+                settings: ArcSwap::from(old.settings()),
+                greetings: old.greetings.clone(),
+                accepted: old.accepted.clone(),
+                keeps_sequences: AtomicBool::new(old.keeps_sequences.load(Ordering::Relaxed)),
+                asks_channels: AtomicBool::new(old.asks_channels.load(Ordering::Relaxed)),
+                defaults: old.defaults.clone(),
+            };
+            closing.extend((0..old.pools.len()).filter(gone).map(|index| old.pools[index].clone()));
+            successor.users.lock().insert(key, Arc::new(new));
+        }
+        drop(users);
+        successor.apply(makings.config);
+        successor.find_roles();
+        (successor, closing)
+    }
+}
+
+impl Cluster {
+    /// Whether the same nodes are near under a new configuration.
+    pub(super) fn is_near_as(&self, config: &Config) -> bool {
+        self.near == near(&self.database.nodes, config.zone.as_deref())
+    }
+}
+
+/// The nodes in this zone, as a bit set; all, when no zone is given or none of them is in it.
+pub(super) fn near(nodes: &[NodeSettings], zone: Option<&str>) -> u64 {
+    let Some(zone) = zone else { return u64::MAX };
+    nodes.iter().enumerate().filter(|(_, node)| node.zone.as_deref() == Some(zone)).fold(0, |near, (index, _)| near | 1 << (index % 64))
+}

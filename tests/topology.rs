@@ -1,0 +1,14 @@
+//! Roles that are found, and what follows from them: promotion, demotion, two primaries, nodes that come and go.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+mod support;
+
+#[path = "topology/balance.rs"]
+mod balance;
+#[path = "topology/fixture.rs"]
+mod fixture;
+#[path = "topology/membership.rs"]
+mod membership;
+#[path = "topology/roles.rs"]
+mod roles;

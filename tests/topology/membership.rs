@@ -1,0 +1,148 @@
+//! Nodes that are taken out, brought back and added.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::fixture::*;
+use crate::support::frames::Batch;
+use crate::support::raw::RawClient;
+
+/// Clients that read and write until they are told to stop; each error is a panic of theirs.
+struct Traffic {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Traffic {
+    fn start(fixture: &Fixture, clients: usize) -> Self {
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let work = |mut client: RawClient| {
+            let (stop, done) = (stop.clone(), done.clone());
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    for sql in [READ, "SELECT count(*) FROM t", WRITE, "BEGIN; SELECT 1; COMMIT"] {
+                        let frames = client.exchange(&Batch::new().query(sql));
+                        let error = frames.iter().find(|frame| frame.tag == b'E');
+                        assert!(error.is_none(), "{sql}: {error:?}");
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        };
+        let threads = (0..clients).map(|_| thread::spawn(work(fixture.client()))).collect();
+        Self { stop, done, threads }
+    }
+
+    /// Waits until much has been done from now on.
+    fn goes_on(&self) {
+        let from = self.done.load(Ordering::Relaxed);
+        until("traffic goes on", || self.done.load(Ordering::Relaxed) > from + 20);
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_node_is_drained_and_comes_back_under_load_without_an_error() {
+    let fixture = Fixture::new(2);
+    let mut open = fixture.client();
+    until("reads on replica1", || {
+        open.rows("BEGIN READ ONLY");
+        let here = open.value("SELECT inet_server_port()") == fixture.port(1);
+        if !here {
+            open.rows("COMMIT");
+        }
+        here
+    });
+    let traffic = Traffic::start(&fixture, 4);
+    traffic.goes_on();
+    fixture.command("DISABLE NODE app.replica1");
+    assert_eq!(fixture.column("state")["replica1"], "disabled");
+    assert_eq!(fixture.column("reason")["replica1"], "disabled on the console");
+    let mut reader = fixture.client();
+    assert!(!readers(&mut reader, 40).contains_key(&fixture.port(1)));
+    // The transaction that was open there goes on to its end.
+    assert_eq!(open.value("SELECT inet_server_port()"), fixture.port(1));
+    traffic.goes_on();
+    open.rows("COMMIT");
+    // Then nothing of the pools is left there.
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' AND query NOT LIKE '%pg_is_in_recovery%'";
+    until("nothing is open there", || fixture.cluster.info().query(1, "postgres", left).unwrap() == "0");
+    // A reload changes nothing about that.
+    fixture.proxy.signal(Signal::HUP);
+    thread::sleep(Duration::from_millis(200));
+    assert!(!readers(&mut reader, 40).contains_key(&fixture.port(1)));
+    fixture.command("ENABLE NODE app.replica1");
+    until("reads are back", || readers(&mut reader, 10).contains_key(&fixture.port(1)));
+    traffic.goes_on();
+    traffic.end();
+}
+
+#[test]
+fn writes_wait_while_the_primary_is_disabled() {
+    let fixture = Fixture::new(1);
+    let (mut client, mut busy) = (fixture.client(), fixture.client());
+    assert_eq!(client.value(WRITE), fixture.port(0));
+    busy.rows("BEGIN");
+    busy.rows("INSERT INTO t VALUES (7)");
+    fixture.command("DISABLE NODE app.primary");
+    client.send(&Batch::new().query(WRITE));
+    assert!(client.is_silent_for(Duration::from_millis(300)));
+    assert_eq!(busy.value("SELECT count(*) FROM t WHERE n = 7"), "1", "what runs there ends there");
+    busy.rows("COMMIT");
+    let mut reader = fixture.client();
+    assert_eq!(reader.value(READ), fixture.port(1));
+    fixture.command("ENABLE NODE app.primary");
+    assert!(client.recv_ready(1).iter().any(|frame| frame.tag == b'D'));
+    let mut console = console(&fixture.proxy);
+    assert_eq!(console.failure("DISABLE NODE app.nowhere"), "42704");
+    assert_eq!(console.failure("ENABLE NODE nowhere.primary"), "3D000");
+}
+
+#[test]
+fn a_reload_adds_and_removes_a_replica_under_load_and_keeps_the_others_trap_72() {
+    let fixture = {
+        let cluster = cluster(2);
+        let first: String = cluster.nodes()[..2].iter().map(|one| node(one.name(), one.port(), "")).collect();
+        let proxy = crate::support::process::Setup::config(config("", "", &first)).start();
+        Fixture { proxy, cluster }
+    };
+    let (mut open, mut pinned) = (fixture.client(), fixture.client());
+    open.rows("BEGIN");
+    open.rows("INSERT INTO t VALUES (7)");
+    pinned.rows("CREATE TEMPORARY TABLE mine (n int)");
+    let pid = pinned.value("SELECT pg_backend_pid()");
+    let traffic = Traffic::start(&fixture, 4);
+    traffic.goes_on();
+    let servers = "SELECT count(*), max(id) FROM servers";
+    let _ = console(&fixture.proxy).rows(servers);
+    fixture.proxy.rewrite_config(&config("", "", &nodes(&fixture.cluster)));
+    fixture.proxy.signal(Signal::HUP);
+    let mut reader = fixture.client();
+    until("the new replica reads", || readers(&mut reader, 10).contains_key(&fixture.port(2)));
+    traffic.goes_on();
+    // What was open at the primary still is.
+    open.rows("COMMIT");
+    assert_eq!(pinned.value("SELECT pg_backend_pid()"), pid);
+    pinned.rows("INSERT INTO mine VALUES (1)");
+    let two: String = [0, 2].map(|n| node(fixture.cluster.nodes()[n].name(), fixture.cluster.info().port(n), "")).concat();
+    fixture.proxy.rewrite_config(&config("", "", &two));
+    fixture.proxy.signal(Signal::HUP);
+    until("the old replica is gone", || !fixture.column("role").contains_key("replica1"));
+    assert_eq!(readers(&mut reader, 20).into_keys().collect::<Vec<_>>(), [fixture.port(2)]);
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'app'";
+    until("nothing is open there", || fixture.cluster.info().query(1, "postgres", left).unwrap() == "0");
+    traffic.goes_on();
+    assert_eq!(pinned.value("SELECT count(*) FROM mine"), "1");
+    traffic.end();
+}

@@ -1,0 +1,203 @@
+//! Who takes writes.
+
+use std::time::{Duration, Instant};
+
+use trunkline::app::demo::StopMode;
+
+use crate::fixture::*;
+use crate::support::clusters::{APP, APP_PASSWORD};
+use crate::support::frames::Batch;
+use crate::support::process::Setup;
+
+#[test]
+fn nodes_without_roles_are_asked_for_them_trap_85() {
+    let cluster = cluster(2);
+    // The primary stands last, so that it is found and not assumed.
+    let reversed: String = cluster.nodes().iter().rev().map(|one| node(one.name(), one.port(), "")).collect();
+    let proxy = Setup::config(config("", "", &reversed)).start();
+    let mut client = client(&proxy);
+    // Told at the first write, however early it comes.
+    assert_eq!(client.value(WRITE), cluster.info().port(0).to_string());
+    let mut replicas: Vec<String> = cluster.info().replica_ports().map(|port| port.to_string()).collect();
+    replicas.sort();
+    until("both replicas read", || readers(&mut client, 40).into_keys().collect::<Vec<_>>() == replicas);
+    let roles = column_of(&proxy, "role");
+    assert_eq!((roles["primary"].as_str(), roles["replica1"].as_str(), roles["replica2"].as_str()), ("primary", "replica", "replica"));
+    assert!(column_of(&proxy, "declared").values().all(|declared| declared == "auto"));
+    assert!(column_of(&proxy, "timeline").values().all(|timeline| timeline == "1"), "{:?}", column_of(&proxy, "timeline"));
+    let metrics = proxy.http("/metrics").1;
+    assert!(metrics.contains("trunkline_node_role{database=\"app\",node=\"primary\",role=\"primary\"} 1"), "{metrics}");
+    assert!(metrics.contains("trunkline_node_state{database=\"app\",node=\"replica1\",state=\"up\"} 1"), "{metrics}");
+}
+
+#[test]
+fn writes_follow_a_promotion_and_a_demoted_primary_never_gets_one_traps_69_and_87() {
+    let fixture = Fixture::new(2);
+    let (mut client, mut pinned) = (fixture.client(), fixture.client());
+    assert_eq!(client.value(WRITE), fixture.port(0));
+    // Has the old primary's connection to itself.
+    pinned.rows("CREATE TEMPORARY TABLE mine (n int)");
+
+    // The old primary lives on: it knows nothing of the promotion, and would take writes that are lost.
+    fixture.cluster.replicas()[0].promote().unwrap();
+    let promoted = Instant::now();
+    until("writes on the new primary", || client.value(WRITE) == fixture.port(1));
+    let took = promoted.elapsed();
+    assert!(took < Duration::from_secs(5), "writes took {took:?} to follow");
+    eprintln!("writes followed within {took:?}");
+    // What was its own is gone with its server, as after a restart of that.
+    assert_eq!(pinned.failure("INSERT INTO mine VALUES (1)"), "57P01");
+    assert!(pinned.is_closed());
+    fixture.wait_node("primary", "state", "refused");
+    assert_eq!(fixture.column("timeline")["replica1"], "2");
+    let before = fixture.cluster.info().query(0, "app", "SELECT count(*) FROM t").unwrap();
+    for _ in 0..20 {
+        assert_eq!(client.value(WRITE), fixture.port(1));
+        assert_ne!(client.value(READ), fixture.port(0), "an outdated primary serves no reads either");
+    }
+    assert_eq!(fixture.cluster.info().query(0, "app", "SELECT count(*) FROM t").unwrap(), before);
+
+    // It is made a standby of the new one: then it reads again, and takes no write.
+    let old = fixture.cluster.primary();
+    old.stop(StopMode::Fast).unwrap();
+    let mut rewind = fixture.cluster.binaries().command("pg_rewind", &fixture.cluster.info().root);
+    let source = format!("host=127.0.0.1 port={} user=postgres password=postgres dbname=postgres", fixture.port(1));
+    rewind.arg("--target-pgdata").arg(old.data_dir()).arg("--source-server").arg(source);
+    let rewound = rewind.output().unwrap();
+    if rewound.status.success() {
+        // The files of the new one came along: its port and name, too.
+        let conf = format!(
+            "port = {}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\ncluster_name = 'primary'\n",
+            old.port(),
+            fixture.cluster.info().root.display()
+        );
+        old.write_file("node.conf", &conf).unwrap();
+    }
+    fixture.cluster.follow(0, 1).unwrap();
+    old.start().unwrap();
+    fixture.wait_node("primary", "role", "replica");
+    fixture.wait_node("primary", "state", "up");
+    for _ in 0..20 {
+        assert_eq!(client.value(WRITE), fixture.port(1));
+    }
+    until("the old primary reads", || readers(&mut client, 10).contains_key(&fixture.port(0)));
+}
+
+#[test]
+fn a_primary_that_is_restarted_as_a_standby_gets_no_write_and_writes_wait_traps_69_and_85() {
+    let fixture = Fixture::new(1);
+    let mut client = fixture.client();
+    assert_eq!(client.value(WRITE), fixture.port(0));
+    until("reads on the replica", || client.value(READ) == fixture.port(1));
+    // Both follow the other: no primary at all.
+    let old = fixture.cluster.primary();
+    old.stop(StopMode::Fast).unwrap();
+    fixture.cluster.follow(0, 1).unwrap();
+    old.start().unwrap();
+    // A write that comes now waits; it is not sent to a standby, whose answer would be 25006.
+    client.send(&Batch::new().query(WRITE));
+    let mut reader = fixture.client();
+    assert_eq!(reader.value("SELECT count(*) FROM t"), "1", "reads go on");
+    assert!(client.is_silent_for(Duration::from_secs(1)));
+    fixture.cluster.replicas()[0].promote().unwrap();
+    let frames = client.recv_ready(1);
+    let row = frames.iter().find(|frame| frame.tag == b'D').unwrap_or_else(|| panic!("{frames:?}"));
+    assert_eq!(row.columns()[0].clone().unwrap(), fixture.port(1));
+    assert!(!fixture.proxy.log().contains("25006"));
+}
+
+#[test]
+fn without_a_primary_writes_fail_after_their_time_and_say_why_trap_85() {
+    let cluster = cluster(1);
+    let replica = &cluster.replicas()[0];
+    let text = config("", "", &node("alone", replica.port(), "")).replace("wait_timeout = \"10s\"", "wait_timeout = \"1s\"");
+    let proxy = Setup::config(text).start();
+    let mut client = client(&proxy);
+    assert_eq!(client.value("SELECT count(*) FROM t"), "0");
+    let frames = client.exchange(&Batch::new().query(WRITE));
+    let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+    assert_eq!(error.sqlstate(), "57P03");
+    assert_eq!(error.field(b'D').unwrap(), "no node is known to take writes");
+    assert_eq!(client.value("SELECT 1"), "1", "the session goes on");
+    // Read-only on purpose: then nobody waits.
+    let text = config("", "read_only = true\n", &node("alone", cluster.info().port(0), "weight = 1"));
+    let proxy = Setup::config(text).start();
+    let mut client = crate::fixture::client(&proxy);
+    assert_eq!(client.failure(WRITE), "25006");
+    assert_eq!(client.value("SELECT count(*) FROM t"), "0");
+}
+
+#[test]
+fn of_two_primaries_on_one_timeline_none_is_written_to_until_one_is_right_trap_87() {
+    let fixture = Fixture::new(1);
+    let mut client = fixture.client();
+    assert_eq!(client.value(WRITE), fixture.port(0));
+    // A standby that is started as if it were none stays on its timeline.
+    let twin = &fixture.cluster.replicas()[0];
+    twin.stop(StopMode::Fast).unwrap();
+    std::fs::remove_file(twin.data_dir().join("standby.signal")).unwrap();
+    twin.start().unwrap();
+    fixture.wait_node("replica1", "state", "refused");
+    fixture.wait_node("primary", "state", "refused");
+    client.send(&Batch::new().query(WRITE));
+    assert!(client.is_silent_for(Duration::from_millis(500)), "neither is written to");
+    // Somebody says which one is right.
+    fixture.command("DISABLE NODE app.replica1");
+    let frames = client.recv_ready(1);
+    let row = frames.iter().find(|frame| frame.tag == b'D').unwrap_or_else(|| panic!("{frames:?}"));
+    assert_eq!(row.columns()[0].clone().unwrap(), fixture.port(0));
+    assert_eq!(fixture.column("state")["replica1"], "disabled");
+}
+
+#[test]
+fn a_declared_role_is_an_expectation() {
+    let cluster = cluster(1);
+    let nodes = node("a", cluster.info().port(0), "role = \"primary\"") + &node("b", cluster.info().port(1), "role = \"replica\"");
+    let mut proxy = Setup::config(config("", "", &nodes)).start();
+    let mut client = client(&proxy);
+    assert_eq!(client.value(WRITE), cluster.info().port(0).to_string());
+    cluster.primary().kill().unwrap();
+    cluster.replicas()[0].promote().unwrap();
+    assert_eq!(client.value(WRITE), cluster.info().port(1).to_string(), "it waited for the promotion");
+    proxy.wait_for_log(&["node has another role than configured", "b"]);
+    let roles = (column_of(&proxy, "role"), column_of(&proxy, "declared"));
+    assert_eq!((roles.0["b"].as_str(), roles.1["b"].as_str()), ("primary", "replica"));
+}
+
+#[test]
+fn a_node_of_another_cluster_is_refused() {
+    let (ours, other) = (cluster(1), cluster(0));
+    let nodes = nodes(&ours) + &node("stranger", other.info().port(0), "");
+    let mut proxy = Setup::config(config("", "", &nodes)).start();
+    let mut client = client(&proxy);
+    for _ in 0..10 {
+        assert_eq!(client.value(WRITE), ours.info().port(0).to_string());
+        assert_ne!(client.value(READ), other.info().port(0).to_string());
+    }
+    assert_eq!(column_of(&proxy, "state")["stranger"], "refused");
+    proxy.wait_for_log(&["stranger", "belongs to another cluster"]);
+}
+
+#[test]
+fn listeners_replication_and_logins_follow_the_primary() {
+    let cluster = cluster(1);
+    let query = "auth_query = \"SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1\"\n";
+    let database = format!("{query}server_user = \"postgres\"\nserver_password = \"postgres\"\n");
+    let text = config("", &database, &nodes(&cluster))
+        .replace(&format!("control_user = \"{APP}\"\ncontrol_password = \"{APP_PASSWORD}\""), "control_user = \"postgres\"\ncontrol_password = \"postgres\"");
+    let proxy = Setup::config(text).start();
+    let mut listener = client(&proxy);
+    listener.rows("LISTEN news");
+    cluster.primary().kill().unwrap();
+    cluster.replicas()[0].promote().unwrap();
+    let mut sender = client(&proxy);
+    until("a notification by way of the new primary", || {
+        sender.rows("NOTIFY news");
+        listener.send(&Batch::new().query("SELECT 1"));
+        listener.recv_ready(1).iter().any(|frame| frame.tag == b'A')
+    });
+    // Known to the servers only.
+    cluster.info().query(1, "app", "CREATE ROLE late LOGIN PASSWORD 'late-secret'").unwrap();
+    let mut late = crate::support::raw::RawClient::tcp(proxy.port());
+    late.login("late-secret", &[("user", "late"), ("database", "app")]).unwrap_or_else(|error| panic!("{error:?}"));
+}
