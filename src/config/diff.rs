@@ -179,7 +179,8 @@ impl Changes {
                 Some(b) => {
                     let of = |what: &str| format!("{what} of node {} of database {name}", a.name);
                     if a.role != b.role {
-                        let role = |node: &NodeSettings| node.role.map_or("auto".to_owned(), |role| format!("{role:?}"));
+                        let role =
+                            |node: &NodeSettings| node.role.map_or("auto".to_owned(), |role| format!("{role:?}"));
                         self.note(format!("{}: {} -> {}", of("role"), role(a), role(b)));
                     }
                     self.value(&of("zone"), &a.zone, &b.zone);

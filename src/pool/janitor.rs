@@ -34,7 +34,11 @@ pub fn tend(pool: &Arc<Pool>) {
         state.forget(&conn.info);
         pool.metrics.closed(CloseCause::Idle);
     }
-    if pool.load.is_up() && !pool.load.is_draining() && !pool.gate.is_paused() && !pool.closed.load(std::sync::atomic::Ordering::Acquire) {
+    if pool.load.is_up()
+        && !pool.load.is_draining()
+        && !pool.gate.is_paused()
+        && !pool.closed.load(std::sync::atomic::Ordering::Acquire)
+    {
         let wanted = settings.min_size.min(settings.size) as usize;
         if state.open + state.opening < wanted && state.opening == 0 {
             pool.start_opening(&mut state, Turn::Own, None);

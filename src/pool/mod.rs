@@ -227,7 +227,11 @@ impl Pool {
         let mut state = self.state.lock();
         let unfit = if self.closed.load(Ordering::Acquire) {
             Some(CloseCause::Shutdown)
-        } else if conn.epoch != state.epoch || conn.info.is_close_needed() || self.gate.is_paused() || self.load.is_draining() {
+        } else if conn.epoch != state.epoch
+            || conn.info.is_close_needed()
+            || self.gate.is_paused()
+            || self.load.is_draining()
+        {
             Some(CloseCause::Reconnect)
         } else if conn.expires.is_some_and(|at| at <= now) {
             Some(CloseCause::Lifetime)

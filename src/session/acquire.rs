@@ -256,6 +256,8 @@ impl Session {
                         return Err(Ok(backend::open_failure(&error)));
                     }
                     if node.is_some() && self.pools.cluster.primary() == node {
+                        // Whoever failed before it may be back by now.
+                        tried = 0;
                         tokio::time::sleep(RETRY_PAUSE).await;
                     }
                 }
@@ -275,7 +277,8 @@ impl Session {
             return None;
         }
         let what = if place == Place::Primary { "no primary" } else { "no node" };
-        let notice = ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, format!("{what} is available for this statement"));
+        let notice =
+            ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, format!("{what} is available for this statement"));
         Some(
             notice
                 .detail(cluster.why_no_primary())

@@ -23,8 +23,9 @@ const BUFFER: usize = 64 * 1024;
 pub(super) async fn serve(login: Login) {
     let Login { ctx, mut stream, registered, pools, startup, mut greeting, .. } = login;
     let Some(primary) = pools.cluster.primary() else {
-        let notice = ErrorNotice::fatal(SqlState::CANNOT_CONNECT_NOW, "no primary is available for a replication connection")
-            .detail(pools.cluster.why_no_primary());
+        let notice =
+            ErrorNotice::fatal(SqlState::CANNOT_CONNECT_NOW, "no primary is available for a replication connection")
+                .detail(pools.cluster.why_no_primary());
         ctx.metrics.error(notice.code, Blame::Proxy);
         notice.encode(&mut greeting);
         let _ = stream.write_all(&greeting).await;

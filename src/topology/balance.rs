@@ -7,7 +7,7 @@ use super::node::Node;
 /// A node that takes this much longer to answer than the quickest one counts as slow …
 const SLOW: u64 = 2;
 /// … unless the difference is less than this, in microseconds: that is noise.
-const NOISE_US: u64 = 2000;
+const NOISE_US: u64 = 5000;
 /// By how much a slow node's share is divided, at most.
 const MAX_PENALTY: u64 = 16;
 
@@ -69,8 +69,10 @@ impl Cluster {
         let reads = |node: &Node| {
             !node.is_disabled() && matches!(node.standing(), Standing::Primary | Standing::Replica) && node.weight() > 0
         };
-        let latency = |node: &Node| node.load.latency().map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
-        let best = self.nodes.iter().filter(|node| reads(node) && node.load.is_up()).filter_map(|node| latency(node)).min();
+        let latency =
+            |node: &Node| node.load.latency().map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        let best =
+            self.nodes.iter().filter(|node| reads(node) && node.load.is_up()).filter_map(|node| latency(node)).min();
         for node in &self.nodes {
             let share = if reads(node) { share(node.weight(), latency(node), best) } else { 0 };
             node.load.set_share(share);
@@ -87,9 +89,9 @@ fn is_usable(node: &Node) -> bool {
     node.load.share() > 0 && node.load.is_up()
 }
 
-/// Statements under way for a unit of share, this one included, in thousandths.
+/// Statements under way for a unit of weight, this one included, in thousandths. That a node is slow is in its share already.
 fn score(node: &Node) -> u64 {
-    (u64::from(node.load.outstanding()) + 1) * UNIT * UNIT / u64::from(node.load.share()).max(1)
+    (u64::from(node.load.outstanding()) + 1) * UNIT / u64::from(node.weight()).max(1)
 }
 
 /// The share of a node with this weight: less when it is much slower than the quickest.
@@ -112,10 +114,14 @@ mod tests {
     fn a_slow_node_gets_less_and_noise_counts_for_nothing() {
         assert_eq!(share(2, None, None), 2000);
         assert_eq!(share(1, Some(300), Some(300)), 1000);
-        assert_eq!(share(1, Some(1500), Some(300)), 1000, "a millisecond is noise");
+        assert_eq!(share(1, Some(5000), Some(300)), 1000, "a few milliseconds are noise");
         assert_eq!(share(1, Some(9000), Some(3000)), 333, "three times slower: a third");
         assert_eq!(share(1, Some(5000), Some(3000)), 1000);
-        assert_eq!(share(1, Some(1_000_000), Some(1000)), 1000 / 16, "some must be asked, or nobody learns that it is well again");
+        assert_eq!(
+            share(1, Some(1_000_000), Some(1000)),
+            1000 / 16,
+            "some must be asked, or nobody learns that it is well again"
+        );
         assert_eq!(share(u32::MAX, None, None), u32::MAX);
     }
 }

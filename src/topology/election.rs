@@ -57,7 +57,8 @@ pub(super) fn elect(candidates: &[Candidate<'_>], system: Option<u64>) -> Verdic
     let member = |index: usize| !matches!(standings[index], Standing::Refused(_)) && !candidates[index].disabled;
     let timeline = |index: usize| candidates[index].facts.map_or(0, |facts| facts.timeline);
     let newest = (0..candidates.len()).filter(|index| member(*index)).map(timeline).max().unwrap_or(0);
-    let claims: Vec<usize> = (0..candidates.len()).filter(|i| member(*i) && standings[*i] == Standing::Primary).collect();
+    let claims: Vec<usize> =
+        (0..candidates.len()).filter(|i| member(*i) && standings[*i] == Standing::Primary).collect();
     let (newer, outdated): (Vec<usize>, Vec<usize>) = claims.iter().partition(|index| timeline(**index) == newest);
     for index in outdated {
         standings[index] = Standing::Refused(format!(
@@ -87,10 +88,14 @@ pub(super) fn elect(candidates: &[Candidate<'_>], system: Option<u64>) -> Verdic
             let declared: Vec<usize> =
                 several.iter().copied().filter(|i| candidates[*i].declared == Some(NodeRole::Primary)).collect();
             if declared.len() != 1 {
-                why = format!("{} both take writes on timeline {newest}, and nothing tells which is right", names(several));
+                why = format!(
+                    "{} both take writes on timeline {newest}, and nothing tells which is right",
+                    names(several)
+                );
             }
             for index in several.iter().filter(|index| declared.as_slice() != [**index]) {
-                standings[*index] = Standing::Refused(format!("two nodes take writes on timeline {newest}: {}", names(several)));
+                standings[*index] =
+                    Standing::Refused(format!("two nodes take writes on timeline {newest}: {}", names(several)));
             }
         }
     }

@@ -78,7 +78,10 @@ async fn watch(cluster: std::sync::Weak<Cluster>, node: Arc<Node>) {
         }
         cluster.find_roles();
         // While failures are being counted, or somebody is missed, look more often.
-        let urgent = !paused && !database.read_only && pool.is_some() && cluster.primary().is_none_or(|primary| !cluster.nodes[primary].load.is_up());
+        let urgent = !paused
+            && !database.read_only
+            && pool.is_some()
+            && cluster.primary().is_none_or(|primary| !cluster.nodes[primary].load.is_up());
         drop(cluster);
         let pause = match failures {
             _ if urgent => routing.health_interval.min(URGENT_PAUSE),
@@ -115,6 +118,8 @@ fn unhealthy(node: &Node, error: String, failures: u32) {
 /// Asks over SQL, in one round trip once the connection is open.
 async fn ask(pool: &deadpool_postgres::Pool, node: &Node, question: &mut &'static str) -> Result<Answer, String> {
     let client = pool.get().await.map_err(|error| error.to_string())?;
+    // The first question on a connection fills the server's caches: its time tells nothing.
+    let is_warm = client.statement_cache.size() > 0;
     let statement = client.prepare_cached(question).await.map_err(|error| error.to_string())?;
     let began = Instant::now();
     let row = match client.query_one(&statement, &[]).await {
@@ -129,7 +134,9 @@ async fn ask(pool: &deadpool_postgres::Pool, node: &Node, question: &mut &'stati
         }
         asked => asked.map_err(|error| error.to_string())?,
     };
-    node.load.answered(began.elapsed());
+    if is_warm {
+        node.load.answered(began.elapsed());
+    }
     read(&row).map_err(|error| error.to_string())
 }
 

@@ -51,7 +51,11 @@ impl Cluster {
     /// Why no node takes writes, for people.
     pub fn why_no_primary(&self) -> String {
         let state = self.era.state.lock();
-        if state.why.is_empty() { "the node that should take writes says that it is a standby".to_owned() } else { state.why.clone() }
+        if state.why.is_empty() {
+            "the node that should take writes says that it is a standby".to_owned()
+        } else {
+            state.why.clone()
+        }
     }
 
     /// Takes a node out of service: no new statement runs there, idle connections are closed, those in use when they come
@@ -121,7 +125,12 @@ impl Cluster {
             && self.nodes[index].load.set_primary(true)
         {
             let timeline = now.as_ref().map_or(0, |(_, timeline)| *timeline);
-            tracing::info!(database = self.database.name, node = self.nodes[index].settings.name, timeline, "node takes writes");
+            tracing::info!(
+                database = self.database.name,
+                node = self.nodes[index].settings.name,
+                timeline,
+                "node takes writes"
+            );
         }
         self.share_reads();
         self.ask_for_users(&mut state, primary);
@@ -144,11 +153,15 @@ impl Cluster {
         let Some(before) = node.stand(standing) else { return false };
         let (database, name) = (&self.database.name, &node.settings.name);
         match (node.standing(), node.settings.role) {
-            (Standing::Refused(why), _) => tracing::error!(database, node = name, why, "node is refused: nothing is sent there"),
+            (Standing::Refused(why), _) => {
+                tracing::error!(database, node = name, why, "node is refused: nothing is sent there")
+            }
             (_, Some(declared)) if found.is_some_and(|found| found != declared) => {
                 tracing::warn!(database, node = name, configured = ?declared, found = ?found, "node has another role than configured");
             }
-            (now, _) if before != Standing::Unknown => tracing::info!(database, node = name, ?before, ?now, "node has changed"),
+            (now, _) if before != Standing::Unknown => {
+                tracing::info!(database, node = name, ?before, ?now, "node has changed")
+            }
             _ => {}
         }
         true

@@ -56,7 +56,14 @@ impl Cluster {
         let mut closing = Vec::new();
         let mut users = self.users.lock();
         for (key, old) in users.drain() {
-            let make = successor.pool_maker(makings.config, &old.database, &old.user, &old.login, makings.auth, makings.metrics);
+            let make = successor.pool_maker(
+                makings.config,
+                &old.database,
+                &old.user,
+                &old.login,
+                makings.auth,
+                makings.metrics,
+            );
             let pools = successor.nodes.iter().zip(&places).map(|(node, place)| match place {
                 Some(index) => old.pools[*index].clone(),
                 None => make(node),
@@ -94,5 +101,9 @@ impl Cluster {
 /// The nodes in this zone, as a bit set; all, when no zone is given or none of them is in it.
 pub(super) fn near(nodes: &[NodeSettings], zone: Option<&str>) -> u64 {
     let Some(zone) = zone else { return u64::MAX };
-    nodes.iter().enumerate().filter(|(_, node)| node.zone.as_deref() == Some(zone)).fold(0, |near, (index, _)| near | 1 << (index % 64))
+    nodes
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| node.zone.as_deref() == Some(zone))
+        .fold(0, |near, (index, _)| near | 1 << (index % 64))
 }

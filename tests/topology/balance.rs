@@ -56,7 +56,10 @@ fn a_busy_pool_is_no_dead_node_trap_83_and_is_still_asked_trap_88() {
 
 #[test]
 fn all_dead_prefers_nobody_and_whoever_comes_back_first_is_used_trap_84() {
-    let fixture = Fixture::new(2);
+    let cluster = cluster(2);
+    // However long it takes a server to start.
+    let text = config("", "", &nodes(&cluster)).replace("wait_timeout = \"10s\"", "wait_timeout = \"60s\"");
+    let fixture = Fixture { proxy: Setup::config(text).start(), cluster };
     let mut client = fixture.client();
     until("reads", || client.value(READ) == fixture.port(1));
     for node in fixture.cluster.nodes() {

@@ -135,7 +135,8 @@ fn a_reload_adds_and_removes_a_replica_under_load_and_keeps_the_others_trap_72()
     open.rows("COMMIT");
     assert_eq!(pinned.value("SELECT pg_backend_pid()"), pid);
     pinned.rows("INSERT INTO mine VALUES (1)");
-    let two: String = [0, 2].map(|n| node(fixture.cluster.nodes()[n].name(), fixture.cluster.info().port(n), "")).concat();
+    let two: String =
+        [0, 2].map(|n| node(fixture.cluster.nodes()[n].name(), fixture.cluster.info().port(n), "")).concat();
     fixture.proxy.rewrite_config(&config("", "", &two));
     fixture.proxy.signal(Signal::HUP);
     until("the old replica is gone", || !fixture.column("role").contains_key("replica1"));

@@ -36,7 +36,8 @@ pub fn rows(view: &View<'_>) -> Rows {
 
 fn row(view: &View<'_>, name: &str, database: &Database) -> Vec<Value> {
     let cluster = view.clusters.get(&database.name);
-    let primary = cluster.and_then(|cluster| cluster.nodes.iter().find(|node| node.is_primary())).map(|node| &node.settings);
+    let primary =
+        cluster.and_then(|cluster| cluster.nodes.iter().find(|node| node.is_primary())).map(|node| &node.settings);
     let declared = || database.nodes.iter().find(|node| node.role == Some(NodeRole::Primary));
     let primary = primary.or_else(declared).or(database.nodes.first());
     let hosts = primary.map(|node| node.hosts.as_slice()).unwrap_or_default();

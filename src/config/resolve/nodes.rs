@@ -133,7 +133,8 @@ fn check(name: &Spanned<String>, raw: &schema::Database, placed: &[Placed], cx: 
     }
     for (i, one) in placed.iter().enumerate() {
         // Two primaries are noted above.
-        let both_primary = |other: &Placed| other.node.role == one.node.role && one.node.role == Some(NodeRole::Primary);
+        let both_primary =
+            |other: &Placed| other.node.role == one.node.role && one.node.role == Some(NodeRole::Primary);
         let twin = |other: &&Placed| other.node.name == one.node.name && !both_primary(other);
         if let Some(first) = placed[..i].iter().find(twin) {
             cx.problems

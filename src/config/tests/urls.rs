@@ -54,10 +54,15 @@ fn every_flag() {
     };
     let config = load(&args, &[]).config;
     let database = &config.databases["shop"];
-    let names: Vec<(&str, Option<NodeRole>)> = database.nodes.iter().map(|node| (node.name.as_str(), node.role)).collect();
+    let names: Vec<(&str, Option<NodeRole>)> =
+        database.nodes.iter().map(|node| (node.name.as_str(), node.role)).collect();
     assert_eq!(
         names,
-        [("primary", Some(NodeRole::Primary)), ("replica1", Some(NodeRole::Replica)), ("replica2", Some(NodeRole::Replica))]
+        [
+            ("primary", Some(NodeRole::Primary)),
+            ("replica1", Some(NodeRole::Replica)),
+            ("replica2", Some(NodeRole::Replica))
+        ]
     );
     assert_eq!(database.nodes[0].hosts.len(), 2);
     assert_eq!(database.nodes[0].weight, None);
