@@ -50,6 +50,9 @@ pub(super) struct Verdict {
     pub why: String,
 }
 
+/// Why there is no primary right after the start.
+pub(super) const ASKING: &str = "the nodes are still being asked for their roles";
+
 /// Finds the roles. `system` is the identifier that the cluster has had until now.
 pub(super) fn elect(candidates: &[Candidate<'_>], system: Option<u64>) -> Verdict {
     let system = system_of(candidates, system);
@@ -81,7 +84,7 @@ pub(super) fn elect(candidates: &[Candidate<'_>], system: Option<u64>) -> Verdic
             let unasked = candidates.iter().any(|other| other.can_be_asked && !other.asked && !other.disabled);
             if unasked && !candidates[*one].incumbent {
                 standings[*one] = Standing::Unknown;
-                "the nodes are still being asked for their roles".clone_into(&mut why);
+                ASKING.clone_into(&mut why);
             }
         }
         several => {
@@ -158,7 +161,7 @@ fn no_claim(
         return format!("{} is disabled (ENABLE NODE on the console ends that)", names(&out));
     }
     if candidates.iter().any(|one| one.can_be_asked && !one.asked) {
-        return "the nodes are still being asked for their roles".to_owned();
+        return ASKING.to_owned();
     }
     if candidates.iter().any(|one| one.facts.is_some_and(|facts| !facts.in_recovery)) {
         return "no node that takes writes belongs to this cluster".to_owned();

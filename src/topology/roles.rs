@@ -10,7 +10,7 @@ use crate::net::control;
 
 use super::cluster::Cluster;
 use super::directory::control_settings;
-use super::election::{Candidate, Standing, elect};
+use super::election::{ASKING, Candidate, Standing, elect};
 use super::node::Node;
 
 /// What the roles of a cluster's nodes were until now. It goes on through reloads.
@@ -118,7 +118,7 @@ impl Cluster {
         let is_news = state.primary != now;
         let why_is_news = state.why != verdict.why;
         state.why = verdict.why;
-        if why_is_news && !state.why.is_empty() && !self.database.read_only {
+        if why_is_news && !state.why.is_empty() && state.why != ASKING && !self.database.read_only {
             tracing::warn!(database = self.database.name, why = state.why, "no node takes writes: they wait");
         }
         if let Some(index) = primary
