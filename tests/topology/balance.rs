@@ -66,7 +66,9 @@ fn all_dead_prefers_nobody_and_whoever_comes_back_first_is_used_trap_84() {
         node.kill().unwrap();
     }
     client.send(&Batch::new().query(READ));
-    assert!(client.is_silent_for(Duration::from_millis(500)));
+    if !client.is_silent_for(Duration::from_millis(500)) {
+        panic!("{:?}", client.recv_ready(1));
+    }
     fixture.cluster.replicas()[1].start().unwrap();
     let frames = client.recv_ready(1);
     let row = frames.iter().find(|frame| frame.tag == b'D').unwrap_or_else(|| panic!("{frames:?}"));
