@@ -257,7 +257,7 @@ impl Session {
                     }
                     if node.is_some() && self.pools.cluster.primary() == node {
                         // Whoever failed before it may be back by now.
-                        tried = 0;
+                        tried = self.nodes_tried();
                         tokio::time::sleep(RETRY_PAUSE).await;
                     }
                 }
