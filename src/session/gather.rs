@@ -100,6 +100,9 @@ impl Session {
             };
             if local.goes_on() {
                 self.look_ahead(&mut local, frame, &parsed);
+                if local.has_begun() {
+                    return Gathered::Local;
+                }
             }
             match decision {
                 None => return Gathered::Runs(Place::Primary),

@@ -29,11 +29,20 @@ pub(super) struct Ahead {
     in_block: bool,
     /// What is bound asks for a setting.
     shows: bool,
+    /// What is bound begins a block.
+    begins: bool,
+    begun: bool,
 }
 
 impl Ahead {
     pub fn goes_on(&self) -> bool {
         self.is_local
+    }
+
+    /// Whether a block has begun in it. Drivers send their `BEGIN` ahead of the first statement: what follows is judged as part of the
+    /// block.
+    pub fn has_begun(&self) -> bool {
+        self.is_local && self.begun
     }
 
     /// Whether what came before a Flush can be answered: a portal might be executed otherwise than here.
@@ -49,13 +58,20 @@ impl Ahead {
 
 impl Session {
     pub(super) fn ahead(&self) -> Ahead {
+        let portal = self.deferred.portal.as_ref();
         Ahead {
             is_local: true,
-            bound: self.deferred.portal.is_some(),
+            bound: portal.is_some(),
             executed: false,
             in_block: self.deferred.is_open(),
-            shows: self.deferred.portal.as_ref().is_some_and(|of| self.shown(of.decision, &of.sql).is_some()),
+            shows: portal.is_some_and(|of| self.shown(of.decision, &of.sql).is_some()),
+            begins: portal.is_some_and(|of| self.begins_block(of.decision, &of.sql)),
+            begun: false,
         }
+    }
+
+    fn begins_block(&self, decision: Decision, sql: &[u8]) -> bool {
+        matches!(self.controls_block(decision, sql), Some(BlockControl::Begin { .. }))
     }
 
     /// Notes the next frame of a segment.
@@ -76,6 +92,7 @@ impl Session {
                 ahead.bound = !ahead.executed
                     && frontend::bind_head(body).is_some_and(|head| {
                         let named = self.named_local(head.statement, parsed);
+                        ahead.begins = named.as_ref().is_some_and(|(decision, sql)| self.begins_block(*decision, sql));
                         ahead.shows =
                             named.as_ref().is_some_and(|(decision, sql)| self.shown(*decision, sql).is_some());
                         head.portal.is_empty()
@@ -91,6 +108,7 @@ impl Session {
                     ahead.bound && matches!(frontend::execute(body), Some((b"", limit)) if limit == 0 || !ahead.shows);
                 ahead.bound = false;
                 ahead.executed = true;
+                ahead.begun = runs && ahead.begins;
                 runs
             }
             _ => false,

@@ -227,3 +227,47 @@ fn what_only_looked_like_a_read_is_undone_with_its_block_trap_3() {
         assert_eq!(world.db.run("SELECT count(*) FROM w"), "0");
     }
 }
+
+#[test]
+fn a_begin_ahead_of_the_first_statement_is_a_block_like_any_other() {
+    let world = until_write();
+    let ahead = |sql: &str| batch().parse("", "BEGIN", &[]).bind("", "", &[]).execute("", 0).run(sql, &[]).sync();
+    let mut client = world.client();
+    for (sql, place) in [("SELECT count(*) FROM t", "t"), ("INSERT INTO w VALUES (1)", "f"), ("SELECT now()", "f")] {
+        let frames = client.exchange(&ahead(sql));
+        assert!(tags(&frames).starts_with("12C12"), "{sql}: {frames:?}");
+        assert_eq!(frames.last().unwrap().body, b"T", "{sql}");
+        assert_eq!(client.value(PROBE), place, "{sql}");
+        say(&mut client, "ROLLBACK");
+    }
+    let frames = client.exchange(&ahead("SELECT 1/0"));
+    assert_eq!(frames.last().unwrap().body, b"E", "{frames:?}");
+    say(&mut client, "ROLLBACK");
+    // As a named statement, the way that the JDBC driver does it in the long run; by somebody who has not written just now.
+    let mut client = world.client();
+    client.exchange(&batch().parse("begin", "BEGIN", &[]).sync());
+    let read = || batch().bind("", "begin", &[]).execute("", 0).run("SELECT 1", &[]).sync();
+    assert_eq!(tags(&client.exchange(&read())), "2C12TDCZ");
+    assert_eq!(client.value(PROBE), "t");
+}
+
+#[test]
+fn a_replica_that_is_lost_before_it_answers_is_not_noticed() {
+    let world = until_write();
+    let mut client = world.client();
+    say(&mut client, "BEGIN");
+    say(&mut client, "SELECT 1");
+    let sql = "SELECT pg_sleep(1.5)";
+    client.send(&batch().query(sql));
+    let kill = format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query = '{sql}'");
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while ![1, 2].into_iter().any(|node| world.db.run_on(node, &kill) == "1") {
+        assert!(std::time::Instant::now() < deadline, "it ran on no replica");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let frames = client.recv_ready(1);
+    assert_eq!(tags(&frames), "TDCZ");
+    assert_eq!(frames.last().unwrap().body, b"T");
+    assert_eq!(client.value("SELECT 2"), "2");
+    say(&mut client, "COMMIT");
+}

@@ -312,6 +312,36 @@ fn segments_say_the_same_trap_30_33_41_43() {
             ],
         ),
         (
+            "BEGIN ahead of a statement",
+            vec![
+                ready(batch().run("BEGIN", &[]).run("SELECT 1", &[]).run("SELECT 2", &[]).sync()),
+                ready(batch().run("SELECT 3", &[]).run("COMMIT", &[]).sync()),
+                ready(batch().run("BEGIN", &[]).run("SELECT 1", &[]).run("COMMIT", &[]).run("SELECT 2", &[]).sync()),
+                ready(batch().run("BEGIN", &[]).run("BEGIN", &[]).run("SELECT 2", &[]).sync()),
+                ready(batch().run("COMMIT", &[]).run("BEGIN", &[]).run("SELECT 2", &[]).sync()),
+                ready(batch().run("ROLLBACK", &[]).sync()),
+                ready(batch().run("SELECT 1", &[]).run("BEGIN", &[]).run("SELECT 2", &[]).sync()),
+                ready(batch().run("ROLLBACK", &[]).sync()),
+                ready(batch().run("BEGIN", &[]).run("SELECT nothing", &[]).run("SELECT 2", &[]).sync()),
+                ready(batch().run("ROLLBACK", &[]).sync()),
+                ready(batch().run("BEGIN READ ONLY", &[]).run("INSERT INTO w VALUES (1)", &[]).sync()),
+                ready(batch().run("ROLLBACK", &[]).sync()),
+                Step::Frames(batch().run("BEGIN", &[]).flush(), 4),
+                ready(batch().run("SELECT 1", &[]).sync()),
+                ready(batch().run("ROLLBACK", &[]).sync()),
+                ready(
+                    batch()
+                        .run("BEGIN", &[])
+                        .parse("", "SELECT id FROM t ORDER BY 1", &[])
+                        .bind("", "", &[])
+                        .execute("", 2)
+                        .sync(),
+                ),
+                ready(batch().execute("", 2).sync()),
+                ready(batch().query("COMMIT")),
+            ],
+        ),
+        (
             "portals that stay",
             vec![
                 ready(batch().query("BEGIN")),
