@@ -479,6 +479,7 @@ fn trap_77_credentials_stay_with_their_user() {
             read_after_write_window: None,
             health_interval: Duration::from_secs(1),
             health_timeout: Duration::from_secs(1),
+            dns_interval: None,
             read_only_functions: Vec::new(),
             primary_functions: Vec::new(),
         },

@@ -87,6 +87,7 @@ impl Default for RoutingSettings {
             read_after_write_window: Some(secs(5)),
             health_interval: secs(1),
             health_timeout: secs(2),
+            dns_interval: None,
             read_only_functions: Vec::new(),
             primary_functions: Vec::new(),
         }

@@ -235,6 +235,7 @@ impl Changes {
         self.value(&of("read_after_write_window"), &a.read_after_write_window, &b.read_after_write_window);
         self.value(&of("health_interval"), &Some(a.health_interval), &Some(b.health_interval));
         self.value(&of("health_timeout"), &Some(a.health_timeout), &Some(b.health_timeout));
+        self.value(&of("dns_interval"), &a.dns_interval, &b.dns_interval);
         self.value(&of("read_only_functions"), &a.read_only_functions, &b.read_only_functions);
         self.value(&of("primary_functions"), &a.primary_functions, &b.primary_functions);
     }

@@ -361,6 +361,8 @@ pub struct RoutingSettings {
     pub health_interval: Duration,
     /// Time-out of one health check.
     pub health_timeout: Duration,
+    /// Time between two look-ups of the nodes' names; `None` = only when a connection is opened.
+    pub dns_interval: Option<Duration>,
     /// Functions (optionally schema-qualified, lower case) that may run on a replica.
     pub read_only_functions: Vec<String>,
     /// Functions that must run on the primary.

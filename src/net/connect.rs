@@ -180,6 +180,16 @@ pub async fn connect(
     Err(ConnectError { hosts: errors })
 }
 
+/// The addresses that a name has now; an address has itself.
+///
+/// # Errors
+/// The look-up failed, which tells nothing about the server (trap 89).
+pub async fn look_up(host: &HostPort) -> io::Result<Vec<SocketAddr>> {
+    let found = tokio::net::lookup_host((host.host.as_str(), host.port)).await.map(Iterator::collect::<Vec<_>>);
+    names::note(&host.host, found.as_deref().unwrap_or_default());
+    found
+}
+
 async fn connect_host(
     host: &HostPort,
     tls: &ClientTlsContext,
@@ -198,15 +208,13 @@ async fn connect_host(
             }
         };
     }
-    let addresses: Vec<SocketAddr> = match tokio::net::lookup_host((host.host.as_str(), host.port)).await {
-        Ok(found) => found.collect(),
+    let addresses = match look_up(host).await {
+        Ok(found) => found,
         Err(e) => {
-            names::note(&host.host, &[]);
             failed(host.to_string(), HostFailure::Resolve(e));
             return None;
         }
     };
-    names::note(&host.host, &addresses);
     for address in addresses {
         match connect_address(address, &host.host, tls, encryption, options).await {
             Ok(stream) => return Some(stream),

@@ -14,7 +14,7 @@ mod socket;
 mod stream;
 mod tls;
 
-pub use connect::{ConnectError, ConnectOptions, Encryption, HostError, HostFailure, SslPlan, connect};
+pub use connect::{ConnectError, ConnectOptions, Encryption, HostError, HostFailure, SslPlan, connect, look_up};
 pub use listen::{Accepted, Inherited, ListenError, ListenOptions, Listener};
 pub use names::looked_up;
 pub use open::{OpenError, OpenSettings, Opened, open};

@@ -301,10 +301,14 @@ impl Pool {
         self.publish();
     }
 
-    /// Closes the connections that `unwanted` names: idle ones now, those in use when they come back.
-    pub fn retire(self: &Arc<Self>, unwanted: impl Fn(&ServerInfo) -> bool) {
+    /// Closes the connections that `unwanted` names: idle ones now, those in use when they come back. Returns how many they are.
+    pub fn retire(self: &Arc<Self>, unwanted: impl Fn(&ServerInfo) -> bool) -> usize {
         let mut state = self.state.lock();
-        state.servers.iter().filter(|info| unwanted(info)).for_each(|info| info.set_close_needed());
+        let mut retired = 0;
+        for info in state.servers.iter().filter(|info| !info.is_close_needed() && unwanted(info)) {
+            info.set_close_needed();
+            retired += 1;
+        }
         let idle = state.take_idle_if(|conn| conn.info.is_close_needed());
         for conn in &idle {
             state.forget(&conn.info);
@@ -313,6 +317,7 @@ impl Pool {
         self.open_for_waiters(&mut state);
         drop(state);
         drop(idle);
+        retired
     }
 
     /// Closes the idle connections (PAUSE).

@@ -14,6 +14,7 @@ use crate::wire::build;
 use super::cluster::Cluster;
 use super::directory::control_settings;
 use super::facts::{Facts, QUESTION, SHORT_QUESTION, timeline_of};
+use super::moved;
 use super::node::{Checked, Node};
 
 /// Checks that must fail in a row before a node counts as down: one lost packet is not a dead node.
@@ -36,7 +37,11 @@ pub(super) fn start(cluster: &Arc<Cluster>, control: &Handle) {
         let task = watch(Arc::downgrade(cluster), node.clone());
         control.spawn(task).abort_handle()
     });
-    cluster.checks.lock().extend(checks);
+    let mut running = cluster.checks.lock();
+    running.extend(checks);
+    if let Some(interval) = cluster.database.routing.dns_interval {
+        running.push(control.spawn(moved::watch(Arc::downgrade(cluster), interval)).abort_handle());
+    }
 }
 
 async fn watch(cluster: std::sync::Weak<Cluster>, node: Arc<Node>) {
@@ -49,7 +54,7 @@ async fn watch(cluster: std::sync::Weak<Cluster>, node: Arc<Node>) {
     loop {
         // Of a database that is paused no connection is kept: whoever paused it wants to stop, drop or rename it.
         let Some(paused) = cluster.upgrade().map(|cluster| cluster.let_go_while_paused()) else { return };
-        if let (true, Some(pool)) = (paused, &pool) {
+        if let (true, Some(pool)) = (paused | node.has_moved(), &pool) {
             pool.retain(|_, _| false);
         }
         let asked = Instant::now();

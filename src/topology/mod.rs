@@ -7,6 +7,7 @@ mod directory;
 mod election;
 mod facts;
 mod health;
+mod moved;
 mod node;
 mod roles;
 mod succession;

@@ -1,5 +1,6 @@
 //! One PostgreSQL server as the cluster sees it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -41,6 +42,10 @@ struct State {
     asked: bool,
     standing: Standing,
     checked: Checked,
+    /// The addresses that its name had last.
+    addresses: Vec<IpAddr>,
+    /// They have changed since its health was checked.
+    moved: bool,
 }
 
 /// What the last health check found.
@@ -57,7 +62,14 @@ pub struct Checked {
 impl Node {
     /// A node of which nothing is known, and which counts as up until a check says otherwise.
     pub fn new(settings: NodeSettings, metrics: NodeMetrics) -> Arc<Self> {
-        let state = State { facts: None, asked: false, standing: Standing::Unknown, checked: Checked::default() };
+        let state = State {
+            facts: None,
+            asked: false,
+            standing: Standing::Unknown,
+            checked: Checked::default(),
+            addresses: Vec::new(),
+            moved: false,
+        };
         Arc::new(Self {
             settings,
             load: Arc::default(),
@@ -129,6 +141,20 @@ impl Node {
     /// Notes that it was asked, without success.
     pub(super) fn asked_in_vain(&self) {
         self.found.state.lock().asked = true;
+    }
+
+    /// Notes the addresses that its name has now. Returns whether it had others before.
+    pub(super) fn moved_to(&self, addresses: &[IpAddr]) -> bool {
+        let mut state = self.found.state.lock();
+        let before = std::mem::replace(&mut state.addresses, addresses.to_vec());
+        let moved = !before.is_empty() && before != addresses;
+        state.moved |= moved;
+        moved
+    }
+
+    /// Whether its name leads elsewhere since this was asked last.
+    pub(super) fn has_moved(&self) -> bool {
+        std::mem::take(&mut self.found.state.lock().moved)
     }
 
     pub(super) fn candidate(&self, can_be_asked: bool) -> Candidate<'_> {

@@ -219,6 +219,7 @@ fn routing(raw: &schema::Routing, base: RoutingSettings, cx: &mut Context<'_>) -
         read_after_write_window: dur(&raw.read_after_write_window, base.read_after_write_window),
         health_interval: needed(&raw.health_interval, base.health_interval, cx),
         health_timeout: needed(&raw.health_timeout, base.health_timeout, cx),
+        dns_interval: dur(&raw.dns_interval, base.dns_interval),
         read_only_functions,
         primary_functions,
     }

@@ -134,6 +134,7 @@ pub struct Routing {
     pub read_after_write_window: Opt<Dur>,
     pub health_interval: Opt<Dur>,
     pub health_timeout: Opt<Dur>,
+    pub dns_interval: Opt<Dur>,
     pub read_only_functions: Opt<List>,
     pub primary_functions: Opt<List>,
 }

@@ -1,0 +1,116 @@
+//! Names that lead elsewhere than before: connections to an address that a node's name does not have any more are closed.
+//!
+//! Each new connection looks its name up anyway; this is for those that are open, when a failover is done by a change in the
+//! name service.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crate::config::HostPort;
+use crate::net;
+
+use super::cluster::Cluster;
+
+/// Longest time for one look-up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks the names of a cluster's nodes up again and again.
+pub(super) async fn watch(cluster: Weak<Cluster>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(cluster) = cluster.upgrade() else { return };
+        for (index, node) in cluster.nodes.iter().enumerate() {
+            if let Some(found) = addresses(&node.settings.hosts, look_up).await {
+                retire(&cluster, index, &found);
+            }
+        }
+    }
+}
+
+fn retire(cluster: &Arc<Cluster>, index: usize, found: &[IpAddr]) {
+    let node = &cluster.nodes[index];
+    let mut retired = 0;
+    for user in cluster.all_pools() {
+        retired += user.pools[index].retire(|info| is_elsewhere(&info.addr, found));
+    }
+    if node.moved_to(found) {
+        // Who checks its health is to ask the server that has the name now.
+        node.load.probe.notify_one();
+        tracing::info!(node = node.settings.name, addresses = ?found, retired, "the node's name leads elsewhere");
+    }
+}
+
+async fn look_up(host: HostPort) -> Result<Vec<IpAddr>, ()> {
+    match tokio::time::timeout(PATIENCE, net::look_up(&host)).await {
+        Ok(Ok(found)) => Ok(found.into_iter().map(|address| address.ip()).collect()),
+        _ => Err(()),
+    }
+}
+
+/// The addresses that the names have now, sorted. `None` when there is no name among them, or one was not found: a failed
+/// look-up tells nothing about a server (trap 89).
+async fn addresses<F>(hosts: &[HostPort], look_up: impl Fn(HostPort) -> F) -> Option<Vec<IpAddr>>
+where
+    F: Future<Output = Result<Vec<IpAddr>, ()>>,
+{
+    let is_name = |host: &HostPort| !host.host.starts_with('/') && host.host.parse::<IpAddr>().is_err();
+    if !hosts.iter().any(is_name) {
+        return None;
+    }
+    let mut all = Vec::new();
+    for host in hosts {
+        match host.host.parse() {
+            Ok(address) => all.push(address),
+            Err(_) if is_name(host) => all.extend(look_up(host.clone()).await.ok()?),
+            Err(_) => {}
+        }
+    }
+    all.sort_unstable();
+    all.dedup();
+    (!all.is_empty()).then_some(all)
+}
+
+/// Whether a connection's peer is none of these. Unix sockets have no address.
+fn is_elsewhere(peer: &str, found: &[IpAddr]) -> bool {
+    peer.parse::<IpAddr>().is_ok_and(|peer| !found.contains(&peer))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn host(name: &str) -> HostPort {
+        HostPort { host: name.to_owned(), port: 5432 }
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_failed_look_up_tells_nothing_trap_89() {
+        let names = async |host: HostPort| match host.host.as_str() {
+            "db" => Ok(vec![ip("10.0.0.2"), ip("10.0.0.1")]),
+            "gone" => Ok(Vec::new()),
+            _ => Err(()),
+        };
+        let of =
+            async |hosts: &[&str]| addresses(&hosts.iter().map(|name| host(name)).collect::<Vec<_>>(), names).await;
+        assert_eq!(of(&["db", "10.0.0.9", "/run"]).await.unwrap(), [ip("10.0.0.1"), ip("10.0.0.2"), ip("10.0.0.9")]);
+        assert_eq!(of(&["db", "broken"]).await, None);
+        assert_eq!(of(&["gone"]).await, None, "an empty answer is no answer");
+        assert_eq!(of(&["10.0.0.9", "/run"]).await, None, "nothing to look up");
+    }
+
+    #[test]
+    fn connections_to_addresses_that_a_name_has_no_more() {
+        let found = [ip("10.0.0.1"), ip("::1")];
+        assert!(is_elsewhere("10.0.0.2", &found));
+        assert!(!is_elsewhere("10.0.0.1", &found) && !is_elsewhere("::1", &found));
+        assert!(!is_elsewhere("unix", &found));
+    }
+}
