@@ -31,7 +31,7 @@ impl Session {
             && !self.deferred.is_open()
             && self.inbox.is_empty()
             && self.client_pass == 0;
-        let kept = matches!(&self.state, State::Linked(link) if link.at_rest());
+        let kept = matches!(&self.state, State::Linked(link) if link.at_rest()) && !self.deferred.is_open();
         let told = self.to_client.is_empty() && !self.notify.is_holding();
         if self.client.requested(Request::Drain) && told && (resting || kept) {
             return Some(Ending::shutdown("terminating connection: the proxy is shutting down"));

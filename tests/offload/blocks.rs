@@ -271,3 +271,20 @@ fn a_replica_that_is_lost_before_it_answers_is_not_noticed() {
     assert_eq!(client.value("SELECT 2"), "2");
     say(&mut client, "COMMIT");
 }
+
+#[test]
+fn a_block_that_has_only_read_is_not_cut_short_by_a_shutdown() {
+    let mut world = until_write();
+    let mut client = world.client();
+    say(&mut client, "BEGIN");
+    say(&mut client, "SELECT 1");
+    world.proxy.signal(rustix::process::Signal::TERM);
+    for _ in 0..3 {
+        // Whatever has been read goes on.
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(client.value("SELECT 2"), "2");
+    }
+    assert_eq!(summary(&client.exchange(&batch().query("COMMIT"))), "CommandComplete(COMMIT) ReadyForQuery(I)");
+    assert_eq!(client.recv().sqlstate(), "57P01");
+    world.proxy.wait();
+}
