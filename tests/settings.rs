@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use support::clusters::{APP, APP_PASSWORD};
-use support::frames::{Batch, summary};
+use support::frames::{Batch, summary, tags};
 use support::raw::RawClient;
 use support::world::{Plan, World, ready};
 
@@ -317,4 +317,17 @@ fn trap_62_servers_that_are_clients_set_what_they_need_for_themselves() {
     // And behind it as in front of it: a client of the proxy uses the foreign table, which leads through the proxy again.
     assert_eq!(plain.value("SELECT count(*) FROM far"), "3");
     assert_eq!(plain.value("SHOW search_path"), "\"$user\", public");
+}
+
+#[test]
+fn what_ends_listening_tells_nothing_of_settings_trap_57() {
+    let world = Plan { pool: "size = 1", primary_only: true, ..Plan::default() }.start();
+    let mut client = world.client_with(&[("application_name", "start")]);
+    // On one connection, which listens, and has lost its settings when it is told to listen no more.
+    for sql in ["CREATE TEMP TABLE keeps_it (v int)", "LISTEN somebody", "DISCARD ALL"] {
+        assert_eq!(tags(&client.exchange(&Batch::new().query(sql))), "CZ", "{sql}");
+    }
+    assert_eq!(summary(&client.exchange(&Batch::new().query(""))), "EmptyQueryResponse ReadyForQuery(I)");
+    assert_eq!(client.value("SHOW application_name"), "start");
+    assert_eq!(tags(&client.exchange(&Batch::new().query("SELECT 1"))), "TDCZ");
 }

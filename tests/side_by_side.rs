@@ -501,10 +501,177 @@ fn read_only_blocks() -> Vec<Step> {
     script
 }
 
+/// What is sent before the answers to what came before it have been read, and what stands between two Syncs.
+fn sequences() -> Vec<Step> {
+    let large = format!("SELECT length('{}')", "x".repeat(60_000));
+    let huge = format!("SELECT length('{}')", "x".repeat(1_200_000));
+    vec![
+        // A Query within a sequence, behind an error, behind a Flush (trap 42).
+        Step::Ready(batch().run("SELECT 1", &[]).query("SELECT 2"), 1),
+        Step::Ready(batch().run("SELECT 1/0", &[]).query("SELECT 2").sync(), 1),
+        Step::Ready(batch().run("SET app.name = 'kept'", &[]).flush().query("SHOW app.name"), 1),
+        text("SHOW app.name"),
+        // Errors at each place of a sequence (trap 33).
+        ready(batch().parse("a", "SELEC", &[]).parse("b", "SELECT 1", &[]).sync()),
+        ready(batch().bind("", "b", &[]).execute("", 0).sync()),
+        ready(batch().parse("a", "SELECT $1::int", &[]).bind("", "a", &[Some("x")]).parse("b", "SELECT 2", &[]).sync()),
+        ready(
+            batch()
+                .bind("", "a", &[Some("5")])
+                .describe(b'P', "")
+                .execute("", 0)
+                .bind("", "b", &[])
+                .execute("", 0)
+                .sync(),
+        ),
+        ready(
+            batch()
+                .parse("b", "SELECT 3", &[])
+                .close(b'S', "b")
+                .parse("b", "SELECT 4", &[])
+                .run("SELECT 1/0", &[])
+                .close(b'S', "b")
+                .sync(),
+        ),
+        ready(batch().bind("", "b", &[]).execute("", 0).sync()),
+        ready(batch().close(b'S', "b").run("SELECT 1/0", &[]).sync()),
+        ready(batch().bind("", "b", &[]).execute("", 0).close(b'S', "b").close(b'S', "a").sync()),
+        ready(batch().execute("", 0).sync()),
+        ready(batch().describe(b'S', "b").run("SELECT 1", &[]).sync()),
+        ready(batch().parse("", "", &[]).bind("", "", &[]).describe(b'P', "").execute("", 0).sync()),
+        // Several Syncs outstanding (trap 43), some within a transaction.
+        Step::Ready(
+            batch().run("SELECT 1", &[]).sync().sync().run("SELECT 1/0", &[]).sync().run("SELECT 2", &[]).sync(),
+            4,
+        ),
+        Step::Ready(
+            batch()
+                .query("BEGIN")
+                .run("SET app.name = 'gone'", &[])
+                .sync()
+                .run("SELECT 1/0", &[])
+                .sync()
+                .run("SHOW app.name", &[])
+                .sync()
+                .query("ROLLBACK")
+                .query("SHOW app.name"),
+            6,
+        ),
+        Step::Ready(
+            batch().query("BEGIN").query("SELECT 1/0").query("COMMIT").query("BEGIN").query("SELECT 1").query("END"),
+            6,
+        ),
+        // Flush by Flush, as asyncpg speaks (trap 38).
+        Step::Frames(batch().parse("f", "SELECT $1::int + 1", &[]).describe(b'S', "f").flush(), 3),
+        Step::Frames(batch().bind("", "f", &[Some("1")]).execute("", 0).flush(), 3),
+        ready(batch().sync()),
+        Step::Frames(batch().bind("", "f", &[Some("x")]).execute("", 0).flush(), 1),
+        ready(batch().execute("", 0).sync()),
+        text("BEGIN"),
+        Step::Frames(batch().bind("p", "f", &[Some("1")]).execute("p", 0).flush(), 3),
+        text("SELECT name FROM pg_cursors ORDER BY 1"),
+        text("COMMIT"),
+        ready(batch().close(b'S', "f").sync()),
+        // Long messages: longer than what is looked ahead over, and than what is looked at.
+        text(&large),
+        pipeline(&[&large, "SELECT 1"]),
+        ready(batch().run("SELECT length($1)", &[Some(&"y".repeat(200_000))]).sync()),
+        text("BEGIN"),
+        text(&huge),
+        ready(batch().run(&huge, &[]).sync()),
+        ready(batch().parse("h", &huge, &[]).bind("", "h", &[]).execute("", 0).sync()),
+        text("COMMIT"),
+        ready(batch().bind("", "h", &[]).execute("", 0).sync()),
+        ready(batch().close(b'S', "h").sync()),
+        ready(batch().bind("", "h", &[]).execute("", 0).sync()),
+        // Function calls: of one that there is (1 + 2), with a wrong argument, of none (trap 14).
+        ready(batch().raw(b'F', b"\0\0\0\xb1\0\x01\0\0\0\x02\0\0\0\x011\0\0\0\x012\0\0")),
+        ready(batch().raw(b'F', b"\0\0\0\xb1\0\x01\0\0\0\x02\0\0\0\x01x\0\0\0\x012\0\0")),
+        ready(batch().raw(b'F', b"\0\0\0\x01\0\0\0\0\0\0")),
+        text("SELECT 1; SELECT 1/0; SELECT 2"),
+        text("CREATE TABLE made_here (v int); SELECT count(*) FROM made_here; DROP TABLE made_here"),
+        text("; ; SELECT 1;; -- nothing\n;"),
+        text("/* only */"),
+        ready(batch().run("SELECT 1; SELECT 2", &[]).sync()),
+        text("DISCARD ALL"),
+    ]
+}
+
+/// State that pins, in every way in which it can end.
+fn pinning() -> Vec<Step> {
+    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()";
+    let mut script = queries(&[
+        "SELECT pg_advisory_lock(8001)",
+        held,
+        "SELECT pg_advisory_unlock(8001), pg_advisory_unlock(8001)",
+        held,
+        "BEGIN",
+        "SELECT pg_advisory_lock(8001)",
+        "SAVEPOINT a",
+        "SELECT pg_advisory_xact_lock(8002), pg_try_advisory_lock_shared(8003)",
+        "ROLLBACK TO a",
+        held,
+        "ROLLBACK",
+        held,
+        "SELECT pg_catalog.pg_advisory_unlock_all()",
+        held,
+        "CREATE TEMP TABLE p (v int) ON COMMIT DELETE ROWS",
+        "INSERT INTO p VALUES (1)",
+        "SELECT count(*) FROM p",
+        "BEGIN",
+        "DROP TABLE p",
+        "SELECT 1/0",
+        "ROLLBACK",
+        "SELECT count(*) FROM p",
+        "DROP TABLE p",
+        "SELECT count(*) FROM p",
+        "CREATE TEMP VIEW v AS SELECT 5 AS five",
+        "SELECT five FROM v",
+        "DISCARD TEMP",
+        "SELECT five FROM v",
+        "SELECT lastval()",
+        "SELECT nextval('s4') > 0",
+        "SELECT currval('s4') = lastval()",
+        "DISCARD SEQUENCES",
+        "SELECT currval('s4')",
+        "BEGIN; CREATE TEMP TABLE q ON COMMIT DROP AS SELECT 1 AS v; SELECT v FROM q; COMMIT; SELECT v FROM q",
+        "CREATE TEMP TABLE q (v int); SELECT 1/0",
+        "SELECT v FROM q",
+        "SELECT 1 AS v INTO TEMP q",
+        "SELECT v FROM q",
+        "ALTER TABLE q RENAME TO r",
+        "SELECT v FROM r",
+        "DROP TABLE r",
+        "SELECT set_config('app.name', lower('MADE'), false)",
+        "SHOW app.name",
+        "RESET app.name",
+        "SELECT set_config('work_mem', 'x', false)",
+        "SELECT set_config('work_mem', v || 'MB', false) FROM (VALUES (7), (9)) AS t (v)",
+        "SHOW work_mem",
+        "DISCARD ALL",
+        "SHOW work_mem",
+        "SELECT setseed(0.25)",
+        "SELECT random() < 1",
+    ]);
+    script.extend([
+        pipeline(&["CREATE TEMP TABLE q (v int)", "INSERT INTO q VALUES (1)", "SELECT v FROM q", "SELECT 1/0"]),
+        pipeline(&["SELECT v FROM q"]),
+        pipeline(&["SELECT pg_advisory_lock(8005)", "SELECT 1/0"]),
+        pipeline(&[held]),
+        pipeline(&["SELECT pg_advisory_unlock_all()", held]),
+        text("LOAD 'nothing_there'"),
+        text("SELECT pg_export_snapshot() IS NOT NULL"),
+        text("SET TRANSACTION SNAPSHOT 'nonsense'"),
+        text("BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '00000000-00000000-1'; COMMIT"),
+        text("ROLLBACK"),
+    ]);
+    script
+}
+
 const SQL: &str = "RESET ROLE; DO $$ BEGIN CREATE ROLE guest_of_all; \
      EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$; GRANT guest_of_all TO app; SET ROLE app; \
      CREATE TABLE t0 (v int); CREATE TABLE t1 (v int PRIMARY KEY); CREATE TABLE t2 (v int); CREATE TABLE t3 (v int); \
-     CREATE SEQUENCE s3; GRANT ALL ON t0, t1, t2, t3, s3 TO guest_of_all";
+     CREATE SEQUENCE s3; CREATE SEQUENCE s4; GRANT ALL ON t0, t1, t2, t3, s3 TO guest_of_all";
 
 /// A session that has all the settings of the scripts: one that nobody has ever set is unknown to a server, and known for good once
 /// somebody has (README).
@@ -523,7 +690,7 @@ fn play(client: &mut RawClient, script: &[Step]) -> Vec<String> {
 #[test]
 fn everybody_gets_what_a_connection_of_its_own_would_say() {
     let world = Plan { sql: SQL, pool: "size = 2\nwait_timeout = \"60s\"", ..Plan::default() }.start();
-    let scripts: [(&str, Vec<Step>); 8] = [
+    let scripts: [(&str, Vec<Step>); 10] = [
         ("savepoints", savepoints()),
         ("prepared", prepared()),
         ("discards", discards()),
@@ -532,6 +699,8 @@ fn everybody_gets_what_a_connection_of_its_own_would_say() {
         ("two-phase", two_phase()),
         ("portals", portals()),
         ("encodings", encodings()),
+        ("sequences", sequences()),
+        ("pinning", pinning()),
     ];
     let primary = world.db.cluster().primary_port();
     let expected: Vec<_> = scripts.iter().map(|(_, script)| play(&mut connect(&world, primary), script)).collect();

@@ -153,6 +153,8 @@ impl Session {
                 if settings
                     && let State::Linked(link) = &self.state
                     && !matches!(link.replies.head(), Some(Expect::Settings))
+                    // As long as they are not there, what is reported means nothing: it was an UNLISTEN, say.
+                    && Arc::ptr_eq(&link.lease.settings, self.tracked.settings())
                 {
                     // Not with what may be taken back.
                     let to = if link.rerun.is_possible() { &mut self.to_client } else { out.insert() };
