@@ -331,3 +331,26 @@ fn what_ends_listening_tells_nothing_of_settings_trap_57() {
     assert_eq!(client.value("SHOW application_name"), "start");
     assert_eq!(tags(&client.exchange(&Batch::new().query("SELECT 1"))), "TDCZ");
 }
+
+#[test]
+fn what_is_put_back_in_a_block_takes_no_snapshot_trap_52() {
+    let world = world("size = 1");
+    let parameters =
+        [("options", "-c work_mem=7MB -c app.name=x -c datestyle=SQL,DMY"), ("search_path", "\"$user\", public")];
+    let mut client = world.client_with(&parameters);
+    let mut other = world.client();
+    let run = |client: &mut RawClient, sql: &str| summary(&client.exchange(&Batch::new().query(sql)));
+    for reset in ["RESET ALL", "RESET work_mem", "SET search_path TO DEFAULT", "RESET DateStyle"] {
+        run(&mut client, "BEGIN");
+        run(&mut client, "SET LOCAL lock_timeout = 7");
+        run(&mut client, "RESET lock_timeout");
+        assert!(run(&mut client, reset).ends_with("ReadyForQuery(T)"));
+        let level = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
+        assert_eq!(run(&mut client, level), "CommandComplete(SET) ReadyForQuery(T)", "{reset}");
+        let shown = "SELECT current_setting('work_mem') || current_setting('search_path') || current_setting('app.name') \
+                     || current_setting('datestyle') || current_setting('transaction_isolation')";
+        assert_eq!(client.value(shown), "7MB\"$user\", publicxSQL, DMYrepeatable read");
+        run(&mut client, "COMMIT");
+        assert_eq!(other.value("SHOW work_mem"), "4MB");
+    }
+}

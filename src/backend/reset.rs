@@ -72,7 +72,7 @@ pub async fn greet(conn: &mut ServerConn, query: &str) -> Result<(), OpenError> 
 /// The connection broke: close it.
 pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> io::Result<Option<ErrorNotice>> {
     let mut message = Vec::with_capacity(256);
-    let mut queries = settings.write_difference(&conn.settings, &mut message);
+    let mut queries = settings.write_difference(&conn.settings, false, &mut message);
     conn.stream.write_all(&message).await?;
     // A simple Query ends the unnamed statement (trap 37).
     conn.prepared.unnamed = None;

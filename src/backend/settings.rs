@@ -145,7 +145,9 @@ impl Settings {
 
     /// Appends Query messages that turn a connection with the settings `from` into one with `self`, and returns how many: each is
     /// answered up to a ReadyForQuery. Values are quoted as literals (trap 55), and only what differs is said (trap 56).
-    pub fn write_difference(&self, from: &Settings, out: &mut Vec<u8>) -> usize {
+    ///
+    /// `in_block`: a transaction block is open. Its first snapshot is for the client to take, so nothing but `SET` is said there.
+    pub fn write_difference(&self, from: &Settings, in_block: bool, out: &mut Vec<u8>) -> usize {
         let changed: Vec<_> = self.entries.iter().filter(|(name, value)| from.get(name) != Some(value)).collect();
         // The server reads a whole message in the encoding that is in force when it comes.
         let foreign = changed.iter().any(|(_, value)| !value.is_ascii());
@@ -153,7 +155,7 @@ impl Settings {
             build::query(out, b"SET client_encoding TO 'UTF8'");
         }
         build::message(out, b'Q', |out| {
-            let mut sql = Statements { out, calls: false, any: false };
+            let mut sql = Statements { out, in_block, calls: false, any: false };
             IDENTITY.iter().filter(|name| from.get(name).is_some()).for_each(|name| sql.reset(name));
             for (name, value) in from.entries.iter().filter(|(name, _)| !is_identity(name)) {
                 // What a new date style does not name stays as it was: it must be given to the server's own.
@@ -201,6 +203,8 @@ fn put(entries: &mut Entries, name: &str, value: Option<Value>) {
 /// The text of one Query that sets and resets.
 struct Statements<'a> {
     out: &'a mut Vec<u8>,
+    /// Only statements that need no snapshot.
+    in_block: bool,
     /// The last statement is a list of calls, to which another can be added.
     calls: bool,
     any: bool,
@@ -223,7 +227,13 @@ impl Statements<'_> {
 
     fn set(&mut self, name: &str, value: &Value) {
         match value {
+            Value::Text(text) if self.in_block && !QUOTED_LISTS.contains(&name) => {
+                self.assign(name, std::slice::from_ref(text));
+            }
             Value::Text(text) => {
+                if let Some(values) = names_of(text).filter(|_| self.in_block) {
+                    return self.assign(name, &values);
+                }
                 self.begin(true);
                 self.out.extend_from_slice(b"pg_catalog.set_config(");
                 literal(self.out, name);
@@ -231,15 +241,17 @@ impl Statements<'_> {
                 literal(self.out, text);
                 self.out.extend_from_slice(b",false)");
             }
-            Value::List(values) => {
-                self.begin(false);
-                self.out.extend_from_slice(b"SET ");
-                self.name(name);
-                for (i, value) in values.iter().enumerate() {
-                    self.out.extend_from_slice(if i == 0 { b" TO " } else { b"," });
-                    literal(self.out, value);
-                }
-            }
+            Value::List(values) => self.assign(name, values),
+        }
+    }
+
+    fn assign(&mut self, name: &str, values: &[String]) {
+        self.begin(false);
+        self.out.extend_from_slice(b"SET ");
+        self.name(name);
+        for (i, value) in values.iter().enumerate() {
+            self.out.extend_from_slice(if i == 0 { b" TO " } else { b"," });
+            literal(self.out, value);
         }
     }
 
@@ -256,6 +268,47 @@ impl Statements<'_> {
             self.out.extend(part.bytes().flat_map(|b| std::iter::repeat_n(b, if b == b'"' { 2 } else { 1 })));
             self.out.push(b'"');
         }
+    }
+}
+
+/// The names in a list of identifiers, if a `SET` of these gives the setting that very text, as the server shows it.
+fn names_of(text: &str) -> Option<Vec<String>> {
+    let is_plain = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    let mut names = Vec::new();
+    let mut rest = text;
+    loop {
+        let mut name = String::new();
+        if let Some(quoted) = rest.strip_prefix('"') {
+            rest = quoted;
+            loop {
+                let (part, behind) = rest.split_once('"')?;
+                name.push_str(part);
+                let Some(doubled) = behind.strip_prefix('"') else {
+                    rest = behind;
+                    break;
+                };
+                name.push('"');
+                rest = doubled;
+            }
+            if is_plain(&name) {
+                return None;
+            }
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            rest[..end].clone_into(&mut name);
+            rest = &rest[end..];
+            if !is_plain(&name) {
+                return None;
+            }
+        }
+        names.push(name);
+        if rest.is_empty() {
+            return Some(names);
+        }
+        rest = rest.strip_prefix(", ")?;
     }
 }
 

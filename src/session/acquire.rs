@@ -181,7 +181,7 @@ impl Session {
         if Arc::ptr_eq(&conn.settings, settings) {
             tell_parameters(&conn.parameters, &mut self.told, &mut self.lex, &mut self.to_client);
         } else {
-            for _ in 0..settings.write_difference(&conn.settings, out.insert()) {
+            for _ in 0..settings.write_difference(&conn.settings, link.status.in_block(), out.insert()) {
                 link.replies.push(Expect::Settings);
             }
             conn.settings = settings.clone();

@@ -8,8 +8,12 @@ fn pairs(list: &[(&str, &str)]) -> Arc<Settings> {
 
 /// The texts of the Query messages.
 fn difference(from: &Settings, to: &Settings) -> String {
+    difference_in(false, from, to)
+}
+
+fn difference_in(block: bool, from: &Settings, to: &Settings) -> String {
     let mut out = Vec::new();
-    let count = to.write_difference(from, &mut out);
+    let count = to.write_difference(from, block, &mut out);
     let mut texts = Vec::new();
     let mut rest = out.as_slice();
     while !rest.is_empty() {
@@ -83,4 +87,20 @@ fn texts_beyond_ascii_are_told_in_utf8() {
     let from = pairs(&[("client_encoding", "LATIN1")]);
     assert!(difference(&from, &to).ends_with("pg_catalog.set_config('client_encoding','LATIN1',false)"));
     assert!(difference(&Settings::none(), &pairs(&[("a.b", "ü")])).ends_with(r#";RESET "client_encoding""#));
+}
+
+#[test]
+fn in_a_block_no_snapshot_is_taken() {
+    let difference = |name: &str, value: &str| difference_in(true, &Settings::none(), &pairs(&[(name, value)]));
+    assert_eq!(difference("work_mem", "7MB"), r#"SET "work_mem" TO '7MB'"#);
+    assert_eq!(difference("datestyle", "ISO, DMY"), r#"SET "datestyle" TO 'ISO, DMY'"#);
+    assert_eq!(difference("app.x", "it's"), r#"SET "app"."x" TO 'it''s'"#);
+    assert_eq!(
+        difference("search_path", r#""$user", public, "a "", b""#),
+        r#"SET "search_path" TO '$user','public','a ", b'"#
+    );
+    // What the server would show otherwise behind a SET.
+    for odd in ["", "a,", "a b", "\"a", "\"a\"", "A", "a,b", "a , b"] {
+        assert!(difference("search_path", odd).starts_with("SELECT pg_catalog.set_config("), "{odd}");
+    }
 }
