@@ -34,6 +34,8 @@ pub enum Action {
     Shutdown(Shutdown),
     /// `FORGET LEARNED [db]`
     ForgetLearned(Option<String>),
+    /// `FORGET ROUTES`
+    ForgetRoutes,
     /// `RELOAD`
     Reload,
     /// `SET key = value`
@@ -67,6 +69,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("RECONNECT [db]", "open server connections anew as they come free"),
     ("KILL [db]", "drop clients and server connections at once, and pause"),
     ("FORGET LEARNED [db]", "let replicas try again what they have refused (SHOW LEARNED)"),
+    ("FORGET ROUTES", "count statements from zero again (SHOW ROUTES, SHOW WHATIF)"),
     ("KILL_CLIENT id", "drop a client and its server connection"),
     ("SUSPEND", "read nothing more from clients and servers"),
     ("WAIT_CLOSE [db]", "wait until RECONNECT or RELOAD has taken full effect"),
@@ -96,7 +99,8 @@ impl Action {
                 [Word::Name(what), rest @ ..] if what.eq_ignore_ascii_case("learned") => {
                     optional("forget learned", rest).map(Self::ForgetLearned)
                 }
-                _ => Err(bad("FORGET what? FORGET LEARNED [db]")),
+                [Word::Name(what)] if what.eq_ignore_ascii_case("routes") => Ok(Self::ForgetRoutes),
+                _ => Err(bad("FORGET what? FORGET LEARNED [db], or FORGET ROUTES")),
             },
             "wait_close" => optional(name, words).map(Self::WaitClose),
             "shutdown" => shutdown(words).map(Self::Shutdown),
@@ -121,6 +125,7 @@ impl Action {
             Self::WaitClose(_) => "WAIT_CLOSE",
             Self::Shutdown(_) => "SHUTDOWN",
             Self::ForgetLearned(_) => "FORGET LEARNED",
+            Self::ForgetRoutes => "FORGET ROUTES",
             Self::Reload => "RELOAD",
             Self::Set { key, value } => return format!("SET {key}={}", value.replace('\0', "")),
         }

@@ -73,6 +73,10 @@ impl Handler {
             }
             Action::Kill(name) => self.kill(name.as_deref()).await,
             Action::ForgetLearned(name) => self.forget_learned(name.as_deref()),
+            Action::ForgetRoutes => {
+                self.console.ctx.metrics.route_stats().values().for_each(|stats| stats.reset());
+                Ok(())
+            }
             Action::KillClient(id) => self.kill_client(*id).await,
             Action::Suspend => self.suspend().await,
             Action::WaitClose(name) => {

@@ -63,6 +63,7 @@ const KEYS: &[Key] = &[
     key("stats_users", "admin.stats_users", Unit::AsIs),
     key("transaction_reads", "routing.transaction_reads", Unit::Text),
     key("transaction_timeout", "pool.transaction_timeout", Unit::Seconds),
+    key("what_if", "routing.what_if", Unit::AsIs),
 ];
 
 /// The setting of this name, or of this path in the file.

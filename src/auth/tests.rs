@@ -474,6 +474,7 @@ fn trap_77_credentials_stay_with_their_user() {
         pool: PoolSettings::default(),
         slow_query: None,
         routing: RoutingSettings {
+            what_if: false,
             split_reads: true,
             transaction_reads: crate::config::TransactionReads::ReadOnly,
             read_after_write_window: None,

@@ -83,6 +83,7 @@ impl Default for RoutingSettings {
     fn default() -> Self {
         Self {
             split_reads: true,
+            what_if: false,
             transaction_reads: TransactionReads::ReadOnly,
             read_after_write_window: Some(secs(5)),
             health_interval: secs(1),

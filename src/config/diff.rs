@@ -231,6 +231,7 @@ impl Changes {
     fn routing(&mut self, name: &str, a: &RoutingSettings, b: &RoutingSettings) {
         let of = |what: &str| format!("routing.{what} of database {name}");
         self.value(&of("split_reads"), &a.split_reads, &b.split_reads);
+        self.value(&of("what_if"), &a.what_if, &b.what_if);
         self.value(&of("transaction_reads"), &a.transaction_reads, &b.transaction_reads);
         self.value(&of("read_after_write_window"), &a.read_after_write_window, &b.read_after_write_window);
         self.value(&of("health_interval"), &Some(a.health_interval), &Some(b.health_interval));

@@ -353,6 +353,8 @@ impl TransactionReads {
 pub struct RoutingSettings {
     /// Reads may go to replicas; `false` = everything goes to the primary.
     pub split_reads: bool,
+    /// Everything runs on the primary, and where it would run is counted.
+    pub what_if: bool,
     /// Which transaction blocks are read on replicas.
     pub transaction_reads: TransactionReads,
     /// After a session wrote, its reads stay on the primary for so long; `None` = not at all.

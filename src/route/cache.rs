@@ -176,6 +176,11 @@ impl DecisionCache {
         self.learned.all()
     }
 
+    /// The lists of functions that hold.
+    pub fn lists(&self) -> FunctionLists {
+        self.rules.load().lists.clone()
+    }
+
     fn judge_anew(&self) {
         let lists = self.rules.load().lists.clone();
         self.reload(lists);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::cache::DecisionCache;
 use crate::sql::{self, Effects, Fingerprint, FunctionLists, LexOptions, Reason, Target};
 
 /// Where a text would go, and why, statement by statement.
@@ -34,6 +35,17 @@ pub struct RouteRow {
 /// any server.
 pub fn explain_offline(sql: &str) -> RouteReport {
     explain(sql.as_bytes(), LexOptions::default(), &FunctionLists::default())
+}
+
+/// Explains a text as the cache of a database decides it: by its lists, and by what was learned.
+pub fn explain_for(cache: &DecisionCache, sql: &[u8], opts: LexOptions) -> RouteReport {
+    let mut report = explain(sql, opts, &cache.lists());
+    let decision = cache.decide(sql, opts);
+    if decision.reason != report.overall.reason {
+        let normalized = std::mem::take(&mut report.overall.sql);
+        report.overall = row(normalized, decision, None);
+    }
+    report
 }
 
 /// Explains a text under a session's options and a database's function lists.

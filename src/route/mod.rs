@@ -5,5 +5,5 @@ mod explain;
 mod learned;
 
 pub use cache::{DecisionCache, MAX_CACHED_TEXT};
-pub use explain::{RouteReport, RouteRow, explain, explain_offline};
+pub use explain::{RouteReport, RouteRow, explain, explain_for, explain_offline};
 pub use learned::{LearnedStatement, RerunCause};

@@ -44,6 +44,7 @@ mod timeouts;
 mod timing;
 mod tracked;
 mod transfer;
+mod why;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use super::placement::RouteChoice;
 use super::relay::Session;
 
 /// The names that there are, for hints.
-const KNOWN: &str = "Known: trunkline.route, trunkline.transaction_reads.";
+const KNOWN: &str = "Known: trunkline.explain, trunkline.route, trunkline.transaction_reads.";
 
 /// What a setting can be.
 pub(super) trait OwnValue: Copy {
@@ -44,11 +44,40 @@ impl<T: OwnValue> Own<T> {
     }
 }
 
+/// Something that is on or off.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Switch {
+    #[default]
+    Off,
+    On,
+}
+
+impl OwnValue for Switch {
+    const VALUES: &'static str = "off, on";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "on" | "true" | "yes" | "1" => Some(Self::On),
+            "off" | "false" | "no" | "0" => Some(Self::Off),
+            _ => None,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::On => "on",
+        }
+    }
+}
+
 /// The settings of one session.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct OwnSettings {
     /// `trunkline.route`
     pub route: Own<RouteChoice>,
+    /// `trunkline.explain`
+    pub explain: Own<Switch>,
     /// `trunkline.transaction_reads`
     pub transaction_reads: Own<TransactionReads>,
 }
@@ -56,14 +85,15 @@ pub(super) struct OwnSettings {
 impl OwnSettings {
     fn slot(&mut self, name: &str) -> Option<&mut dyn Slot> {
         match name {
+            "explain" => Some(&mut self.explain),
             "route" => Some(&mut self.route),
             "transaction_reads" => Some(&mut self.transaction_reads),
             _ => None,
         }
     }
 
-    fn slots(&mut self) -> [&mut dyn Slot; 2] {
-        [&mut self.route, &mut self.transaction_reads]
+    fn slots(&mut self) -> [&mut dyn Slot; 3] {
+        [&mut self.explain, &mut self.route, &mut self.transaction_reads]
     }
 
     /// A value that the client brings along in its startup packet; `name` without the prefix `trunkline.`.

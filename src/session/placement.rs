@@ -76,6 +76,10 @@ pub(super) struct Placement {
     pub own: OwnSettings,
     /// Reads may go to replicas at all.
     split_reads: bool,
+    /// Where statements would run is told, and all run on the primary.
+    what_if: bool,
+    /// The statement judged last would be for a replica.
+    would_read: bool,
     /// The settings of which the following two tell.
     observed: Option<Arc<Settings>>,
     /// `default_transaction_read_only`.
@@ -92,6 +96,8 @@ impl Placement {
             own,
             // In session mode a client has one server connection for everything.
             split_reads: database.routing.split_reads && mode != PoolMode::Session,
+            what_if: database.routing.what_if,
+            would_read: false,
             window: database.routing.read_after_write_window,
             observed: None,
             default_read_only: false,
@@ -120,6 +126,7 @@ impl Placement {
     /// Follows a reload of the database's settings.
     pub fn follow(&mut self, database: &Database) {
         self.split_reads &= database.routing.split_reads;
+        self.what_if = database.routing.what_if;
         self.own.transaction_reads.default = database.routing.transaction_reads;
         self.window = database.routing.read_after_write_window;
     }
@@ -151,8 +158,34 @@ impl Placement {
         }
     }
 
+    /// Reads may go to replicas at all.
+    pub fn splits_reads(&self) -> bool {
+        self.split_reads
+    }
+
+    /// Whether everything runs on the primary, and where it would run is only told.
+    pub fn what_if(&self) -> bool {
+        self.what_if
+    }
+
+    /// Whether the statement judged last would be for a replica.
+    pub fn would_read(&self) -> bool {
+        self.would_read
+    }
+
+    /// Whether a replica may answer the session's reads at the moment.
+    pub fn is_fresh_enough(&self) -> bool {
+        !matches!((self.last_write, self.window), (Some(at), Some(window)) if at.elapsed() < window)
+    }
+
     /// The place for a statement or segment, outside a transaction block.
     pub fn place(&mut self, decision: Decision) -> Place {
+        let place = self.judge(decision);
+        self.would_read = place == Place::Reader;
+        if self.what_if { Place::Primary } else { place }
+    }
+
+    fn judge(&mut self, decision: Decision) -> Place {
         let effects = decision.effects;
         if !self.split_reads || self.default_serializable {
             return Place::Primary;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::sql::{Effects, Reason};
-use crate::wire::{ErrorNotice, SqlState, build};
+use crate::wire::{ErrorNotice, SqlState, TxStatus, build};
 
 use super::inbound::{Flow, Need, UNSEEN};
 use super::machine::State;
@@ -19,8 +19,10 @@ impl Session {
         }
         let decision = self.judge_in_block(self.judge(sql), sql, std::iter::empty());
         let effects = decision.effects;
-        let own = effects.contains(Effects::OWN_SETTING) && !effects.contains(Effects::MULTI);
-        if own || (decision.reason == Reason::Empty && matches!(self.state, State::Idle | State::Waiting)) {
+        let alone = !effects.contains(Effects::MULTI);
+        let own = effects.contains(Effects::OWN_SETTING) && alone;
+        let asks = decision.reason == Reason::ExplainRoute && alone && self.status() != TxStatus::Failed;
+        if own || asks || (decision.reason == Reason::Empty && matches!(self.state, State::Idle | State::Waiting)) {
             // Answered here, but in its turn.
             if let Some(stop) = self.needs_quiet(out) {
                 return stop;
@@ -28,6 +30,7 @@ impl Session {
             self.names.set_unnamed(None);
             match own {
                 true => self.answer_own_setting(sql),
+                false if asks => self.answer_explain_route(sql),
                 false => build::bare(&mut self.to_client, b'I'),
             }
             self.answer_ready();

@@ -84,6 +84,8 @@ pub(super) enum Expect {
     MadeClose { name: Box<[u8]>, statement: Option<Arc<Named>> },
     /// ReadyForQuery of a Sync: `ours` is dropped.
     Sync { ours: bool },
+    /// A notice that we make ourselves, before what comes next.
+    Notice(Box<ErrorNotice>),
     /// The client has sent CopyDone or CopyFail; nothing comes for it.
     CopyEnd,
 }
@@ -119,7 +121,7 @@ impl Expect {
 
     /// Whether nothing comes from the server for it.
     fn is_made(&self) -> bool {
-        matches!(self, Self::MadeParse { .. } | Self::MadeClose { .. } | Self::CopyEnd)
+        matches!(self, Self::MadeParse { .. } | Self::MadeClose { .. } | Self::Notice(_) | Self::CopyEnd)
     }
 }
 
@@ -314,8 +316,9 @@ impl Replies {
 
     /// Makes the replies at the head that are ours to make (trap 32: each in its place).
     pub fn make_leading(&mut self, splice: &mut Splice<'_>) {
-        while let Some(Expect::MadeParse { .. } | Expect::MadeClose { .. } | Expect::CopyEnd) = self.queue.front() {
+        while self.queue.front().is_some_and(Expect::is_made) {
             match self.queue.pop_front() {
+                Some(Expect::Notice(notice)) => notice.encode(splice.insert()),
                 Some(Expect::MadeParse { .. }) => build::bare(splice.insert(), b'1'),
                 Some(Expect::MadeClose { .. }) => build::bare(splice.insert(), b'3'),
                 _ => {}

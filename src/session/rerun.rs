@@ -192,7 +192,8 @@ impl Session {
             Repeat::No(why) => Some(why),
             // Whoever asks for a replica gets what a replica says.
             _ if wants_replica && !is_of_node => Some("wants_replica"),
-            _ if cause != RerunCause::Lost && !self.primary_is_up() => Some("no_primary"),
+            // Most of these errors are the client's own: not worth waiting for a primary.
+            _ if matches!(cause, RerunCause::Lag | RerunCause::Internal) && !self.primary_is_up() => Some("no_primary"),
             _ => None,
         };
         if let Some(why) = refused {

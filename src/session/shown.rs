@@ -5,7 +5,7 @@
 //! what no server changes while it runs; and how transactions are begun, which the primary is asked for from time to time (`Defaults`).
 //! Only between a session's statements, and in blocks that no server knows of: within others a `SET LOCAL` may hold.
 
-use crate::sql::{Decision, Effects, Isolation, Reason, Target, shown_setting};
+use crate::sql::{Decision, Effects, Isolation, Reason, Target, explained_route, shown_setting};
 use crate::wire::build;
 
 use super::machine::State;
@@ -14,18 +14,31 @@ use super::relay::Session;
 /// Reported by every server, and the same as long as it runs.
 const CONSTANT: [&str; 3] = ["integer_datetimes", "server_encoding", "server_version"];
 
-/// A setting as a server would show it.
+/// A setting as a server would show it, or what `EXPLAIN (ROUTE)` says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     column: String,
     value: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// `SHOW`.
+    Show,
     /// `SELECT current_setting(…)`.
-    by_function: bool,
+    Function,
+    /// `EXPLAIN (ROUTE)`: the value is the text that is explained.
+    Explain,
 }
 
 impl Session {
     /// The answer to a statement that asks for one setting, when it is known for certain.
     pub(super) fn shown(&self, decision: Decision, sql: &[u8]) -> Option<Answer> {
+        if decision.reason == Reason::ExplainRoute && self.may_answer(decision) {
+            let explained = String::from_utf8_lossy(explained_route(sql, self.lex)?).into_owned();
+            return Some(Answer { column: "QUERY PLAN".to_owned(), value: explained, kind: Kind::Explain });
+        }
         if !self.may_show(decision) {
             return None;
         }
@@ -36,12 +49,12 @@ impl Session {
             return None;
         }
         if !shown.by_function {
-            return Some(Answer { column, value, by_function: false });
+            return Some(Answer { column, value, kind: Kind::Show });
         }
         // A function of that name in a schema that stands before PostgreSQL's own.
         let path = self.tracked.settings().get("search_path");
         let is_own = path.is_none_or(|path| path.text().is_some_and(|path| !path.contains("pg_catalog")));
-        is_own.then(|| Answer { column: "current_setting".to_owned(), value, by_function: true })
+        is_own.then(|| Answer { column: "current_setting".to_owned(), value, kind: Kind::Function })
     }
 
     /// Nothing that a statement asks for is known here, and it is worth asking the primary.
@@ -59,10 +72,12 @@ impl Session {
     }
 
     fn may_show(&self, decision: Decision) -> bool {
-        decision.reason == Reason::SettingRead
-            && decision.effects == Effects::empty()
-            && matches!(self.state, State::Idle)
-            && !self.deferred.has_failed()
+        decision.reason == Reason::SettingRead && self.may_answer(decision)
+    }
+
+    /// Whether it asks for nothing else, between statements.
+    fn may_answer(&self, decision: Decision) -> bool {
+        decision.effects == Effects::empty() && matches!(self.state, State::Idle) && !self.deferred.has_failed()
     }
 
     /// Its name as servers spell it, and its value.
@@ -113,9 +128,18 @@ impl Session {
 
     /// Answers, without the description before it and the ReadyForQuery behind it. A text is the same in both formats.
     pub(super) fn answer_shown(&mut self, answer: &Answer, decision: Decision) {
-        build::text_row(&mut self.to_client, &[&answer.value]);
-        build::command_complete(&mut self.to_client, if answer.by_function { "SELECT 1" } else { "SHOW" });
-        if answer.by_function && self.deferred.is_open() {
+        let explained = answer.kind == Kind::Explain;
+        let lines = if explained { self.explain_route(answer.value.as_bytes()) } else { vec![answer.value.clone()] };
+        for line in &lines {
+            build::text_row(&mut self.to_client, &[line]);
+        }
+        let tag = match answer.kind {
+            Kind::Show => "SHOW",
+            Kind::Function => "SELECT 1",
+            Kind::Explain => "EXPLAIN",
+        };
+        build::command_complete(&mut self.to_client, tag);
+        if answer.kind == Kind::Function && self.deferred.is_open() {
             self.deferred.note_read();
         }
         self.metrics.routed(Target::Anywhere, decision.reason);

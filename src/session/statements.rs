@@ -9,8 +9,10 @@ use crate::sql::{Change, Decision, Effects, ParameterText, Reason, Target, norma
 use crate::wire::TxStatus;
 
 use super::machine::State;
+use super::own_settings::Switch;
 use super::pins::Pins;
 use super::relay::Session;
+use super::replies::Expect;
 use super::tracked::Script;
 
 /// Effects of statements that change what the session keeps ([`super::tracked`]).
@@ -78,7 +80,15 @@ impl Session {
             self.pinned_by(text);
         }
         self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
-        self.timing.begin(decision, sql, prepared);
+        if self.placement.own.explain.get() == Switch::On
+            && let Some(notice) = self.explain_notice(decision)
+            && let Some(link) = self.link()
+        {
+            link.replies.push(Expect::Notice(Box::new(notice)));
+        }
+        if self.timing.begin(decision, sql, prepared) {
+            self.sample(decision, text, self.timing.arrival());
+        }
         fault::point("statement", text);
     }
 

@@ -14,6 +14,7 @@ use crate::wire::frontend::bind_parameters;
 
 use super::machine::State;
 use super::relay::Session;
+use super::why::Sampled;
 
 /// Bytes of a statement's text that are kept for the slow-query log.
 const KEPT_TEXT: usize = 16 * 1024;
@@ -39,6 +40,8 @@ pub(super) struct Timing {
     rerun: Option<&'static str>,
     /// Its next attempt has not begun: the clock goes on.
     between_attempts: bool,
+    /// It is counted by its text, too.
+    pub sampled: Option<Sampled>,
 }
 
 impl Timing {
@@ -65,6 +68,7 @@ impl Timing {
             error: None,
             rerun: None,
             between_attempts: false,
+            sampled: None,
         }
     }
 
@@ -87,11 +91,13 @@ impl Timing {
     }
 
     /// A statement goes out. Those of one pipeline count as one until its next ReadyForQuery.
-    pub fn begin(&mut self, decision: Decision, sql: &[u8], prepared: Option<&Arc<Prepared>>) {
+    /// Returns whether it is the first of those.
+    pub fn begin(&mut self, decision: Decision, sql: &[u8], prepared: Option<&Arc<Prepared>>) -> bool {
         if self.running {
-            return;
+            return false;
         }
         self.running = true;
+        self.sampled = None;
         if !std::mem::take(&mut self.between_attempts) {
             self.rerun = None;
         }
@@ -106,6 +112,12 @@ impl Timing {
             self.prepared = prepared.cloned();
             self.parameters.clear();
         }
+        true
+    }
+
+    /// When the statement under way arrived.
+    pub fn arrival(&self) -> Instant {
+        self.arrived
     }
 
     /// Whether a Bind that comes now starts a statement whose parameters the log wants.
@@ -185,6 +197,8 @@ impl Session {
             timing.running = false;
             let took = now.duration_since(timing.arrived);
             self.metrics.statement(role, took);
+            self.count_sampled(took);
+            let timing = &self.timing;
             if timing.threshold.is_some_and(|threshold| took >= threshold) {
                 self.log_slow(node, role, took, now);
             }

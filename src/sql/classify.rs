@@ -243,6 +243,9 @@ fn judge_explain(
     let mut analyze = false;
     let mut effects = Effects::empty();
     if let Some(mut options) = explain_options(&mut cursor) {
+        if options.eat("route") && options.at_end() {
+            return Verdict::anywhere(Reason::ExplainRoute, Effects::empty());
+        }
         while !options.at_end() {
             let is_analyze = options.is("analyze") || options.is("analyse");
             options.next();

@@ -9,6 +9,8 @@ pub enum Reason {
     Empty,
     /// `SET`, `RESET` or `SHOW` of a `trunkline.…` setting.
     OwnSetting,
+    /// `EXPLAIN (ROUTE)`.
+    ExplainRoute,
     /// Transaction control that binds the session to no node by itself, or a block that may write.
     TxControl,
     /// A transaction block that is declared READ ONLY.
@@ -77,9 +79,10 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in order.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Empty,
         Self::OwnSetting,
+        Self::ExplainRoute,
         Self::TxControl,
         Self::ReadOnlyTx,
         Self::Cursor,
@@ -119,6 +122,7 @@ impl Reason {
         match self {
             Self::Empty => "empty",
             Self::OwnSetting => "own_setting",
+            Self::ExplainRoute => "explain_route",
             Self::TxControl => "tx_control",
             Self::ReadOnlyTx => "read_only_tx",
             Self::Cursor => "cursor",
@@ -159,6 +163,7 @@ impl Reason {
         match self {
             Self::Empty => "there is no statement in it",
             Self::OwnSetting => "the setting belongs to Trunkline itself",
+            Self::ExplainRoute => "Trunkline itself answers it",
             Self::TxControl => "it controls the transaction; a block that may write begins on the primary",
             Self::ReadOnlyTx => "the transaction is declared READ ONLY, so nothing in it can write",
             Self::Cursor => "it works on a cursor, which lives where the session opened it",

@@ -41,6 +41,7 @@ fn stats_users_may_only_show_trap_79() {
         "KILL",
         "KILL_CLIENT 1",
         "FORGET LEARNED",
+        "FORGET ROUTES",
         "RECONNECT",
         "SUSPEND",
         "WAIT_CLOSE",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-const TABLES: [&str; 27] = [
+const TABLES: [&str; 29] = [
     "POOLS",
     "POOLS_EXTENDED",
     "CLIENTS",
@@ -19,6 +19,8 @@ const TABLES: [&str; 27] = [
     "PINS",
     "LEARNED",
     "RERUNS",
+    "ROUTES",
+    "WHATIF",
     "PREPARED",
     "USERS",
     "STATS",
@@ -128,7 +130,7 @@ fn columns_types_and_rows() {
     }
     // The help and the test know the same tables.
     let help = client.exchange(&Batch::new().query("SHOW HELP"))[0].field(b'D').unwrap();
-    assert_eq!(help.matches("SHOW ").count(), TABLES.len() + 2, "SHOW HELP itself, and what FORGET refers to");
+    assert_eq!(help.matches("SHOW ").count(), TABLES.len() + 4, "SHOW HELP itself, and what FORGET refers to");
 }
 
 #[test]

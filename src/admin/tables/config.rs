@@ -160,6 +160,7 @@ fn pools(keys: &mut Keys, config: &Config) {
     keys.each("read_after_write_window", config, window, routing.read_after_write_window, seconds);
     let yes_no = |yes: bool| yes.to_string();
     keys.each("split_reads", config, |database| database.routing.split_reads, routing.split_reads, yes_no);
+    keys.each("what_if", config, |database| database.routing.what_if, routing.what_if, yes_no);
     let reads = |reads: TransactionReads| reads.as_str().to_owned();
     keys.each(
         "transaction_reads",

@@ -12,6 +12,7 @@ mod pins;
 mod pools;
 mod prepared;
 pub mod route;
+mod routes;
 mod small;
 mod stats;
 mod users;
@@ -68,6 +69,8 @@ pub const ALL: &[Table] = tables! {
     "pins", "sessions that keep a server connection to themselves", pins::COLUMNS, pins::rows;
     "learned", "statements that replicas have refused, kept on the primary", healing::LEARNED, healing::learned;
     "reruns", "statements that failed on a replica", healing::RERUNS, healing::reruns;
+    "routes", "where statements go, why, and what time that takes", routes::ROUTES, routes::routes;
+    "whatif", "where statements would go (routing.what_if)", routes::WHAT_IF, routes::what_if;
     "prepared", "prepared statements that clients share", prepared::COLUMNS, prepared::rows;
     "users", "users and their limits", users::COLUMNS, users::rows;
     "stats", "totals and averages by database", stats::COLUMNS, stats::rows;

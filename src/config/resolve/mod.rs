@@ -215,6 +215,7 @@ fn routing(raw: &schema::Routing, base: RoutingSettings, cx: &mut Context<'_>) -
     }
     RoutingSettings {
         split_reads: get(&raw.split_reads).unwrap_or(base.split_reads),
+        what_if: get(&raw.what_if).unwrap_or(base.what_if),
         transaction_reads: word(&raw.transaction_reads, base.transaction_reads),
         read_after_write_window: dur(&raw.read_after_write_window, base.read_after_write_window),
         health_interval: needed(&raw.health_interval, base.health_interval, cx),

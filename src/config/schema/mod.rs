@@ -130,6 +130,7 @@ pub struct UserPool {
 #[serde(deny_unknown_fields, default)]
 pub struct Routing {
     pub split_reads: Opt<bool>,
+    pub what_if: Opt<bool>,
     pub transaction_reads: Opt<Word<TransactionReads>>,
     pub read_after_write_window: Opt<Dur>,
     pub health_interval: Opt<Dur>,

@@ -74,6 +74,10 @@ catalog! {
         "Statements that failed on a replica and were run once more on another node, by cause.";
     RERUNS_REFUSED = Counter "trunkline_reruns_refused_total"
         "Statements that failed on a replica and could not be run once more, by cause and why.";
+    WHAT_IF = Counter "trunkline_what_if_statements_total"
+        "In a what-if mode: statements by where they would have gone: replica, stale (no replica was fresh enough), or what stood against it.";
+    WHAT_IF_SECONDS = Counter "trunkline_what_if_seconds_total"
+        "In a what-if mode: time of statements by where they would have gone.";
     SLOW_STATEMENTS = Counter "trunkline_slow_statements_total"
         "Statements slower than the threshold of the slow-query log.";
     SLOW_LOG_WRITTEN = Counter "trunkline_slow_log_written_total"

@@ -31,6 +31,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use metrics_util::MetricKindMask;
 use parking_lot::Mutex;
 
+use super::RouteStats;
 use crate::config::{AuthMethod, NodeRole};
 use crate::wire::SqlState;
 
@@ -51,6 +52,7 @@ use pins::PinTable;
 use pool::{PoolLabels, PoolRegistry};
 use reruns::RerunTable;
 use routing::RoutingTable;
+use session::Tables;
 use stats::StatsTicker;
 
 /// Most (database, user) pairs that become labels of their own.
@@ -76,6 +78,7 @@ struct Inner {
     routing: Arc<RoutingTable>,
     pins: Arc<PinTable>,
     reruns: Arc<RerunTable>,
+    routes: Mutex<BTreeMap<Arc<str>, Arc<RouteStats>>>,
     pools: Mutex<PoolRegistry>,
     nodes: Mutex<NodeRegistry>,
     listeners: Mutex<ListenerRegistry>,
@@ -127,6 +130,7 @@ impl Metrics {
                 routing: Arc::default(),
                 pins: Arc::default(),
                 reruns: Arc::default(),
+                routes: Mutex::default(),
                 pools: Mutex::default(),
                 nodes: Mutex::default(),
                 listeners: Mutex::default(),
@@ -150,8 +154,10 @@ impl Metrics {
         let labels = sessions.admit(database, user);
         let (cell, errors) = sessions.cell(&labels, stripe);
         drop(sessions);
+        let routes = self.inner.routes.lock().entry(labels.database.clone()).or_default().clone();
         let Inner { routing, pins, reruns, .. } = &*self.inner;
-        SessionMetrics::new(labels, cell, errors, routing.clone(), pins.clone(), reruns.clone(), stripe)
+        let (routing, pins, reruns) = (routing.clone(), pins.clone(), reruns.clone());
+        SessionMetrics::new(labels, cell, Tables { errors, routing, pins, reruns, routes }, stripe)
     }
 
     /// The handle of a new pool.
@@ -231,6 +237,11 @@ impl Metrics {
     /// What became of statements that failed on a replica, by database and cause.
     pub fn reruns(&self) -> BTreeMap<(Arc<str>, &'static str), RerunCounts> {
         self.inner.reruns.counts()
+    }
+
+    /// What is counted by statement, by database.
+    pub fn route_stats(&self) -> BTreeMap<Arc<str>, Arc<RouteStats>> {
+        self.inner.routes.lock().clone()
     }
 
     /// Moves the console's averages on; [`Self::run`] does it each [`STATS_PERIOD`].

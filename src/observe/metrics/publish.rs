@@ -92,7 +92,7 @@ pub(super) fn render(inner: &Inner) -> String {
         *published = publisher.gauges;
     }
     let mut text = inner.handle.render();
-    text.push_str(&own_text(&totals, process));
+    text.push_str(&own_text(&totals, inner, process));
     text
 }
 
@@ -140,6 +140,12 @@ fn errors_and_routing(publisher: &Publisher<'_>, inner: &Inner) {
     }
     for (target, reason, count) in inner.routing.non_zero() {
         publisher.counter(name::ROUTING, &[("target", target), ("reason", reason)], count);
+    }
+    for (database, stats) in &*inner.routes.lock() {
+        for (would, tally) in stats.what_if() {
+            let labels = [("database", &**database), ("would", would)];
+            publisher.counter(name::WHAT_IF, &labels, tally.count);
+        }
     }
     for ((database, cause), counts) in inner.reruns.counts() {
         publisher.counter(name::RERUNS, &[("database", &*database), ("cause", cause)], counts.rerun);
@@ -245,7 +251,7 @@ fn general(publisher: &mut Publisher<'_>, inner: &Inner, process: Process) {
     }
 }
 
-fn own_text(totals: &BTreeMap<Labels, SessionTotals>, process: Process) -> String {
+fn own_text(totals: &BTreeMap<Labels, SessionTotals>, inner: &Inner, process: Process) -> String {
     let mut text = TextWriter::default();
     for (name, waits) in [(name::STATEMENT_SECONDS, false), (name::WAIT_SECONDS, true)] {
         text.metric(name);
@@ -261,6 +267,13 @@ fn own_text(totals: &BTreeMap<Labels, SessionTotals>, process: Process) -> Strin
     for (labels, total) in totals {
         let pairs = [("database", &*labels.database), ("user", &*labels.user)];
         text.value(name::TRANSACTION_SECONDS, &pairs, total.transaction_ns as f64 / 1e9);
+    }
+    text.metric(name::WHAT_IF_SECONDS);
+    for (database, stats) in &*inner.routes.lock() {
+        for (would, tally) in stats.what_if() {
+            let labels = [("database", &**database), ("would", would)];
+            text.value(name::WHAT_IF_SECONDS, &labels, tally.time.as_secs_f64());
+        }
     }
     if let Some(cpu) = process.cpu_seconds {
         text.metric(name::CPU_SECONDS).value(name::CPU_SECONDS, &[], cpu);

@@ -10,6 +10,7 @@ use super::pins::PinTable;
 use super::reruns::RerunTable;
 use super::routing::RoutingTable;
 use crate::config::NodeRole;
+use crate::observe::RouteStats;
 use crate::sql::{Reason, Target};
 use crate::wire::SqlState;
 
@@ -36,14 +37,21 @@ pub enum ClientState {
 pub struct SessionMetrics {
     labels: Labels,
     cell: Arc<SessionCell>,
-    errors: Arc<ErrorTable>,
-    routing: Arc<RoutingTable>,
+    tables: Tables,
     stripe: usize,
     state: ClientState,
-    pins: Arc<PinTable>,
-    reruns: Arc<RerunTable>,
     pinned: Vec<&'static str>,
     bytes: Bytes,
+}
+
+/// Where sessions count together.
+#[derive(Debug)]
+pub(super) struct Tables {
+    pub errors: Arc<ErrorTable>,
+    pub routing: Arc<RoutingTable>,
+    pub pins: Arc<PinTable>,
+    pub reruns: Arc<RerunTable>,
+    pub routes: Arc<RouteStats>,
 }
 
 #[derive(Debug, Default)]
@@ -55,29 +63,10 @@ struct Bytes {
 }
 
 impl SessionMetrics {
-    pub(super) fn new(
-        labels: Labels,
-        cell: Arc<SessionCell>,
-        errors: Arc<ErrorTable>,
-        routing: Arc<RoutingTable>,
-        pins: Arc<PinTable>,
-        reruns: Arc<RerunTable>,
-        stripe: usize,
-    ) -> Self {
+    pub(super) fn new(labels: Labels, cell: Arc<SessionCell>, tables: Tables, stripe: usize) -> Self {
         cell.logins.fetch_add(1, Relaxed);
         cell.clients.fetch_add(1, Relaxed);
-        Self {
-            labels,
-            cell,
-            errors,
-            routing,
-            stripe,
-            state: ClientState::Idle,
-            pins,
-            reruns,
-            pinned: Vec::new(),
-            bytes: Bytes::default(),
-        }
+        Self { labels, cell, tables, stripe, state: ClientState::Idle, pinned: Vec::new(), bytes: Bytes::default() }
     }
 
     /// The labels that the session is counted under: its names, or `other`.
@@ -177,28 +166,33 @@ impl SessionMetrics {
     /// The reasons for which the session keeps its server connection are now these.
     pub fn set_pins(&mut self, reasons: impl Iterator<Item = &'static str>) {
         let before = std::mem::replace(&mut self.pinned, reasons.collect());
-        self.pins.change(&self.labels.database, &before, &self.pinned);
+        self.tables.pins.change(&self.labels.database, &before, &self.pinned);
     }
 
     /// A statement was sent where `target` says, for `reason`.
     #[inline]
     pub fn routed(&self, target: Target, reason: Reason) {
-        self.routing.count(self.stripe, target, reason as u8, reason.as_str());
+        self.tables.routing.count(self.stripe, target, reason as u8, reason.as_str());
     }
 
     /// The client was sent an error.
     pub fn error(&self, sqlstate: SqlState, blame: Blame) {
-        self.errors.count(sqlstate, blame);
+        self.tables.errors.count(sqlstate, blame);
     }
 
     /// A statement failed on a replica for this cause and runs once more elsewhere.
     pub fn rerun(&self, cause: &'static str) {
-        self.reruns.rerun(&self.labels.database, cause);
+        self.tables.reruns.rerun(&self.labels.database, cause);
     }
 
     /// A statement failed on a replica for this cause and could not be run once more, and why.
     pub fn not_rerun(&self, cause: &'static str, why: &'static str) {
-        self.reruns.told(&self.labels.database, cause, why);
+        self.tables.reruns.told(&self.labels.database, cause, why);
+    }
+
+    /// What is counted by statement.
+    pub fn routes(&self) -> &RouteStats {
+        &self.tables.routes
     }
 
     /// A statement was slower than its threshold.

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use super::*;
+use crate::observe::RouteKey;
 use crate::sql::{Reason, Target};
 use crate::wire::SqlState;
 
@@ -24,6 +25,9 @@ fn busy() -> (Metrics, Vec<SessionMetrics>, Vec<PoolMetrics>, Vec<NodeMetrics>, 
     session.transaction(Duration::from_millis(3));
     session.error(SqlState::SYNTAX_ERROR, Blame::Server);
     session.slow();
+    let key = RouteKey { fingerprint: 1, replica: false, why: "read" };
+    session.routes().begin(key, || "select".to_owned());
+    session.routes().end(key, Some("replica"), 1, Duration::from_millis(3));
     session.rerun("lost");
     session.not_rerun("lost", "begun");
     session.set_pins(["LISTEN"].into_iter());

@@ -1,0 +1,269 @@
+//! Why a statement runs where it runs, for people: `SHOW ROUTES`, `SHOW WHATIF`, `EXPLAIN (ROUTE)` and `trunkline.explain`.
+
+use quanta::Instant;
+
+use crate::config::PoolMode;
+use crate::observe::{RouteKey, routes};
+use crate::route::explain_for;
+use crate::sql::{Decision, Effects, LexOptions, Reason, Target, explained_route, fingerprint, normalize};
+use crate::wire::{ErrorNotice, Severity, SqlState, build};
+
+use super::machine::State;
+use super::own_settings::OwnValue;
+use super::pins::Pins;
+use super::placement::{Place, RouteChoice};
+use super::relay::Session;
+
+/// What decided about a statement's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The statement's text.
+    Text(Reason),
+    /// `split_reads` is off.
+    SplitOff,
+    /// Session pooling.
+    SessionPooling,
+    /// Transactions of the session are SERIALIZABLE.
+    Serializable,
+    /// `trunkline.route`.
+    Choice(RouteChoice),
+    /// A transaction block is open, and stays where it began.
+    InBlock,
+    /// State of the session that we cannot follow.
+    Pinned(Pins),
+    /// The session's connection was on the primary for what came before in the same pipeline.
+    Pipeline,
+    /// No replica is known to have what the read must see.
+    Freshness,
+    /// No replica takes reads.
+    NoReplica,
+    /// A replica has failed it.
+    Rerun,
+}
+
+impl Why {
+    /// Stable label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Text(reason) => reason.as_str(),
+            Self::SplitOff => "split_reads_off",
+            Self::SessionPooling => "session_pooling",
+            Self::Serializable => "serializable",
+            Self::Choice(_) => "session_choice",
+            Self::InBlock => "in_block",
+            Self::Pinned(_) => "pinned",
+            Self::Pipeline => "pipeline",
+            Self::Freshness => "freshness",
+            Self::NoReplica => "no_replica",
+            Self::Rerun => "rerun",
+        }
+    }
+
+    /// The rest of a sentence that says where it runs.
+    pub fn sentence(self) -> String {
+        match self {
+            Self::Text(reason) => reason.explain().to_owned(),
+            Self::SplitOff => "split_reads is off".to_owned(),
+            Self::SessionPooling => {
+                "pool_mode is session, in which a client has one server connection for everything".to_owned()
+            }
+            Self::Serializable => "default_transaction_isolation is serializable, which no standby runs".to_owned(),
+            Self::Choice(choice) => format!("the session has chosen it (trunkline.route = {})", choice.as_str()),
+            Self::InBlock => "a transaction block is open, and stays where it began".to_owned(),
+            Self::Pinned(pins) => {
+                format!("the session keeps its server connection to itself (pinned by {})", pins.describe())
+            }
+            Self::Pipeline => "it is one pipeline or segment with something that needs the primary".to_owned(),
+            Self::Freshness => "no replica is known to have what it must see".to_owned(),
+            Self::NoReplica => "no replica takes reads".to_owned(),
+            Self::Rerun => "it failed on a replica and runs once more".to_owned(),
+        }
+    }
+}
+
+/// A statement under way of which its time is counted when it ends.
+#[derive(Debug)]
+pub(super) struct Sampled {
+    key: RouteKey,
+    would: Option<&'static str>,
+    weight: u32,
+}
+
+impl Session {
+    /// Why the statement with this decision runs where the session's link is.
+    pub(super) fn why(&self, decision: Decision) -> Why {
+        let State::Linked(link) = &self.state else { return self.why_elsewhere(decision) };
+        if !link.primary {
+            return match self.placement.own.route.get() {
+                RouteChoice::Replica if decision.target == Target::Primary => Why::Choice(RouteChoice::Replica),
+                _ => Why::Text(decision.reason),
+            };
+        }
+        if decision.target != Target::Replica && !self.is_place_apart(decision) {
+            return Why::Text(decision.reason);
+        }
+        if self.again.is_some() {
+            Why::Rerun
+        } else if link.status.in_block() {
+            Why::InBlock
+        } else if !self.pins.is_empty() {
+            Why::Pinned(self.pins)
+        } else {
+            self.why_elsewhere(decision)
+        }
+    }
+
+    /// Whether the session has more to say about it than the text.
+    fn is_place_apart(&self, decision: Decision) -> bool {
+        decision.effects.contains(Effects::BEGIN) && decision.effects.contains(Effects::READ_ONLY)
+    }
+
+    /// Why the primary would get it from a session that has no server connection.
+    fn why_elsewhere(&self, decision: Decision) -> Why {
+        if self.pool_settings.mode == PoolMode::Session {
+            return Why::SessionPooling;
+        }
+        if decision.target != Target::Replica && !self.is_place_apart(decision) {
+            return Why::Text(decision.reason);
+        }
+        if !self.placement.splits_reads() {
+            return Why::SplitOff;
+        }
+        if self.placement.is_serializable() {
+            return Why::Serializable;
+        }
+        if decision.effects.contains(Effects::HINTED) {
+            return Why::Text(decision.reason);
+        }
+        if self.placement.own.route.get() == RouteChoice::Primary {
+            return Why::Choice(RouteChoice::Primary);
+        }
+        let has_replica = self.pools.cluster.pick_reader(self.nodes_tried()).is_some();
+        match (has_replica, self.placement.is_fresh_enough()) {
+            (false, _) => Why::NoReplica,
+            (true, false) => Why::Freshness,
+            (true, true) => Why::Pipeline,
+        }
+    }
+
+    /// A statement has begun: it is counted when it ends, if its turn has come.
+    pub(super) fn sample(&mut self, decision: Decision, text: &[u8], now: Instant) {
+        if let Some(weight) = routes::sample(now) {
+            self.sample_for(decision, text, weight);
+        }
+    }
+
+    #[cold]
+    fn sample_for(&mut self, decision: Decision, text: &[u8], weight: u32) {
+        let State::Linked(link) = &self.state else { return };
+        let why = self.why(decision);
+        let would = self.placement.what_if().then(|| match (why, self.placement.would_read()) {
+            // The mode itself keeps it here.
+            (Why::Freshness, _) => "stale",
+            (Why::Pipeline | Why::Text(Reason::HintReplica), true) => "replica",
+            // Until a block has written, its reads may go to a replica.
+            (Why::InBlock, true) if !self.wrote => "replica",
+            _ => why.label(),
+        });
+        let why = match would {
+            Some("replica" | "stale") => "what_if",
+            _ => why.label(),
+        };
+        let key = RouteKey { fingerprint: fingerprint(text, self.lex).0, replica: !link.primary, why };
+        self.metrics.routes().begin(key, || shown(text, self.lex));
+        self.timing.sampled = Some(Sampled { key, would, weight });
+    }
+
+    /// The statement has ended, after so long.
+    pub(super) fn count_sampled(&mut self, took: std::time::Duration) {
+        if let Some(Sampled { key, would, weight }) = self.timing.sampled.take() {
+            self.metrics.routes().end(key, would, weight, took);
+        }
+    }
+
+    /// What `EXPLAIN (ROUTE)` says about a statement, in lines.
+    pub(super) fn explain_route(&mut self, sql: &[u8]) -> Vec<String> {
+        let decision = self.judge(sql);
+        let report = explain_for(&self.decisions, sql, self.lex);
+        let place = match &self.state {
+            State::Linked(link) if link.primary => Place::Primary,
+            State::Linked(link) if link.status.in_block() || !self.pins.is_empty() => Place::Reader,
+            _ => self.place_of(decision),
+        };
+        let mut lines = Vec::new();
+        let cluster = &self.pools.cluster;
+        match (&self.state, place) {
+            (State::Linked(link), _) => {
+                let node = &cluster.nodes[link.node].settings.name;
+                let why = self.why(decision);
+                lines.push(format!("{}: {}", target(link.primary), sentence(why, &report)));
+                lines.push(format!("  node {node}, on which the session is"));
+            }
+            (_, Place::Reader) if cluster.pick_reader(0).is_some() => {
+                lines.push(format!("replica: {}", sentence(Why::Text(decision.reason), &report)));
+                for node in cluster.nodes.iter().filter(|node| !node.is_primary()) {
+                    let state = if node.load.is_up() { "takes reads" } else { "down" };
+                    lines.push(format!("  node {}: {state}, {} in use", node.settings.name, node.load.outstanding()));
+                }
+            }
+            _ => {
+                let why = match self.why_elsewhere(decision) {
+                    Why::Pipeline if self.placement.what_if() => {
+                        lines.push("primary: what_if is on; without it a replica would get it".to_owned());
+                        return lines;
+                    }
+                    Why::Pipeline | Why::Freshness if self.deferred.is_open() => Why::InBlock,
+                    why => why,
+                };
+                lines.push(format!("primary: {}", sentence(why, &report)));
+                lines.push(match cluster.primary() {
+                    Some(primary) => format!("  node {}", cluster.nodes[primary].settings.name),
+                    None => "  no primary is known at the moment".to_owned(),
+                });
+            }
+        }
+        lines.push(format!("  reason {}, fingerprint {}", report.overall.reason.as_str(), report.fingerprint));
+        lines
+    }
+
+    /// The answer to `EXPLAIN (ROUTE)`, up to its CommandComplete.
+    pub(super) fn answer_explain_route(&mut self, sql: &[u8]) {
+        let lines = explained_route(sql, self.lex).map(|explained| self.explain_route(explained)).unwrap_or_default();
+        build::text_columns(&mut self.to_client, &["QUERY PLAN"]);
+        for line in &lines {
+            build::text_row(&mut self.to_client, &[line]);
+        }
+        build::command_complete(&mut self.to_client, "EXPLAIN");
+    }
+
+    /// The notice that a session asks for by `trunkline.explain`.
+    pub(super) fn explain_notice(&self, decision: Decision) -> Option<ErrorNotice> {
+        let State::Linked(link) = &self.state else { return None };
+        let node = &self.pools.cluster.nodes[link.node].settings.name;
+        let why = self.why(decision);
+        let message = format!("trunkline: {} {node}: {}", target(link.primary), why.sentence());
+        let notice = ErrorNotice::error(SqlState::SUCCESS, message);
+        Some(ErrorNotice { severity: Severity::Notice, ..notice })
+    }
+}
+
+fn target(primary: bool) -> &'static str {
+    if primary { "primary" } else { "replica" }
+}
+
+/// With the name of what decided, when it is in the text.
+fn sentence(why: Why, report: &crate::route::RouteReport) -> String {
+    match why {
+        Why::Text(reason) if reason == report.overall.reason => {
+            let rest = report.overall.sentence.split_once("because ").map_or("", |(_, rest)| rest);
+            rest.trim_end_matches('.').to_owned()
+        }
+        why => why.sentence(),
+    }
+}
+
+fn shown(text: &[u8], lex: LexOptions) -> String {
+    let mut text = normalize(text, lex);
+    text.truncate(text.floor_char_boundary(1000));
+    text
+}

@@ -1,0 +1,210 @@
+//! Why a statement goes where it goes: EXPLAIN (ROUTE), trunkline.explain, SHOW ROUTES; and where it would go: SHOW WHATIF.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use support::frames::{Batch, Frame, summary, tags};
+use support::raw::RawClient;
+use support::world::{Plan, World};
+
+const SQL: &str = "CREATE TABLE t (id int PRIMARY KEY, v int);
+    INSERT INTO t SELECT n, 0 FROM generate_series(1, 10) AS n;
+    CREATE FUNCTION bump() RETURNS int LANGUAGE plpgsql VOLATILE AS
+        'BEGIN UPDATE t SET v = v + 1 WHERE id = 1; RETURN 1; END';";
+
+fn plan() -> Plan<'static> {
+    Plan { sql: SQL, tables: "[admin]\nadmin_users = [\"app\"]\n", ..Plan::default() }
+}
+
+fn batch() -> Batch {
+    Batch::new()
+}
+
+/// The lines of an EXPLAIN (ROUTE).
+fn explained(client: &mut RawClient, sql: &str) -> Vec<String> {
+    let rows = client.rows(&format!("EXPLAIN (ROUTE) {sql}"));
+    rows.into_iter().map(|row| row[0].clone().unwrap()).collect()
+}
+
+fn text(frame: &Frame) -> String {
+    frame.field(b'M').unwrap()
+}
+
+/// A row of a console's table as `a|b|c`, of the columns of these numbers.
+fn table(world: &World, sql: &str, columns: &[usize]) -> Vec<String> {
+    let row = |row: Vec<Option<String>>| {
+        columns.iter().map(|at| row[*at].clone().unwrap_or_default()).collect::<Vec<_>>().join("|")
+    };
+    world.console().rows(sql).into_iter().map(row).collect()
+}
+
+#[test]
+fn explain_route_names_the_cause() {
+    let world = plan().start();
+    let mut client = world.client();
+    let lines = explained(&mut client, "SELECT * FROM t");
+    assert!(lines[0].starts_with("replica: it only reads"), "{lines:?}");
+    assert!(lines[1].contains("node replica1: takes reads"), "{lines:?}");
+    let lines = explained(&mut client, "SELECT public.bump()");
+    assert!(lines[0].starts_with("primary: ") && lines[0].contains("public.bump"), "{lines:?}");
+    assert_eq!(lines[1], "  node primary");
+    let lines = explained(&mut client, "UPDATE t SET v = 2");
+    assert!(lines[0].starts_with("primary: it changes data") && lines.len() == 3, "{lines:?}");
+    // What stands behind it would run: a server is to say that it does not know this.
+    assert_eq!(client.failure("EXPLAIN (ROUTE) SELECT 1; UPDATE t SET v = 2"), "42601");
+    // Nothing ran.
+    assert_eq!(client.value("/* trunkline: primary */ SELECT sum(v) FROM t"), "0");
+    // What the session has chosen, and its state.
+    client.rows("SET trunkline.route = 'primary'");
+    let lines = explained(&mut client, "SELECT * FROM t");
+    assert!(lines[0].contains("trunkline.route = primary"), "{lines:?}");
+    client.rows("RESET trunkline.route");
+    client.rows("SET default_transaction_isolation = 'serializable'");
+    let lines = explained(&mut client, "SELECT * FROM t");
+    assert!(lines[0].starts_with("primary: default_transaction_isolation is serializable"), "{lines:?}");
+    client.rows("RESET default_transaction_isolation");
+    client.rows("BEGIN");
+    let lines = explained(&mut client, "SELECT * FROM t");
+    assert!(lines[0].starts_with("primary: a transaction block is open"), "{lines:?}");
+    client.rows("UPDATE t SET v = 0");
+    let lines = explained(&mut client, "SELECT * FROM t");
+    assert!(lines[0].starts_with("primary: a transaction block is open"), "{lines:?}");
+    assert_eq!(client.failure("SELEC"), "42601");
+    assert_eq!(client.failure("EXPLAIN (ROUTE) SELECT 1"), "25P02", "a block that has failed says so");
+    client.rows("ROLLBACK");
+    client.rows("CREATE TEMP TABLE mine (id int)");
+    let lines = explained(&mut client, "SELECT * FROM t");
+    assert!(lines[0].contains("pinned by temp_object"), "{lines:?}");
+    // The protocol around it.
+    let frames = client.exchange(&batch().query("EXPLAIN (ROUTE) SELECT 1"));
+    assert!(tags(&frames).starts_with("TD") && tags(&frames).ends_with("CZ"), "{}", tags(&frames));
+    assert!(summary(&frames).contains("CommandComplete(EXPLAIN)"));
+}
+
+#[test]
+fn explain_route_in_the_extended_protocol() {
+    let world = plan().start();
+    let mut client = world.client();
+    client.rows("/* trunkline: primary */ SELECT 1");
+    let prepare = batch().parse("e", "EXPLAIN (ROUTE) DELETE FROM t", &[]).describe(b'S', "e").sync();
+    assert_eq!(
+        summary(&client.exchange(&prepare)),
+        "ParseComplete ParameterDescription RowDescription ReadyForQuery(I)"
+    );
+    let run = batch().bind("", "e", &[]).execute("", 0).sync();
+    let frames = client.exchange(&run);
+    assert_eq!(tags(&frames), "2DDDCZ", "{frames:?}");
+    assert!(frames[1].columns()[0].as_ref().unwrap().starts_with("primary: it changes data"), "{frames:?}");
+    let frames = client.exchange(&batch().run("EXPLAIN (ROUTE) SELECT v FROM t", &[]).sync());
+    assert_eq!(tags(&frames), "12TDDDDCZ");
+    assert!(frames[3].columns()[0].as_ref().unwrap().starts_with("replica: it only reads"), "{frames:?}");
+    // Before a block has begun on a server, too.
+    client.rows("BEGIN");
+    let frames = client.exchange(&run);
+    assert_eq!(tags(&frames), "2DDDCZ", "{frames:?}");
+    client.rows("ROLLBACK");
+    assert_eq!(client.value("/* trunkline: primary */ SELECT count(*) FROM t"), "10", "nothing was deleted");
+}
+
+#[test]
+fn explain_route_knows_the_configuration_and_the_nodes() {
+    let world = Plan { routing: "split_reads = false", ..plan() }.start();
+    assert!(explained(&mut world.client(), "SELECT * FROM t")[0].starts_with("primary: split_reads is off"));
+    let world = Plan { primary_only: true, ..plan() }.start();
+    assert!(explained(&mut world.client(), "SELECT * FROM t")[0].starts_with("primary: no replica takes reads"));
+    let world = Plan { pool: "mode = \"session\"", ..plan() }.start();
+    assert!(explained(&mut world.client(), "SELECT * FROM t")[0].starts_with("primary: pool_mode is session"));
+    let world = Plan { routing: "read_only_functions = [\"bump\"]", ..plan() }.start();
+    let mut client = world.client();
+    client.rows("SELECT bump()");
+    let lines = explained(&mut world.client(), "SELECT bump()");
+    assert!(lines[0].starts_with("primary: a standby refused this statement before"), "{lines:?}");
+}
+
+#[test]
+fn a_session_may_ask_for_a_notice_with_each_statement() {
+    let world = plan().start();
+    let mut client = world.client();
+    client.rows("SET trunkline.explain = on");
+    assert_eq!(client.value("SHOW trunkline.explain"), "on");
+    let frames = client.exchange(&batch().query("SELECT count(*) FROM t"));
+    assert_eq!(tags(&frames), "NTDCZ");
+    assert!(text(&frames[0]).starts_with("trunkline: replica replica"), "{frames:?}");
+    let frames = client.exchange(&batch().query("UPDATE t SET v = 1"));
+    assert_eq!(tags(&frames), "NCZ");
+    assert_eq!(text(&frames[0]), "trunkline: primary primary: it changes data");
+    // Each with the answer of its own statement.
+    let one = |batch: Batch, sql: &str| batch.parse("", sql, &[]).bind("", "", &[]).execute("", 0);
+    let frames = client.exchange(&one(one(batch(), "SELECT 1"), "UPDATE t SET v = 2").sync());
+    assert_eq!(tags(&frames), "12NDC12NCZ");
+    client.send(&one(one(batch(), "UPDATE t SET v = 3").sync(), "SELECT nothing").sync());
+    assert_eq!(tags(&client.recv_ready(2)), "12NCZEZ");
+    // COPY data is not cut.
+    client.rows("BEGIN");
+    client.send(&batch().query("COPY t FROM STDIN").copy_data(b"100\t1\n").copy_done());
+    assert_eq!(tags(&client.recv_ready(1)), "NGCZ");
+    client.rows("ROLLBACK");
+    client.rows("SET trunkline.explain = off");
+    assert_eq!(tags(&client.exchange(&batch().query("SELECT 1"))), "TDCZ");
+    assert_eq!(client.failure("SET trunkline.explain = maybe"), "22023");
+}
+
+#[test]
+fn show_routes_tells_where_statements_go() {
+    let world = plan().start();
+    let mut client = world.client();
+    // Connections are there, and their opening counts for nothing.
+    client.rows("SELECT 1");
+    client.rows("/* trunkline: primary */ SELECT 1");
+    world.console().rows("FORGET ROUTES");
+    for id in 1..4 {
+        client.rows(&format!("SELECT v FROM t WHERE id = {id}"));
+    }
+    client.exchange(&batch().run("SELECT v FROM t WHERE id = $1", &[Some("1")]).sync());
+    client.rows("SELECT bump(), pg_sleep(1)");
+    client.rows("BEGIN");
+    client.rows("SELECT v FROM t WHERE id = 7");
+    client.rows("COMMIT");
+    let rows = table(&world, "SHOW ROUTES", &[2, 3, 4, 5]);
+    assert_eq!(rows[0], "select bump(), pg_sleep(?)|primary|unknown_function|1", "what takes the most time is first");
+    assert!(rows.contains(&"select v from t where id = ?|replica|read|3".to_owned()), "{rows:?}");
+    assert!(rows.contains(&"select v from t where id = $1|replica|read|1".to_owned()), "{rows:?}");
+    assert!(rows.contains(&"select v from t where id = ?|primary|in_block|1".to_owned()), "{rows:?}");
+    let selected = table(&world, "SELECT reason, count FROM routes WHERE target = 'replica' AND count = 3", &[0, 1]);
+    assert_eq!(selected, ["read|3"]);
+    world.console().rows("FORGET ROUTES");
+    assert_eq!(table(&world, "SHOW ROUTES", &[2]), [""; 0]);
+}
+
+#[test]
+fn what_if_runs_all_on_the_primary_and_tells_where_it_would_run() {
+    let world = Plan { tables: "[admin]\nadmin_users = [\"app\"]\n[routing]\nwhat_if = true\n", ..plan() }.start();
+    let mut client = world.client();
+    for _ in 0..6 {
+        assert_eq!(client.value("SELECT pg_is_in_recovery() FROM t WHERE id = 1 /* trunkline: replica */"), "f");
+    }
+    client.rows("SELECT v FROM t");
+    client.rows("BEGIN READ ONLY");
+    client.rows("SELECT v FROM t");
+    client.rows("COMMIT");
+    assert!(explained(&mut client, "SELECT v FROM t")[0].starts_with("primary: what_if is on"));
+    client.rows("UPDATE t SET v = 5");
+    // Behind its own write it would not find a replica fresh enough at once.
+    client.rows("SELECT v FROM t");
+    let rows = table(&world, "SHOW WHATIF", &[1, 2, 3]);
+    assert_eq!(rows[..3], ["anywhere|all statements|11", "replica||8", "primary|stale|1"], "{rows:?}");
+    assert!(rows.contains(&"primary|write|1".to_owned()), "{rows:?}");
+    let share = table(&world, "SHOW WHATIF", &[4]);
+    assert_eq!(share[1], "72.7 %");
+    assert_eq!(world.counter("trunkline_what_if_statements_total", &["would=\"replica\""]), 8.0);
+    assert!(world.counter("trunkline_what_if_seconds_total", &["would=\"replica\""]) > 0.0);
+    // Off again: nothing more is counted.
+    world.console().rows("SET what_if = false");
+    // It may have been under way with the old settings.
+    client.rows("SELECT 1");
+    let counted = table(&world, "SHOW WHATIF", &[3]);
+    client.rows("SELECT 1");
+    client.rows("UPDATE t SET v = 6");
+    assert_eq!(table(&world, "SHOW WHATIF", &[3]), counted);
+}
