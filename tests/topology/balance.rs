@@ -65,6 +65,7 @@ fn all_dead_prefers_nobody_and_whoever_comes_back_first_is_used_trap_84() {
     for node in fixture.cluster.nodes() {
         node.kill().unwrap();
     }
+    until("all are known to be down", || fixture.column("state").values().all(|state| state == "down"));
     client.send(&Batch::new().query(READ));
     if !client.is_silent_for(Duration::from_millis(500)) {
         panic!("{:?}", client.recv_ready(1));
