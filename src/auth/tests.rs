@@ -464,6 +464,7 @@ fn trap_77_credentials_stay_with_their_user() {
         name: "app".to_owned(),
         dbname: None,
         nodes: Vec::new(),
+        discovery: None,
         read_only: false,
         server_user: None,
         server_password: None,

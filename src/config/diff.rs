@@ -152,6 +152,9 @@ impl Changes {
         let of = |what: &str| format!("{what} of database {name}");
         self.value(&of("dbname"), &a.dbname, &b.dbname);
         self.nodes(name, &a.nodes, &b.nodes);
+        if a.discovery != b.discovery {
+            self.note(format!("{} changed", of("discover_replicas")));
+        }
         self.value(&of("read_only"), &a.read_only, &b.read_only);
         self.value(&of("server_user"), &a.server_user, &b.server_user);
         self.secret(&of("server_password"), a.server_password.as_ref(), b.server_password.as_ref());

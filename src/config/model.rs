@@ -170,6 +170,8 @@ pub struct Database {
     pub dbname: Option<String>,
     /// Primary and replicas; never empty, at most one declared primary.
     pub nodes: Vec<NodeSettings>,
+    /// Replicas are looked for besides those nodes; `None` = not.
+    pub discovery: Option<Discovery>,
     /// Nothing is written: no node is the primary, whatever it says of itself.
     pub read_only: bool,
     /// User and secret for all server connections, instead of the client's own.
@@ -194,6 +196,17 @@ pub struct Database {
     pub max_clients: Option<u32>,
     /// Most server connections on each node, over all users; `None` = only the pools' own sizes.
     pub max_server_connections: Option<u32>,
+}
+
+/// How replicas are found that are not configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovery {
+    /// Their port; `None` = the primary's.
+    pub port: Option<u16>,
+    /// Ports of those that have another one, by their `application_name`.
+    pub ports: BTreeMap<String, u16>,
+    /// Their weight.
+    pub weight: Option<u32>,
 }
 
 /// One PostgreSQL server.

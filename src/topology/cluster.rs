@@ -217,6 +217,7 @@ impl Cluster {
         let adapted = Database {
             nodes: own.nodes.clone(),
             read_only: own.read_only,
+            discovery: own.discovery.clone(),
             pool: own.pool.clone(),
             routing: own.routing.clone(),
             slow_query: own.slow_query,

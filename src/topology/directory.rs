@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::auth::{AuthContext, AuthQuery};
-use crate::config::{Config, Database};
+use crate::config::{Config, Database, NodeSettings};
 use crate::net::control::ControlSettings;
 use crate::net::{ClientTlsContext, TlsError, control};
 use crate::observe::Metrics;
@@ -103,7 +103,7 @@ impl Directory {
                 before.apply(config);
                 before.clone()
             } else {
-                let (cluster, pools) = before.succeeded_by(database, &database.nodes, &makings);
+                let (cluster, pools) = before.succeeded_by(database, &before.nodes_of(database), &makings);
                 closing.extend(pools);
                 cluster
             };
@@ -123,6 +123,27 @@ impl Directory {
         }
         closing.iter().for_each(Pool::close);
         Ok(())
+    }
+
+    /// Makes these the nodes of a database besides the configured ones. `false` = they are so already.
+    pub fn adopt(&self, config: &Config, name: &str, discovered: Vec<NodeSettings>) -> bool {
+        let _changing = self.changing.lock();
+        let old = self.clusters.load_full();
+        let Some(before) = old.get(name) else { return false };
+        if *before.era.discovered.lock() == discovered {
+            return false;
+        }
+        *before.era.discovered.lock() = discovered;
+        let nodes = before.nodes_of(&before.database);
+        let makings = Makings { config, auth: &self.auth, metrics: &self.metrics };
+        let (cluster, closing) = before.succeeded_by(&before.database, &nodes, &makings);
+        health::start(&cluster, &self.control);
+        let mut new = (*old).clone();
+        new.insert(name.to_owned(), cluster);
+        self.clusters.store(Arc::new(new));
+        before.close();
+        closing.iter().for_each(Pool::close);
+        true
     }
 
     fn make(&self, database: &Arc<Database>, config: &Config) -> Result<Arc<Cluster>, TlsError> {

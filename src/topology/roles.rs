@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::config::NodeRole;
+use crate::config::{NodeRole, NodeSettings};
 use crate::net::control;
 
 use super::cluster::Cluster;
@@ -18,6 +18,8 @@ use super::node::Node;
 pub(super) struct Era {
     epoch: watch::Sender<u64>,
     state: Mutex<State>,
+    /// Nodes that are not configured.
+    pub(super) discovered: Mutex<Vec<NodeSettings>>,
 }
 
 #[derive(Debug, Default)]

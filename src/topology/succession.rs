@@ -92,6 +92,17 @@ impl Cluster {
 }
 
 impl Cluster {
+    /// The nodes of a database: the configured ones, and those that were found, as long as it looks for any.
+    pub(super) fn nodes_of(&self, database: &Database) -> Vec<NodeSettings> {
+        let mut nodes = database.nodes.clone();
+        if database.discovery.is_some() {
+            let found = self.era.discovered.lock();
+            let is_new = |node: &&NodeSettings| !database.nodes.iter().any(|known| known.name == node.name);
+            nodes.extend(found.iter().filter(is_new).cloned());
+        }
+        nodes
+    }
+
     /// Whether the same nodes are near under a new configuration.
     pub(super) fn is_near_as(&self, config: &Config) -> bool {
         self.near == near(&self.database.nodes, config.zone.as_deref())

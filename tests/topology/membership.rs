@@ -147,3 +147,44 @@ fn a_reload_adds_and_removes_a_replica_under_load_and_keeps_the_others_trap_72()
     assert_eq!(pinned.value("SELECT count(*) FROM mine"), "1");
     traffic.end();
 }
+
+#[test]
+fn replicas_that_stream_from_the_primary_are_found_and_lost() {
+    let mut cluster = cluster(1);
+    let primary = node("primary", cluster.info().port(0), "");
+    let ports = format!("discover_replicas = true\ndiscover_ports = {{ replica1 = {}, ", cluster.info().port(1));
+    // Its port is known from the beginning; the server comes later.
+    cluster.add_replica(0).unwrap();
+    cluster.replicas()[1].stop(trunkline::app::demo::StopMode::Fast).unwrap();
+    let database = format!("{ports}replica2 = {} }}\ndiscover_weight = 2", cluster.info().port(2));
+    let proxy = crate::support::process::Setup::config(config("", &database, &primary)).start();
+    let mut fixture = Fixture { proxy, cluster };
+    let mut reader = fixture.client();
+    assert_eq!(reader.value(READ), fixture.port(0), "nobody else is known");
+    fixture.proxy.wait_for_log(&["GRANT pg_monitor"]);
+    fixture.cluster.info().query(0, "postgres", &format!("GRANT pg_monitor TO {}", crate::support::clusters::APP)).unwrap();
+    until("the replica reads", || reader.value(READ) == fixture.port(1));
+    assert_eq!((&*fixture.column("declared")["replica1"], &*fixture.column("weight")["replica1"]), ("auto", "2"));
+    let traffic = Traffic::start(&fixture, 2);
+    fixture.cluster.replicas()[1].start().unwrap();
+    until("the new one reads", || readers(&mut reader, 10).contains_key(&fixture.port(2)));
+    // A reload does not lose them.
+    fixture.proxy.signal(Signal::HUP);
+    traffic.goes_on();
+    assert_eq!(fixture.column("role").len(), 3);
+    // Nor does a configured node come twice.
+    let both = primary + &node("replica1", fixture.cluster.info().port(1), "weight = 5");
+    fixture.proxy.rewrite_config(&config("", &database, &both));
+    fixture.proxy.signal(Signal::HUP);
+    until("it is as configured", || fixture.column("weight")["replica1"] == "5");
+    assert_eq!(fixture.column("role").len(), 3);
+    traffic.goes_on();
+    traffic.end();
+    fixture.cluster.replicas()[1].stop(trunkline::app::demo::StopMode::Fast).unwrap();
+    fixture.wait_node("replica2", "state", "down");
+    let gone = std::time::Instant::now();
+    while fixture.column("role").contains_key("replica2") {
+        assert!(gone.elapsed() < Duration::from_secs(60), "it is still there");
+        thread::sleep(Duration::from_millis(200));
+    }
+}

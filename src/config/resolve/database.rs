@@ -84,7 +84,8 @@ pub(super) fn database(
             .help("add control_user and control_password: any role that may log in, such as a member of pg_monitor");
     }
     let routing = routing(&raw.routing, shared.routing.clone(), cx);
-    let unknown = nodes.iter().any(|node| node.role.is_none());
+    let discovers = raw.discover_replicas.as_ref().is_some_and(|wanted| *wanted.get_ref());
+    let unknown = discovers || nodes.iter().any(|node| node.role.is_none());
     if unknown && control_user.is_none() && !unread_url {
         cx.problems
             .error(format!("the roles of the nodes of database {label} can't be found"))
@@ -106,6 +107,7 @@ pub(super) fn database(
         name: label.clone(),
         dbname,
         nodes,
+        discovery: nodes::discovery(raw, cx),
         read_only: get(&raw.read_only).unwrap_or(false),
         server_user,
         server_password,

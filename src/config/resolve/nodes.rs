@@ -8,7 +8,7 @@ use super::{Context, get, word};
 use crate::config::conninfo::{self, Conninfo};
 use crate::config::schema::value::items;
 use crate::config::schema::{self, Opt};
-use crate::config::{HostPort, NodeRole, NodeSettings, Secret, defaults, environment};
+use crate::config::{Discovery, HostPort, NodeRole, NodeSettings, Secret, defaults, environment};
 
 /// Parameters of a URL that mean something to a client only.
 const CLIENT_ONLY: &[&str] =
@@ -301,8 +301,28 @@ fn from_table(
     Placed { node, span: raw.name.as_ref().map_or(span, Spanned::span) }
 }
 
+/// How replicas are found that are not configured.
+pub(super) fn discovery(raw: &schema::Database, cx: &mut Context<'_>) -> Option<Discovery> {
+    let wanted = raw.discover_replicas.as_ref().is_some_and(|wanted| *wanted.get_ref());
+    let keys = [
+        raw.discover_port.as_ref().map(Spanned::span),
+        raw.discover_ports.as_ref().and_then(|ports| ports.values().next()).map(Spanned::span),
+        raw.discover_weight.as_ref().map(Spanned::span),
+    ];
+    if let (false, Some(span)) = (wanted, keys.into_iter().flatten().next()) {
+        cx.problems.warn("replicas are not looked for").at(span, "not used").help("add discover_replicas = true");
+    }
+    let ports = raw.discover_ports.iter().flatten().map(|(name, at)| (name.clone(), one_port(at, cx))).collect();
+    let port = raw.discover_port.as_ref().map(|at| one_port(at, cx));
+    let weight = raw.discover_weight.as_ref().map(|weight| weight.get_ref().0);
+    wanted.then_some(Discovery { port, ports, weight })
+}
+
 fn port(port: &Opt<i64>, cx: &mut Context<'_>) -> u16 {
-    let Some(port) = port else { return defaults::SERVER_PORT };
+    port.as_ref().map_or(defaults::SERVER_PORT, |port| one_port(port, cx))
+}
+
+fn one_port(port: &Spanned<i64>, cx: &mut Context<'_>) -> u16 {
     match u16::try_from(*port.get_ref()) {
         Ok(n) if n != 0 => n,
         _ => {
