@@ -162,7 +162,11 @@ fn replicas_that_stream_from_the_primary_are_found_and_lost() {
     let mut reader = fixture.client();
     assert_eq!(reader.value(READ), fixture.port(0), "nobody else is known");
     fixture.proxy.wait_for_log(&["GRANT pg_monitor"]);
-    fixture.cluster.info().query(0, "postgres", &format!("GRANT pg_monitor TO {}", crate::support::clusters::APP)).unwrap();
+    fixture
+        .cluster
+        .info()
+        .query(0, "postgres", &format!("GRANT pg_monitor TO {}", crate::support::clusters::APP))
+        .unwrap();
     until("the replica reads", || reader.value(READ) == fixture.port(1));
     assert_eq!((&*fixture.column("declared")["replica1"], &*fixture.column("weight")["replica1"]), ("auto", "2"));
     let traffic = Traffic::start(&fixture, 2);
