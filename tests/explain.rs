@@ -17,6 +17,18 @@ fn plan() -> Plan<'static> {
     Plan { sql: SQL, tables: "[admin]\nadmin_users = [\"app\"]\n", ..Plan::default() }
 }
 
+/// Started, with the roles of all nodes found.
+fn started(plan: Plan<'_>, nodes: f64) -> World {
+    let world = plan.start();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while world.counter("trunkline_node_up", &[]) < nodes {
+        assert!(std::time::Instant::now() < deadline, "not all nodes are up");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    world.client().rows("/* trunkline: primary */ SELECT 1");
+    world
+}
+
 fn batch() -> Batch {
     Batch::new()
 }
@@ -41,7 +53,7 @@ fn table(world: &World, sql: &str, columns: &[usize]) -> Vec<String> {
 
 #[test]
 fn explain_route_names_the_cause() {
-    let world = plan().start();
+    let world = started(plan(), 3.0);
     let mut client = world.client();
     let lines = explained(&mut client, "SELECT * FROM t");
     assert!(lines[0].starts_with("replica: it only reads"), "{lines:?}");
@@ -84,7 +96,7 @@ fn explain_route_names_the_cause() {
 
 #[test]
 fn explain_route_in_the_extended_protocol() {
-    let world = plan().start();
+    let world = started(plan(), 3.0);
     let mut client = world.client();
     client.rows("/* trunkline: primary */ SELECT 1");
     let prepare = batch().parse("e", "EXPLAIN (ROUTE) DELETE FROM t", &[]).describe(b'S', "e").sync();
@@ -109,13 +121,13 @@ fn explain_route_in_the_extended_protocol() {
 
 #[test]
 fn explain_route_knows_the_configuration_and_the_nodes() {
-    let world = Plan { routing: "split_reads = false", ..plan() }.start();
+    let world = started(Plan { routing: "split_reads = false", ..plan() }, 3.0);
     assert!(explained(&mut world.client(), "SELECT * FROM t")[0].starts_with("primary: split_reads is off"));
-    let world = Plan { primary_only: true, ..plan() }.start();
+    let world = started(Plan { primary_only: true, ..plan() }, 1.0);
     assert!(explained(&mut world.client(), "SELECT * FROM t")[0].starts_with("primary: no replica takes reads"));
-    let world = Plan { pool: "mode = \"session\"", ..plan() }.start();
+    let world = started(Plan { pool: "mode = \"session\"", ..plan() }, 3.0);
     assert!(explained(&mut world.client(), "SELECT * FROM t")[0].starts_with("primary: pool_mode is session"));
-    let world = Plan { routing: "read_only_functions = [\"bump\"]", ..plan() }.start();
+    let world = started(Plan { routing: "read_only_functions = [\"bump\"]", ..plan() }, 3.0);
     let mut client = world.client();
     client.rows("SELECT bump()");
     let lines = explained(&mut world.client(), "SELECT bump()");
@@ -124,7 +136,7 @@ fn explain_route_knows_the_configuration_and_the_nodes() {
 
 #[test]
 fn a_session_may_ask_for_a_notice_with_each_statement() {
-    let world = plan().start();
+    let world = started(plan(), 3.0);
     let mut client = world.client();
     client.rows("SET trunkline.explain = on");
     assert_eq!(client.value("SHOW trunkline.explain"), "on");
@@ -152,7 +164,7 @@ fn a_session_may_ask_for_a_notice_with_each_statement() {
 
 #[test]
 fn show_routes_tells_where_statements_go() {
-    let world = plan().start();
+    let world = started(plan(), 3.0);
     let mut client = world.client();
     // Connections are there, and their opening counts for nothing.
     client.rows("SELECT 1");
@@ -179,7 +191,9 @@ fn show_routes_tells_where_statements_go() {
 
 #[test]
 fn what_if_runs_all_on_the_primary_and_tells_where_it_would_run() {
-    let world = Plan { tables: "[admin]\nadmin_users = [\"app\"]\n[routing]\nwhat_if = true\n", ..plan() }.start();
+    let world =
+        started(Plan { tables: "[admin]\nadmin_users = [\"app\"]\n[routing]\nwhat_if = true\n", ..plan() }, 3.0);
+    world.console().rows("FORGET ROUTES");
     let mut client = world.client();
     for _ in 0..6 {
         assert_eq!(client.value("SELECT pg_is_in_recovery() FROM t WHERE id = 1 /* trunkline: replica */"), "f");
