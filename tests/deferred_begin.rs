@@ -14,7 +14,7 @@ const SQL: &str =
     "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT n, 0 FROM generate_series(1, 5) AS n";
 
 fn world(pool: &str, primary_only: bool) -> World {
-    Plan { sql: SQL, pool, primary_only, ..Plan::default() }.start()
+    Plan { sql: SQL, pool, primary_only, routing: "consistency = \"eventual\"", ..Plan::default() }.start()
 }
 
 fn batch() -> Batch {

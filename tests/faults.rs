@@ -44,7 +44,7 @@ fn reader(client: &mut RawClient) -> String {
 #[test]
 fn reads_spread_over_replicas_and_survive_their_death_and_return() {
     let cluster = clusters::own();
-    let proxy = before(&cluster, "");
+    let proxy = before(&cluster, "consistency = \"eventual\"");
     let mut client = client(&proxy);
     let ports: Vec<String> = cluster.info().replica_ports().map(|port| port.to_string()).collect();
     let spread = |client: &mut RawClient| {
@@ -85,7 +85,7 @@ fn reads_spread_over_replicas_and_survive_their_death_and_return() {
 #[test]
 fn without_a_primary_reads_go_on_and_writes_wait_for_it() {
     let cluster = clusters::own();
-    let proxy = before(&cluster, "read_after_write_window = \"0\"");
+    let proxy = before(&cluster, "consistency = \"eventual\"");
     let mut session = client(&proxy);
     session.value("SELECT 1");
     cluster.info().query(0, "app", "CREATE TABLE t (n int); GRANT ALL ON t TO PUBLIC").unwrap();
@@ -126,33 +126,4 @@ fn without_a_primary_reads_go_on_and_writes_wait_for_it() {
     thread::sleep(Duration::from_millis(300));
     cluster.primary().start().unwrap();
     assert_eq!(tags(&writer.join().unwrap()), "CZ");
-}
-
-#[test]
-fn a_session_reads_its_own_writes_from_the_primary_for_the_window() {
-    let cluster = clusters::own();
-    let proxy = before(&cluster, "read_after_write_window = \"1s\"");
-    let mut client = client(&proxy);
-    client.exchange(&support::frames::Batch::new().query("CREATE TABLE w (n int)"));
-    cluster.info().wait_replayed().unwrap();
-    let port = "SELECT inet_server_port() FROM (SELECT count(*) FROM w) AS c";
-    let read = format!("/* trunkline: replica */ {port}");
-    let (_, before) = proxy.http("/metrics");
-    let replica_reads = |text: &str| {
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("trunkline_routing_decisions_total{target=\"replica\",reason=\"read\"}"));
-        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap_or(0)
-    };
-    client.exchange(&support::frames::Batch::new().query("INSERT INTO w VALUES (1)"));
-    for n in 0..20 {
-        assert_eq!(client.value("SELECT count(*) FROM w"), "1", "read {n} after the write");
-    }
-    let (_, during) = proxy.http("/metrics");
-    assert_eq!(replica_reads(&during), replica_reads(&before), "reads within the window are the primary's");
-    thread::sleep(Duration::from_millis(1100));
-    assert_eq!(client.value("SELECT count(*) FROM w"), "1");
-    let (_, after) = proxy.http("/metrics");
-    assert_eq!(replica_reads(&after), replica_reads(&during) + 1, "after the window reads are the replicas' again");
-    assert_ne!(client.value(&read), cluster.info().primary_port().to_string(), "a hint decides at any time");
 }

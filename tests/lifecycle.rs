@@ -152,7 +152,7 @@ fn a_reload_closes_only_connections_that_it_must_trap_72() {
         }
     };
     // Sizes, time-outs, limits, routing: running transactions and idle connections stay as they are.
-    let routing = format!("[databases.{}.routing]\nread_after_write_window = \"1s\"\n[[databases", db.name);
+    let routing = format!("[databases.{}.routing]\nmax_lag = \"1s\"\n[[databases", db.name);
     let other = text
         .replace("size = 3", "size = 5\nwait_timeout = \"300ms\"\nreserve_size = 2\nreserve_timeout = \"100ms\"")
         .replace("control_user", "max_clients = 50\nslow_query = \"3s\"\ncontrol_user")

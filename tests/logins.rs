@@ -410,6 +410,7 @@ async fn psql(
         server_password: None,
         pool: UserPool::default(),
         slow_query: None,
+        consistency: None,
         max_clients: None,
         max_server_connections: None,
     };

@@ -132,7 +132,8 @@ fn questions() -> Vec<(String, String)> {
 #[test]
 fn prometheus_scrapes_and_answers_the_dashboard() {
     let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
-    let proxy = Setup::before(&db).args(["--slow-query", "100ms"]).start();
+    let proxy =
+        Setup::before(&db).args(["--slow-query", "100ms"]).env("TRUNKLINE__ROUTING__CONSISTENCY", "eventual").start();
     let Some(prometheus) = Prometheus::start(&proxy) else { return };
     let questions = questions();
     assert!(questions.len() > 30, "{}", questions.len());

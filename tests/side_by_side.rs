@@ -146,7 +146,7 @@ fn everybody_gets_what_a_connection_of_its_own_would_say() {
 
 #[test]
 fn read_only_blocks_on_a_replica_say_what_the_primary_would_trap_23() {
-    let routing = "read_after_write_window = \"0\"";
+    let routing = "consistency = \"eventual\"";
     let world = Plan { sql: SQL, pool: "size = 2", routing, ..Plan::default() }.start();
     world.db.wait_replayed();
     world.compare("read-only blocks", &read_only_blocks());

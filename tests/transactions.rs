@@ -15,7 +15,7 @@ const SQL: &str =
     "CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL); INSERT INTO t SELECT n, 0 FROM generate_series(1, 64) AS n";
 
 fn world(pool: &str) -> World {
-    Plan { sql: SQL, pool, routing: "read_after_write_window = \"0\"", ..Plan::default() }.start()
+    Plan { sql: SQL, pool, routing: "consistency = \"eventual\"", ..Plan::default() }.start()
 }
 
 fn batch() -> Batch {

@@ -31,6 +31,8 @@ use super::takeover::{self, Offering, Received, TakeoverError};
 
 /// Time between two looks for replicas that are not configured.
 const DISCOVER_EVERY: Duration = Duration::from_secs(2);
+/// How long it takes at most to start for a replica that does not tell how fresh it is.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
 
 /// Why the program could not start.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +133,7 @@ async fn serve(
         Arc::new(Front { ctx: ctx.clone(), tls: ArcSwapOption::new(tls), console, predecessors: Arc::default() });
 
     tokio::spawn(metrics.run());
+    ctx.directory.first_look(FIRST_LOOK).await;
     let (doors, mut offering) = tokio::select! {
         opened = open_doors(&config, passed, &front, workers) => opened?,
         // It may have to wait for its turn; whom it takes over from goes on.

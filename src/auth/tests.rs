@@ -37,6 +37,7 @@ fn user(name: &str, secret: Option<&str>) -> User {
         server_password: None,
         pool: UserPool::default(),
         slow_query: None,
+        consistency: None,
         max_clients: None,
         max_server_connections: None,
     }
@@ -478,7 +479,9 @@ fn trap_77_credentials_stay_with_their_user() {
             what_if: false,
             split_reads: true,
             transaction_reads: crate::config::TransactionReads::ReadOnly,
-            read_after_write_window: None,
+            consistency: crate::sql::Consistency::Table,
+            max_lag: None,
+            freshness_wait: None,
             health_interval: Duration::from_secs(1),
             health_timeout: Duration::from_secs(1),
             dns_interval: None,

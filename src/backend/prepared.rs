@@ -239,6 +239,7 @@ mod tests {
         reason: Reason::Read,
         effects: Effects::empty(),
         touches: TouchId::NOTHING,
+        level: None,
     };
 
     #[test]

@@ -227,6 +227,7 @@ mod tests {
         reason: Reason::Read,
         effects: Effects::empty(),
         touches: TouchId::NOTHING,
+        level: None,
     };
 
     fn three(mark: &str) -> Vec<Arc<Prepared>> {

@@ -1,5 +1,6 @@
 //! The defaults: what holds when nothing is said.
 
+use crate::sql::Consistency;
 use std::time::Duration;
 
 use super::{
@@ -85,7 +86,9 @@ impl Default for RoutingSettings {
             split_reads: true,
             what_if: false,
             transaction_reads: TransactionReads::ReadOnly,
-            read_after_write_window: Some(secs(5)),
+            consistency: Consistency::Table,
+            max_lag: Some(secs(10)),
+            freshness_wait: Some(Duration::from_millis(20)),
             health_interval: secs(1),
             health_timeout: secs(2),
             dns_interval: None,

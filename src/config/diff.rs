@@ -1,5 +1,6 @@
 //! What a reload changes, in words.
 
+use crate::sql::Consistency;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -236,7 +237,9 @@ impl Changes {
         self.value(&of("split_reads"), &a.split_reads, &b.split_reads);
         self.value(&of("what_if"), &a.what_if, &b.what_if);
         self.value(&of("transaction_reads"), &a.transaction_reads, &b.transaction_reads);
-        self.value(&of("read_after_write_window"), &a.read_after_write_window, &b.read_after_write_window);
+        self.value(&of("consistency"), &a.consistency, &b.consistency);
+        self.value(&of("max_lag"), &a.max_lag, &b.max_lag);
+        self.value(&of("freshness_wait"), &a.freshness_wait, &b.freshness_wait);
         self.value(&of("health_interval"), &Some(a.health_interval), &Some(b.health_interval));
         self.value(&of("health_timeout"), &Some(a.health_timeout), &Some(b.health_timeout));
         self.value(&of("dns_interval"), &a.dns_interval, &b.dns_interval);
@@ -268,6 +271,7 @@ impl Changes {
             let timeout = |pool: &UserPool| pool.transaction_timeout;
             self.value(&of("pool.transaction_timeout"), &timeout(&a.pool), &timeout(&b.pool));
             self.value(&of("slow_query"), &a.slow_query, &b.slow_query);
+            self.value(&of("consistency"), &a.consistency, &b.consistency);
             self.value(&of("max_clients"), &a.max_clients, &b.max_clients);
             self.value(&of("max_server_connections"), &a.max_server_connections, &b.max_server_connections);
             self.value(&of("client_idle_timeout"), &a.pool.client_idle_timeout, &b.pool.client_idle_timeout);
@@ -280,6 +284,18 @@ impl Changes {
 /// How a value is written in a change.
 trait Shown {
     fn shown(&self) -> String;
+}
+
+impl Shown for Option<Consistency> {
+    fn shown(&self) -> String {
+        self.map_or_else(|| "the database's".to_owned(), |level| level.shown())
+    }
+}
+
+impl Shown for Consistency {
+    fn shown(&self) -> String {
+        self.as_str().to_owned()
+    }
 }
 
 impl Shown for u32 {

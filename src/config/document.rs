@@ -96,6 +96,10 @@ fn report(error: &toml::de::Error, span: &Range<usize>, path: Option<String>, pr
     };
     let (key, expected) = rest.split_once('`').unwrap_or((rest, ""));
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    if let Some(instead) = suggest::replaced(key) {
+        problems.error(format!("\"{key}\" is no more")).at(span.clone(), "take it out").help(instead);
+        return;
+    }
     let help = match (suggest::nearest(key, known.iter().copied()), suggest::from_pgbouncer(key)) {
         (_, Some(ours)) => format!("Trunkline calls it {ours}"),
         (Some(near), None) => format!("did you mean \"{near}\"?"),

@@ -3,6 +3,7 @@
 //! Everything that runs reads this model and nothing else; the TOML schema, the environment and the
 //! command line only build it. A duration that is "off" (`0` in the file) is `None` here.
 
+use crate::sql::Consistency;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -370,8 +371,12 @@ pub struct RoutingSettings {
     pub what_if: bool,
     /// Which transaction blocks are read on replicas.
     pub transaction_reads: TransactionReads,
-    /// After a session wrote, its reads stay on the primary for so long; `None` = not at all.
-    pub read_after_write_window: Option<Duration>,
+    /// What reads that may go to replicas must at least see.
+    pub consistency: Consistency,
+    /// How old the data may be that `eventual` reads see; `None` = any age.
+    pub max_lag: Option<Duration>,
+    /// How long a read waits for a replica to be fresh enough, where waiting is of use; `None` = not at all.
+    pub freshness_wait: Option<Duration>,
     /// Time between health checks of a node.
     pub health_interval: Duration,
     /// Time-out of one health check.
@@ -399,6 +404,8 @@ pub struct User {
     pub pool: UserPool,
     /// Overrides the database's slow-query threshold; `Some(None)` = off.
     pub slow_query: Option<Option<Duration>>,
+    /// Overrides the database's consistency of reads.
+    pub consistency: Option<Consistency>,
     /// Most clients of this user at once.
     pub max_clients: Option<u32>,
     /// Most server connections of this user, over all databases and nodes.
@@ -516,6 +523,11 @@ impl Config {
             pool.idle_transaction_timeout = over.idle_transaction_timeout.unwrap_or(pool.idle_transaction_timeout);
         }
         pool
+    }
+
+    /// What reads of `user` on `database` must see when nothing else was said.
+    pub fn consistency(&self, database: &Database, user: &str) -> Consistency {
+        self.users.get(user).and_then(|u| u.consistency).unwrap_or(database.routing.consistency)
     }
 
     /// Slow-query threshold of `user` on `database`.

@@ -29,6 +29,14 @@ fn distance(a: &str, b: &str) -> usize {
     last[b.len()]
 }
 
+/// What has taken the place of a key that there was once.
+pub(super) fn replaced(name: &str) -> Option<&'static str> {
+    (name == "read_after_write_window").then_some(
+        "replicas are asked now what they have: a session's reads see its own writes wherever they run. \
+         See consistency in [routing], which says what else they must see",
+    )
+}
+
 /// What a setting of pgbouncer.ini is called here: operators bring their habits and their files.
 pub(super) fn from_pgbouncer(name: &str) -> Option<&'static str> {
     const NAMES: &[(&str, &str)] = &[

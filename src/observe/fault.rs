@@ -10,6 +10,18 @@ pub fn point(place: &str, bytes: &[u8]) {
     let _ = (place, bytes);
 }
 
+/// Whether a debug build's environment asks for another kind of bug: `TRUNKLINE_FAULT=place:text`, with this place and text.
+#[inline]
+pub fn is_asked_for(place: &str, text: &str) -> bool {
+    #[cfg(debug_assertions)]
+    return asked::is(place, text);
+    #[cfg(not(debug_assertions))]
+    {
+        let _ = (place, text);
+        false
+    }
+}
+
 #[cfg(debug_assertions)]
 mod asked {
     use std::sync::LazyLock;
@@ -18,6 +30,10 @@ mod asked {
         let fault = std::env::var("TRUNKLINE_FAULT").ok()?;
         fault.split_once(':').map(|(place, text)| (place.to_owned(), text.to_owned()))
     });
+
+    pub fn is(place: &str, text: &str) -> bool {
+        FAULT.as_ref().is_some_and(|(at, what)| at == place && what == text)
+    }
 
     /// A panic is what is asked for.
     #[allow(clippy::panic)]

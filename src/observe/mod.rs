@@ -1,18 +1,22 @@
 //! What operators see: metrics, the slow-query log, tracing, the HTTP endpoint.
 
 pub mod fault;
+mod horizon;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+mod moment;
 pub mod panics;
 pub mod routes;
 pub mod slow_log;
 
+pub use horizon::Horizon;
 pub use http::{DatabaseReadiness, HttpServer, Readiness, ReadinessSource};
 pub use logging::LogHandle;
 pub use metrics::{
     Blame, ClientState, CloseCause, DatabaseStats, ListenerMetrics, Metrics, NodeMetrics, PoolGauges, PoolMetrics,
-    Process, RerunCounts, SessionMetrics, StatCounts,
+    Process, ReadOutcome, RerunCounts, SessionMetrics, StatCounts,
 };
+pub use moment::Moment;
 pub use routes::{Route, RouteKey, RouteStats, Tally};
 pub use slow_log::{Parameter, SlowLog, SlowLogError, SlowStatement};

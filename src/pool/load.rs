@@ -1,11 +1,14 @@
 //! Load and health of a node, shared by everything that talks to it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use quanta::Instant;
 use tokio::sync::Notify;
+
+use crate::observe::Horizon;
 
 /// How much of the average a new latency makes: one in so many.
 const MEMORY: i64 = 8;
@@ -23,6 +26,8 @@ pub struct NodeLoad {
     latency_us: AtomicU32,
     /// Since when it is known not to be in recovery.
     primary_since: Mutex<Option<Instant>>,
+    /// How fresh its data is known to be.
+    pub horizon: Arc<Horizon>,
     /// Wakes the node's health check before its time.
     pub probe: Notify,
 }
@@ -39,6 +44,7 @@ impl Default for NodeLoad {
             share: AtomicU32::new(0),
             latency_us: AtomicU32::new(0),
             primary_since: Mutex::new(None),
+            horizon: Arc::default(),
             probe: Notify::new(),
         }
     }

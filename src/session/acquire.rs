@@ -18,6 +18,7 @@ use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
 use super::buffers::{self, READ_SIZE, drain};
 use super::clients::Request;
+use super::freshness::Choice;
 use super::machine::{Link, State};
 use super::placement::Place;
 use super::relay::{Ending, Session};
@@ -31,9 +32,11 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const MAX_WAITING_INBOX: usize = 256 * 1024;
 
 /// How a wait ended.
-enum Waited {
+pub(super) enum Waited {
     Leased(Lease),
     Failed(CheckOutError),
+    /// A connection to a replica that may have restarted since it was asked what it has.
+    Unconfirmed,
     Cancelled,
     Killed,
     /// Its connection was closed: it leaves the line, and its statement never runs.
@@ -73,12 +76,15 @@ impl Session {
         self.max_prepared = self.pool_settings.max_prepared as usize;
         self.timing.threshold = config.slow_query(database, &self.client.user);
         self.placement.follow(database);
+        self.placement.own.consistency.default = config.consistency(database, &self.client.user);
+        self.sight.follow(&self.pools.stamps, database);
         Ok(())
     }
 
     /// Takes a connection that is free at once.
     pub(super) fn try_acquire(&mut self, place: Place) -> bool {
-        let Some(node) = self.choose(place, self.nodes_tried()) else { return false };
+        self.judge_needs();
+        let Choice::Node(node) = self.choose(place, self.nodes_tried(), true) else { return false };
         let pool = &self.pools.pools[node];
         if self.wants_sequences {
             if let Some(lease) = pool.try_check_out_sequences_of(self.client.id) {
@@ -95,6 +101,10 @@ impl Session {
             }
         }
         let Some(mut lease) = self.pools.pools[node].try_check_out() else { return false };
+        if place == Place::Reader && !self.is_confirmed(&lease) {
+            lease.check_in();
+            return false;
+        }
         if !self.can_use(&lease) || (place == Place::Primary && !takes_writes(&mut lease)) {
             // Not for this session: closed.
             return false;
@@ -118,15 +128,6 @@ impl Session {
     pub(super) fn has_primary(&self) -> bool {
         let cluster = &self.pools.cluster;
         cluster.primary().is_some_and(|at| cluster.nodes[at].load.is_up())
-    }
-
-    /// The node for a place: a reader that was not tried yet, else the primary. Without a configured primary, reads still run.
-    fn choose(&self, place: Place, tried: u64) -> Option<usize> {
-        let cluster = &self.pools.cluster;
-        match place {
-            Place::Primary => cluster.primary(),
-            Place::Reader => cluster.pick_reader(tried).or_else(|| cluster.primary()),
-        }
     }
 
     fn attach(&mut self, lease: Lease, node: usize, waited: Duration) {
@@ -216,11 +217,24 @@ impl Session {
     async fn wait_for_lease(&mut self, place: Place) -> Result<(Lease, usize, Duration), Result<ErrorNotice, Ending>> {
         let began = Instant::now();
         let mut tried = self.nodes_tried();
+        let mut may_wait = true;
         loop {
             self.refresh().map_err(Err)?;
             // The primary may be found to be down while the statement waits for it.
             let place = if self.only_sets && !self.has_primary() { Place::Reader } else { place };
-            let node = self.choose(place, tried);
+            let node = match self.choose(place, tried, may_wait) {
+                Choice::Node(node) => Some(node),
+                Choice::Nowhere => None,
+                Choice::Wait => {
+                    may_wait = false;
+                    match self.wait_for_replica(tried, began).await {
+                        Ok(()) => continue,
+                        Err(Waited::Cancelled) => return Err(Ok(cancelled())),
+                        Err(Waited::Killed) => return Err(Err(Ending::killed())),
+                        Err(_) => return Err(Err(Ending::ClientGone)),
+                    }
+                }
+            };
             if node.is_none() {
                 tried = self.nodes_tried();
                 if let Some(refusal) = self.no_node(place, began) {
@@ -241,12 +255,9 @@ impl Session {
                     }
                 }
                 (Waited::Again | Waited::Leased(_), _) => {}
-                (Waited::Cancelled, _) => {
-                    return Err(Ok(ErrorNotice::error(
-                        SqlState::QUERY_CANCELED,
-                        "canceling statement due to user request",
-                    )));
-                }
+                // Its server may not be the one that was fresh enough.
+                (Waited::Unconfirmed, node) => tried |= node.map_or(0, |node| 1 << (node % 64)),
+                (Waited::Cancelled, _) => return Err(Ok(cancelled())),
                 (Waited::Killed, _) => return Err(Err(Ending::killed())),
                 (Waited::ClientGone, _) => return Err(Err(Ending::ClientGone)),
                 (Waited::Failed(CheckOutError::Closed), _) => tokio::time::sleep(Duration::from_millis(1)).await,
@@ -306,7 +317,43 @@ impl Session {
     /// Waits for a connection to the node, or until there may be a node at all.
     async fn wait_at(&mut self, node: Option<usize>, place: Place, began: Instant) -> Waited {
         let pool = node.map(|node| self.pools.pools[node].clone());
-        let slot = self.slot.clone();
+        let (slot, cluster) = (self.slot.clone(), self.pools.cluster.clone());
+        let leased = async {
+            match &pool {
+                Some(pool) => match pool.check_out(&slot).await {
+                    Ok(lease) => Waited::Leased(lease),
+                    Err(error) => Waited::Failed(error),
+                },
+                // A node that comes back changes no role: look now and then.
+                None => {
+                    let _ = tokio::time::timeout(RETRY_PAUSE, cluster.roles().changed()).await;
+                    Waited::Again
+                }
+            }
+        };
+        // Who stands in line for a primary that is none any more was sent away, unless he came a moment later.
+        let is_void = || place == Place::Primary && pool.as_ref().is_some_and(|pool| !pool.load.is_primary());
+        let lease = match self.beside_client(began, is_void, leased).await {
+            Ok(Waited::Leased(lease)) if place == Place::Reader && !self.is_confirmed(&lease) => lease,
+            Ok(waited) | Err(waited) => return waited,
+        };
+        match self.confirm(&lease, began).await {
+            Ok(true) => Waited::Leased(lease),
+            unconfirmed => {
+                lease.check_in();
+                unconfirmed.map_or_else(|waited| waited, |_| Waited::Unconfirmed)
+            }
+        }
+    }
+
+    /// Waits for something on behalf of the client, who may cancel, be killed or leave meanwhile; what it was sent before goes on
+    /// its way. Ends with [`Waited::Again`] when `is_void` says so.
+    pub(super) async fn beside_client<T>(
+        &mut self,
+        began: Instant,
+        is_void: impl Fn() -> bool,
+        what: impl Future<Output = T>,
+    ) -> Result<T, Waited> {
         let client = self.client.clone();
         // Told once, however many times the wait begins anew.
         let notify = self.pool_settings.wait_notify.and_then(|after| after.checked_sub(began.elapsed()));
@@ -338,8 +385,7 @@ impl Session {
                 Err(()) => return Poll::Ready(Waited::ClientGone),
             }
             client.set_waker(cx.waker());
-            // Who stands in line for a primary that is none any more was sent away, unless he came a moment later.
-            if place == Place::Primary && pool.as_ref().is_some_and(|pool| !pool.load.is_primary()) {
+            if is_void() {
                 return Poll::Ready(Waited::Again);
             }
             if client.requested(Request::Kill) {
@@ -351,24 +397,10 @@ impl Session {
             }
             Poll::Pending
         });
-        let leased = async {
-            match &pool {
-                Some(pool) => match pool.check_out(&slot).await {
-                    Ok(lease) => Waited::Leased(lease),
-                    Err(error) => Waited::Failed(error),
-                },
-                // A node that comes back changes no role: look now and then.
-                None => {
-                    let mut roles = self.pools.cluster.roles();
-                    let _ = tokio::time::timeout(RETRY_PAUSE, roles.changed()).await;
-                    Waited::Again
-                }
-            }
-        };
         tokio::select! {
             biased;
-            waited = leased => waited,
-            waited = asked => waited,
+            done = what => Ok(done),
+            waited = asked => Err(waited),
         }
     }
 
@@ -438,6 +470,10 @@ fn poll_inbox(stream: &mut Stream, inbox: &mut Vec<u8>, cx: &mut Cx<'_>) -> Resu
         taken += n;
     }
     Ok(taken)
+}
+
+fn cancelled() -> ErrorNotice {
+    ErrorNotice::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")
 }
 
 /// What a client is told that waits for long.

@@ -101,6 +101,7 @@ impl Session {
         }
         if matches!(ending, Ending::Panicked(_)) {
             self.client.unassign();
+            self.sight.settle();
             // The drop of its link closes the server connection.
             return drop(self.transition(State::Closing));
         }
@@ -112,13 +113,15 @@ impl Session {
         self.client.unassign();
         self.client.clone().cancels_delivered().await;
         let State::Linked(link) = self.transition(State::Closing) else { return };
+        // A commit may have been under way, whose end nobody was told.
+        self.sight.settle();
         // Its own LISTENs have not been taken back yet.
         let listens = link.listens;
         let reusable = !self.pins.contains(Pins::SESSION_STATE);
         let reset_query = self.pool_settings.reset_query.clone();
-        let Some((mut lease, rolled_back)) = clear(*link, self.client_pass > 0, reusable).await else {
-            return;
-        };
+        let cleared = clear(*link, self.client_pass > 0, reusable).await;
+        self.sight.settle();
+        let Some((mut lease, rolled_back)) = cleared else { return };
         let needs_reset = rolled_back || listens || self.pins != Pins::empty() || self.keeps_lease;
         if !needs_reset || lease.info.is_close_needed() {
             return lease.check_in();

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::sql::{Decision, Effects, Reason, Target, TouchId};
+use crate::sql::{Consistency, Decision, Effects, Reason, Target, TouchId};
 use crate::wire::frame::frontend_limit;
 use crate::wire::frontend::{self, ObjectKind};
 use crate::wire::{FrameWalker, Step};
@@ -15,8 +15,13 @@ use super::relay::Session;
 pub(super) const GATHER_LIMIT: usize = 48 * 1024;
 
 /// A segment without statements: it may run anywhere.
-pub(super) const NOTHING: Decision =
-    Decision { target: Target::Anywhere, reason: Reason::Empty, effects: Effects::empty(), touches: TouchId::NOTHING };
+pub(super) const NOTHING: Decision = Decision {
+    target: Target::Anywhere,
+    reason: Reason::Empty,
+    effects: Effects::empty(),
+    touches: TouchId::NOTHING,
+    level: None,
+};
 
 pub(super) enum Gathered {
     /// Not all of it is here.
@@ -146,5 +151,7 @@ pub(super) fn worse(a: Decision, b: Decision) -> Decision {
     effects.set(Effects::MULTI, a != NOTHING);
     let touches = a.touches.union(b.touches);
     let worse = if rank(&b) > rank(&a) { b } else { a };
-    Decision { effects, touches, ..worse }
+    // What reads together must see enough for each of them: of different wishes none is known to be the stronger.
+    let level = if a == NOTHING || a.level == b.level { b.level } else { Some(Consistency::Strong) };
+    Decision { effects, touches, level, ..worse }
 }

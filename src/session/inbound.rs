@@ -143,8 +143,9 @@ impl Session {
             }
             _ => self.place_of(decision),
         };
+        let suits = place == Place::Reader && self.suits_link();
         match &self.state {
-            State::Linked(_) if place == Place::Reader => None,
+            State::Linked(_) if suits => None,
             State::Linked(_) => Some(self.leave_replica(out)),
             _ => Some(Flow::Stop(Need::Lease(place))),
         }

@@ -16,6 +16,7 @@ mod ending;
 mod evidence;
 mod extended;
 mod freeze;
+mod freshness;
 mod gather;
 mod heal;
 mod inbound;

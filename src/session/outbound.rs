@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quanta::Instant;
 
 use crate::backend::ServerConn;
+use crate::observe::Moment;
 use crate::observe::fault;
 use crate::sql::{Change, StatementChange};
 use crate::wire::frame::{HEADER, backend_limit};
@@ -392,10 +393,10 @@ impl Session {
         };
         if for_client {
             let now = Instant::now();
-            if self.wrote && status != TxStatus::InTransaction {
-                self.placement.wrote(now);
-                self.wrote = false;
-            }
+            let link = &**link;
+            let incarnation = link.lease.pool().load.horizon.incarnation();
+            let (ended, quiet) = (link.ended_by_tag.is_some(), link.replies.is_empty());
+            self.sight.ready(Moment::of(now), incarnation, status, ended, quiet);
             let ended = !status.in_block() && !offloaded;
             self.rerun_ended();
             self.schema_settled(ended);
@@ -426,6 +427,14 @@ impl Session {
     /// A statement has succeeded: what it changed of what the session keeps. The tag tells how a transaction ended, whatever was
     /// asked (trap 26: a COMMIT that fails says ROLLBACK).
     fn take_completion(&mut self, tag: &[u8]) {
+        if self.sight.is_writing()
+            && let State::Linked(link) = &self.state
+            && (tag == b"COMMIT\0"
+                || (link.status == TxStatus::Idle && matches!(link.replies.head(), Some(Expect::Simple { .. }))))
+        {
+            // Committed before the tag was sent: whoever sees it may act upon it.
+            self.sight.settle();
+        }
         let Self { state: State::Linked(link), tracked, placement, names, decisions, lex, .. } = self else { return };
         let link = &mut **link;
         let mut to_savepoint = false;

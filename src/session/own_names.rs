@@ -70,7 +70,16 @@ impl Session {
                 let effects = Effects::SQL_EXECUTE | Effects::LITERAL_MATTERS | inner.effects;
                 match inner.target {
                     Target::Primary => Decision { effects, touches: inner.touches, ..decision },
-                    _ => Decision { target: Target::Replica, reason: inner.reason, effects, touches: inner.touches },
+                    _ => {
+                        let level = decision.level.max(inner.level);
+                        Decision {
+                            target: Target::Replica,
+                            reason: inner.reason,
+                            effects,
+                            touches: inner.touches,
+                            level,
+                        }
+                    }
                 }
             }
             (Some(inner), false) => {

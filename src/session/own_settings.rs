@@ -4,14 +4,14 @@
 //! [`KNOWN`].
 
 use crate::config::TransactionReads;
-use crate::sql::{OwnAction, own_setting};
+use crate::sql::{Consistency, OwnAction, own_setting};
 use crate::wire::{ErrorNotice, Severity, SqlState, build};
 
 use super::placement::RouteChoice;
 use super::relay::Session;
 
 /// The names that there are, for hints.
-const KNOWN: &str = "Known: trunkline.explain, trunkline.route, trunkline.transaction_reads.";
+const KNOWN: &str = "Known: trunkline.consistency, trunkline.explain, trunkline.route, trunkline.transaction_reads.";
 
 /// What a setting can be.
 pub(super) trait OwnValue: Copy {
@@ -78,6 +78,8 @@ pub(super) struct OwnSettings {
     pub route: Own<RouteChoice>,
     /// `trunkline.explain`
     pub explain: Own<Switch>,
+    /// `trunkline.consistency`; the default is the user's or the database's.
+    pub consistency: Own<Consistency>,
     /// `trunkline.transaction_reads`
     pub transaction_reads: Own<TransactionReads>,
 }
@@ -85,6 +87,7 @@ pub(super) struct OwnSettings {
 impl OwnSettings {
     fn slot(&mut self, name: &str) -> Option<&mut dyn Slot> {
         match name {
+            "consistency" => Some(&mut self.consistency),
             "explain" => Some(&mut self.explain),
             "route" => Some(&mut self.route),
             "transaction_reads" => Some(&mut self.transaction_reads),
@@ -92,8 +95,8 @@ impl OwnSettings {
         }
     }
 
-    fn slots(&mut self) -> [&mut dyn Slot; 3] {
-        [&mut self.explain, &mut self.route, &mut self.transaction_reads]
+    fn slots(&mut self) -> [&mut dyn Slot; 4] {
+        [&mut self.consistency, &mut self.explain, &mut self.route, &mut self.transaction_reads]
     }
 
     /// A value that the client brings along in its startup packet; `name` without the prefix `trunkline.`.

@@ -1,13 +1,10 @@
 //! From a decision about the text to a place for this session: what the session's own state adds.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use quanta::Instant;
 
 use crate::backend::Settings;
 use crate::config::{Database, PoolMode, TransactionReads};
-use crate::sql::{Decision, Effects, Isolation, Reason, Target};
+use crate::sql::{Consistency, Decision, Effects, Isolation, Reason, Target, TouchId};
 
 use super::own_settings::{OwnSettings, OwnValue};
 use super::pins::Pins;
@@ -86,8 +83,10 @@ pub(super) struct Placement {
     default_read_only: bool,
     /// `default_transaction_isolation` is SERIALIZABLE, which no standby runs (trap 15).
     default_serializable: bool,
-    window: Option<Duration>,
-    last_write: Option<Instant>,
+    /// What the statement reads that was judged last; every table, when a block begins with it.
+    pub reads: TouchId,
+    /// What its hint says that it must see.
+    level_hint: Option<Consistency>,
 }
 
 impl Placement {
@@ -98,11 +97,11 @@ impl Placement {
             split_reads: database.routing.split_reads && mode != PoolMode::Session,
             what_if: database.routing.what_if,
             would_read: false,
-            window: database.routing.read_after_write_window,
             observed: None,
             default_read_only: false,
             default_serializable: false,
-            last_write: None,
+            reads: TouchId::EVERYTHING,
+            level_hint: None,
         };
         placement.own.transaction_reads.default = database.routing.transaction_reads;
         placement.observe(settings);
@@ -128,7 +127,6 @@ impl Placement {
         self.split_reads &= database.routing.split_reads;
         self.what_if = database.routing.what_if;
         self.own.transaction_reads.default = database.routing.transaction_reads;
-        self.window = database.routing.read_after_write_window;
     }
 
     /// Whether the session itself refuses to write, outside transaction blocks.
@@ -151,11 +149,9 @@ impl Placement {
             && ONLY_SETS.contains(decision.effects)
     }
 
-    /// A statement that may have written has ended.
-    pub fn wrote(&mut self, now: Instant) {
-        if self.window.is_some() {
-            self.last_write = Some(now);
-        }
+    /// What the read must see that was judged last: by its hint, or as the session has it.
+    pub fn level(&self) -> Consistency {
+        self.level_hint.unwrap_or_else(|| self.own.consistency.get())
     }
 
     /// Reads may go to replicas at all.
@@ -173,11 +169,6 @@ impl Placement {
         self.would_read
     }
 
-    /// Whether a replica may answer the session's reads at the moment.
-    pub fn is_fresh_enough(&self) -> bool {
-        !matches!((self.last_write, self.window), (Some(at), Some(window)) if at.elapsed() < window)
-    }
-
     /// The place for a statement or segment, outside a transaction block.
     pub fn place(&mut self, decision: Decision) -> Place {
         let place = self.judge(decision);
@@ -187,6 +178,9 @@ impl Placement {
 
     fn judge(&mut self, decision: Decision) -> Place {
         let effects = decision.effects;
+        self.level_hint = decision.level;
+        // What a block will read nobody knows.
+        self.reads = if effects.contains(Effects::BEGIN) { TouchId::EVERYTHING } else { decision.touches };
         if !self.split_reads || self.default_serializable {
             return Place::Primary;
         }
@@ -214,12 +208,6 @@ impl Placement {
         } else if decision.target == Target::Primary {
             return Place::Primary;
         }
-        match (self.last_write, self.window) {
-            (Some(at), Some(window)) if at.elapsed() < window => Place::Primary,
-            _ => {
-                self.last_write = None;
-                Place::Reader
-            }
-        }
+        Place::Reader
     }
 }

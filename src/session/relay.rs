@@ -24,6 +24,7 @@ use crate::wire::ErrorNotice;
 use super::clients::{Client, Registered, Request};
 use super::deferred::Deferred;
 use super::evidence::Evidence;
+use super::freshness::Sight;
 use super::login::Login;
 use super::machine::State;
 use super::names::Names;
@@ -92,8 +93,8 @@ pub struct Session {
     pub(super) only_sets: bool,
     /// The session has run something that may have used a sequence.
     pub(super) used_sequences: bool,
-    /// A statement that may write is under way in this transaction.
-    pub(super) wrote: bool,
+    /// What it has written and read.
+    pub(super) sight: Sight,
     /// Session pooling: the lease is kept until the client leaves.
     pub(super) keeps_lease: bool,
     pub(super) statement_mode: bool,
@@ -144,10 +145,12 @@ pub async fn serve(login: Box<Login>) {
 
 impl Session {
     fn new(login: Login) -> Box<Self> {
-        let Login { ctx, stream, registered, pools, settings, told, lex, own, .. } = login;
+        let Login { ctx, stream, registered, pools, settings, told, lex, mut own, .. } = login;
         let config = ctx.config.load();
         let database = &pools.cluster.database;
         let pool_settings = pools.settings();
+        own.consistency.default = config.consistency(database, &pools.user);
+        let sight = Sight::new(&pools);
         let metrics = ctx.metrics.session(&pools.database, &pools.user);
         Box::new(Self {
             client: registered.client.clone(),
@@ -190,7 +193,7 @@ impl Session {
             wants_sequences: false,
             only_sets: false,
             used_sequences: false,
-            wrote: false,
+            sight,
             timer: None,
             since: Instant::now(),
             query_cancelled: false,

@@ -74,8 +74,8 @@ impl Session {
         self.evidence.note(decision);
         self.begin_notifying(effects, script);
         let primary = self.link().is_some_and(|link| link.primary);
+        self.sight.begin(decision);
         if effects.contains(Effects::WRITES) {
-            self.wrote = true;
             self.note_sequences();
             self.pinned_by(text);
         }

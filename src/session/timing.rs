@@ -51,6 +51,7 @@ impl Timing {
             reason: Reason::Empty,
             effects: Effects::empty(),
             touches: TouchId::NOTHING,
+            level: None,
         };
         Self {
             threshold,

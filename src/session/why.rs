@@ -6,6 +6,7 @@ use crate::config::PoolMode;
 use crate::observe::{RouteKey, routes};
 use crate::route::explain_for;
 use crate::sql::{Decision, Effects, LexOptions, Reason, Target, explained_route, fingerprint, normalize};
+use crate::topology::Needs;
 use crate::wire::{ErrorNotice, Severity, SqlState, build};
 
 use super::machine::State;
@@ -138,8 +139,9 @@ impl Session {
         if self.placement.own.route.get() == RouteChoice::Primary {
             return Why::Choice(RouteChoice::Primary);
         }
-        let has_replica = self.pools.cluster.pick_reader(self.nodes_tried()).is_some();
-        match (has_replica, self.placement.is_fresh_enough()) {
+        let has_replica = self.pools.cluster.pick_reader(self.nodes_tried(), &Needs::default()).is_some();
+        let is_fresh = self.pools.cluster.pick_reader(self.nodes_tried(), &self.sight.needs).is_some();
+        match (has_replica, is_fresh) {
             (false, _) => Why::NoReplica,
             (true, false) => Why::Freshness,
             (true, true) => Why::Pipeline,
@@ -162,7 +164,7 @@ impl Session {
             (Why::Freshness, _) => "stale",
             (Why::Pipeline | Why::Text(Reason::HintReplica), true) => "replica",
             // Until a block has written, its reads may go to a replica.
-            (Why::InBlock, true) if !self.wrote => "replica",
+            (Why::InBlock, true) if !self.sight.is_writing() => "replica",
             _ => why.label(),
         });
         let why = match would {
@@ -199,7 +201,7 @@ impl Session {
                 lines.push(format!("{}: {}", target(link.primary), sentence(why, &report)));
                 lines.push(format!("  node {node}, on which the session is"));
             }
-            (_, Place::Reader) if cluster.pick_reader(0).is_some() => {
+            (_, Place::Reader) if cluster.pick_reader(0, &Needs::default()).is_some() => {
                 lines.push(format!("replica: {}", sentence(Why::Text(decision.reason), &report)));
                 for node in cluster.nodes.iter().filter(|node| !node.is_primary()) {
                     let state = if node.load.is_up() { "takes reads" } else { "down" };

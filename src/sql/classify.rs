@@ -5,6 +5,7 @@
 //! here can fail.
 
 use super::calls;
+use super::consistency::Consistency;
 use super::cursor::Cursor;
 use super::decision::{Decision, Effects, Target};
 use super::fingerprint::{Fingerprint, fingerprint};
@@ -46,7 +47,7 @@ pub struct StatementAnalysis {
 pub fn analyze(sql: &[u8], opts: LexOptions, lists: &FunctionLists) -> Analysis {
     let judged = judge_text(sql, opts, lists, |_| ());
     Analysis {
-        decision: judged.verdict.decision(),
+        decision: judged.decision(),
         statements: judged.statements,
         hint: judged.hint,
         fingerprint: fingerprint(sql, opts),
@@ -71,7 +72,7 @@ pub fn analyze_detailed(sql: &[u8], opts: LexOptions, lists: &FunctionLists) -> 
         }
     }
     let analysis = Analysis {
-        decision: judged.verdict.decision(),
+        decision: judged.decision(),
         statements: judged.statements,
         hint: judged.hint,
         fingerprint: fingerprint(sql, opts),
@@ -81,13 +82,20 @@ pub fn analyze_detailed(sql: &[u8], opts: LexOptions, lists: &FunctionLists) -> 
 
 /// Judges a text for the decision cache, which has no use for the rest.
 pub fn decide(sql: &[u8], opts: LexOptions, lists: &FunctionLists) -> Decision {
-    judge_text(sql, opts, lists, |_| ()).verdict.decision()
+    judge_text(sql, opts, lists, |_| ()).decision()
 }
 
 struct Judged {
     verdict: Verdict,
     statements: usize,
     hint: Option<Hint>,
+    level: Option<Consistency>,
+}
+
+impl Judged {
+    fn decision(&self) -> Decision {
+        Decision { level: self.level, ..self.verdict.decision() }
+    }
 }
 
 fn judge_text(sql: &[u8], opts: LexOptions, lists: &FunctionLists, mut each: impl FnMut(StatementAnalysis)) -> Judged {
@@ -125,7 +133,7 @@ fn judge_text(sql: &[u8], opts: LexOptions, lists: &FunctionLists, mut each: imp
         verdict.effects |= Effects::WRITES | Effects::LITERAL_MATTERS;
         verdict.effects -= Effects::RELEASES_ONLY | Effects::READ_ONLY | Effects::SET_TX_READ_ONLY;
     }
-    Judged { verdict, statements, hint }
+    Judged { verdict, statements, hint, level: splitter.level }
 }
 
 /// Applies a hint to a judgement.

@@ -2,6 +2,7 @@
 
 use bitflags::bitflags;
 
+use super::consistency::Consistency;
 pub use super::reason::Reason;
 use super::touches::TouchId;
 
@@ -121,14 +122,16 @@ pub struct Decision {
     pub effects: Effects,
     /// The tables that it reads and writes.
     pub touches: TouchId,
+    /// What its reads must see, when a hint says so.
+    pub level: Option<Consistency>,
 }
 
 impl Decision {
     /// What a text that we can't judge gets: the primary, and it may have written.
     pub const fn unknown(reason: Reason) -> Self {
-        Self { target: Target::Primary, reason, effects: Effects::WRITES, touches: TouchId::EVERYTHING }
+        Self { target: Target::Primary, reason, effects: Effects::WRITES, touches: TouchId::EVERYTHING, level: None }
     }
 }
 
 // Decisions are copied into caches and sessions by the million.
-const _: () = assert!(size_of::<Decision>() <= 8);
+const _: () = assert!(size_of::<Decision>() <= 12);

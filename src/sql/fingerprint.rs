@@ -63,6 +63,9 @@ fn hash<const KINDS: bool>(sql: &[u8], opts: LexOptions, seed: [u64; 2]) -> Fing
         Some(Hint::Replica) => hash.token(HINTED, b"replica"),
         Some(Hint::Primary) => hash.token(HINTED, b"primary"),
     }
+    if let Some(level) = items.level {
+        hash.token(LEVEL, level.as_str().as_bytes());
+    }
     hash.finish()
 }
 
@@ -70,6 +73,8 @@ fn hash<const KINDS: bool>(sql: &[u8], opts: LexOptions, seed: [u64; 2]) -> Fing
 const LITERAL: u8 = 0x40;
 /// In the place of a kind: a hint.
 const HINTED: u8 = 0x41;
+/// In the place of a kind: a level of consistency.
+const LEVEL: u8 = 0x43;
 /// In the place of a kind: the text can't be cut safely.
 const UNSAFE: u8 = 0x42;
 

@@ -1,6 +1,7 @@
 //! A text as a stream of tokens that differ only where the statement does: no comments, no literals, no lists of
 //! literals. The fingerprint hashes this stream and the normalised text prints it, so they can't disagree.
 
+use super::consistency::Consistency;
 use super::hint::{self, Hint};
 use super::lexer::{Kind, LexOptions, Lexer, Token};
 
@@ -21,6 +22,8 @@ pub(super) struct Folded<'a> {
     held: Option<Item>,
     /// The strongest hint of the comments passed so far.
     pub(super) hint: Option<Hint>,
+    /// The strongest level that they ask for.
+    pub(super) level: Option<Consistency>,
 }
 
 /// Where the stream stands with respect to a list of constants.
@@ -37,7 +40,7 @@ enum Place {
 
 impl<'a> Folded<'a> {
     pub(super) fn new(sql: &'a [u8], opts: LexOptions) -> Self {
-        Self { lexer: Lexer::new(sql, opts), place: Place::Elsewhere, held: None, hint: None }
+        Self { lexer: Lexer::new(sql, opts), place: Place::Elsewhere, held: None, hint: None, level: None }
     }
 
     pub(super) fn text(&self) -> &'a [u8] {
@@ -48,7 +51,11 @@ impl<'a> Folded<'a> {
         loop {
             let token = self.lexer.next_raw()?;
             match token.kind {
-                Kind::Comment => self.hint = self.hint.max(hint::of_comment(token.of(self.lexer.text()))),
+                Kind::Comment => {
+                    let comment = token.of(self.lexer.text());
+                    self.hint = self.hint.max(hint::of_comment(comment));
+                    self.level = self.level.max(hint::level_of_comment(comment));
+                }
                 Kind::Str | Kind::Number => return Some(Item::Literal(token)),
                 _ => return Some(Item::Token(token)),
             }

@@ -4,8 +4,9 @@
 //! `/*trunkline:replica*/`, `-- trunkline: primary`. It may stand anywhere in the text outside string constants and
 //! quoted identifiers, and concerns the whole text, however many statements it holds. Case does not matter; several
 //! words are separated by white space or commas; words that are not known are passed over. A comment nested inside
-//! another is no hint. When both words occur, `primary` wins.
+//! another is no hint. When both words occur, `primary` wins. `consistency=session` (or another level) says what reads must see.
 
+use super::consistency::Consistency;
 use super::lexer::{Kind, LexOptions, Lexer, may_hold_comment};
 
 /// What a comment asks for.
@@ -18,8 +19,33 @@ pub enum Hint {
     Primary,
 }
 
+/// What a comment asks of reads: `trunkline: consistency=strong`. Of several in one text the strongest counts.
+pub fn level_of_comment(comment: &[u8]) -> Option<Consistency> {
+    let level = |word: &[u8]| {
+        const KEY: &[u8] = b"consistency=";
+        let (key, level) = word.split_at_checked(KEY.len())?;
+        key.eq_ignore_ascii_case(KEY).then(|| Consistency::parse(level))?
+    };
+    words(comment)?.filter_map(level).max()
+}
+
 /// The hint of one comment, delimiters included.
 pub fn of_comment(comment: &[u8]) -> Option<Hint> {
+    words(comment)?
+        .filter_map(|word| {
+            if word.eq_ignore_ascii_case(b"primary") {
+                Some(Hint::Primary)
+            } else if word.eq_ignore_ascii_case(b"replica") {
+                Some(Hint::Replica)
+            } else {
+                None
+            }
+        })
+        .max()
+}
+
+/// The words of a comment that is a hint.
+fn words(comment: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     let body = match comment {
         [b'/', b'*', body @ .., b'*', b'/'] | [b'-', b'-', body @ ..] => body,
         _ => return None,
@@ -31,18 +57,7 @@ pub fn of_comment(comment: &[u8]) -> Option<Hint> {
         return None;
     }
     let words = rest.trim_ascii_start().strip_prefix(b":")?;
-    words
-        .split(|b| b.is_ascii_whitespace() || *b == b',')
-        .filter_map(|word| {
-            if word.eq_ignore_ascii_case(b"primary") {
-                Some(Hint::Primary)
-            } else if word.eq_ignore_ascii_case(b"replica") {
-                Some(Hint::Replica)
-            } else {
-                None
-            }
-        })
-        .max()
+    Some(words.split(|b| b.is_ascii_whitespace() || *b == b','))
 }
 
 /// The hint of a whole text: the strongest of its comments.
@@ -66,6 +81,16 @@ mod tests {
 
     fn of(sql: &str) -> Option<Hint> {
         of_text(sql.as_bytes(), LexOptions::default())
+    }
+
+    #[test]
+    fn levels() {
+        assert_eq!(level_of_comment(b"/* trunkline: consistency=strong */"), Some(Consistency::Strong));
+        assert_eq!(level_of_comment(b"-- Trunkline: replica, CONSISTENCY=Eventual"), Some(Consistency::Eventual));
+        assert_eq!(level_of_comment(b"/*trunkline:consistency=table consistency=session*/"), Some(Consistency::Table));
+        assert_eq!(level_of_comment(b"/* trunkline: consistency = table */"), None);
+        assert_eq!(level_of_comment(b"/* trunkline: consistency=any */"), None);
+        assert_eq!(level_of_comment(b"/* consistency=table */"), None);
     }
 
     #[test]

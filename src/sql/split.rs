@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::consistency::Consistency;
 use super::hint::{self, Hint};
 use super::keywords::KeywordBits;
 use super::lexer::{Kind, LexOptions, Lexer, Token};
@@ -31,11 +32,13 @@ pub(super) struct Splitter<'a> {
     lexer: Lexer<'a>,
     /// The strongest hint of the comments passed so far.
     pub(super) hint: Option<Hint>,
+    /// The strongest level that they ask for.
+    pub(super) level: Option<Consistency>,
 }
 
 impl<'a> Splitter<'a> {
     pub(super) fn new(sql: &'a [u8], opts: LexOptions) -> Self {
-        Self { lexer: Lexer::new(sql, opts), hint: None }
+        Self { lexer: Lexer::new(sql, opts), hint: None, level: None }
     }
 
     pub(super) fn text(&self) -> &'a [u8] {
@@ -54,6 +57,7 @@ impl<'a> Splitter<'a> {
             match token.kind {
                 Kind::Comment => {
                     self.hint = self.hint.max(hint::of_comment(token.of(text)));
+                    self.level = self.level.max(hint::level_of_comment(token.of(text)));
                     continue;
                 }
                 Kind::Semicolon if open <= 0 && routine.depth == 0 => {

@@ -42,7 +42,13 @@ impl Verdict {
     }
 
     pub(super) fn decision(&self) -> Decision {
-        Decision { target: self.target, reason: self.reason, effects: self.effects, touches: TouchId::EVERYTHING }
+        Decision {
+            target: self.target,
+            reason: self.reason,
+            effects: self.effects,
+            touches: TouchId::EVERYTHING,
+            level: None,
+        }
     }
 
     /// Raises this verdict to `other` where that is worse; effects are united.

@@ -1,7 +1,10 @@
 //! Which replica a read goes to: near ones first, by weight, away from those that are busy or slow.
 
+use std::sync::Arc;
+
 use super::cluster::Cluster;
 use super::election::Standing;
+use super::freshness::Needs;
 use super::node::Node;
 
 /// A node that takes this much longer to answer than the quickest one counts as slow …
@@ -20,11 +23,19 @@ const SPILL_FACTOR: u64 = 4;
 const UNIT: u64 = 1000;
 
 impl Cluster {
+    /// Of the replicas that can be given a read, save those in the bit set `tried`, the one whose data is the freshest.
+    pub fn freshest(&self, tried: u64) -> Option<usize> {
+        let fit =
+            |(index, node): &(usize, &Arc<Node>)| tried & bit(*index) == 0 && is_usable(node) && !node.is_primary();
+        let all = self.nodes.iter().enumerate().filter(fit);
+        all.max_by_key(|(_, node)| node.load.horizon.get()).map(|(index, _)| index)
+    }
+
     /// Picks a node for a read: of two random candidates the one with fewer statements under way for its share. Candidates
-    /// are the usable nodes save those in the bit set `tried`; those of our own zone, unless there is none, or they are
+    /// are the usable nodes that have what the read needs, save those in the bit set `tried`; those of our own zone, unless there is none, or they are
     /// much busier than the others.
-    pub fn pick_reader(&self, tried: u64) -> Option<usize> {
-        self.pick_reader_if(tried, |_| true)
+    pub fn pick_reader(&self, tried: u64, needs: &Needs) -> Option<usize> {
+        self.pick_reader_if(tried, |node| node.is_primary() || needs.met_by(&node.load))
     }
 
     /// As [`Self::pick_reader`], of the nodes for which `fits` holds.

@@ -16,6 +16,7 @@ use crate::observe::Metrics;
 use crate::pool::{self, Cap, Gates, Pool};
 
 use super::defaults::Defaults;
+use super::freshness::{Freshness, Stamps};
 use super::node::Node;
 use super::roles::Era;
 
@@ -37,6 +38,8 @@ pub struct Cluster {
     /// The nodes of our own zone, as a bit set; all, when zones do not matter.
     pub(super) near: u64,
     pub(super) era: Arc<Era>,
+    /// What is known of its replicas' freshness.
+    pub freshness: Arc<Freshness>,
 }
 
 /// The pools of one (database, user): one per node, in the cluster's order.
@@ -51,6 +54,8 @@ pub struct UserPools {
     pub login: ServerLogin,
     /// One per node of the cluster, in its order.
     pub pools: Vec<Arc<Pool>>,
+    /// When the tables of the database were written last.
+    pub stamps: Arc<Stamps>,
     pub(super) settings: ArcSwap<PoolSettings>,
     /// What servers told a session with these settings about their parameters, for the greeting of the next one.
     pub(super) greetings: Arc<Mutex<HashMap<usize, Greeting>>>,
@@ -129,6 +134,7 @@ impl Cluster {
             cluster: self.clone(),
             login: login.clone(),
             pools: self.nodes.iter().map(make).collect(),
+            stamps: Stamps::of(self.dbname_of(database)),
             settings: ArcSwap::from_pointee(settings.clone()),
             greetings: Arc::default(),
             accepted: Arc::default(),
@@ -159,7 +165,7 @@ impl Cluster {
                 node: node.settings.name.clone(),
                 hosts: node.settings.hosts.clone(),
                 tls: self.tls.clone(),
-                dbname: self.database.dbname.clone().unwrap_or_else(|| database.to_owned()),
+                dbname: self.dbname_of(database).to_owned(),
                 user: login.user.clone(),
                 credential: ArcSwap::from_pointee(login.credential.clone()),
                 auth: auth.clone(),
@@ -169,6 +175,11 @@ impl Cluster {
             let caps = vec![node.servers.clone(), user_cap.clone()];
             Pool::new(spec, node.load.clone(), gate.clone(), settings, metrics, caps)
         }
+    }
+
+    /// The name on the servers of a database that a client has named.
+    fn dbname_of<'a>(&'a self, database: &'a str) -> &'a str {
+        self.database.dbname.as_deref().unwrap_or(database)
     }
 
     /// All pools, by database and user.
@@ -228,9 +239,18 @@ impl Cluster {
         adapted == **own
     }
 
+    /// Whether its replicas are asked how fresh they are.
+    pub(super) fn is_sampled(&self) -> bool {
+        self.nodes.len() > 1 && self.can_be_asked && !self.database.read_only
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.gates.find(&self.database.name).is_some_and(|gate| gate.is_paused())
+    }
+
     /// Whether the database is paused; then the connection of `auth_query` is closed, too.
     pub(super) fn let_go_while_paused(&self) -> bool {
-        let paused = self.gates.find(&self.database.name).is_some_and(|gate| gate.is_paused());
+        let paused = self.is_paused();
         if let (true, Some(auth_query)) = (paused, &self.auth_query) {
             auth_query.let_go();
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -11,10 +12,11 @@ use crate::auth::{AuthContext, AuthQuery};
 use crate::config::{Config, Database, NodeSettings};
 use crate::net::control::ControlSettings;
 use crate::net::{ClientTlsContext, TlsError, control};
-use crate::observe::Metrics;
+use crate::observe::{Metrics, Moment};
 use crate::pool::{Gates, Pool};
 
 use super::cluster::{Cluster, UserCaps};
+use super::freshness::{self, Stamps};
 use super::health;
 use super::node::Node;
 use super::succession::{Makings, near};
@@ -44,6 +46,7 @@ impl Directory {
     /// # Errors
     /// TLS files of a database that cannot be used.
     pub fn new(config: &Config, control: Handle, metrics: Metrics, auth: Arc<AuthContext>) -> Result<Self, TlsError> {
+        Stamps::begin();
         let directory = Self {
             clusters: ArcSwap::default(),
             control,
@@ -79,6 +82,22 @@ impl Directory {
         self.clusters.load_full()
     }
 
+    /// Waits until it is known how fresh every replica is that tells, so that the first reads may run there; not for long.
+    pub async fn first_look(&self, patience: Duration) {
+        let looks = async {
+            for cluster in self.clusters().values().filter(|cluster| cluster.is_sampled()) {
+                let mut advances = cluster.freshness.advances();
+                let knows = |node: &Arc<Node>| node.is_primary() || node.load.horizon.get() != Moment::NEVER;
+                while !cluster.nodes.iter().all(knows) {
+                    if advances.changed().await.is_err() {
+                        break;
+                    }
+                }
+            }
+        };
+        let _ = tokio::time::timeout(patience, looks).await;
+    }
+
     /// Makes the clusters those of `config`. Databases whose servers are reached as before keep their nodes, health and
     /// connections; the other ones are closed once their successors are in place.
     ///
@@ -112,6 +131,7 @@ impl Directory {
         for (name, cluster) in &new {
             if !old.get(name).is_some_and(|before| Arc::ptr_eq(before, cluster)) {
                 health::start(cluster, &self.control);
+                freshness::start(cluster, &self.control);
             }
         }
         self.clusters.store(Arc::new(new.clone()));
@@ -163,6 +183,7 @@ impl Directory {
             can_be_asked,
             near: near(&database.nodes, config.zone.as_deref()),
             era: Arc::default(),
+            freshness: Arc::default(),
             nodes,
             auth_query,
             tls,

@@ -15,12 +15,8 @@ pub struct Facts {
     pub version: u32,
 }
 
-/// How a server is asked. `pg_is_in_recovery()` is evaluated once: it must not change within the question. A replica that
-/// has replayed all that it received is not behind, however long ago the last transaction was (trap 86).
-pub(super) const QUESTION: &str = "SELECT r, CASE WHEN NOT r THEN 0 \
-         WHEN pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn() THEN 0 \
-         ELSE extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END::float8, \
-    pg_catalog.current_setting('server_version_num')::int4, \
+/// How a server is asked. `pg_is_in_recovery()` is evaluated once: it must not change within the question.
+pub(super) const QUESTION: &str = "SELECT r, pg_catalog.current_setting('server_version_num')::int4, \
     CASE WHEN NOT r THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) END, \
     (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
     CASE WHEN r THEN GREATEST((SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()), \
@@ -29,10 +25,7 @@ pub(super) const QUESTION: &str = "SELECT r, CASE WHEN NOT r THEN 0 \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS state";
 
 /// For servers that keep the control file's functions to themselves: no system identifier, and of a standby no timeline.
-pub(super) const SHORT_QUESTION: &str = "SELECT r, CASE WHEN NOT r THEN 0 \
-         WHEN pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn() THEN 0 \
-         ELSE extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END::float8, \
-    pg_catalog.current_setting('server_version_num')::int4, NULL::text, NULL::int8, NULL::int4 \
+pub(super) const SHORT_QUESTION: &str = "SELECT r, pg_catalog.current_setting('server_version_num')::int4, NULL::text, NULL::int8, NULL::int4 \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS state";
 
 /// The timeline in a WAL file's name, which begins with it as eight hexadecimal digits.

@@ -28,7 +28,6 @@ const URGENT_PAUSE: Duration = Duration::from_millis(200);
 struct Answer {
     /// `None` = it lives, and could not be asked more.
     facts: Option<Facts>,
-    lag: Option<Duration>,
 }
 
 /// Starts the checks of all nodes of a cluster.
@@ -106,8 +105,7 @@ fn healthy(node: &Node, answer: Answer, asked: Instant) {
         node.take_facts(facts, asked);
     }
     node.metrics.check_succeeded();
-    node.metrics.set_lag(answer.lag);
-    node.set_checked(Checked { at: Some(SystemTime::now()), error: None, lag: answer.lag });
+    node.set_checked(Checked { at: Some(SystemTime::now()), error: None });
 }
 
 fn unhealthy(node: &Node, error: String, failures: u32) {
@@ -117,7 +115,7 @@ fn unhealthy(node: &Node, error: String, failures: u32) {
     }
     node.asked_in_vain();
     node.metrics.check_failed(!down);
-    node.set_checked(Checked { at: Some(SystemTime::now()), error: Some(error), lag: None });
+    node.set_checked(Checked { at: Some(SystemTime::now()), error: Some(error) });
 }
 
 /// Asks over SQL, in one round trip once the connection is open.
@@ -147,11 +145,10 @@ async fn ask(pool: &deadpool_postgres::Pool, node: &Node, question: &mut &'stati
 
 fn read(row: &tokio_postgres::Row) -> Result<Answer, tokio_postgres::Error> {
     let in_recovery: bool = row.try_get(0)?;
-    let lag: Option<f64> = row.try_get(1)?;
-    let version: i32 = row.try_get(2)?;
-    let file: Option<&str> = row.try_get(3)?;
-    let system: Option<i64> = row.try_get(4)?;
-    let known: Option<i32> = row.try_get(5)?;
+    let version: i32 = row.try_get(1)?;
+    let file: Option<&str> = row.try_get(2)?;
+    let system: Option<i64> = row.try_get(3)?;
+    let known: Option<i32> = row.try_get(4)?;
     let timeline = file.and_then(timeline_of).or(known.and_then(|known| u32::try_from(known).ok()));
     let facts = Facts {
         in_recovery,
@@ -160,8 +157,7 @@ fn read(row: &tokio_postgres::Row) -> Result<Answer, tokio_postgres::Error> {
         system: system.map(i64::cast_unsigned),
         version: u32::try_from(version).unwrap_or(0),
     };
-    let lag = lag.filter(|_| in_recovery).and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
-    Ok(Answer { facts: Some(facts), lag })
+    Ok(Answer { facts: Some(facts) })
 }
 
 /// Without a user to log in with: a server that answers an SSLRequest is alive. Its role is what the configuration says.
@@ -175,7 +171,7 @@ async fn knock(node: &Node, tls: &crate::net::ClientTlsContext) -> Result<Answer
     let mut answer = [0];
     stream.read_exact(&mut answer).await.map_err(|error| error.to_string())?;
     match answer[0] {
-        b'S' | b'N' => Ok(Answer { facts: None, lag: None }),
+        b'S' | b'N' => Ok(Answer { facts: None }),
         other => Err(format!("answered {other:#04x} to SSLRequest")),
     }
 }

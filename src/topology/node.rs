@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use quanta::Instant;
@@ -55,8 +55,6 @@ pub struct Checked {
     pub at: Option<SystemTime>,
     /// Its error, if it failed.
     pub error: Option<String>,
-    /// How far a replica is behind; zero when it has replayed all that it received.
-    pub lag: Option<Duration>,
 }
 
 impl Node {
@@ -70,9 +68,11 @@ impl Node {
             addresses: Vec::new(),
             moved: false,
         };
+        let load = Arc::<NodeLoad>::default();
+        metrics.follow(&load.horizon);
         Arc::new(Self {
             settings,
-            load: Arc::default(),
+            load,
             servers: Arc::default(),
             metrics: Arc::new(metrics),
             found: Arc::new(Found { disabled: AtomicBool::new(false), state: Mutex::new(state) }),

@@ -51,6 +51,7 @@ impl Cluster {
             can_be_asked: self.can_be_asked,
             near: near(nodes, makings.config.zone.as_deref()),
             era: self.era.clone(),
+            freshness: self.freshness.clone(),
         });
         let gone = |index: &usize| !places.contains(&Some(*index));
         let mut closing = Vec::new();
@@ -74,6 +75,7 @@ impl Cluster {
                 cluster: successor.clone(),
                 login: old.login.clone(),
                 pools: pools.collect(),
+                stamps: old.stamps.clone(),
                 settings: ArcSwap::from(old.settings()),
                 greetings: old.greetings.clone(),
                 accepted: old.accepted.clone(),

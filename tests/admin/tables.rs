@@ -40,7 +40,7 @@ const TABLES: [&str; 29] = [
 
 /// What changes from run to run.
 fn mask(fixture: &Fixture, column: &str, value: Option<String>) -> String {
-    if ["lag_ms", "latency_us"].contains(&column) {
+    if ["staleness_ms", "horizon", "latency_us"].contains(&column) {
         return "…".to_owned();
     }
     let Some(value) = value else { return "NULL".to_owned() };

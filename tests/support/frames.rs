@@ -133,6 +133,16 @@ impl Batch {
         Self::default()
     }
 
+    /// How many ReadyForQuery it is answered with, when no COPY is in it.
+    pub fn readies(&self) -> usize {
+        let (mut rest, mut count) = (&self.bytes[..], 0);
+        while let [tag, a, b, c, d, ..] = *rest {
+            count += usize::from(matches!(tag, b'Q' | b'S' | b'F'));
+            rest = &rest[1 + u32::from_be_bytes([a, b, c, d]) as usize..];
+        }
+        count
+    }
+
     /// Query.
     pub fn query(mut self, sql: &str) -> Self {
         frontend::query(sql, &mut self.bytes).unwrap();

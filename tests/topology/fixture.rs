@@ -39,7 +39,7 @@ pub fn config(general: &str, database: &str, nodes: &str) -> String {
          [users.{APP}]\npassword = \"{APP_PASSWORD}\"\n\
          [databases.app]\ncontrol_user = \"{APP}\"\ncontrol_password = \"{APP_PASSWORD}\"\n{database}\n\
          [databases.app.pool]\nwait_timeout = \"10s\"\n\
-         [databases.app.routing]\nread_after_write_window = \"0\"\n{nodes}"
+         [databases.app.routing]\nconsistency = \"eventual\"\n{nodes}"
     )
 }
 

@@ -10,6 +10,7 @@ use crate::config::{
     ClientSettings, ClientTls, ClientTlsMode, Config, DEFAULT_SLOW_QUERY, Database, ListenAddr, LogSettings, PoolMode,
     PoolSettings, RoutingSettings, TransactionReads,
 };
+use crate::sql::Consistency;
 
 /// Columns.
 pub const COLUMNS: &[Column] = &[text("key"), text("value"), text("default"), text("changeable")];
@@ -156,8 +157,11 @@ fn pools(keys: &mut Keys, config: &Config) {
     keys.pool("server_idle_timeout", config, |pool| pool.idle_timeout, seconds);
     keys.each("slow_query", config, |database| database.slow_query, DEFAULT_SLOW_QUERY, seconds);
     let routing = RoutingSettings::default();
-    let window = |database: &Database| database.routing.read_after_write_window;
-    keys.each("read_after_write_window", config, window, routing.read_after_write_window, seconds);
+    let level = |level: Consistency| level.as_str().to_owned();
+    keys.each("consistency", config, |database| database.routing.consistency, routing.consistency, level);
+    keys.each("max_lag", config, |database| database.routing.max_lag, routing.max_lag, seconds);
+    let wait = |database: &Database| database.routing.freshness_wait;
+    keys.each("freshness_wait", config, wait, routing.freshness_wait, seconds);
     let yes_no = |yes: bool| yes.to_string();
     keys.each("split_reads", config, |database| database.routing.split_reads, routing.split_reads, yes_no);
     keys.each("what_if", config, |database| database.routing.what_if, routing.what_if, yes_no);

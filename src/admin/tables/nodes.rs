@@ -1,6 +1,7 @@
 //! `SHOW NODES`: the servers behind each database.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::{View, moment};
 use crate::admin::value::{Column, Rows, Value, int, text};
@@ -21,7 +22,8 @@ pub const COLUMNS: &[Column] = &[
     int("timeline"),
     int("outstanding"),
     int("latency_us"),
-    int("lag_ms"),
+    int("staleness_ms"),
+    text("horizon"),
     text("last_check"),
     text("reason"),
 ];
@@ -36,6 +38,7 @@ fn row(cluster: &Cluster, node: &Arc<Node>) -> Vec<Value> {
     let checked = node.checked();
     let host = node.settings.hosts.first();
     let timeline = node.facts().map(|facts| facts.timeline).filter(|timeline| *timeline > 0);
+    let staleness = node.load.horizon.staleness();
     vec![
         name(node).into(),
         cluster.database.name.as_str().into(),
@@ -49,7 +52,8 @@ fn row(cluster: &Cluster, node: &Arc<Node>) -> Vec<Value> {
         timeline.map_or(Value::Null, Value::count),
         Value::count(node.load.outstanding()),
         node.load.latency().map_or(Value::Null, |latency| Value::count(latency.as_micros())),
-        checked.lag.map_or(Value::Null, |lag| Value::count(lag.as_millis())),
+        staleness.map_or(Value::Null, |age| Value::count(age.as_millis())),
+        staleness.and_then(|age| SystemTime::now().checked_sub(age)).map_or(Value::Null, moment),
         checked.at.map_or(Value::Null, moment),
         Value::maybe(cluster.refusal_of(node).or(checked.error)),
     ]

@@ -31,6 +31,7 @@ pub(super) fn user(name: &str, raw: &schema::User, cx: &mut Context<'_>) -> User
         server_password: secret(&raw.server_password, &raw.server_password_file, "server_password", cx),
         pool: pool::user_pool(raw, cx),
         slow_query: over(&raw.slow_query),
+        consistency: raw.consistency.as_ref().map(|level| level.get_ref().0),
         max_clients: raw.max_clients.as_ref().map(|_| positive(&raw.max_clients, 1, cx)),
         max_server_connections: (raw.max_server_connections.as_ref())
             .map(|_| positive(&raw.max_server_connections, 1, cx)),

@@ -141,6 +141,7 @@ fn know(
             server_password: None,
             pool: UserPool::default(),
             slow_query: None,
+            consistency: None,
             max_clients: None,
             max_server_connections: None,
         },

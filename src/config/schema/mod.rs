@@ -6,6 +6,7 @@
 pub mod value;
 pub mod words;
 
+use crate::sql::Consistency;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -132,7 +133,9 @@ pub struct Routing {
     pub split_reads: Opt<bool>,
     pub what_if: Opt<bool>,
     pub transaction_reads: Opt<Word<TransactionReads>>,
-    pub read_after_write_window: Opt<Dur>,
+    pub consistency: Opt<Word<Consistency>>,
+    pub max_lag: Opt<Dur>,
+    pub freshness_wait: Opt<Dur>,
     pub health_interval: Opt<Dur>,
     pub health_timeout: Opt<Dur>,
     pub dns_interval: Opt<Dur>,
@@ -200,6 +203,7 @@ pub struct Node {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct User {
+    pub consistency: Opt<Word<Consistency>>,
     pub password: Opt<RawSecret>,
     pub password_file: Opt<String>,
     pub server_user: Opt<String>,

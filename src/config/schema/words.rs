@@ -2,6 +2,7 @@
 
 use super::value::Words;
 use crate::config::{ClientTlsMode, HbaKind, LogFormat, NodeRole, PoolMode, SslMode, TransactionReads};
+use crate::sql::Consistency;
 
 impl Words for PoolMode {
     const WORDS: &'static [(&'static str, Self)] =
@@ -16,6 +17,11 @@ impl Words for TransactionReads {
 impl Words for Option<NodeRole> {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", None), ("primary", Some(NodeRole::Primary)), ("replica", Some(NodeRole::Replica))];
+}
+
+impl Words for Consistency {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("eventual", Self::Eventual), ("session", Self::Session), ("table", Self::Table), ("strong", Self::Strong)];
 }
 
 impl Words for ClientTlsMode {

@@ -22,14 +22,14 @@ fn three_ways_to_write_the_servers() {
 #[test]
 fn databases_inherit_and_override() {
     let text = format!(
-        "{BASE}slow_query = \"0\"\npool.size = 7\nrouting.read_after_write_window = \"0\"\n\
+        "{BASE}slow_query = \"0\"\npool.size = 7\nrouting.max_lag = \"0\"\n\
          [pool]\nsize = 5\nmode = \"session\"\nidle_timeout = 0\n[slow_log]\nslow_query = \"3s\"\n\
          [users.u]\npassword = \"x\"\nslow_query = \"9s\"\npool = {{ size = 2, wait_timeout = \"0\" }}"
     );
     let config = config(&text);
     let database = &config.databases["app"];
     assert_eq!((database.pool.size, database.pool.mode, database.pool.idle_timeout), (7, PoolMode::Session, None));
-    assert_eq!((database.slow_query, database.routing.read_after_write_window), (None, None));
+    assert_eq!((database.slow_query, database.routing.max_lag), (None, None));
     assert_eq!(config.slow_query(database, "u"), Some(Duration::from_secs(9)));
     let pool = config.pool_settings(database, "u");
     assert_eq!((pool.size, pool.wait_timeout), (2, None));

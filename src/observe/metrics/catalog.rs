@@ -78,6 +78,8 @@ catalog! {
         "In a what-if mode: statements by where they would have gone: replica, stale (no replica was fresh enough), or what stood against it.";
     WHAT_IF_SECONDS = Counter "trunkline_what_if_seconds_total"
         "In a what-if mode: time of statements by where they would have gone.";
+    READS = Counter "trunkline_reads_not_fresh_total"
+        "Reads that no replica was fresh enough for at once, by consistency level and what became of them.";
     SLOW_STATEMENTS = Counter "trunkline_slow_statements_total"
         "Statements slower than the threshold of the slow-query log.";
     SLOW_LOG_WRITTEN = Counter "trunkline_slow_log_written_total"
@@ -127,7 +129,7 @@ catalog! {
     NODE_STATE = Gauge "trunkline_node_state"
         "1 for the state that a node is in: up, down, refused (not a member, or an outdated primary) or disabled.";
     NODE_LAG = Gauge "trunkline_node_lag_seconds"
-        "How far a replica's data is behind the primary's.";
+        "How old a replica's data may be at most: the time since the primary's last position that it has replayed for certain.";
     HEALTH_CHECKS = Counter "trunkline_node_health_checks_total"
         "Health checks of a node, by outcome.";
     LISTENING_CLIENTS = Gauge "trunkline_listening_clients"

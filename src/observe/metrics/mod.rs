@@ -14,6 +14,7 @@ mod pins;
 mod pool;
 mod process;
 mod publish;
+mod reads;
 mod reruns;
 mod routing;
 mod session;
@@ -50,6 +51,8 @@ use listener::ListenerRegistry;
 use node::NodeRegistry;
 use pins::PinTable;
 use pool::{PoolLabels, PoolRegistry};
+pub use reads::ReadOutcome;
+use reads::ReadTable;
 use reruns::RerunTable;
 use routing::RoutingTable;
 use session::Tables;
@@ -76,6 +79,7 @@ struct Inner {
     handle: PrometheusHandle,
     sessions: Mutex<CellRegistry>,
     routing: Arc<RoutingTable>,
+    reads: Arc<ReadTable>,
     pins: Arc<PinTable>,
     reruns: Arc<RerunTable>,
     routes: Mutex<BTreeMap<Arc<str>, Arc<RouteStats>>>,
@@ -128,6 +132,7 @@ impl Metrics {
                 recorder,
                 sessions: Mutex::new(CellRegistry::new(limit)),
                 routing: Arc::default(),
+                reads: Arc::default(),
                 pins: Arc::default(),
                 reruns: Arc::default(),
                 routes: Mutex::default(),
@@ -155,9 +160,10 @@ impl Metrics {
         let (cell, errors) = sessions.cell(&labels, stripe);
         drop(sessions);
         let routes = self.inner.routes.lock().entry(labels.database.clone()).or_default().clone();
-        let Inner { routing, pins, reruns, .. } = &*self.inner;
-        let (routing, pins, reruns) = (routing.clone(), pins.clone(), reruns.clone());
-        SessionMetrics::new(labels, cell, Tables { errors, routing, pins, reruns, routes }, stripe)
+        let Inner { routing, reads, pins, reruns, .. } = &*self.inner;
+        let (routing, reads) = (routing.clone(), reads.clone());
+        let (pins, reruns) = (pins.clone(), reruns.clone());
+        SessionMetrics::new(labels, cell, Tables { errors, routing, reads, pins, reruns, routes }, stripe)
     }
 
     /// The handle of a new pool.

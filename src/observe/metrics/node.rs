@@ -1,13 +1,11 @@
 //! The handle that health checks and the freshness sampler report a node's state with.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use crate::config::NodeRole;
-
-/// Stands for "lag unknown".
-const UNKNOWN_LAG: u64 = u64::MAX;
+use crate::observe::Horizon;
 
 #[derive(Debug)]
 struct NodeCells {
@@ -16,7 +14,7 @@ struct NodeCells {
     role: AtomicU8,
     refused: AtomicBool,
     disabled: AtomicBool,
-    lag_us: AtomicU64,
+    horizon: OnceLock<Arc<Horizon>>,
     checks_ok: Arc<AtomicU64>,
     checks_failed: Arc<AtomicU64>,
 }
@@ -34,7 +32,7 @@ pub struct NodeState {
     pub role: Option<NodeRole>,
     /// `up`, `down`, `refused` or `disabled`.
     pub state: &'static str,
-    /// How far its data is behind; `None` = not known, or a primary.
+    /// How old its data may be at most; `None` = not known, or a primary.
     pub lag: Option<Duration>,
     /// Health checks that succeeded.
     pub checks_ok: u64,
@@ -73,10 +71,9 @@ impl NodeMetrics {
         self.cells.up.store(up, Relaxed);
     }
 
-    /// How far the node's data is behind the primary's; `None` = not known, or a primary.
-    pub fn set_lag(&self, lag: Option<Duration>) {
-        let us = lag.map_or(UNKNOWN_LAG, |lag| u64::try_from(lag.as_micros()).unwrap_or(UNKNOWN_LAG - 1));
-        self.cells.lag_us.store(us, Relaxed);
+    /// What is known of the freshness of the node's data.
+    pub fn follow(&self, horizon: &Arc<Horizon>) {
+        let _ = self.cells.horizon.set(horizon.clone());
     }
 }
 
@@ -113,7 +110,7 @@ impl NodeRegistry {
             role: AtomicU8::new(0),
             refused: AtomicBool::new(false),
             disabled: AtomicBool::new(false),
-            lag_us: AtomicU64::new(UNKNOWN_LAG),
+            horizon: OnceLock::new(),
             checks_ok: entry.checks_ok.clone(),
             checks_failed: entry.checks_failed.clone(),
         });
@@ -125,7 +122,6 @@ impl NodeRegistry {
     pub fn states(&self) -> Vec<NodeState> {
         let states = self.0.iter().filter_map(|entry| {
             let cells = entry.cells.upgrade()?;
-            let lag = cells.lag_us.load(Relaxed);
             Some(NodeState {
                 database: entry.database.clone(),
                 node: entry.node.clone(),
@@ -142,7 +138,7 @@ impl NodeRegistry {
                     (.., true) => "up",
                     _ => "down",
                 },
-                lag: (lag != UNKNOWN_LAG).then(|| Duration::from_micros(lag)),
+                lag: cells.horizon.get().and_then(|horizon| horizon.staleness()),
                 checks_ok: cells.checks_ok.load(Relaxed),
                 checks_failed: cells.checks_failed.load(Relaxed),
             })

@@ -138,6 +138,9 @@ fn errors_and_routing(publisher: &Publisher<'_>, inner: &Inner) {
             publisher.counter(name::ERRORS, &labels, count);
         }
     }
+    for (level, outcome, count) in inner.reads.non_zero() {
+        publisher.counter(name::READS, &[("level", level), ("outcome", outcome)], count);
+    }
     for (target, reason, count) in inner.routing.non_zero() {
         publisher.counter(name::ROUTING, &[("target", target), ("reason", reason)], count);
     }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::blame::{Blame, ErrorTable};
 use super::cells::{Labels, SessionCell, role_index};
 use super::pins::PinTable;
+use super::reads::{ReadOutcome, ReadTable};
 use super::reruns::RerunTable;
 use super::routing::RoutingTable;
 use crate::config::NodeRole;
 use crate::observe::RouteStats;
-use crate::sql::{Reason, Target};
+use crate::sql::{Consistency, Reason, Target};
 use crate::wire::SqlState;
 
 /// Bytes that a session keeps to itself before it adds them to the shared counters.
@@ -49,6 +50,7 @@ pub struct SessionMetrics {
 pub(super) struct Tables {
     pub errors: Arc<ErrorTable>,
     pub routing: Arc<RoutingTable>,
+    pub reads: Arc<ReadTable>,
     pub pins: Arc<PinTable>,
     pub reruns: Arc<RerunTable>,
     pub routes: Arc<RouteStats>,
@@ -173,6 +175,11 @@ impl SessionMetrics {
     #[inline]
     pub fn routed(&self, target: Target, reason: Reason) {
         self.tables.routing.count(self.stripe, target, reason as u8, reason.as_str());
+    }
+
+    /// A read ran that no replica could take at once, or one had to that was too old.
+    pub fn read(&self, level: Consistency, outcome: ReadOutcome) {
+        self.tables.reads.count(level, outcome);
     }
 
     /// The client was sent an error.

@@ -43,7 +43,11 @@ fn busy() -> (Metrics, Vec<SessionMetrics>, Vec<PoolMetrics>, Vec<NodeMetrics>, 
     let node = metrics.node("shop", "pg1");
     node.check_succeeded();
     node.set_role(Some(NodeRole::Replica), false, false);
-    node.set_lag(Some(Duration::from_millis(1500)));
+    let horizon = Arc::<crate::observe::Horizon>::default();
+    let at = crate::observe::Moment::now().before(Duration::from_millis(500));
+    horizon.advance(at, at);
+    node.follow(&horizon);
+    session.read(crate::sql::Consistency::Table, crate::observe::ReadOutcome::Behind);
     let listener = metrics.listener("shop");
     listener.set(3, 2);
     listener.notified();
@@ -116,12 +120,16 @@ fn values_arrive_under_their_labels() {
         "trunkline_pool_waiting_clients{database=\"shop\",user=\"ann\",node=\"pg1\"} 4".into(),
         "trunkline_node_role{database=\"shop\",node=\"pg1\",role=\"replica\"} 1".into(),
         "trunkline_node_role{database=\"shop\",node=\"pg1\",role=\"primary\"} 0".into(),
-        "trunkline_node_lag_seconds{database=\"shop\",node=\"pg1\"} 1.5".into(),
+        "trunkline_reads_not_fresh_total{level=\"table\",outcome=\"behind\"} 1".into(),
         "trunkline_authentication_failures_total{method=\"scram-sha-256\"} 1".into(),
         "trunkline_client_connections_max 100".into(),
     ] {
         assert!(text.lines().any(|line| line == expected), "no {expected} in\n{text}");
     }
+
+    let lag = line(&text, "trunkline_node_lag_seconds{database=\"shop\",node=\"pg1\"} ");
+    let lag: f64 = lag.rsplit_once(' ').unwrap().1.parse().unwrap();
+    assert!((0.5..30.0).contains(&lag), "{lag}");
 
     // what is gone reads 0 at once, and leaves when the exporter's idle time-out is over
     drop((sessions, pools, nodes));

@@ -1,0 +1,336 @@
+//! What a session's reads must see, and whether a node has that (design §5).
+//!
+//! A write is stamped when its transaction has ended, before its client learns of that. A read asks for the stamps of what it
+//! reads; what it has read is remembered, so that its session never goes back in time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quanta::Instant;
+use smallvec::SmallVec;
+
+use crate::config::Database;
+use crate::observe::{Moment, ReadOutcome};
+use crate::pool::Lease;
+use crate::sql::{Consistency, Decision, Effects, Slots, TouchId, Touches};
+use crate::topology::{Needs, Stamps, UserPools};
+use crate::wire::TxStatus;
+
+use super::acquire::Waited;
+use super::machine::State;
+use super::own_settings::OwnValue;
+use super::placement::Place;
+use super::relay::Session;
+
+/// How long only what its session has read keeps a read off the replicas before it waits for one.
+const DIVERTED: Duration = Duration::from_millis(50);
+/// Longest wait until a new connection's server is known to be the one that was sampled.
+const CONFIRMATION: Duration = Duration::from_millis(100);
+/// Waiting reads say again so often that they wait.
+const REMINDER: Duration = Duration::from_millis(20);
+/// More different texts that write in one transaction are taken for writes to every table.
+const MAX_WRITING: usize = 8;
+
+impl OwnValue for Consistency {
+    const VALUES: &'static str = "eventual, session, table, strong";
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text.as_bytes())
+    }
+
+    fn as_str(self) -> &'static str {
+        Self::as_str(self)
+    }
+}
+
+/// What a session has written and read, as far as its reads must know.
+#[derive(Debug)]
+pub(super) struct Sight {
+    stamps: Arc<Stamps>,
+    max_lag: Option<Duration>,
+    wait: Option<Duration>,
+    /// When a write of its own ended last.
+    last_write: Moment,
+    /// The same of writes of which no table tells.
+    last_hidden: Moment,
+    /// On which node it has read last, and when that ended.
+    seen: Option<(u64, Moment)>,
+    /// What is being written, by texts. Kept until nothing is under way and no block is open.
+    writing: SmallVec<[TouchId; 4]>,
+    /// What is under way shows something that its own writes do not change.
+    reads: bool,
+    /// Since when only `seen` keeps its reads off the replicas.
+    diverted: Option<Moment>,
+    /// What the read needs that wants a connection, and at what level.
+    pub needs: Needs,
+    level: Consistency,
+    /// What became of it is counted.
+    counted: bool,
+}
+
+/// Whether a statement shows more than the tables that it writes. What it writes is stamped, and no later read will see less of it.
+fn shows(touches: &Touches, writes: bool) -> bool {
+    match (&touches.reads, &touches.writes) {
+        _ if touches.reads.is_none() => false,
+        _ if !writes => true,
+        (_, Slots::All) => false,
+        (Slots::All, _) => true,
+        (Slots::Some(reads), Slots::Some(writes)) => !reads.iter().all(|slot| writes.binary_search(slot).is_ok()),
+    }
+}
+
+impl Sight {
+    pub fn new(pools: &UserPools) -> Self {
+        let routing = &pools.cluster.database.routing;
+        Self {
+            stamps: pools.stamps.clone(),
+            max_lag: routing.max_lag,
+            wait: routing.freshness_wait,
+            last_write: Moment::NEVER,
+            last_hidden: Moment::NEVER,
+            seen: None,
+            writing: SmallVec::new(),
+            reads: false,
+            diverted: None,
+            needs: Needs::default(),
+            level: Consistency::default(),
+            counted: false,
+        }
+    }
+
+    /// Follows a reload.
+    pub fn follow(&mut self, stamps: &Arc<Stamps>, database: &Database) {
+        self.stamps = stamps.clone();
+        self.max_lag = database.routing.max_lag;
+        self.wait = database.routing.freshness_wait;
+    }
+
+    /// A statement goes out.
+    pub fn begin(&mut self, decision: Decision) {
+        let writes = decision.effects.contains(Effects::WRITES);
+        self.reads |= shows(decision.touches.get(), writes);
+        if writes && !self.writing.contains(&decision.touches) {
+            if self.writing.len() >= MAX_WRITING {
+                self.writing.clear();
+                self.writing.push(TouchId::EVERYTHING);
+            } else {
+                self.writing.push(decision.touches);
+            }
+        }
+    }
+
+    /// Whether something is being written.
+    pub fn is_writing(&self) -> bool {
+        !self.writing.is_empty()
+    }
+
+    /// What is being written may be visible from now on.
+    pub fn stamp(&mut self, now: Moment) {
+        for touches in &self.writing {
+            let writes = &touches.get().writes;
+            if writes.is_none() {
+                self.last_hidden = now;
+            }
+            self.stamps.wrote(writes, now);
+        }
+        self.last_write = now;
+    }
+
+    /// What is being written has been committed, or never will be.
+    pub fn settle(&mut self) {
+        if self.is_writing() {
+            self.stamp(Moment::now());
+        }
+    }
+
+    /// A ReadyForQuery came from a node in this incarnation. `ended` = a transaction has ended since the last one; `quiet` = nothing
+    /// more is under way.
+    pub fn ready(&mut self, now: Moment, incarnation: u64, status: TxStatus, ended: bool, quiet: bool) {
+        if self.reads {
+            self.seen = Some((incarnation, now));
+            self.reads = !quiet;
+        }
+        if self.is_writing() && (ended || status != TxStatus::InTransaction) {
+            self.stamp(now);
+            // What a later statement writes that is under way is stamped again at its own end.
+            if quiet && status == TxStatus::Idle {
+                self.writing.clear();
+            }
+        }
+    }
+
+    /// What a read of these tables needs that arrived at an instant.
+    fn judge(&mut self, level: Consistency, reads: TouchId, arrived: Moment) {
+        self.level = level;
+        self.counted = false;
+        self.needs = match level {
+            Consistency::Eventual => {
+                let needed = self.max_lag.map_or(Moment::NEVER, |lag| Moment::now().before(lag));
+                Needs { needed, seen: None }
+            }
+            Consistency::Session => Needs { needed: self.last_write, seen: self.seen },
+            Consistency::Table => {
+                let needed = self.stamps.last_write(&reads.get().reads).max(self.last_hidden);
+                Needs { needed, seen: self.seen }
+            }
+            Consistency::Strong => Needs { needed: arrived, seen: None },
+        };
+        if crate::observe::fault::is_asked_for("freshness", "blind") {
+            self.needs = Needs::default();
+        }
+    }
+}
+
+/// A node for a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// This one.
+    Node(usize),
+    /// A replica may be fresh enough soon.
+    Wait,
+    /// There is none.
+    Nowhere,
+}
+
+impl Session {
+    /// Judges what the read needs for which a place was found.
+    pub(super) fn judge_needs(&mut self) {
+        let arrived = Moment::of(self.timing.arrival());
+        let (level, reads) = (self.placement.level(), self.placement.reads);
+        self.sight.judge(level, reads, arrived);
+        if self.only_sets {
+            // Nothing is read.
+            self.sight.needs = Needs::default();
+        }
+    }
+
+    /// Whether a read may follow on the link at hand, which is on a replica. One that was just got has been chosen for it.
+    pub(super) fn suits_link(&mut self) -> bool {
+        match &self.state {
+            State::Linked(link) if !link.primary && link.replies.owes_client() => self.judge_needs(),
+            _ => return true,
+        }
+        let State::Linked(link) = &self.state else { return true };
+        self.sight.needs.met_by(&link.lease.pool().load)
+    }
+
+    /// The node for a place: for a read a replica that has what it needs and was not tried yet, else the primary. While no primary
+    /// can be reached, only `eventual` reads run on whatever replica there is; and all, as long as there never was a primary.
+    pub(super) fn choose(&mut self, place: Place, tried: u64, may_wait: bool) -> Choice {
+        let cluster = &self.pools.cluster;
+        let or_nowhere = |node: Option<usize>| node.map_or(Choice::Nowhere, Choice::Node);
+        if place == Place::Primary {
+            return or_nowhere(cluster.primary());
+        }
+        let level = self.sight.level;
+        let sight = &mut self.sight;
+        if let Some(node) = cluster.pick_reader(tried, &sight.needs) {
+            if !cluster.nodes[node].is_primary() {
+                sight.diverted = None;
+                if !may_wait {
+                    self.metrics.read(level, ReadOutcome::Waited);
+                }
+            }
+            return Choice::Node(node);
+        }
+        let Some(freshest) = cluster.freshest(tried) else { return or_nowhere(cluster.primary()) };
+        let now = Moment::now();
+        cluster.freshness.demand(now);
+        let primary = cluster.primary();
+        if !primary.is_some_and(|primary| cluster.nodes[primary].load.is_up())
+            && (level == Consistency::Eventual || !cluster.freshness.has_had_primary())
+        {
+            self.metrics.read(level, ReadOutcome::Stale);
+            return Choice::Node(freshest);
+        }
+        let only_seen = cluster.pick_reader(tried, &sight.needs.of_level()).is_some();
+        let worth_it = match level {
+            Consistency::Strong => true,
+            _ if only_seen => sight.diverted.get_or_insert(now).until(now) >= DIVERTED,
+            _ => false,
+        };
+        if worth_it && may_wait && sight.wait.is_some() {
+            return Choice::Wait;
+        }
+        if worth_it {
+            // Not again at once.
+            sight.diverted = None;
+        }
+        if primary.is_some() && !std::mem::replace(&mut sight.counted, true) {
+            let outcome = match () {
+                () if !may_wait => ReadOutcome::GaveUp,
+                () if only_seen => ReadOutcome::Diverted,
+                () => ReadOutcome::Behind,
+            };
+            self.metrics.read(level, outcome);
+        }
+        or_nowhere(primary)
+    }
+
+    /// Waits until a replica has what the read needs, for `freshness_wait` at most.
+    pub(super) async fn wait_for_replica(&mut self, tried: u64, began: Instant) -> Result<(), Waited> {
+        let limit = self.sight.wait.unwrap_or_default();
+        let (cluster, needs) = (self.pools.cluster.clone(), self.sight.needs);
+        self.wait_for_freshness(limit, began, || cluster.pick_reader(tried, &needs).is_some()).await.map(drop)
+    }
+
+    /// Whether a connection's server is known to be the one that was sampled (a replica that restarts may have lost what it had). Of
+    /// one that was just opened that is not known yet.
+    pub(super) fn is_confirmed(&self, lease: &Lease) -> bool {
+        let needs = &self.sight.needs;
+        lease.pool().load.is_primary()
+            || (needs.needed == Moment::NEVER && needs.seen.is_none())
+            || lease.pool().load.horizon.covers_connection(Moment::of(lease.opened))
+    }
+
+    /// Waits until that is known. `false` = it was not to be known, or what was known is void.
+    pub(super) async fn confirm(&mut self, lease: &Lease, began: Instant) -> Result<bool, Waited> {
+        let (load, opened) = (lease.pool().load.clone(), Moment::of(lease.opened));
+        let needs = self.sight.needs;
+        let known = || load.horizon.covers_connection(opened);
+        Ok(self.wait_for_freshness(CONFIRMATION, began, known).await? && needs.met_by(&load))
+    }
+
+    async fn wait_for_freshness(
+        &mut self,
+        limit: Duration,
+        began: Instant,
+        mut is_met: impl FnMut() -> bool,
+    ) -> Result<bool, Waited> {
+        let cluster = self.pools.cluster.clone();
+        let limit = self.pool_settings.wait_timeout.map_or(limit, |longest| limit.min(longest));
+        let wait = async {
+            let mut advances = cluster.freshness.advances();
+            loop {
+                if is_met() {
+                    return;
+                }
+                cluster.freshness.demand(Moment::now());
+                let _ = tokio::time::timeout(REMINDER, advances.changed()).await;
+            }
+        };
+        Ok(self.beside_client(began, || false, tokio::time::timeout(limit, wait)).await?.is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touches(reads: Slots, writes: Slots) -> Touches {
+        Touches { reads, writes }
+    }
+
+    #[test]
+    fn what_a_write_shows_of_its_own_tables_is_stamped_anyway() {
+        let slots = |slots: &[u16]| Slots::of(slots.iter().copied());
+        assert!(!shows(&Touches::everything(), true));
+        assert!(shows(&Touches::everything(), false));
+        assert!(!shows(&touches(slots(&[1]), slots(&[1, 2])), true));
+        assert!(shows(&touches(slots(&[1, 3]), slots(&[1, 2])), true));
+        assert!(shows(&touches(Slots::All, slots(&[1])), true));
+        assert!(!shows(&touches(slots(&[1]), Slots::All), true));
+        assert!(!shows(&touches(Slots::none(), Slots::none()), false));
+        assert!(shows(&touches(slots(&[1]), Slots::none()), true));
+    }
+}
