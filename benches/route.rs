@@ -4,11 +4,11 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use trunkline::route::DecisionCache;
-use trunkline::sql::{FunctionLists, LexOptions};
+use trunkline::sql::{Knowledge, LexOptions};
 
 fn route(c: &mut Criterion) {
     let opts = LexOptions::default();
-    let cache = DecisionCache::new(FunctionLists::default());
+    let cache = DecisionCache::new(Knowledge::default());
     let short = b"SELECT abalance FROM pgbench_accounts WHERE aid = 4711;";
     let long = format!("SELECT {} FROM t WHERE id = $1", vec!["some_column_name"; 100].join(", "));
     c.bench_function("text_hit/short", |b| b.iter(|| cache.decide(black_box(short), opts)));

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use trunkline::sql::{FunctionLists, LexOptions, Lexer, decide, fingerprint, normalize};
+use trunkline::sql::{Knowledge, LexOptions, Lexer, decide, fingerprint, normalize};
 
 /// Statements from short to long.
 fn statements() -> Vec<(&'static str, String)> {
@@ -20,7 +20,7 @@ fn statements() -> Vec<(&'static str, String)> {
 }
 
 fn sql(c: &mut Criterion) {
-    let (opts, lists) = (LexOptions::default(), FunctionLists::default());
+    let (opts, lists) = (LexOptions::default(), Knowledge::default());
     for (name, sql) in statements() {
         let bytes = sql.as_bytes();
         let mut group = c.benchmark_group(name);

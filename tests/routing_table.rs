@@ -3,7 +3,7 @@
 //! Rows are named by the trap that they stand for (`facts` of the project number them); a row without a trap is
 //! ordinary traffic. The target is `R`eplica, `P`rimary or `A`nywhere.
 
-use trunkline::sql::{Effects, FunctionLists, LexOptions, Target, analyze};
+use trunkline::sql::{Effects, FunctionLists, Knowledge, LexOptions, Target, analyze};
 
 #[path = "routing_table/effects.rs"]
 mod effects;
@@ -13,7 +13,7 @@ mod rows;
 mod rows_of_sessions;
 
 fn check(rows: &[(&str, char, &str, &str)]) {
-    let lists = FunctionLists::default();
+    let lists = Knowledge::default();
     let mut wrong = Vec::new();
     for (trap, target, reason, sql) in rows {
         let decision = analyze(sql.as_bytes(), LexOptions::default(), &lists).decision;
@@ -85,7 +85,7 @@ fn the_table_is_large() {
 
 #[test]
 fn trap_19_options_change_what_a_text_is() {
-    let lists = FunctionLists::default();
+    let lists = Knowledge::default();
     let off = LexOptions { standard_conforming_strings: false, ..LexOptions::default() };
     let unsafe_encoding = LexOptions { safe_encoding: false, ..LexOptions::default() };
     let of = |sql: &[u8], opts| analyze(sql, opts, &lists);
@@ -115,7 +115,8 @@ fn trap_19_options_change_what_a_text_is() {
 
 #[test]
 fn configured_functions() {
-    let lists = FunctionLists::new(["price", "app.total", "pg_catalog.nextval"], ["public.audit", "lower"]);
+    let lists =
+        Knowledge::from(FunctionLists::new(["price", "app.total", "pg_catalog.nextval"], ["public.audit", "lower"]));
     let of = |sql: &str| {
         let decision = analyze(sql.as_bytes(), LexOptions::default(), &lists).decision;
         (decision.target, decision.reason.as_str())
@@ -136,7 +137,7 @@ fn configured_functions() {
 #[test]
 fn trap_20_empty_texts() {
     for sql in ["", " ", ";", " ; ;; ", "-- nothing", "/* nothing */", "\n/* a */ ; -- b\n"] {
-        let analysis = analyze(sql.as_bytes(), LexOptions::default(), &FunctionLists::default());
+        let analysis = analyze(sql.as_bytes(), LexOptions::default(), &Knowledge::default());
         assert_eq!(analysis.decision.target, Target::Anywhere, "{sql:?}");
         assert_eq!(analysis.decision.reason.as_str(), "empty", "{sql:?}");
         assert_eq!(analysis.decision.effects, Effects::empty(), "{sql:?}");
@@ -146,7 +147,7 @@ fn trap_20_empty_texts() {
 
 #[test]
 fn nothing_is_too_large_or_too_deep() {
-    let lists = FunctionLists::default();
+    let lists = Knowledge::default();
     let texts = [
         format!("SELECT {}1", "1+".repeat(200_000)),
         format!("SELECT * FROM t WHERE {}", vec!["a = 1"; 50_000].join(" OR ")),

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use trunkline::route::DecisionCache;
 use trunkline::sql::{
-    Effects, FunctionLists, LexOptions, Lexer, Target, analyze, decide, fingerprint, fingerprint_seeded, normalize,
+    Effects, Knowledge, LexOptions, Lexer, Target, analyze, decide, fingerprint, fingerprint_seeded, normalize,
     own_setting, setting_change, sql_tags,
 };
 
@@ -112,7 +112,7 @@ proptest! {
 
     #[test]
     fn nothing_panics(sql in sql(), opts in options()) {
-        analyze(&sql, opts, &FunctionLists::default());
+        analyze(&sql, opts, &Knowledge::default());
         normalize(&sql, opts);
         sql_tags(&sql, opts);
         own_setting(&sql, opts);
@@ -133,7 +133,7 @@ proptest! {
 
     #[test]
     fn cached_decisions_are_those_of_the_analysis(first in sql(), second in sql(), opts in options()) {
-        let (cache, lists) = (DecisionCache::new(FunctionLists::default()), FunctionLists::default());
+        let (cache, lists) = (DecisionCache::new(Knowledge::default()), Knowledge::default());
         for text in [&first, &second, &first] {
             prop_assert_eq!(cache.decide(text, opts), decide(text, opts, &lists));
         }
@@ -141,7 +141,7 @@ proptest! {
 
     #[test]
     fn equal_fingerprints_mean_equal_decisions(pieces in prop::collection::vec(prop::sample::select(PIECES), 1..12), opts in options()) {
-        let lists = FunctionLists::default();
+        let lists = Knowledge::default();
         let first = pieces.join(" ");
         let second: Vec<&str> = pieces
             .iter()
@@ -182,7 +182,7 @@ proptest! {
         after in prop::collection::vec(prop::sample::select(WHOLE), 0..8),
     ) {
         let text = format!("{}; DELETE FROM t; {}", before.join(" "), after.join(" "));
-        let decision = decide(text.as_bytes(), LexOptions::default(), &FunctionLists::default());
+        let decision = decide(text.as_bytes(), LexOptions::default(), &Knowledge::default());
         prop_assert_eq!(decision.target, Target::Primary, "{}", text);
         prop_assert!(decision.effects.contains(Effects::WRITES), "{}", text);
     }

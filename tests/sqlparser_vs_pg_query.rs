@@ -16,7 +16,7 @@ mod rows;
 mod rows_of_sessions;
 
 use oracle::{Tree, tree};
-use trunkline::sql::{Decision, Effects, FunctionLists, LexOptions, Target, analyze};
+use trunkline::sql::{Decision, Effects, Knowledge, LexOptions, Target, analyze};
 
 const CORPUS: &str = include_str!("sqlparser_vs_pg_query/corpus.sql");
 
@@ -35,7 +35,7 @@ fn corpus() -> Vec<String> {
 }
 
 fn decide(sql: &str) -> Decision {
-    analyze(sql.as_bytes(), LexOptions::default(), &FunctionLists::default()).decision
+    analyze(sql.as_bytes(), LexOptions::default(), &Knowledge::default()).decision
 }
 
 #[derive(Default)]

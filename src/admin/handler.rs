@@ -52,7 +52,7 @@ impl Handler {
                     _ => None,
                 };
                 let sql = sql.as_deref().or(parameter).unwrap_or_default();
-                route::rows(&config, sql, database.as_deref()).map_err(answer::error)?
+                route::rows(&self.console.ctx, sql, database.as_deref()).map_err(answer::error)?
             }
             Command::Help => return Ok(Response::Execution(Tag::new("SHOW"))),
             Command::Begin => return Ok(Response::TransactionStart(Tag::new("BEGIN"))),

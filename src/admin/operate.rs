@@ -106,8 +106,8 @@ impl Handler {
                 })?)
             }
         };
-        let decisions = ctx.decisions.lock();
-        let wanted = decisions.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == *name));
+        let decisions = ctx.all_decisions();
+        let wanted = decisions.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name));
         let forgotten: usize = wanted.map(|(_, cache)| cache.forget_learned()).sum();
         tracing::info!(forgotten, "what replicas have refused was forgotten");
         Ok(())

@@ -127,6 +127,7 @@ async fn serve(
         draining: false.into(),
         generation: 0.into(),
     });
+    ctx.read_catalogs(&config);
     let (mut reloader, mut orders) = Reloader::new(ctx.clone(), file, env, log, origin);
     let console = Arc::new(Console::new(ctx.clone(), reloader.orders()));
     let front =
@@ -250,7 +251,7 @@ async fn keep_house(ctx: Arc<Context>) {
         for cluster in ctx.directory.clusters().values() {
             cluster.tend();
         }
-        ctx.decisions.lock().values().for_each(|decisions| decisions.forget_old());
+        ctx.all_decisions().iter().for_each(|(_, decisions)| decisions.forget_old());
     }
 }
 

@@ -487,6 +487,8 @@ fn trap_77_credentials_stay_with_their_user() {
             dns_interval: None,
             read_only_functions: Vec::new(),
             primary_functions: Vec::new(),
+            primary_statements: Vec::new(),
+            catalog_interval: None,
         },
         max_clients: None,
         max_server_connections: None,

@@ -94,6 +94,8 @@ impl Default for RoutingSettings {
             dns_interval: None,
             read_only_functions: Vec::new(),
             primary_functions: Vec::new(),
+            primary_statements: Vec::new(),
+            catalog_interval: Some(secs(10)),
         }
     }
 }

@@ -245,6 +245,8 @@ impl Changes {
         self.value(&of("dns_interval"), &a.dns_interval, &b.dns_interval);
         self.value(&of("read_only_functions"), &a.read_only_functions, &b.read_only_functions);
         self.value(&of("primary_functions"), &a.primary_functions, &b.primary_functions);
+        self.value(&of("primary_statements"), &a.primary_statements, &b.primary_statements);
+        self.value(&of("catalog_interval"), &a.catalog_interval, &b.catalog_interval);
     }
 
     fn users(&mut self, old: &BTreeMap<String, Arc<User>>, new: &BTreeMap<String, Arc<User>>) {

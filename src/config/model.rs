@@ -387,6 +387,10 @@ pub struct RoutingSettings {
     pub read_only_functions: Vec<String>,
     /// Functions that must run on the primary.
     pub primary_functions: Vec<String>,
+    /// Patterns of statements that run on the primary, over their normalised texts.
+    pub primary_statements: Vec<String>,
+    /// Time between two looks whether the catalog has changed; `None` = only when Trunkline has a reason to.
+    pub catalog_interval: Option<Duration>,
 }
 
 /// A user known in the configuration.

@@ -11,14 +11,18 @@
 use std::cell::RefCell;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
 
 use super::learned::{Learned, LearnedStatement, RerunCause};
-use crate::sql::{self, Decision, Effects, Fingerprint, FunctionLists, LexOptions, Reason, Target, fingerprint_seeded};
+use super::rules::Switch;
+use crate::catalog::Watched;
+use crate::sql::{self, Decision, Effects, Fingerprint, Knowledge, LexOptions, Reason, Target, fingerprint_seeded};
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +37,10 @@ const FINGERPRINTS: usize = 16 * 1024;
 /// Decisions by text, for the databases that share one configuration of functions.
 pub struct DecisionCache {
     shared: Cache<u128, Decision, UnitWeighter, BuildHasherDefault<Identity>>,
-    rules: ArcSwap<Rules>,
+    pub(super) rules: ArcSwap<Rules>,
+    pub(super) switch: Mutex<Switch>,
+    /// What keeps the catalog of the database, if there is one.
+    pub(super) catalog: OnceLock<Arc<Watched>>,
     learned: Learned,
     /// That of `rules`, where the text cache reads it without more.
     epoch: AtomicU64,
@@ -41,18 +48,18 @@ pub struct DecisionCache {
 }
 
 /// What decisions depend on besides the text.
-struct Rules {
+pub(super) struct Rules {
     epoch: u64,
     seed: [u64; 2],
-    lists: FunctionLists,
+    pub(super) known: Knowledge,
 }
 
 impl Rules {
-    fn new(lists: FunctionLists) -> Self {
+    pub(super) fn new(known: Knowledge) -> Self {
         // Unique in the process, so that the caches of two databases never find each other's entries.
         static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
-        Self { epoch, seed: random_seed(), lists }
+        Self { epoch, seed: random_seed(), known }
     }
 }
 
@@ -69,9 +76,9 @@ impl std::fmt::Debug for DecisionCache {
 }
 
 impl DecisionCache {
-    /// An empty cache that judges functions by these lists.
-    pub fn new(lists: FunctionLists) -> Self {
-        let rules = Rules::new(lists);
+    /// An empty cache that judges by this.
+    pub fn new(known: Knowledge) -> Self {
+        let rules = Rules::new(known);
         Self {
             shared: Cache::with(
                 FINGERPRINTS,
@@ -82,6 +89,8 @@ impl DecisionCache {
             ),
             epoch: AtomicU64::new(rules.epoch),
             rules: ArcSwap::from_pointee(rules),
+            switch: Mutex::default(),
+            catalog: OnceLock::new(),
             learned: Learned::new(random_seed()),
             misses: AtomicU64::new(0),
         }
@@ -91,7 +100,7 @@ impl DecisionCache {
     #[inline]
     pub fn decide(&self, sql: &[u8], opts: LexOptions) -> Decision {
         if sql.len() > MAX_CACHED_TEXT {
-            return self.decide_by_fingerprint(sql, opts);
+            return self.decide_by_fingerprint(sql, opts).0;
         }
         let epoch = self.epoch.load(Ordering::Acquire);
         TEXTS.with_borrow_mut(|texts| {
@@ -99,7 +108,8 @@ impl DecisionCache {
             match texts.find(hash, epoch, sql, opts) {
                 Some(decision) => decision,
                 None => {
-                    let decision = self.decide_by_fingerprint(sql, opts);
+                    // Under the rules that it was made by, which may have taken the place of those looked for.
+                    let (decision, epoch) = self.decide_by_fingerprint(sql, opts);
                     texts.store(hash, epoch, sql, opts, decision);
                     decision
                 }
@@ -107,14 +117,14 @@ impl DecisionCache {
         })
     }
 
-    fn decide_by_fingerprint(&self, sql: &[u8], opts: LexOptions) -> Decision {
+    fn decide_by_fingerprint(&self, sql: &[u8], opts: LexOptions) -> (Decision, u64) {
         let rules = self.rules.load();
         let key = fingerprint_seeded(sql, opts, rules.seed).0;
         if let Some(decision) = self.shared.get(&key) {
-            return decision;
+            return (decision, rules.epoch);
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
-        let mut decision = sql::decide(sql, opts, &rules.lists);
+        let mut decision = sql::decide(sql, opts, &rules.known);
         if decision.target == Target::Replica && self.learned.has(sql, opts) {
             decision.target = Target::Primary;
             decision.reason = Reason::Learned;
@@ -124,7 +134,7 @@ impl DecisionCache {
         if !decision.effects.contains(Effects::LITERAL_MATTERS) {
             self.shared.insert(key, decision);
         }
-        decision
+        (decision, rules.epoch)
     }
 
     /// The stable fingerprint of a text, for logs: the same in every process and run. Computed, not looked up.
@@ -132,13 +142,17 @@ impl DecisionCache {
         sql::fingerprint(sql, opts)
     }
 
-    /// Forgets every decision and judges functions by these lists from now on. What was learned stays.
-    pub fn reload(&self, lists: FunctionLists) {
-        let rules = Rules::new(lists);
+    /// The number of the rules by which texts are judged now: a decision that was made under another one may be out of date.
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Judges by these rules from now on. Decisions of other rules are not found any more, and found again when their rules return.
+    pub(super) fn judge_by(&self, rules: Arc<Rules>) {
         let epoch = rules.epoch;
-        self.rules.store(rules.into());
+        self.rules.store(rules);
         self.epoch.store(epoch, Ordering::Release);
-        self.shared.clear();
     }
 
     /// Remembers that a standby refused this statement: from now on it goes to the primary, whatever its literals.
@@ -146,11 +160,6 @@ impl DecisionCache {
         if self.learned.remember(sql, opts, cause) {
             self.judge_anew();
         }
-    }
-
-    /// Whether any statement is remembered as refused by a standby, so that a decision kept elsewhere may be out of date.
-    pub fn has_learned(&self) -> bool {
-        self.learned.any()
     }
 
     /// Forgets which statements a standby has refused: the schema has changed, or somebody asks for it. Returns how many they were.
@@ -176,14 +185,9 @@ impl DecisionCache {
         self.learned.all()
     }
 
-    /// The lists of functions that hold.
-    pub fn lists(&self) -> FunctionLists {
-        self.rules.load().lists.clone()
-    }
-
-    fn judge_anew(&self) {
-        let lists = self.rules.load().lists.clone();
-        self.reload(lists);
+    /// Empties the fingerprint cache.
+    pub(super) fn clear(&self) {
+        self.shared.clear();
     }
 
     /// How many texts had to be analysed since the start.

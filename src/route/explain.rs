@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::cache::DecisionCache;
-use crate::sql::{self, Effects, Fingerprint, FunctionLists, LexOptions, Reason, Target};
+use crate::sql::{self, Effects, Fingerprint, Knowledge, LexOptions, Reason, Slots, Target};
 
 /// Where a text would go, and why, statement by statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub struct RouteRow {
     pub reason: Reason,
     /// A sentence for people.
     pub sentence: String,
+    /// The slots of the tables that it reads and writes; `None`: any.
+    pub reads: Option<Vec<u16>>,
+    /// Those that it may write.
+    pub writes: Option<Vec<u16>>,
     /// The names of its effects, lower case, in the order of the bits.
     pub effects: Vec<String>,
 }
@@ -34,12 +38,12 @@ pub struct RouteRow {
 /// Explains a text as it would be routed outside a transaction, in a session that has not written, without asking
 /// any server.
 pub fn explain_offline(sql: &str) -> RouteReport {
-    explain(sql.as_bytes(), LexOptions::default(), &FunctionLists::default())
+    explain(sql.as_bytes(), LexOptions::default(), &Knowledge::default())
 }
 
-/// Explains a text as the cache of a database decides it: by its lists, and by what was learned.
+/// Explains a text as the cache of a database decides it: by what is known, and by what was learned.
 pub fn explain_for(cache: &DecisionCache, sql: &[u8], opts: LexOptions) -> RouteReport {
-    let mut report = explain(sql, opts, &cache.lists());
+    let mut report = explain(sql, opts, &cache.knowledge());
     let decision = cache.decide(sql, opts);
     if decision.reason != report.overall.reason {
         let normalized = std::mem::take(&mut report.overall.sql);
@@ -48,9 +52,9 @@ pub fn explain_for(cache: &DecisionCache, sql: &[u8], opts: LexOptions) -> Route
     report
 }
 
-/// Explains a text under a session's options and a database's function lists.
-pub fn explain(sql: &[u8], opts: LexOptions, lists: &FunctionLists) -> RouteReport {
-    let (analysis, details) = sql::analyze_detailed(sql, opts, lists);
+/// Explains a text under a session's options and what is known of a database.
+pub fn explain(sql: &[u8], opts: LexOptions, known: &Knowledge) -> RouteReport {
+    let (analysis, details) = sql::analyze_detailed(sql, opts, known);
     let statements: Vec<RouteRow> = details
         .iter()
         .map(|detail| {
@@ -79,7 +83,16 @@ fn row(sql: String, decision: sql::Decision, culprit: Option<&str>) -> RouteRow 
         target: decision.target,
         reason: decision.reason,
         sentence,
+        reads: slots(&decision.touches.get().reads),
+        writes: slots(&decision.touches.get().writes),
         effects: effect_names(decision.effects),
+    }
+}
+
+fn slots(slots: &Slots) -> Option<Vec<u16>> {
+    match slots {
+        Slots::All => None,
+        Slots::Some(slots) => Some(slots.to_vec()),
     }
 }
 

@@ -3,6 +3,7 @@
 mod cache;
 mod explain;
 mod learned;
+mod rules;
 
 pub use cache::{DecisionCache, MAX_CACHED_TEXT};
 pub use explain::{RouteReport, RouteRow, explain, explain_for, explain_offline};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::backend::prepared;
-use crate::sql::{Decision, Effects, Target};
+use crate::sql::{Decision, Effects};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::{self, ObjectKind};
 use crate::wire::{ErrorNotice, Frame, build};
@@ -182,12 +182,8 @@ impl Session {
     /// What a Bind of the statement does.
     pub(super) fn judge_named(&self, named: &Named) -> Decision {
         match named.shared() {
-            // What was learned since it was prepared holds for it, too.
-            Some(statement) if statement.decision.target == Target::Replica && self.decisions.has_learned() => {
-                self.judge_names(self.decisions.decide(&statement.sql, self.lex), &statement.sql)
-            }
-            Some(statement) => self.judge_names(statement.decision, &statement.sql),
-            None => named.decision(),
+            Some(statement) => self.judge_names(named.decision(&self.decisions, self.lex), &statement.sql),
+            None => named.decision(&self.decisions, self.lex),
         }
     }
 

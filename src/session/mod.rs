@@ -11,6 +11,7 @@ mod buffers;
 mod cancel;
 mod clearing;
 mod clients;
+mod decisions;
 mod deferred;
 mod ending;
 mod evidence;
@@ -47,21 +48,18 @@ mod tracked;
 mod transfer;
 mod why;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 
-use crate::config::{Config, Database};
+use crate::config::Config;
 use crate::observe::{Metrics, SlowLog};
-use crate::route::DecisionCache;
-use crate::sql::FunctionLists;
 use crate::topology::Directory;
 
 pub use cancel::cancel;
 pub use clients::{Client, ClientLimits, ClientState, Clients, Identity, LoggingIn, Pinned, Registered, Request};
+pub use decisions::Decisions;
 pub use login::{Login, LoginRefused, log_in};
 pub use notify::Hubs;
 pub use relay::serve;
@@ -78,36 +76,12 @@ pub struct Context {
     pub metrics: Metrics,
     /// The slow-query log.
     pub slow_log: SlowLog,
-    /// Decisions by statement, for each configured database.
-    pub decisions: Mutex<HashMap<String, Arc<DecisionCache>>>,
+    /// Decisions by statement, for each database.
+    pub decisions: Decisions,
     /// Sessions that LISTEN, by database.
     pub hubs: Hubs,
     /// A shutdown has begun.
     pub draining: AtomicBool,
     /// Grows by one with each reload that was applied.
     pub generation: AtomicUsize,
-}
-
-impl Context {
-    /// The decision cache of a database, made when it is first asked for.
-    pub fn decisions(&self, database: &Database) -> Arc<DecisionCache> {
-        let mut all = self.decisions.lock();
-        let made = || Arc::new(DecisionCache::new(function_lists(database)));
-        all.entry(database.name.clone()).or_insert_with(made).clone()
-    }
-
-    /// The function lists may have changed: decisions are made anew.
-    pub fn forget_decisions(&self, config: &Config) {
-        let mut all = self.decisions.lock();
-        all.retain(|name, _| config.databases.contains_key(name));
-        for (name, cache) in all.iter() {
-            if let Some(database) = config.databases.get(name) {
-                cache.reload(function_lists(database));
-            }
-        }
-    }
-}
-
-fn function_lists(database: &Database) -> FunctionLists {
-    FunctionLists::new(&database.routing.read_only_functions, &database.routing.primary_functions)
 }

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 
 use crate::backend::{Own, Prepared, SqlPrepared, prepared};
-use crate::sql::Decision;
+use crate::route::DecisionCache;
+use crate::sql::{Decision, Effects, LexOptions, prepared_body};
 
+use super::gather::worse;
 use super::inbound::UNSEEN;
 
 /// What a name stands for.
@@ -31,17 +34,28 @@ pub(super) struct Named {
     pub since: u64,
     /// The client was told its columns, and may rely on them.
     described: AtomicBool,
+    /// What was decided about it last, and under which rules.
+    decided: Mutex<(u64, Decision)>,
 }
 
 impl Named {
     pub fn new(statement: Statement) -> Arc<Self> {
-        Arc::new(Self { statement, since: prepared::moment(), described: AtomicBool::new(false) })
+        Self::since(statement, prepared::moment())
+    }
+
+    fn since(statement: Statement, since: u64) -> Arc<Self> {
+        let decided = match &statement {
+            Statement::Shared(statement) => statement.decision,
+            Statement::Sql(statement) => statement.decision,
+            Statement::Raw => UNSEEN,
+        };
+        // No rules have the number 0: it is decided anew when it is first used.
+        Arc::new(Self { statement, since, described: AtomicBool::new(false), decided: Mutex::new((0, decided)) })
     }
 
     /// The same name, of the statement that has taken the place of an outdated one: the client knows nothing of that.
     pub fn renewed(&self, outdated: &Prepared) -> Arc<Self> {
-        let statement = Statement::Shared(prepared::renew(outdated));
-        Arc::new(Self { statement, since: self.since, described: AtomicBool::new(false) })
+        Self::since(Statement::Shared(prepared::renew(outdated)), self.since)
     }
 
     pub fn shared(&self) -> Option<&Arc<Prepared>> {
@@ -51,12 +65,32 @@ impl Named {
         }
     }
 
-    pub fn decision(&self) -> Decision {
-        match &self.statement {
-            Statement::Shared(statement) => statement.decision,
-            Statement::Sql(statement) => statement.decision,
-            Statement::Raw => UNSEEN,
+    /// What it does, by the rules in force: what is known of functions and tables may have changed since it was prepared.
+    pub fn decision(&self, decisions: &DecisionCache, lex: LexOptions) -> Decision {
+        let epoch = decisions.epoch();
+        let mut decided = self.decided.lock();
+        if decided.0 == epoch {
+            return decided.1;
         }
+        let decision = match &self.statement {
+            // The server has read it as strings were read when it was prepared.
+            Statement::Shared(statement) => match statement.sql.iter().any(|byte| *byte == b'\\' || !byte.is_ascii()) {
+                true => {
+                    let (before, now) = (statement.decision, decisions.decide(&statement.sql, lex));
+                    let mut both = worse(before, now);
+                    both.effects.set(Effects::MULTI, (before.effects | now.effects).contains(Effects::MULTI));
+                    both
+                }
+                false => decisions.decide(&statement.sql, lex),
+            },
+            Statement::Sql(statement) => {
+                let body = prepared_body(&statement.text, statement.lex);
+                body.map_or(UNSEEN, |body| decisions.decide(body, statement.lex))
+            }
+            Statement::Raw => UNSEEN,
+        };
+        *decided = (epoch, decision);
+        decision
     }
 
     /// What is to stand on a server under the client's own name.

@@ -495,10 +495,14 @@ impl Session {
         }
     }
 
-    /// What replicas have refused is found out anew when the schema has changed.
+    /// A transaction in which the schema may have been changed has ended: before the client is told, so that nothing it does next is
+    /// judged by what was there before. What replicas have refused is found out anew, too.
     fn schema_settled(&mut self, outside_block: bool) {
-        if outside_block && std::mem::take(&mut self.changes_schema) {
+        if outside_block && self.changes_schema {
+            self.decisions.schema_changed();
             self.decisions.forget_learned();
+            // A statement that is still under way may be the one.
+            self.changes_schema = self.link().is_some_and(|link| !link.replies.is_empty());
         }
     }
 

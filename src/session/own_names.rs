@@ -64,7 +64,11 @@ impl Session {
             return decision;
         }
         let found = statement_names(sql, self.lex);
-        let executed = found.names.iter().filter_map(|name| self.names.get(name)).map(|named| named.decision());
+        let executed = found
+            .names
+            .iter()
+            .filter_map(|name| self.names.get(name))
+            .map(|named| named.decision(&self.decisions, self.lex));
         match (executed.reduce(worse), found.lone_execute && !decision.effects.contains(Effects::HINTED)) {
             (Some(inner), true) => {
                 let effects = Effects::SQL_EXECUTE | Effects::LITERAL_MATTERS | inner.effects;
@@ -107,7 +111,10 @@ impl Session {
             self.pin(Pins::SQL_PREPARE);
             return Wanted::OfSql;
         }
-        let may_execute = matches!(decision.reason, Reason::UnknownFunction | Reason::Procedure | Reason::Unparsed);
+        let may_execute = matches!(
+            decision.reason,
+            Reason::UnknownFunction | Reason::VolatileFunction | Reason::Procedure | Reason::Unparsed
+        );
         // Within a block an unlucky one would be the end of it.
         let safe = self.link().is_some_and(|link| !link.status.in_block() && !link.replies.owes_ready());
         match self.names.of_sql() {

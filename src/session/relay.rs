@@ -95,6 +95,8 @@ pub struct Session {
     pub(super) used_sequences: bool,
     /// What it has written and read.
     pub(super) sight: Sight,
+    /// A statement that may change the schema is under way in this transaction.
+    pub(super) changes_schema: bool,
     /// Session pooling: the lease is kept until the client leaves.
     pub(super) keeps_lease: bool,
     pub(super) statement_mode: bool,
@@ -107,8 +109,6 @@ pub struct Session {
     pub(super) query_cancelled: bool,
     /// The statement under way runs once more.
     pub(super) again: Option<Box<Again>>,
-    /// A statement under way changes the schema.
-    pub(super) changes_schema: bool,
     /// While bytes of the server's are taken: whether what the client has been sent ends within a message.
     pub(super) taking_within: Option<bool>,
 }
@@ -163,7 +163,7 @@ impl Session {
             max_inspect: config.client.max_inspect_bytes as usize,
             timing: Timing::new(config.slow_query(database, &pools.user)),
             generation: ctx.generation.load(Ordering::Acquire),
-            decisions: ctx.decisions(database),
+            decisions: ctx.decisions(database, &pools.database),
             pool_settings,
             pools,
             tracked: Tracked::new(settings),
@@ -208,6 +208,10 @@ impl Session {
     async fn run(mut self: Box<Self>) {
         // The future is given up with the panic; what it has left of the session is only closed.
         let ending = AssertUnwindSafe(self.pump()).catch_unwind().await.unwrap_or_else(|_| panicked());
+        if self.changes_schema {
+            // It may have ended well, unheard.
+            self.decisions.schema_changed();
+        }
         Box::pin(self.end(ending)).await;
     }
 

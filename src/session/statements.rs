@@ -69,13 +69,17 @@ impl Session {
         if let Some(link) = self.link() {
             link.rerun.note(effects);
         }
-        self.changes_schema |= decision.reason == Reason::Ddl && !effects.contains(Effects::TEMP_OBJECT);
         self.raise_barrier(effects, script);
         self.evidence.note(decision);
         self.begin_notifying(effects, script);
         let primary = self.link().is_some_and(|link| link.primary);
         self.sight.begin(decision);
         if effects.contains(Effects::WRITES) {
+            self.changes_schema |= decision.touches.get().schema;
+            if decision.reason == Reason::Procedure {
+                // It may change the schema unseen.
+                self.decisions.doubt_catalog();
+            }
             self.note_sequences();
             self.pinned_by(text);
         }

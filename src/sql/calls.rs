@@ -5,13 +5,14 @@
 
 use super::cursor::{Cursor, identifier};
 use super::decision::Effects;
-use super::functions::{self, FunctionLists, FunctionName};
+use super::functions::{self, FunctionName};
+use super::knowledge::{Facts, Hazard, Knowledge};
 use super::lexer::{Kind, Token};
 use super::reason::Reason;
 use super::verdict::Verdict;
 
 /// The worst of the known functions that are called, with all their effects; a read when there is none.
-pub(super) fn judge(text: &[u8], cursor: Cursor<'_>, lists: &FunctionLists) -> Verdict {
+pub(super) fn judge(text: &[u8], cursor: Cursor<'_>, known: &Knowledge) -> Verdict {
     let tokens = cursor.rest();
     let mut verdict = Verdict::replica(Reason::Read);
     let mut releases = false;
@@ -28,24 +29,78 @@ pub(super) fn judge(text: &[u8], cursor: Cursor<'_>, lists: &FunctionLists) -> V
         let schema = schema_of(text, &tokens[..at]);
         let Ok(schema) = schema.as_deref().map(std::str::from_utf8).transpose() else { continue };
         if name.kind == Kind::Word && bare == "operator" && schema.is_none() {
-            verdict.join(judge_operator(text, &tokens[at + 2..]));
+            verdict.join(judge_operator(text, &tokens[at + 2..], known));
             continue;
         }
-        let Some(call) = functions::judge_known(FunctionName { schema, name: bare }, lists) else { continue };
-        let mut effects = call.effects;
-        releases |= effects.contains(Effects::RELEASES_ONLY);
-        effects -= Effects::RELEASES_ONLY;
+        let arguments = Cursor::new(text, &tokens[at + 1..]).parenthesised();
+        let count = arguments.and_then(|inside| count_arguments(text, inside));
+        let mut call = functions::judge_call(FunctionName { schema, name: bare }, count, known);
+        if call.reason == Reason::UnknownFunction {
+            continue;
+        }
+        releases |= call.effects.contains(Effects::RELEASES_ONLY);
+        call.effects -= Effects::RELEASES_ONLY;
         if bare == "set_config" {
-            let mut ahead = Cursor::new(text, &tokens[at + 1..]);
-            effects |= ahead.parenthesised().map_or(SET_CONFIG_UNKNOWN, set_config);
+            call.effects |= arguments.map_or(SET_CONFIG_UNKNOWN, set_config);
         }
-        match call.reason {
-            None => verdict.effects |= effects,
-            Some(reason) => verdict.join(Verdict::primary(reason, effects).with_culprit(format!("function {bare}"))),
-        }
+        verdict.join(call);
     }
+    verdict.join(judge_hazards(text, tokens, known));
     if releases && verdict.effects - Effects::TELLS_TIME == Effects::UNLOCKS {
         verdict.effects |= Effects::RELEASES_ONLY;
+    }
+    verdict
+}
+
+/// How many arguments stand there; `None` where the text does not tell.
+fn count_arguments(text: &[u8], inside: Cursor<'_>) -> Option<usize> {
+    if inside.at_end() {
+        return Some(0);
+    }
+    let (mut depth, mut count) = (0, 1);
+    for token in inside.rest() {
+        match (token.kind, token.of(text)) {
+            (Kind::Punct, b"(" | b"[") => depth += 1,
+            (Kind::Punct, b")" | b"]") => depth -= 1,
+            (Kind::Punct, b",") if depth == 0 => count += 1,
+            (Kind::Word, word) if depth == 0 => {
+                if ["variadic", "order", "distinct", "all"]
+                    .iter()
+                    .any(|known| word.eq_ignore_ascii_case(known.as_bytes()))
+                {
+                    return None;
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(count)
+}
+
+/// What calls functions of users' without naming them: operators, casts, columns that are none.
+fn judge_hazards(text: &[u8], tokens: &[Token], known: &Knowledge) -> Verdict {
+    let mut verdict = Verdict::replica(Reason::Read);
+    let Some(hazards) = known.catalog.facts().map(Facts::hazards).filter(|hazards| !hazards.is_empty()) else {
+        return verdict;
+    };
+    let lists = &known.functions;
+    let mut add = |hazard: Option<&Hazard>| {
+        if let Some(bad) = hazard.and_then(|hazard| hazard.verdict(lists)) {
+            verdict.join(bad);
+        }
+    };
+    add(hazards.hidden.as_ref());
+    for (at, token) in tokens.iter().enumerate() {
+        if token.kind == Kind::Op {
+            let symbol = std::str::from_utf8(token.of(text)).unwrap_or_default();
+            add(hazards.operators.get(symbol));
+        }
+        let Some(bytes) = identifier(text, *token) else { continue };
+        let Ok(name) = std::str::from_utf8(&bytes) else { continue };
+        add(hazards.types.get(name));
+        if at > 0 && tokens[at - 1].of(text) == b"." {
+            add(hazards.attributes.get(name));
+        }
     }
     verdict
 }
@@ -59,14 +114,15 @@ fn schema_of<'a>(text: &'a [u8], before: &[Token]) -> Option<std::borrow::Cow<'a
     identifier(text, *schema)
 }
 
-/// `OPERATOR(schema.+)`: an operator of another schema than PostgreSQL's own may do anything.
-fn judge_operator(text: &[u8], after: &[Token]) -> Verdict {
+/// `OPERATOR(schema.+)`: an operator of another schema than PostgreSQL's own may do anything, unless the catalog says which
+/// ones do.
+fn judge_operator(text: &[u8], after: &[Token], known: &Knowledge) -> Verdict {
     let own = match after {
         [first, ..] if first.kind == Kind::Op => true,
         [schema, ..] => identifier(text, *schema).is_some_and(|name| &*name == b"pg_catalog"),
         [] => true,
     };
-    if own {
+    if own || known.catalog.facts().is_some() {
         Verdict::replica(Reason::Read)
     } else {
         Verdict::primary(Reason::UnknownFunction, Effects::WRITES).with_culprit("operator")

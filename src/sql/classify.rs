@@ -9,15 +9,18 @@ use super::consistency::Consistency;
 use super::cursor::Cursor;
 use super::decision::{Decision, Effects, Target};
 use super::fingerprint::{Fingerprint, fingerprint};
-use super::functions::FunctionLists;
 use super::hint::Hint;
 use super::keywords::KeywordBits;
+use super::knowledge::Knowledge;
 use super::lexer::{Kind, LexOptions, Token};
+use super::normalize::normalize;
 use super::query;
 use super::reason::Reason;
 use super::scanner::{self, Scanned};
 use super::split::{Splitter, StatementTokens};
+use super::touches::{Slots, Touches};
 use super::verdict::Verdict;
+use super::writes;
 
 /// What a text says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +47,8 @@ pub struct StatementAnalysis {
 }
 
 /// Judges a text: every statement of it, the worst wins, effects are united (trap 1).
-pub fn analyze(sql: &[u8], opts: LexOptions, lists: &FunctionLists) -> Analysis {
-    let judged = judge_text(sql, opts, lists, |_| ());
+pub fn analyze(sql: &[u8], opts: LexOptions, known: &Knowledge) -> Analysis {
+    let judged = judge_text(sql, opts, known, |_| ());
     Analysis {
         decision: judged.decision(),
         statements: judged.statements,
@@ -55,9 +58,9 @@ pub fn analyze(sql: &[u8], opts: LexOptions, lists: &FunctionLists) -> Analysis 
 }
 
 /// As [`analyze`], and what each statement says by itself.
-pub fn analyze_detailed(sql: &[u8], opts: LexOptions, lists: &FunctionLists) -> (Analysis, Vec<StatementAnalysis>) {
+pub fn analyze_detailed(sql: &[u8], opts: LexOptions, known: &Knowledge) -> (Analysis, Vec<StatementAnalysis>) {
     let mut details = Vec::new();
-    let judged = judge_text(sql, opts, lists, |statement| details.push(statement));
+    let judged = judge_text(sql, opts, known, |statement| details.push(statement));
     if let Some(hint) = judged.hint {
         for detail in &mut details {
             let mut verdict = Verdict {
@@ -65,6 +68,7 @@ pub fn analyze_detailed(sql: &[u8], opts: LexOptions, lists: &FunctionLists) -> 
                 reason: detail.decision.reason,
                 effects: detail.decision.effects,
                 culprit: detail.culprit.take(),
+                touches: detail.decision.touches.get().clone(),
             };
             obey(&mut verdict, hint);
             detail.decision = verdict.decision();
@@ -81,8 +85,8 @@ pub fn analyze_detailed(sql: &[u8], opts: LexOptions, lists: &FunctionLists) -> 
 }
 
 /// Judges a text for the decision cache, which has no use for the rest.
-pub fn decide(sql: &[u8], opts: LexOptions, lists: &FunctionLists) -> Decision {
-    judge_text(sql, opts, lists, |_| ()).decision()
+pub fn decide(sql: &[u8], opts: LexOptions, known: &Knowledge) -> Decision {
+    judge_text(sql, opts, known, |_| ()).decision()
 }
 
 struct Judged {
@@ -98,7 +102,7 @@ impl Judged {
     }
 }
 
-fn judge_text(sql: &[u8], opts: LexOptions, lists: &FunctionLists, mut each: impl FnMut(StatementAnalysis)) -> Judged {
+fn judge_text(sql: &[u8], opts: LexOptions, known: &Knowledge, mut each: impl FnMut(StatementAnalysis)) -> Judged {
     let mut splitter = Splitter::new(sql, opts);
     let mut verdict = Verdict::anywhere(Reason::Empty, Effects::empty());
     let mut statement = StatementTokens::default();
@@ -106,10 +110,11 @@ fn judge_text(sql: &[u8], opts: LexOptions, lists: &FunctionLists, mut each: imp
     let mut releases_only = true;
     while splitter.next(&mut statement) {
         statements += 1;
-        let mut one = judge_statement(splitter.text(), opts, &statement, lists);
+        let mut one = judge_statement(splitter.text(), opts, &statement, known);
         if reads_prepared(splitter.text(), &statement.tokens) {
             one.effects |= Effects::READS_PREPARED;
         }
+        judge_listed(splitter.text(), opts, &statement, known, &mut one);
         releases_only &= one.effects.contains(Effects::RELEASES_ONLY);
         if let (Some(first), Some(last)) = (statement.tokens.first(), statement.tokens.last()) {
             each(StatementAnalysis {
@@ -132,6 +137,7 @@ fn judge_text(sql: &[u8], opts: LexOptions, lists: &FunctionLists, mut each: imp
         verdict.reason = Reason::Encoding;
         verdict.effects |= Effects::WRITES | Effects::LITERAL_MATTERS;
         verdict.effects -= Effects::RELEASES_ONLY | Effects::READ_ONLY | Effects::SET_TX_READ_ONLY;
+        verdict.touches = Touches::everything();
     }
     Judged { verdict, statements, hint, level: splitter.level }
 }
@@ -158,6 +164,7 @@ fn obey(verdict: &mut Verdict, hint: Hint) {
                     | Reason::ListedFunction
                     | Reason::NodeState
                     | Reason::SettingRead
+                    | Reason::CatalogPending
                     | Reason::Explain
                     | Reason::Unparsed
                     | Reason::TooLong
@@ -174,6 +181,7 @@ fn obey(verdict: &mut Verdict, hint: Hint) {
                 verdict.reason = Reason::HintReplica;
                 verdict.effects -= Effects::WRITES;
                 verdict.effects |= Effects::HINTED;
+                verdict.touches.writes = Slots::none();
             }
         }
     }
@@ -191,20 +199,36 @@ fn reads_prepared(text: &[u8], tokens: &[Token]) -> bool {
     })
 }
 
-fn judge_statement(text: &[u8], opts: LexOptions, statement: &StatementTokens, lists: &FunctionLists) -> Verdict {
+/// What the configuration says of the statement.
+fn judge_listed(text: &[u8], opts: LexOptions, statement: &StatementTokens, known: &Knowledge, verdict: &mut Verdict) {
+    if known.statements.is_empty() || verdict.target != Target::Replica {
+        return;
+    }
+    let (Some(first), Some(last)) = (statement.tokens.first(), statement.tokens.last()) else { return };
+    let normalized = normalize(&text[first.start as usize..last.end as usize], opts);
+    if let Some(pattern) = known.statements.primary(&normalized) {
+        verdict.join(Verdict::primary(Reason::ListedStatement, Effects::empty()).with_culprit(format!("`{pattern}`")));
+    }
+}
+
+fn judge_statement(text: &[u8], opts: LexOptions, statement: &StatementTokens, known: &Knowledge) -> Verdict {
     let cursor = Cursor::new(text, &statement.tokens).with_options(opts);
     let mut verdict = match scanner::scan(cursor, statement.bits) {
         Scanned::Done(verdict) => {
             // Functions inside writes take locks and change settings as well as anywhere.
-            let called = calls::judge(text, cursor, lists);
+            let called = calls::judge(text, cursor, known);
             let mut verdict = verdict;
             verdict.effects |= called.effects - Effects::RELEASES_ONLY;
+            if verdict.reason == Reason::Write {
+                verdict.touches = writes::touches(cursor, known);
+            }
+            verdict.touches = verdict.touches.union(&called.touches);
             verdict
         }
-        Scanned::Query => judge_query(cursor, statement, lists),
-        Scanned::Explain => judge_explain(cursor, statement, opts, lists),
-        Scanned::Copy => judge_copy(cursor, statement, lists),
-        Scanned::Declare => judge_declare(cursor, statement, lists),
+        Scanned::Query => judge_query(cursor, statement, known),
+        Scanned::Explain => judge_explain(cursor, statement, opts, known),
+        Scanned::Copy => judge_copy(cursor, statement, known),
+        Scanned::Declare => judge_declare(cursor, statement, known),
     };
     if statement.bad {
         // The server will refuse it, and the whole text with it. But should it know a syntax that we don't …
@@ -215,15 +239,17 @@ fn judge_statement(text: &[u8], opts: LexOptions, statement: &StatementTokens, l
 }
 
 /// Judges a query: `cursor` holds its tokens, which are all or some of the statement's.
-fn judge_query(cursor: Cursor<'_>, statement: &StatementTokens, lists: &FunctionLists) -> Verdict {
-    let mut verdict = calls::judge(cursor.text(), cursor, lists);
+fn judge_query(cursor: Cursor<'_>, statement: &StatementTokens, known: &Knowledge) -> Verdict {
+    let mut verdict = calls::judge(cursor.text(), cursor, known);
     let bits = statement.bits;
     if bits.contains(KeywordBits::WRITE) {
-        verdict.join(Verdict::primary(Reason::Write, Effects::WRITES));
+        let touches = writes::touches(cursor, known);
+        verdict.join(Verdict::primary(Reason::Write, Effects::WRITES).touching(touches));
     }
-    if bits.contains(KeywordBits::INTO) {
+    if bits.contains(KeywordBits::INTO) && (statement.cut || selects_into(cursor)) {
         let temporary = if bits.contains(KeywordBits::TEMP) { Effects::TEMP_OBJECT } else { Effects::empty() };
-        verdict.join(Verdict::primary(Reason::SelectInto, Effects::WRITES | temporary));
+        let makes = Verdict::primary(Reason::SelectInto, Effects::WRITES | temporary);
+        verdict.join(if temporary.is_empty() { makes.changing_schema() } else { makes });
     } else if bits.contains(KeywordBits::TEMP) {
         verdict.join(Verdict::primary(Reason::SessionState, Effects::empty()));
     }
@@ -232,7 +258,7 @@ fn judge_query(cursor: Cursor<'_>, statement: &StatementTokens, lists: &Function
     }
     // What is known to write needs no parser to say so.
     if !verdict.effects.contains(Effects::WRITES) {
-        verdict.join(query::judge(cursor, statement, lists));
+        verdict.join(query::judge(cursor, statement, known));
         if verdict.effects.contains(Effects::WRITES) {
             verdict.effects -= Effects::RELEASES_ONLY;
         }
@@ -240,13 +266,22 @@ fn judge_query(cursor: Cursor<'_>, statement: &StatementTokens, lists: &Function
     verdict
 }
 
+/// Whether an `INTO` is not that of `INSERT INTO` or `MERGE INTO`.
+fn selects_into(mut cursor: Cursor<'_>) -> bool {
+    while !cursor.at_end() {
+        let of_write = cursor.is("insert") || cursor.is("merge");
+        cursor.next();
+        if of_write {
+            cursor.eat("into");
+        } else if cursor.is("into") {
+            return true;
+        }
+    }
+    false
+}
+
 /// Trap 8: `EXPLAIN ANALYZE` runs what it explains.
-fn judge_explain(
-    mut cursor: Cursor<'_>,
-    statement: &StatementTokens,
-    opts: LexOptions,
-    lists: &FunctionLists,
-) -> Verdict {
+fn judge_explain(mut cursor: Cursor<'_>, statement: &StatementTokens, opts: LexOptions, known: &Knowledge) -> Verdict {
     cursor.eat("explain");
     let mut analyze = false;
     let mut effects = Effects::empty();
@@ -281,12 +316,16 @@ fn judge_explain(
         }
     }
     let mut inner = match scanner::scan(cursor, statement.bits) {
-        Scanned::Query => judge_query(cursor, statement, lists),
-        Scanned::Declare => judge_declare(cursor, statement, lists),
+        Scanned::Query => judge_query(cursor, statement, known),
+        Scanned::Declare => judge_declare(cursor, statement, known),
         Scanned::Done(verdict) if verdict.reason != Reason::Empty => {
-            let called = calls::judge(cursor.text(), cursor.with_options(opts), lists);
+            let called = calls::judge(cursor.text(), cursor.with_options(opts), known);
             let mut verdict = verdict;
             verdict.effects |= called.effects;
+            if verdict.reason == Reason::Write {
+                verdict.touches = writes::touches(cursor, known);
+            }
+            verdict.touches = verdict.touches.union(&called.touches);
             verdict
         }
         _ => Verdict::unparsed(),
@@ -297,6 +336,7 @@ fn judge_explain(
     }
     // Nothing runs, so nothing changes; the prepared statement that it names must be at hand all the same.
     inner.effects &= Effects::SQL_EXECUTE | Effects::LITERAL_MATTERS;
+    inner.touches.writes = Slots::none();
     if inner.target != Target::Replica {
         inner.target = Target::Primary;
         if inner.reason != Reason::Unparsed {
@@ -319,24 +359,29 @@ fn explain_options<'a>(cursor: &mut Cursor<'a>) -> Option<Cursor<'a>> {
 }
 
 /// Trap 9.
-fn judge_copy(mut cursor: Cursor<'_>, statement: &StatementTokens, lists: &FunctionLists) -> Verdict {
+fn judge_copy(mut cursor: Cursor<'_>, statement: &StatementTokens, known: &Knowledge) -> Verdict {
     cursor.eat("copy");
     let unparsed = || {
         let mut verdict = Verdict::unparsed();
         verdict.effects |= Effects::COPY;
         verdict
     };
-    let (mut verdict, is_query) = if let Some(inside) = cursor.parenthesised() {
+    let (mut verdict, relation) = if let Some(inside) = cursor.parenthesised() {
         let verdict = match scanner::scan(inside, statement.bits) {
-            Scanned::Query => judge_query(inside, statement, lists),
+            Scanned::Query => judge_query(inside, statement, known),
             Scanned::Done(verdict) => {
                 let mut verdict = verdict;
-                verdict.effects |= calls::judge(inside.text(), inside, lists).effects - Effects::RELEASES_ONLY;
+                let called = calls::judge(inside.text(), inside, known);
+                verdict.effects |= called.effects - Effects::RELEASES_ONLY;
+                if verdict.reason == Reason::Write {
+                    verdict.touches = writes::touches(inside, known);
+                }
+                verdict.touches = verdict.touches.union(&called.touches);
                 verdict
             }
             _ => return unparsed(),
         };
-        (verdict, true)
+        (verdict, None)
     } else {
         cursor.eat("binary");
         let Some(mut name) = cursor.identifier() else { return unparsed() };
@@ -347,18 +392,21 @@ fn judge_copy(mut cursor: Cursor<'_>, statement: &StatementTokens, lists: &Funct
             name = part;
         }
         cursor.parenthesised();
-        let (schema, name) = (schema.map(|s| String::from_utf8_lossy(&s).into_owned()), String::from_utf8_lossy(&name));
-        (query::judge_relation(schema.as_deref(), &name), false)
+        let owned = |name: std::borrow::Cow<'_, [u8]>| String::from_utf8_lossy(&name).into_owned();
+        let (schema, name) = (schema.map(owned), owned(name));
+        (query::judge_relation(schema.as_deref(), &name, known), Some((schema, name)))
     };
     let to = cursor.eat("to");
-    if !to && (is_query || !cursor.eat("from")) {
+    if !to && (relation.is_none() || !cursor.eat("from")) {
         return unparsed();
     }
     let through_us = cursor.is("stdin") || cursor.is("stdout");
-    if !to {
-        verdict = Verdict::primary(Reason::Write, Effects::WRITES);
+    if let (false, Some((schema, name))) = (to, relation) {
         // The WHERE clause of COPY … FROM may call functions.
-        verdict.effects |= calls::judge(cursor.text(), cursor, lists).effects - Effects::RELEASES_ONLY;
+        let called = calls::judge(cursor.text(), cursor, known);
+        let touches = writes::copied(schema.as_deref(), &name, cursor, known).union(&called.touches);
+        verdict = Verdict::primary(Reason::Write, Effects::WRITES).touching(touches);
+        verdict.effects |= called.effects - Effects::RELEASES_ONLY;
     } else if !through_us {
         verdict.join(Verdict::primary(Reason::Copy, Effects::empty()));
     }
@@ -368,13 +416,13 @@ fn judge_copy(mut cursor: Cursor<'_>, statement: &StatementTokens, lists: &Funct
     verdict
 }
 
-fn judge_declare(cursor: Cursor<'_>, statement: &StatementTokens, lists: &FunctionLists) -> Verdict {
+fn judge_declare(cursor: Cursor<'_>, statement: &StatementTokens, known: &Knowledge) -> Verdict {
     let Some(declared) = scanner::declare(cursor) else {
         let mut verdict = Verdict::unparsed();
         verdict.effects |= Effects::CURSOR;
         return verdict;
     };
-    let mut verdict = judge_query(declared.query, statement, lists);
+    let mut verdict = judge_query(declared.query, statement, known);
     verdict.effects |= Effects::CURSOR;
     verdict.effects -= Effects::RELEASES_ONLY;
     if declared.hold {

@@ -8,8 +8,11 @@ use std::sync::LazyLock;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::decision::Effects;
+use super::decision::{Effects, Target};
+use super::knowledge::Knowledge;
 use super::reason::Reason;
+use super::touches::Slots;
+use super::verdict::Verdict;
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +45,16 @@ impl FunctionLists {
             lists.primary.insert(name);
         }
         lists
+    }
+
+    /// Whether the configuration says that calls of this function are reads.
+    pub fn calls_harmless(&self, function: FunctionName<'_>) -> bool {
+        Self::listed(&self.read_only, function)
+    }
+
+    /// Whether the configuration reserves this function for the primary.
+    pub fn calls_primary(&self, function: FunctionName<'_>) -> bool {
+        Self::listed(&self.primary, function)
     }
 
     fn listed(set: &HashSet<Box<str>>, name: FunctionName<'_>) -> bool {
@@ -82,7 +95,7 @@ impl Call {
     }
 }
 
-/// What calling `function` means. A function that nobody knows may write.
+/// What calling `function` means, as far as its name and the configuration tell. A function that nobody knows may write.
 pub fn judge(function: FunctionName<'_>, lists: &FunctionLists) -> Call {
     if FunctionLists::listed(&lists.primary, function) {
         return Call::primary(Reason::ListedFunction, Effects::WRITES);
@@ -96,11 +109,54 @@ pub fn judge(function: FunctionName<'_>, lists: &FunctionLists) -> Call {
     builtin.unwrap_or(Call::primary(Reason::UnknownFunction, Effects::WRITES))
 }
 
-/// What calling `function` means if it is PostgreSQL's own or listed as the primary's; `None` if it is unknown.
-pub(super) fn judge_known(function: FunctionName<'_>, lists: &FunctionLists) -> Option<Call> {
+/// What a call in a statement means, by all that is known; `arguments` as for [`Facts::function`](super::Facts::function). The
+/// user's function of a built-in one's name may be the one that is called: the worse of both counts.
+pub(super) fn judge_call(function: FunctionName<'_>, arguments: Option<usize>, known: &Knowledge) -> Verdict {
+    let lists = &known.functions;
     let call = judge(function, lists);
-    (call.reason != Some(Reason::UnknownFunction)).then_some(call)
+    let listed = lists.calls_primary(function) || lists.calls_harmless(function);
+    let of_user =
+        known.catalog.facts().filter(|_| !listed).and_then(|facts| facts.function(function, arguments, lists));
+    match of_user {
+        Some(verdict) if call.reason == Some(Reason::UnknownFunction) => verdict,
+        Some(mut verdict) => {
+            verdict.join(verdict_of(function, call));
+            verdict
+        }
+        // Who knows what it reads.
+        None if lists.calls_harmless(function) && builtin(function).is_none() => {
+            verdict_of(function, call).reading(Slots::All)
+        }
+        None => verdict_of(function, call),
+    }
 }
+
+fn verdict_of(function: FunctionName<'_>, call: Call) -> Verdict {
+    // Effects that arguments decide are known from the tokens.
+    let effects = call.effects;
+    let verdict = match call.reason {
+        Some(reason) => {
+            let schema = function.schema.map(|schema| format!("{schema}.")).unwrap_or_default();
+            Verdict::primary(reason, effects).with_culprit(format!("function {schema}{}", function.name))
+        }
+        None => Verdict::new(Target::Replica, Reason::Read, effects),
+    };
+    match READS_ANY_TABLE.contains(&function.name) {
+        true => verdict.reading(Slots::All),
+        false => verdict,
+    }
+}
+
+/// Built-in functions whose results change with the contents of the tables that their arguments name.
+const READS_ANY_TABLE: [&str; 7] = [
+    "pg_column_toast_chunk_id",
+    "pg_database_size",
+    "pg_indexes_size",
+    "pg_relation_size",
+    "pg_table_size",
+    "pg_tablespace_size",
+    "pg_total_relation_size",
+];
 
 fn builtin(function: FunctionName<'_>) -> Option<Call> {
     match function.schema {

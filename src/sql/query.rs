@@ -12,10 +12,11 @@ use sqlparser::tokenizer::Token;
 
 use super::cursor::Cursor;
 use super::decision::Effects;
-use super::functions::FunctionLists;
+use super::knowledge::{Catalog, Knowledge};
 use super::reason::Reason;
 use super::relations;
 use super::split::StatementTokens;
+use super::touches::{CATALOGS_SLOT, Slots};
 use super::verdict::Verdict;
 
 /// Longest text, literals removed, that is parsed.
@@ -28,7 +29,7 @@ const MAX_JOINTS: u32 = 2000;
 const RECURSION: usize = 128;
 
 /// Parses the query of these tokens and judges its tree. `statement` is the statement that they are of.
-pub(super) fn judge(cursor: Cursor<'_>, statement: &StatementTokens, lists: &FunctionLists) -> Verdict {
+pub(super) fn judge(cursor: Cursor<'_>, statement: &StatementTokens, known: &Knowledge) -> Verdict {
     if statement.bad {
         return Verdict::unparsed();
     }
@@ -40,10 +41,10 @@ pub(super) fn judge(cursor: Cursor<'_>, statement: &StatementTokens, lists: &Fun
         return Verdict::primary(Reason::TooLong, Effects::WRITES);
     }
     // The parser has never panicked on what was tried; a client must not be the one to find the text that it does.
-    catch_unwind(AssertUnwindSafe(|| parse_and_visit(&sql, lists))).unwrap_or_else(|_| Verdict::unparsed())
+    catch_unwind(AssertUnwindSafe(|| parse_and_visit(&sql, known))).unwrap_or_else(|_| Verdict::unparsed())
 }
 
-fn parse_and_visit(sql: &str, lists: &FunctionLists) -> Verdict {
+fn parse_and_visit(sql: &str, known: &Knowledge) -> Verdict {
     let dialect = PostgreSqlDialect {};
     let Ok(mut parser) = Parser::new(&dialect).with_recursion_limit(RECURSION).try_with_sql(sql) else {
         return Verdict::unparsed();
@@ -52,15 +53,29 @@ fn parse_and_visit(sql: &str, lists: &FunctionLists) -> Verdict {
     if parser.peek_token().token != Token::EOF {
         return Verdict::unparsed();
     }
-    let mut judge = visit::Judge::new(lists);
+    let mut judge = visit::Judge::new(known);
     let _ = query.visit(&mut judge);
     judge.verdict()
 }
 
 /// Judges reading one relation.
-pub(super) fn judge_relation(schema: Option<&str>, name: &str) -> Verdict {
-    match relations::judge(schema, name) {
+pub(super) fn judge_relation(schema: Option<&str>, name: &str, known: &Knowledge) -> Verdict {
+    let mut verdict = match relations::judge(schema, name) {
         None => Verdict::replica(Reason::Read),
         Some(reason) => Verdict::primary(reason, Effects::empty()).with_culprit(format!("relation {name}")),
+    };
+    let found = match &known.catalog {
+        Catalog::Known(facts) => facts.relation(schema, name, &known.functions),
+        Catalog::Absent => None,
+        Catalog::Pending => Some(Verdict::primary(Reason::CatalogPending, Effects::empty()).reading(Slots::All)),
+    };
+    match found {
+        Some(found) => verdict.join(found),
+        // Of PostgreSQL's own, or made a moment ago.
+        None if matches!(schema, Some("pg_catalog" | "information_schema")) => {
+            verdict.touches.reads = Slots::of([CATALOGS_SLOT]);
+        }
+        None => verdict.touches.reads = Slots::All,
     }
+    verdict
 }

@@ -21,6 +21,8 @@ pub enum Reason {
     Read,
     /// A hint in a comment asks for a replica.
     HintReplica,
+    /// The schema was changed a moment ago, and has not been read again.
+    CatalogPending,
     /// `SHOW`: answers must come from where the session's settings are.
     SettingRead,
     /// Makes or uses state of the server session.
@@ -55,6 +57,10 @@ pub enum Reason {
     AdvisoryLock,
     /// Works on large objects.
     LargeObject,
+    /// Reads a relation that a standby can't: an unlogged table, or a foreign one.
+    Relation,
+    /// The configuration reserves the statement for the primary.
+    ListedStatement,
     /// `SELECT … FOR UPDATE` and the like.
     LockingClause,
     /// `LOCK TABLE`.
@@ -79,7 +85,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in order.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 38] = [
         Self::Empty,
         Self::OwnSetting,
         Self::ExplainRoute,
@@ -88,6 +94,7 @@ impl Reason {
         Self::Cursor,
         Self::Read,
         Self::HintReplica,
+        Self::CatalogPending,
         Self::SettingRead,
         Self::SessionState,
         Self::PreparedSql,
@@ -105,6 +112,8 @@ impl Reason {
         Self::Sequence,
         Self::AdvisoryLock,
         Self::LargeObject,
+        Self::Relation,
+        Self::ListedStatement,
         Self::LockingClause,
         Self::LockTable,
         Self::Copy,
@@ -128,6 +137,7 @@ impl Reason {
             Self::Cursor => "cursor",
             Self::Read => "read",
             Self::HintReplica => "hint_replica",
+            Self::CatalogPending => "catalog_pending",
             Self::SettingRead => "setting_read",
             Self::SessionState => "session_state",
             Self::PreparedSql => "prepared_sql",
@@ -145,6 +155,8 @@ impl Reason {
             Self::Sequence => "sequence",
             Self::AdvisoryLock => "advisory_lock",
             Self::LargeObject => "large_object",
+            Self::Relation => "relation",
+            Self::ListedStatement => "listed_statement",
             Self::LockingClause => "locking_clause",
             Self::LockTable => "lock_table",
             Self::Copy => "copy",
@@ -169,6 +181,7 @@ impl Reason {
             Self::Cursor => "it works on a cursor, which lives where the session opened it",
             Self::Read => "it only reads, and every function in it is known to be harmless",
             Self::HintReplica => "a comment in it asks for a replica",
+            Self::CatalogPending => "the schema has just been changed, and its new state is being read",
             Self::SettingRead => "it reads settings, which may differ from node to node",
             Self::SessionState => "it changes or uses state of the session, which is kept on the primary",
             Self::PreparedSql => "it uses a statement prepared in SQL, whose text isn't in this string",
@@ -190,6 +203,8 @@ impl Reason {
             Self::Sequence => "it uses a sequence, which only the primary can advance",
             Self::AdvisoryLock => "advisory locks must be taken on one node for everybody",
             Self::LargeObject => "it works on large objects",
+            Self::Relation => "it reads a relation that a standby can't answer for",
+            Self::ListedStatement => "`primary_statements` lists it",
             Self::LockingClause => "it locks the rows that it reads",
             Self::LockTable => "it locks a table",
             Self::Copy => "it copies from or to a file or program on the server",

@@ -4,7 +4,7 @@ use super::reason::Reason;
 
 /// Why reading this relation needs the primary; `None` when it does not, as far as its name tells. Names are in the
 /// server's spelling; `schema` is what the statement names.
-pub(super) fn judge(schema: Option<&str>, name: &str) -> Option<Reason> {
+pub fn judge(schema: Option<&str>, name: &str) -> Option<Reason> {
     match schema {
         Some("pg_temp") => return Some(Reason::SessionState),
         Some(schema) if schema.starts_with("pg_temp_") => return Some(Reason::SessionState),

@@ -14,6 +14,7 @@ use super::keywords::KeywordBits;
 use super::lexer::Kind;
 use super::reason::Reason;
 use super::statement_names::creates_by_execute;
+use super::touches::{CATALOGS_SLOT, Slots, Touches};
 use super::verdict::Verdict;
 
 /// What the first words say.
@@ -41,7 +42,7 @@ pub(super) fn scan(cursor: Cursor<'_>, bits: KeywordBits) -> Scanned {
     }
     let mut word = [0u8; 12];
     let bytes = cursor.bytes(first);
-    let Some(lower) = word.get_mut(..bytes.len()) else { return Scanned::Done(Verdict::unparsed()) };
+    let Some(lower) = word.get_mut(..bytes.len()) else { return Scanned::Done(unknown()) };
     lower.copy_from_slice(bytes);
     lower.make_ascii_lowercase();
     let mut rest = cursor;
@@ -56,6 +57,11 @@ pub(super) fn scan(cursor: Cursor<'_>, bits: KeywordBits) -> Scanned {
         b"create" | b"alter" | b"drop" | b"comment" | b"grant" | b"revoke" | b"reassign" | b"security" | b"import"
         | b"refresh" => {
             let mut verdict = writes(Reason::Ddl);
+            if !matches!(&*lower, b"comment" | b"grant" | b"revoke" | b"security" | b"refresh")
+                && !creates_temporary(rest)
+            {
+                verdict = verdict.changing_schema();
+            }
             if &*lower == b"create" {
                 verdict.effects |= loads_library(rest);
                 if bits.contains(KeywordBits::TEMP) {
@@ -85,14 +91,29 @@ pub(super) fn scan(cursor: Cursor<'_>, bits: KeywordBits) -> Scanned {
         b"load" => Verdict::primary(Reason::SessionState, Effects::SESSION_STATE),
         b"fetch" | b"move" => Verdict::anywhere(Reason::Cursor, Effects::CURSOR),
         b"close" => Verdict::anywhere(Reason::Cursor, Effects::CURSOR | Effects::RELEASES_ONLY),
-        b"call" | b"do" => writes(Reason::Procedure),
+        b"call" => writes(Reason::Procedure),
+        b"do" => writes(Reason::Procedure).changing_schema(),
         b"lock" => Verdict::primary(Reason::LockTable, Effects::empty()),
         b"vacuum" | b"analyze" | b"analyse" | b"cluster" | b"reindex" | b"checkpoint" => {
-            Verdict::primary(Reason::Maintenance, Effects::empty())
+            // The planner's figures, which are in the catalogs.
+            let touches = Touches::new(Slots::none(), Slots::of([CATALOGS_SLOT]));
+            writes(Reason::Maintenance).touching(touches)
         }
-        _ => Verdict::unparsed(),
+        _ => unknown(),
     };
     Scanned::Done(verdict)
+}
+
+/// A command of an extension or of a later version.
+fn unknown() -> Verdict {
+    Verdict::unparsed().changing_schema()
+}
+
+/// Whether `TEMP` follows `CREATE`, and so all of it is the session's own.
+fn creates_temporary(mut rest: Cursor<'_>) -> bool {
+    rest.eat_all(&["or", "replace"]);
+    let _ = rest.eat("local") || rest.eat("global");
+    rest.is("temp") || rest.is("temporary")
 }
 
 /// `CREATE FUNCTION … LANGUAGE C` loads the library into the server process, for good, as `LOAD` does; what its functions keep there

@@ -10,6 +10,13 @@ use parking_lot::Mutex;
 
 /// How many slots there are.
 pub const SLOTS: u16 = 4096;
+/// The slot of PostgreSQL's own catalogs. No statement but one that changes the schema, which touches everything, or maintenance
+/// writes it.
+pub const CATALOGS_SLOT: u16 = 0;
+/// The slot of all sequences, which are read on the primary only.
+pub const SEQUENCES_SLOT: u16 = 1;
+/// The first slot of users' tables.
+pub const FIRST_TABLE_SLOT: u16 = 2;
 /// Most slots that one set names; a greater one is all of them.
 pub const MAX_SLOTS_OF_SET: usize = 256;
 
@@ -57,22 +64,38 @@ pub struct Touches {
     pub reads: Slots,
     /// What may be different after it.
     pub writes: Slots,
+    /// It may change what the catalog tells about functions and relations: DDL, temporary objects excepted.
+    pub schema: bool,
 }
 
 impl Touches {
     /// Neither reads nor writes any table.
     pub fn nothing() -> Self {
-        Self { reads: Slots::none(), writes: Slots::none() }
+        Self { reads: Slots::none(), writes: Slots::none(), schema: false }
     }
 
     /// Unknown: may read and write every table.
     pub fn everything() -> Self {
-        Self { reads: Slots::All, writes: Slots::All }
+        Self { reads: Slots::All, writes: Slots::All, schema: false }
+    }
+
+    /// Reads these and writes those.
+    pub fn new(reads: Slots, writes: Slots) -> Self {
+        Self { reads, writes, schema: false }
+    }
+
+    /// Everything, and what the catalog tells of it.
+    pub fn schema() -> Self {
+        Self { schema: true, ..Self::everything() }
     }
 
     /// What two statements touch together.
     pub fn union(&self, other: &Self) -> Self {
-        Self { reads: self.reads.union(&other.reads), writes: self.writes.union(&other.writes) }
+        Self {
+            reads: self.reads.union(&other.reads),
+            writes: self.writes.union(&other.writes),
+            schema: self.schema || other.schema,
+        }
     }
 }
 
@@ -137,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_number_stands_for_one_set() {
-        let touches = Touches { reads: Slots::of([7, 3, 7]), writes: Slots::none() };
+        let touches = Touches::new(Slots::of([7, 3, 7]), Slots::none());
         let id = TouchId::of(&touches);
         assert_eq!(id.get(), &touches);
         assert_eq!(TouchId::of(&touches), id);
@@ -145,7 +168,7 @@ mod tests {
         assert_eq!(TouchId::EVERYTHING.get(), &Touches::everything());
         assert_eq!(id.union(TouchId::NOTHING), id);
         assert_eq!(id.union(TouchId::EVERYTHING), TouchId::EVERYTHING);
-        let other = TouchId::of(&Touches { reads: Slots::of([4]), writes: Slots::of([9]) });
+        let other = TouchId::of(&Touches::new(Slots::of([4]), Slots::of([9])));
         assert_eq!(id.union(other).get().reads, Slots::of([3, 4, 7]));
     }
 

@@ -77,6 +77,11 @@ impl Directory {
         self.cluster(database).ok().or_else(only)
     }
 
+    /// The runtime of the control plane.
+    pub fn control(&self) -> &Handle {
+        &self.control
+    }
+
     /// All clusters, by configured name.
     pub fn clusters(&self) -> Arc<BTreeMap<String, Arc<Cluster>>> {
         self.clusters.load_full()

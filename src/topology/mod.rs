@@ -2,6 +2,7 @@
 
 mod balance;
 mod cluster;
+mod control;
 mod defaults;
 mod directory;
 mod discovery;
@@ -15,6 +16,7 @@ mod roles;
 mod succession;
 
 pub use cluster::{Cluster, UserPools};
+pub use control::ControlPools;
 pub use defaults::Defaults;
 pub use directory::{Directory, UnknownDatabase};
 pub use discovery::Discoverer;

@@ -1,11 +1,11 @@
 //! What statements do besides reading and writing: the session machine relies on these.
 
-use trunkline::sql::{Effects, FunctionLists, LexOptions, Target, analyze};
+use trunkline::sql::{Effects, Knowledge, LexOptions, Target, analyze};
 
 const LITERAL: Effects = Effects::LITERAL_MATTERS;
 
 fn effects(sql: &str) -> Effects {
-    analyze(sql.as_bytes(), LexOptions::default(), &FunctionLists::default()).decision.effects
+    analyze(sql.as_bytes(), LexOptions::default(), &Knowledge::default()).decision.effects
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn effects_of_statements() {
 #[test]
 fn asyncpgs_reset_query_releases_only() {
     let sql = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;";
-    let decision = analyze(sql.as_bytes(), LexOptions::default(), &FunctionLists::default()).decision;
+    let decision = analyze(sql.as_bytes(), LexOptions::default(), &Knowledge::default()).decision;
     assert_eq!(decision.target, Target::Primary);
     assert!(decision.effects.contains(Effects::RELEASES_ONLY));
     assert!(!decision.effects.intersects(Effects::ADVISORY_LOCK | Effects::WRITES));

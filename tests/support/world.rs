@@ -132,7 +132,7 @@ impl World {
     /// How many connections the pool has on the primary, the health check's not counted.
     pub fn server_connections_of_pool(&self) -> usize {
         let sql = format!(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}' AND query NOT LIKE '%pg_is_in_recovery%'",
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}' AND application_name NOT LIKE 'trunkline%' AND query NOT LIKE '%pg_is_in_recovery%'",
             self.db.name
         );
         self.db.cluster().query(0, "postgres", &sql).unwrap().parse().unwrap()

@@ -9,9 +9,7 @@ pub const LEARNED: &[Column] =
 
 /// Statements that are kept on the primary, the newest of each database first. `database` is the name in the configuration.
 pub fn learned(view: &View<'_>) -> Rows {
-    let mut caches: Vec<_> =
-        view.ctx.decisions.lock().iter().map(|(name, cache)| (name.clone(), cache.clone())).collect();
-    caches.sort_by(|a, b| a.0.cmp(&b.0));
+    let caches = view.ctx.all_decisions();
     let mut rows = Rows::new();
     for (database, cache) in caches {
         for learned in cache.learned() {

@@ -1,6 +1,7 @@
 //! The tables of `SHOW`: columns and order are PgBouncer's, so that what reads its console reads ours; columns of our own
 //! stand on the right, tables of our own have other names.
 
+mod catalog;
 mod config;
 mod connections;
 mod databases;
@@ -66,6 +67,7 @@ pub const ALL: &[Table] = tables! {
     "active_sockets", "client and server connections in use", connections::SOCKETS, connections::active_sockets;
     "databases", "databases of the configuration", databases::COLUMNS, databases::rows;
     "nodes", "nodes, their health and load", nodes::COLUMNS, nodes::rows;
+    "catalog", "what is known of functions and relations, by database", catalog::COLUMNS, catalog::rows;
     "pins", "sessions that keep a server connection to themselves", pins::COLUMNS, pins::rows;
     "learned", "statements that replicas have refused, kept on the primary", healing::LEARNED, healing::learned;
     "reruns", "statements that failed on a replica", healing::RERUNS, healing::reruns;

@@ -1,9 +1,11 @@
 //! `SHOW ROUTE '<sql>'`.
 
+use std::sync::Arc;
+
 use crate::admin::value::{Column, Rows, Value, int, text};
-use crate::config::{Config, Database};
 use crate::route::{RouteRow, explain};
-use crate::sql::{FunctionLists, LexOptions};
+use crate::session::Context;
+use crate::sql::{Knowledge, LexOptions};
 use crate::wire::{ErrorNotice, SqlState};
 
 /// Columns.
@@ -15,14 +17,16 @@ pub const COLUMNS: &[Column] = &[
     text("effects"),
     text("sql"),
     text("fingerprint"),
+    text("reads"),
+    text("writes"),
 ];
 
 /// One row per statement, and one for the whole text (whose number is NULL) when there is more than one.
 ///
 /// # Errors
 /// The database is not configured.
-pub fn rows(config: &Config, sql: &str, database: Option<&str>) -> Result<Rows, ErrorNotice> {
-    let report = explain(sql.as_bytes(), LexOptions::default(), &lists(config, database)?);
+pub fn rows(ctx: &Arc<Context>, sql: &str, database: Option<&str>) -> Result<Rows, ErrorNotice> {
+    let report = explain(sql.as_bytes(), LexOptions::default(), &knowledge(ctx, database)?);
     let fingerprint = report.fingerprint.to_string();
     let row = |number: Value, row: &RouteRow| {
         vec![
@@ -33,6 +37,8 @@ pub fn rows(config: &Config, sql: &str, database: Option<&str>) -> Result<Rows, 
             row.effects.join(", ").into(),
             row.sql.as_str().into(),
             fingerprint.as_str().into(),
+            tables(row.reads.as_deref()).into(),
+            tables(row.writes.as_deref()).into(),
         ]
     };
     let mut rows: Rows =
@@ -43,19 +49,28 @@ pub fn rows(config: &Config, sql: &str, database: Option<&str>) -> Result<Rows, 
     Ok(rows)
 }
 
-/// The lists of functions of the database, or of the only one that is configured.
-fn lists(config: &Config, database: Option<&str>) -> Result<FunctionLists, ErrorNotice> {
-    let of = |database: &Database| {
-        FunctionLists::new(&database.routing.read_only_functions, &database.routing.primary_functions)
-    };
+/// Slots of tables, as numbers; "all" for any table.
+fn tables(slots: Option<&[u16]>) -> String {
+    match slots {
+        None => "all".to_owned(),
+        Some(slots) => slots.iter().map(u16::to_string).collect::<Vec<_>>().join(","),
+    }
+}
+
+/// What is known of the database, or of the only one that is configured.
+fn knowledge(ctx: &Arc<Context>, database: Option<&str>) -> Result<Knowledge, ErrorNotice> {
+    let config = ctx.config.load();
     match database {
-        Some(name) => config.database(name).map(|database| of(database)).ok_or_else(|| {
-            ErrorNotice::error(SqlState::UNKNOWN_DATABASE, format!("database \"{name}\" does not exist"))
-                .hint("SHOW DATABASES lists them.")
-        }),
-        None if config.databases.len() == 1 => {
-            Ok(config.databases.values().next().map_or_else(Default::default, |only| of(only)))
-        }
-        None => Ok(FunctionLists::default()),
+        Some(name) => match config.database(name) {
+            Some(database) => Ok(ctx.decisions(database, name).knowledge()),
+            None => Err(ErrorNotice::error(SqlState::UNKNOWN_DATABASE, format!("database \"{name}\" does not exist"))
+                .hint("SHOW DATABASES lists them.")),
+        },
+        None if config.databases.len() == 1 => Ok(config
+            .databases
+            .values()
+            .find(|only| only.name != "*")
+            .map_or_else(Knowledge::default, |only| ctx.decisions(only, &only.name).knowledge())),
+        None => Ok(Knowledge::default()),
     }
 }

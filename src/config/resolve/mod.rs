@@ -225,6 +225,10 @@ fn routing(raw: &schema::Routing, base: RoutingSettings, cx: &mut Context<'_>) -
         dns_interval: dur(&raw.dns_interval, base.dns_interval),
         read_only_functions,
         primary_functions,
+        primary_statements: get(&raw.primary_statements).map_or(base.primary_statements, |list| {
+            list.0.iter().map(|pattern| pattern.get_ref().trim().to_owned()).collect()
+        }),
+        catalog_interval: dur(&raw.catalog_interval, base.catalog_interval),
     }
 }
 

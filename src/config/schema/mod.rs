@@ -141,6 +141,8 @@ pub struct Routing {
     pub dns_interval: Opt<Dur>,
     pub read_only_functions: Opt<List>,
     pub primary_functions: Opt<List>,
+    pub primary_statements: Opt<List>,
+    pub catalog_interval: Opt<Dur>,
 }
 
 /// `[server_tls]`, and `tls` of a database: towards the servers.

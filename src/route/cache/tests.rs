@@ -1,7 +1,8 @@
 use super::*;
+use crate::sql::{FunctionLists, StatementLists};
 
 fn cache() -> DecisionCache {
-    DecisionCache::new(FunctionLists::default())
+    DecisionCache::new(Knowledge::default())
 }
 
 const STD: LexOptions = LexOptions { standard_conforming_strings: true, safe_encoding: true };
@@ -62,16 +63,16 @@ fn where_literals_matter_nothing_is_shared() {
 fn reload_forgets() {
     let cache = cache();
     assert_eq!(cache.decide(b"SELECT f(1)", STD).target, Target::Primary);
-    cache.reload(FunctionLists::new(["f"], ["lower"]));
+    cache.reload(FunctionLists::new(["f"], ["lower"]), StatementLists::default());
     assert_eq!(cache.decide(b"SELECT f(1)", STD).target, Target::Replica);
     assert_eq!(cache.decide(b"SELECT lower('x')", STD).reason, Reason::ListedFunction);
-    cache.reload(FunctionLists::default());
+    cache.reload(FunctionLists::default(), StatementLists::default());
     assert_eq!(cache.decide(b"SELECT f(1)", STD).target, Target::Primary);
 }
 
 #[test]
 fn two_caches_of_a_thread_do_not_mix() {
-    let (one, two) = (cache(), DecisionCache::new(FunctionLists::new(["f"], [""; 0])));
+    let (one, two) = (cache(), DecisionCache::new(Knowledge::from(FunctionLists::new(["f"], [""; 0]))));
     for _ in 0..3 {
         assert_eq!(one.decide(b"SELECT f()", STD).target, Target::Primary);
         assert_eq!(two.decide(b"SELECT f()", STD).target, Target::Replica);
@@ -87,7 +88,7 @@ fn what_a_standby_refused_stays_on_the_primary() {
         let sql = format!("SELECT * FROM bumping_view WHERE id = {id}");
         assert_eq!(cache.decide(sql.as_bytes(), STD).reason, Reason::Learned);
     }
-    cache.reload(FunctionLists::default());
+    cache.reload(FunctionLists::default(), StatementLists::default());
     assert_eq!(cache.decide(b"SELECT * FROM bumping_view WHERE id = 9", STD).reason, Reason::Learned);
     assert_eq!(cache.decide(b"SELECT * FROM other_view WHERE id = 9", STD).target, Target::Replica);
 }

@@ -3,22 +3,27 @@
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, Query, Select, Statement, TableFactor, Visitor};
+use sqlparser::ast::{
+    Expr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, Statement, TableFactor, Visitor,
+};
 
-use super::super::decision::Effects;
-use super::super::functions::{self, FunctionLists, FunctionName};
+use super::super::decision::{Effects, Target};
+use super::super::functions::{self, FunctionName};
+use super::super::knowledge::{Catalog, Knowledge};
 use super::super::reason::Reason;
 use super::super::verdict::Verdict;
 
 /// Collects the judgement of a tree: starts as a read, and each node can only make it worse.
 pub(super) struct Judge<'a> {
-    lists: &'a FunctionLists,
+    known: &'a Knowledge,
     verdict: Verdict,
+    /// The common table expressions of each query around the place at hand.
+    expressions: Vec<Vec<String>>,
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(lists: &'a FunctionLists) -> Self {
-        Self { lists, verdict: Verdict::replica(Reason::Read) }
+    pub(super) fn new(known: &'a Knowledge) -> Self {
+        Self { known, verdict: Verdict::replica(Reason::Read), expressions: Vec::new() }
     }
 
     pub(super) fn verdict(self) -> Verdict {
@@ -29,20 +34,33 @@ impl<'a> Judge<'a> {
         self.verdict.join(verdict);
     }
 
-    fn call(&mut self, name: &ObjectName) {
+    fn call(&mut self, name: &ObjectName, arguments: Option<usize>) {
         let Some((schema, bare)) = split_name(name) else { return self.worsen(Verdict::unparsed()) };
-        let call = functions::judge(FunctionName { schema: schema.as_deref(), name: &bare }, self.lists);
-        if let Some(reason) = call.reason {
-            // Effects that arguments decide are known from the tokens.
-            let effects = call.effects - Effects::RELEASES_ONLY;
-            let culprit = match schema {
-                Some(schema) => format!("function {schema}.{bare}"),
-                None => format!("function {bare}"),
-            };
-            self.worsen(Verdict::primary(reason, effects).with_culprit(culprit));
-        } else {
-            self.verdict.effects |= call.effects & Effects::TELLS_TIME;
+        let function = FunctionName { schema: schema.as_deref(), name: &bare };
+        let mut verdict = functions::judge_call(function, arguments, self.known);
+        // Effects that arguments decide are known from the tokens.
+        verdict.effects -= Effects::RELEASES_ONLY;
+        if verdict.target != Target::Primary {
+            verdict.effects &= Effects::TELLS_TIME;
         }
+        self.worsen(verdict);
+    }
+
+    /// Whether a name without schema that the catalog does not know is that of a common table expression.
+    fn is_expression(&self, schema: Option<&str>, name: &str) -> bool {
+        let Catalog::Known(facts) = &self.known.catalog else { return false };
+        schema.is_none()
+            && self.expressions.iter().flatten().any(|expression| expression == name)
+            && facts.relation(None, name, &self.known.functions).is_none()
+    }
+}
+
+/// How many arguments a call has; `None` where the tree does not tell.
+fn count(arguments: &FunctionArguments) -> Option<usize> {
+    match arguments {
+        FunctionArguments::None => Some(0),
+        FunctionArguments::Subquery(_) => None,
+        FunctionArguments::List(list) => list.duplicate_treatment.is_none().then_some(list.args.len()),
     }
 }
 
@@ -73,6 +91,8 @@ impl Visitor for Judge<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let with = query.with.iter().flat_map(|with| &with.cte_tables);
+        self.expressions.push(with.map(|table| spelled(&table.alias.name).into_owned()).collect());
         if !query.locks.is_empty() {
             self.worsen(Verdict::primary(Reason::LockingClause, Effects::empty()));
         }
@@ -84,6 +104,11 @@ impl Visitor for Judge<'_> {
         {
             self.worsen(Verdict::unparsed());
         }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.expressions.pop();
         ControlFlow::Continue(())
     }
 
@@ -103,14 +128,17 @@ impl Visitor for Judge<'_> {
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
         match split_name(relation) {
             None => self.worsen(Verdict::unparsed()),
-            Some((schema, name)) => self.worsen(super::judge_relation(schema.as_deref(), &name)),
+            Some((schema, name)) if self.is_expression(schema.as_deref(), &name) => {}
+            Some((schema, name)) => self.worsen(super::judge_relation(schema.as_deref(), &name, self.known)),
         }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         match factor {
-            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => self.call(name),
+            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
+                self.call(name, None)
+            }
             TableFactor::Table { args: None, .. }
             | TableFactor::Derived { .. }
             | TableFactor::NestedJoin { .. }
@@ -124,7 +152,7 @@ impl Visitor for Judge<'_> {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         match expr {
-            Expr::Function(function) => self.call(&function.name),
+            Expr::Function(function) => self.call(&function.name, count(&function.args)),
             Expr::MatchAgainst { .. } | Expr::Lambda(_) => self.worsen(Verdict::unparsed()),
             _ => {}
         }

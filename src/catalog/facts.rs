@@ -1,0 +1,225 @@
+//! Looking things up in a snapshot.
+
+use std::collections::HashSet;
+
+use crate::sql::{
+    CATALOGS_SLOT, Commands, Effects, FIRST_TABLE_SLOT, Facts, FunctionLists, FunctionName, Hazards, Reason, SLOTS,
+    Slots, Target, Verdict, judge_function, judge_system_relation,
+};
+
+use super::read::{FIRST_USER_OID, Function, Relation};
+use super::snapshot::{Calls, Snapshot};
+
+/// Volatile functions of extensions that any node runs as well: they make things up, or are volatile by mistake.
+const HARMLESS: [(&str, &[&str]); 5] = [
+    ("pgcrypto", &["gen_random_bytes", "gen_random_uuid", "gen_salt", "pgp_pub_encrypt", "pgp_sym_encrypt"]),
+    ("tablefunc", &["normal_rand"]),
+    ("timescaledb", &["hypertable_size", "interpolate", "locf", "time_bucket_gapfill"]),
+    ("tsm_system_rows", &["system_rows"]),
+    ("uuid-ossp", &["uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4"]),
+];
+
+impl Snapshot {
+    /// Whether it is VOLATILE, or an aggregate over such a function, and not known to be harmless.
+    pub(super) fn is_volatile(&self, function: &Function) -> bool {
+        self.volatility(function) == b'v'
+    }
+
+    /// The worst of the function and what it is made of, as far as the catalog says.
+    fn volatility(&self, function: &Function) -> u8 {
+        let harmless = function.extension.as_deref().is_some_and(|extension| {
+            HARMLESS.iter().any(|(name, functions)| *name == extension && functions.contains(&&*function.name))
+        });
+        let own = if harmless { b's' } else { function.volatility };
+        // The letters are in the order of badness.
+        function
+            .calls
+            .iter()
+            .filter_map(|oid| self.function_of(*oid))
+            .map(|called| called.volatility)
+            .fold(own, u8::max)
+    }
+
+    fn function_of(&self, oid: u32) -> Option<&Function> {
+        self.functions.get(*self.function_by_oid.get(&oid)? as usize)
+    }
+
+    pub(super) fn describe(&self, function: &Function) -> String {
+        let arguments = function.arguments.as_deref().unwrap_or_default();
+        let of = if function.aggregate { "aggregate" } else { "function" };
+        format!("{of} {}.{}({arguments}) is VOLATILE", self.schema(function.schema), function.name)
+    }
+
+    fn judge_call(&self, function: &Function, lists: &FunctionLists) -> Verdict {
+        let name = FunctionName { schema: Some(self.schema(function.schema)), name: &function.name };
+        if lists.calls_primary(name) {
+            return Verdict::primary(Reason::ListedFunction, Effects::WRITES).with_culprit(format!(
+                "function {}.{}",
+                self.schema(function.schema),
+                function.name
+            ));
+        }
+        match self.volatility(function) {
+            // It claims to read nothing.
+            b'i' => Verdict::replica(Reason::Read),
+            volatility if volatility != b's' && !lists.calls_harmless(name) => {
+                Verdict::volatile(self.describe(function))
+            }
+            // Who knows what it reads, and whether it asks for the time.
+            _ => Verdict::new(Target::Replica, Reason::Read, Effects::TELLS_TIME).reading(Slots::All),
+        }
+    }
+
+    /// What evaluating an expression does besides reading its relations.
+    pub(super) fn judge_calls(&self, calls: &Calls, lists: &FunctionLists) -> Verdict {
+        let mut verdict = Verdict::replica(Reason::Read);
+        verdict.effects.set(Effects::TELLS_TIME, calls.tells_time);
+        for oid in &calls.functions {
+            match self.function_of(*oid) {
+                Some(function) => verdict.join(self.judge_call(function, lists)),
+                // A temporary one, or gone again.
+                None => verdict.join(Verdict::primary(Reason::UnknownFunction, Effects::WRITES)),
+            }
+        }
+        for name in &calls.builtins {
+            let call = judge_function(FunctionName { schema: Some("pg_catalog"), name }, lists);
+            if let Some(reason) = call.reason {
+                verdict.join(Verdict::primary(reason, call.effects).with_culprit(format!("function {name}")));
+            }
+        }
+        verdict
+    }
+
+    /// The slot of a table.
+    pub(super) fn slot(&self, oid: u32) -> u16 {
+        let root = self.roots.get(&oid).copied().unwrap_or(oid);
+        // Fibonacci's hash: OIDs come one after the other.
+        let hash = root.wrapping_mul(0x9E37_79B1) >> 16;
+        FIRST_TABLE_SLOT + (hash as u16) % (SLOTS - FIRST_TABLE_SLOT)
+    }
+
+    /// The relations of this name.
+    pub(super) fn named<'a>(&'a self, schema: Option<&'a str>, name: &str) -> impl Iterator<Item = &'a Relation> {
+        let all = self.relations_by_name.get(name).into_iter().flatten().filter_map(|oid| self.relations.get(oid));
+        all.filter(move |relation| schema.is_none_or(|schema| schema == self.schema(relation.schema)))
+    }
+
+    fn read(&self, relation: &Relation, lists: &FunctionLists) -> Verdict {
+        let mut walk = Walk { snapshot: self, lists, seen: HashSet::new(), slots: Vec::new(), reads_all: false };
+        let mut verdict = walk.visit(relation);
+        let own = if walk.reads_all { Slots::All } else { Slots::of(walk.slots) };
+        verdict.touches.reads = verdict.touches.reads.union(&own);
+        verdict
+    }
+}
+
+/// The way through views, partitions and policies.
+struct Walk<'a> {
+    snapshot: &'a Snapshot,
+    lists: &'a FunctionLists,
+    seen: HashSet<u32>,
+    slots: Vec<u16>,
+    reads_all: bool,
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, relation: &Relation) -> Verdict {
+        let mut verdict = Verdict::replica(Reason::Read);
+        if !self.seen.insert(relation.oid) {
+            return verdict;
+        }
+        let schema = self.snapshot.schema(relation.schema);
+        let name = || format!("{schema}.{}", relation.name);
+        if relation.oid < FIRST_USER_OID {
+            self.slots.push(CATALOGS_SLOT);
+            if let Some(reason) = judge_system_relation(Some(schema), &relation.name) {
+                verdict.join(
+                    Verdict::primary(reason, Effects::empty()).with_culprit(format!("relation {}", relation.name)),
+                );
+            }
+            return verdict;
+        }
+        let primary =
+            |reason, what: &str| Verdict::primary(reason, Effects::empty()).with_culprit(format!("{what} {}", name()));
+        match relation.kind {
+            b'f' => {
+                // Its contents change without our knowing.
+                self.reads_all = true;
+                verdict.join(primary(Reason::Relation, "foreign table"));
+            }
+            b'S' => verdict.join(primary(Reason::Sequence, "sequence")),
+            b'v' => match self.snapshot.views.get(&relation.oid) {
+                Some(calls) => verdict.join(self.expression(calls, &format!("view {}", name()))),
+                None => self.reads_all = true,
+            },
+            _ => self.slots.push(self.snapshot.slot(relation.oid)),
+        }
+        if relation.unlogged {
+            verdict.join(primary(Reason::Relation, "unlogged table"));
+        }
+        if relation.row_security {
+            for calls in self.snapshot.policies.get(&relation.oid).into_iter().flatten() {
+                verdict.join(self.expression(calls, &format!("policy on {}", name())));
+            }
+        }
+        for child in self.snapshot.children.get(&relation.oid).into_iter().flatten() {
+            if let Some(child) = self.snapshot.relations.get(child) {
+                verdict.join(self.visit(child));
+            }
+        }
+        verdict
+    }
+
+    fn expression(&mut self, calls: &Calls, of: &str) -> Verdict {
+        let mut verdict = self.snapshot.judge_calls(calls, self.lists);
+        for oid in &calls.relations {
+            match self.snapshot.relations.get(oid) {
+                Some(relation) => verdict.join(self.visit(relation)),
+                None => self.reads_all = true,
+            }
+        }
+        if let Some(culprit) = verdict.culprit.take() {
+            verdict.culprit = Some(format!("{of}: {culprit}"));
+        }
+        verdict
+    }
+}
+
+impl Facts for Snapshot {
+    fn function(&self, function: FunctionName<'_>, arguments: Option<usize>, lists: &FunctionLists) -> Option<Verdict> {
+        let all = self.functions_by_name.get(function.name)?.iter().filter_map(|at| self.functions.get(*at as usize));
+        let named: Vec<_> =
+            all.filter(|found| function.schema.is_none_or(|schema| schema == self.schema(found.schema))).collect();
+        let fits = |found: &&&Function| {
+            let fits = |count| found.least <= count && found.most.is_none_or(|most| count <= most);
+            found.aggregate || arguments.is_none_or(fits)
+        };
+        let fitting: Vec<_> = named.iter().filter(fits).collect();
+        // When none fits we have miscounted, or it is an error: all of them count.
+        let judged = if fitting.is_empty() { named.iter().collect() } else { fitting };
+        judged.into_iter().map(|found| self.judge_call(found, lists)).reduce(|mut worst, verdict| {
+            worst.join(verdict);
+            worst
+        })
+    }
+
+    fn relation(&self, schema: Option<&str>, name: &str, lists: &FunctionLists) -> Option<Verdict> {
+        self.named(schema, name).map(|relation| self.read(relation, lists)).reduce(|mut worst, verdict| {
+            worst.join(verdict);
+            worst
+        })
+    }
+
+    fn written(&self, schema: Option<&str>, name: &str, commands: Commands, lists: &FunctionLists) -> Slots {
+        let found: Vec<_> = self.named(schema, name).collect();
+        if found.is_empty() {
+            return Slots::All;
+        }
+        let all = found.into_iter().map(|relation| self.changed_by(relation, commands, lists));
+        all.reduce(|a, b| a.union(&b)).unwrap_or(Slots::All)
+    }
+
+    fn hazards(&self) -> &Hazards {
+        &self.hazards
+    }
+}

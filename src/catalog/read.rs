@@ -1,0 +1,283 @@
+//! The queries. All of one reading run in one transaction, so that they see one state; versions 13 to 18 answer them.
+//!
+//! What a view, policy, default or constraint calls and reads is told by the OIDs in its stored expression tree: the server
+//! picks them out, so that the trees themselves need not travel. Strings of users stand in a tree as bytes or with their
+//! spaces escaped, so that they can't be taken for one of its fields.
+
+use std::collections::BTreeSet;
+
+use tokio_postgres::{Client, Error, Row, Transaction};
+
+/// OIDs from here on are of users' objects.
+pub(super) const FIRST_USER_OID: u32 = 16384;
+
+/// One number for the state of all that a reading reads: what is changed has another `xmin`.
+const FINGERPRINT: &str = "SELECT coalesce(sum(h), 0)::text, count(*), pg_is_in_recovery() FROM (
+    SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 1 AS h FROM pg_class
+        WHERE oid >= 16384 AND relpersistence <> 't' AND relkind IN ('r','v','m','f','p','S')
+    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 2 FROM pg_proc WHERE oid >= 16384
+    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 3 FROM pg_rewrite WHERE oid >= 16384
+    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 4 FROM pg_policy
+    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 5 FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 6 FROM pg_constraint
+        WHERE oid >= 16384 AND contype IN ('c', 'f')
+    UNION ALL SELECT inhrelid::int8 * 31 + xmin::text::int8 * 1000003 + 7 FROM pg_inherits
+    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 8 FROM pg_attrdef
+    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 9 FROM pg_operator WHERE oid >= 16384
+    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 10 FROM pg_cast WHERE oid >= 16384
+    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 11 FROM pg_type WHERE oid >= 16384 AND typtype = 'd'
+    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 12 FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)'
+    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 13 FROM pg_extension) AS all_of_it";
+
+const SCHEMAS: &str = "SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)' ORDER BY oid";
+
+const FUNCTIONS: &str =
+    "SELECT p.oid, p.pronamespace, p.proname, p.provolatile::text, p.prokind::text, p.pronargs::int4,
+        p.pronargdefaults::int4, p.provariadic <> 0, coalesce(t.typtype IN ('c', 'p') AND p.pronargs = 1, false),
+        CASE WHEN p.provolatile = 'v' THEN pg_get_function_identity_arguments(p.oid) END, e.extname,
+        ARRAY[a.aggtransfn::oid, a.aggfinalfn::oid, a.aggmtransfn::oid, a.aggmfinalfn::oid]
+    FROM pg_proc p LEFT JOIN pg_aggregate a ON a.aggfnoid = p.oid LEFT JOIN pg_type t ON t.oid = p.proargtypes[0]
+    LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+    LEFT JOIN pg_extension e ON e.oid = d.refobjid
+    WHERE p.oid >= 16384 AND p.prokind <> 'p' ORDER BY p.oid";
+
+const RELATIONS: &str =
+    "SELECT oid, relnamespace, relname, relkind::text, relpersistence::text, relrowsecurity FROM pg_class
+    WHERE relkind IN ('r','v','m','f','p','S') AND relpersistence <> 't' ORDER BY oid";
+
+/// Expression trees: what kind, whose, the fields with OIDs that are in it, and whether it asks for the time by a word.
+const TREES: &str = "SELECT kind, owner, ARRAY(SELECT DISTINCT m[1] || ' ' || m[2] FROM regexp_matches(tree,
+            ':(funcid|opfuncid|aggfnoid|winfnoid|relid|resulttype|tsmhandler) ([1-9][0-9]*)', 'g') AS m ORDER BY 1),
+        strpos(tree, '{SQLVALUEFUNCTION') > 0
+    FROM (
+        SELECT 'view' AS kind, r.ev_class AS owner, r.ev_action::text AS tree FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
+            WHERE r.ev_type = '1' AND c.relkind = 'v' AND c.oid >= 16384 AND c.relpersistence <> 't'
+        UNION ALL SELECT 'policy', polrelid, concat(polqual::text, polwithcheck::text) FROM pg_policy
+        UNION ALL SELECT 'default', adrelid, adbin::text FROM pg_attrdef
+            WHERE adbin::text ~ ':(funcid|opfuncid|resulttype) [1-9][0-9]{4}'
+        UNION ALL SELECT 'check', conrelid, conbin::text FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0
+            AND oid >= 16384 AND conbin::text ~ ':(funcid|opfuncid|resulttype) [1-9][0-9]{4}'
+        UNION ALL SELECT 'domain', contypid, conbin::text FROM pg_constraint WHERE contypid <> 0 AND oid >= 16384
+    ) AS trees ORDER BY 1, 2, 3";
+
+const BUILTINS: &str = "SELECT oid, proname FROM pg_proc WHERE oid = ANY($1)";
+
+const TRIGGERS: &str =
+    "SELECT tgrelid, bit_or(tgtype::int4) FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D'
+    GROUP BY 1 ORDER BY 1";
+
+const RULES: &str =
+    "SELECT DISTINCT ev_class FROM pg_rewrite WHERE ev_type <> '1' AND ev_enabled <> 'D' AND oid >= 16384 ORDER BY 1";
+
+const FOREIGN_KEYS: &str =
+    "SELECT DISTINCT confrelid, conrelid, confupdtype::text, confdeltype::text FROM pg_constraint
+    WHERE contype = 'f' AND (confupdtype IN ('c', 'n', 'd') OR confdeltype IN ('c', 'n', 'd')) ORDER BY 1, 2, 3, 4";
+
+const INHERITS: &str = "SELECT inhrelid, inhparent FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE c.relkind IN ('r', 'f', 'p') ORDER BY 1, 2";
+
+const OPERATORS: &str = "SELECT oprname, oprcode::oid FROM pg_operator WHERE oid >= 16384 ORDER BY oid";
+
+const CASTS: &str =
+    "SELECT t.typname, c.castfunc, c.castcontext::text FROM pg_cast c JOIN pg_type t ON t.oid = c.casttarget
+    WHERE c.oid >= 16384 AND c.castfunc <> 0 ORDER BY c.oid";
+
+const DOMAINS: &str = "SELECT oid, typname, typbasetype FROM pg_type WHERE typtype = 'd' AND oid >= 16384 ORDER BY oid";
+
+const DOMAIN_COLUMNS: &str =
+    "SELECT DISTINCT attrelid, atttypid FROM pg_attribute WHERE attnum > 0 AND atttypid = ANY($1) ORDER BY 1, 2";
+
+const EXTENSIONS: &str = "SELECT count(*) FROM pg_extension";
+
+/// The state of the catalogs, as one comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark(String, i64);
+
+/// A function of a user's, or of an extension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Function {
+    pub oid: u32,
+    pub schema: u32,
+    pub name: Box<str>,
+    /// `i`, `s` or `v`, as declared.
+    pub volatility: u8,
+    /// An aggregate, whose arguments may stand in several places.
+    pub aggregate: bool,
+    pub least: usize,
+    /// `None`: any number.
+    pub most: Option<usize>,
+    /// Its one argument is a row.
+    pub of_row: bool,
+    /// Its arguments, if it is volatile.
+    pub arguments: Option<Box<str>>,
+    pub extension: Option<Box<str>>,
+    /// Of an aggregate: what it calls.
+    pub calls: Box<[u32]>,
+}
+
+/// A table, view, materialized view, foreign table or sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Relation {
+    pub oid: u32,
+    pub schema: u32,
+    pub name: Box<str>,
+    /// `relkind`.
+    pub kind: u8,
+    pub unlogged: bool,
+    pub row_security: bool,
+}
+
+/// What an expression tree calls and reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tree {
+    pub kind: Box<str>,
+    pub owner: u32,
+    pub functions: Box<[u32]>,
+    pub relations: Box<[u32]>,
+    /// Types that something in it is coerced to; domains are among them.
+    pub types: Box<[u32]>,
+    pub tells_time: bool,
+}
+
+/// All that one reading brought.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    pub schemas: Vec<(u32, String)>,
+    pub functions: Vec<Function>,
+    pub relations: Vec<Relation>,
+    pub trees: Vec<Tree>,
+    pub builtins: Vec<(u32, String)>,
+    /// `tgtype` bits of all triggers of a table.
+    pub triggers: Vec<(u32, i32)>,
+    pub rules: Vec<u32>,
+    /// Referenced, referencing, on update, on delete.
+    pub foreign_keys: Vec<(u32, u32, u8, u8)>,
+    /// Child and parent.
+    pub inherits: Vec<(u32, u32)>,
+    pub operators: Vec<(String, u32)>,
+    /// Target's name, function, context.
+    pub casts: Vec<(String, u32, u8)>,
+    /// OID, name, base type.
+    pub domains: Vec<(u32, String, u32)>,
+    /// Relation and domain.
+    pub domain_columns: Vec<(u32, u32)>,
+    pub extensions: i64,
+}
+
+/// Looks how the catalogs stand; reads them, too, if `wanted` says so of it.
+pub(super) async fn read(
+    client: &mut Client,
+    wanted: impl FnOnce(&Mark) -> bool,
+) -> Result<(Mark, Option<Reading>), Error> {
+    let isolation = tokio_postgres::IsolationLevel::RepeatableRead;
+    let tx = client.build_transaction().isolation_level(isolation).read_only(true).start().await?;
+    let row = tx.query_one(FINGERPRINT, &[]).await?;
+    let mark = Mark(row.try_get(0)?, row.try_get(1)?);
+    let reading = if wanted(&mark) { Some(read_all(&tx).await?) } else { None };
+    tx.commit().await?;
+    Ok((mark, reading))
+}
+
+async fn read_all(tx: &Transaction<'_>) -> Result<Reading, Error> {
+    let mut reading = Reading {
+        schemas: rows(tx, SCHEMAS, |row| Ok((row.try_get(0)?, row.try_get(1)?))).await?,
+        functions: rows(tx, FUNCTIONS, function).await?,
+        relations: rows(tx, RELATIONS, relation).await?,
+        trees: rows(tx, TREES, tree).await?,
+        triggers: rows(tx, TRIGGERS, |row| Ok((row.try_get(0)?, row.try_get(1)?))).await?,
+        rules: rows(tx, RULES, |row| row.try_get(0)).await?,
+        foreign_keys: rows(tx, FOREIGN_KEYS, |row| {
+            Ok((row.try_get(0)?, row.try_get(1)?, letter(row, 2)?, letter(row, 3)?))
+        })
+        .await?,
+        inherits: rows(tx, INHERITS, |row| Ok((row.try_get(0)?, row.try_get(1)?))).await?,
+        operators: rows(tx, OPERATORS, |row| Ok((row.try_get(0)?, row.try_get(1)?))).await?,
+        casts: rows(tx, CASTS, |row| Ok((row.try_get(0)?, row.try_get(1)?, letter(row, 2)?))).await?,
+        domains: rows(tx, DOMAINS, |row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).await?,
+        extensions: tx.query_one(EXTENSIONS, &[]).await?.try_get(0)?,
+        ..Reading::default()
+    };
+    let called = reading.trees.iter().flat_map(|tree| &*tree.functions).copied();
+    let builtin: BTreeSet<u32> = called.filter(|oid| *oid < FIRST_USER_OID).collect();
+    let builtin: Vec<u32> = builtin.into_iter().collect();
+    for row in tx.query(BUILTINS, &[&builtin]).await? {
+        reading.builtins.push((row.try_get(0)?, row.try_get(1)?));
+    }
+    // Few have domains with checks of their own; the columns of all tables are many.
+    let checked: Vec<u32> =
+        reading.trees.iter().filter(|tree| &*tree.kind == "domain").map(|tree| tree.owner).collect();
+    if !checked.is_empty() {
+        let domains: Vec<u32> = reading.domains.iter().map(|(oid, _, _)| *oid).collect();
+        for row in tx.query(DOMAIN_COLUMNS, &[&domains]).await? {
+            reading.domain_columns.push((row.try_get(0)?, row.try_get(1)?));
+        }
+    }
+    Ok(reading)
+}
+
+async fn rows<T>(tx: &Transaction<'_>, sql: &str, one: impl Fn(&Row) -> Result<T, Error>) -> Result<Vec<T>, Error> {
+    tx.query(sql, &[]).await?.iter().map(one).collect()
+}
+
+fn letter(row: &Row, column: usize) -> Result<u8, Error> {
+    let text: &str = row.try_get(column)?;
+    Ok(text.bytes().next().unwrap_or(b' '))
+}
+
+fn function(row: &Row) -> Result<Function, Error> {
+    let count = |column| row.try_get::<_, i32>(column).map(|count| usize::try_from(count).unwrap_or_default());
+    let (arguments, defaults) = (count(5)?, count(6)?);
+    let (variadic, kind): (bool, u8) = (row.try_get(7)?, letter(row, 4)?);
+    let calls: Vec<Option<u32>> = row.try_get(11)?;
+    let boxed = |text: Option<&str>| text.map(Box::from);
+    Ok(Function {
+        oid: row.try_get(0)?,
+        schema: row.try_get(1)?,
+        name: row.try_get::<_, &str>(2)?.into(),
+        volatility: letter(row, 3)?,
+        aggregate: kind == b'a',
+        least: arguments.saturating_sub(defaults).saturating_sub(usize::from(variadic)),
+        most: (!variadic).then_some(arguments),
+        of_row: row.try_get(8)?,
+        arguments: boxed(row.try_get(9)?),
+        extension: boxed(row.try_get(10)?),
+        calls: calls.into_iter().flatten().filter(|oid| *oid >= FIRST_USER_OID).collect(),
+    })
+}
+
+fn relation(row: &Row) -> Result<Relation, Error> {
+    Ok(Relation {
+        oid: row.try_get(0)?,
+        schema: row.try_get(1)?,
+        name: row.try_get::<_, &str>(2)?.into(),
+        kind: letter(row, 3)?,
+        unlogged: letter(row, 4)? == b'u',
+        row_security: row.try_get(5)?,
+    })
+}
+
+fn tree(row: &Row) -> Result<Tree, Error> {
+    let fields: Vec<&str> = row.try_get(2)?;
+    let mut tree = Tree {
+        kind: row.try_get::<_, &str>(0)?.into(),
+        owner: row.try_get(1)?,
+        functions: Box::default(),
+        relations: Box::default(),
+        types: Box::default(),
+        tells_time: row.try_get(3)?,
+    };
+    let (mut functions, mut relations, mut types) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for field in fields {
+        let Some((name, oid)) = field.split_once(' ') else { continue };
+        let Ok(oid) = oid.parse::<u32>() else { continue };
+        match name {
+            "relid" => relations.insert(oid),
+            "resulttype" => oid >= FIRST_USER_OID && types.insert(oid),
+            _ => functions.insert(oid),
+        };
+    }
+    tree.functions = functions.into_iter().collect();
+    tree.relations = relations.into_iter().collect();
+    tree.types = types.into_iter().collect();
+    Ok(tree)
+}

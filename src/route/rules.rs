@@ -1,0 +1,113 @@
+//! What decisions depend on besides the text, and how it changes: the configuration is read again, the schema is changed, the catalog
+//! has been read.
+
+use std::sync::Arc;
+
+use crate::catalog::{Sink, Snapshot, Standing, Watched};
+use crate::sql::{Catalog, FunctionLists, Knowledge, StatementLists};
+
+use super::cache::{DecisionCache, Rules};
+
+/// What is put aside while the schema has changed and was not read again. Its lock orders all changes of rules.
+#[derive(Default)]
+pub(super) struct Switch {
+    /// The rules with the catalog as it was.
+    aside: Option<Arc<Rules>>,
+    /// The rules without it, under the same configuration.
+    pending: Option<Arc<Rules>>,
+}
+
+impl DecisionCache {
+    /// Judges by the catalog that this keeps, from when it is first read. To be called once.
+    pub fn follow(&self, catalog: Arc<Watched>) {
+        let _ = self.catalog.set(catalog);
+    }
+
+    /// How the catalog stands, and the name of its database; `None` without one.
+    pub fn catalog(&self) -> Option<(&str, Standing)> {
+        self.catalog.get().map(|catalog| (catalog.dbname.as_str(), catalog.standing()))
+    }
+
+    /// What texts are judged by.
+    pub fn knowledge(&self) -> Knowledge {
+        self.rules.load().known.clone()
+    }
+
+    /// The schema of the database has been changed: what the catalog said is not relied on until it has been read again.
+    pub fn schema_changed(&self) {
+        let Some(catalog) = self.catalog.get() else { return };
+        let mut switch = self.switch.lock();
+        catalog.change();
+        let rules = self.rules.load_full();
+        if matches!(rules.known.catalog, Catalog::Known(_)) {
+            let pending = switch.pending.get_or_insert_with(|| {
+                Arc::new(Rules::new(Knowledge { catalog: Catalog::Pending, ..rules.known.clone() }))
+            });
+            self.judge_by(pending.clone());
+            switch.aside = Some(rules);
+        }
+    }
+
+    /// Something suggests that what is known of the schema is old: it is compared soon.
+    pub fn doubt_catalog(&self) {
+        if let Some(catalog) = self.catalog.get() {
+            catalog.doubt();
+        }
+    }
+
+    /// Judges by other lists from now on, and forgets every decision.
+    pub fn reload(&self, functions: FunctionLists, statements: StatementLists) {
+        self.anew(|known| {
+            known.functions = functions.clone();
+            known.statements = statements.clone();
+        });
+    }
+
+    /// Forgets every decision.
+    pub(super) fn judge_anew(&self) {
+        self.anew(|_| {});
+    }
+
+    fn anew(&self, change: impl Fn(&mut Knowledge)) {
+        let mut switch = self.switch.lock();
+        let renewed = |rules: &Rules| {
+            let mut known = rules.known.clone();
+            change(&mut known);
+            Arc::new(Rules::new(known))
+        };
+        let rules = renewed(&self.rules.load());
+        switch.aside = switch.aside.take().map(|aside| renewed(&aside));
+        switch.pending = matches!(rules.known.catalog, Catalog::Pending).then(|| rules.clone());
+        self.judge_by(rules);
+        self.clear();
+    }
+}
+
+impl Sink for DecisionCache {
+    fn loaded(&self, snapshot: Arc<Snapshot>, changes: u64, same: bool) -> bool {
+        let mut switch = self.switch.lock();
+        if self.catalog.get().is_some_and(|catalog| catalog.changes() != changes) {
+            return false;
+        }
+        let aside = switch.aside.take();
+        let rules = self.rules.load_full();
+        if same && matches!(rules.known.catalog, Catalog::Known(_)) {
+            return true;
+        }
+        match aside.filter(|_| same) {
+            Some(rules) => self.judge_by(rules),
+            None => self
+                .judge_by(Arc::new(Rules::new(Knowledge { catalog: Catalog::Known(snapshot), ..rules.known.clone() }))),
+        }
+        true
+    }
+
+    fn lost(&self) {
+        let mut switch = self.switch.lock();
+        *switch = Switch::default();
+        let rules = self.rules.load_full();
+        if !matches!(rules.known.catalog, Catalog::Absent) {
+            self.judge_by(Arc::new(Rules::new(Knowledge { catalog: Catalog::Absent, ..rules.known.clone() })));
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What is known besides the text: the configuration's lists, and the catalog of the database if it has been read.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use bitflags::bitflags;
+use hashbrown::HashMap;
+
+use super::functions::{FunctionLists, FunctionName};
+use super::statements::StatementLists;
+use super::touches::Slots;
+use super::verdict::Verdict;
+
+/// All that the classifier asks when the text alone can't tell.
+#[derive(Debug, Clone, Default)]
+pub struct Knowledge {
+    /// The functions that the configuration names. They come before what the catalog says.
+    pub functions: FunctionLists,
+    /// The statements that the configuration names.
+    pub statements: StatementLists,
+    /// The catalog of the database.
+    pub catalog: Catalog,
+}
+
+/// How the catalog of the database stands.
+#[derive(Debug, Clone, Default)]
+pub enum Catalog {
+    /// There is none: nothing is known of users' functions, and nothing bad is supposed of relations.
+    #[default]
+    Absent,
+    /// It was changed and has not been read again: nothing that it would tell can be relied on.
+    Pending,
+    /// As it was read last.
+    Known(Arc<dyn Facts>),
+}
+
+impl Catalog {
+    /// What it says, if it has been read and holds.
+    pub fn facts(&self) -> Option<&dyn Facts> {
+        match self {
+            Self::Known(facts) => Some(&**facts),
+            Self::Absent | Self::Pending => None,
+        }
+    }
+}
+
+impl From<FunctionLists> for Knowledge {
+    fn from(functions: FunctionLists) -> Self {
+        Self { functions, ..Self::default() }
+    }
+}
+
+bitflags! {
+    /// What a statement does to the relation that it changes.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Commands: u8 {
+        /// Adds rows.
+        const INSERT = 1;
+        /// Changes rows.
+        const UPDATE = 1 << 1;
+        /// Removes rows.
+        const DELETE = 1 << 2;
+    }
+}
+
+/// The catalog of one database, as a text's names are looked up in it. Names are in the server's spelling; a name without
+/// schema stands for that name in every schema, and the worst of them counts: `search_path` may lead to any.
+pub trait Facts: Debug + Send + Sync {
+    /// What calling a user's function means. `arguments` is how many it is called with, if that can be told. `None`: there is
+    /// no such function.
+    fn function(&self, function: FunctionName<'_>, arguments: Option<usize>, lists: &FunctionLists) -> Option<Verdict>;
+
+    /// What reading a relation means, with all that its views and policies read and call. `None`: there is no such relation.
+    fn relation(&self, schema: Option<&str>, name: &str, lists: &FunctionLists) -> Option<Verdict>;
+
+    /// The tables that may change when a statement does this to a relation: triggers, rules, foreign keys with actions
+    /// included. All, for a relation that is not known.
+    fn written(&self, schema: Option<&str>, name: &str, commands: Commands, lists: &FunctionLists) -> Slots;
+
+    /// What calls functions without naming them.
+    fn hazards(&self) -> &Hazards;
+}
+
+/// Things that call volatile functions of users although no call is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hazards {
+    /// By the operator's symbol.
+    pub operators: HashMap<Box<str>, Hazard>,
+    /// By the name of a type: to cast to it calls the function, or checks a domain's constraint by it.
+    pub types: HashMap<Box<str>, Hazard>,
+    /// By the name of a function with one row as its argument: `row.name` calls it.
+    pub attributes: HashMap<Box<str>, Hazard>,
+    /// What no word and no sign of a text shows: an implicit cast, or an operator that sorting or grouping uses.
+    pub hidden: Option<Hazard>,
+}
+
+/// A volatile function, and what calls it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hazard {
+    /// Schema of the function.
+    pub schema: Box<str>,
+    /// Its name.
+    pub function: Box<str>,
+    /// What calls it, in words.
+    pub culprit: Box<str>,
+}
+
+impl Hazards {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Hazard {
+    /// What it means, unless the configuration calls the function harmless.
+    pub(super) fn verdict(&self, lists: &FunctionLists) -> Option<Verdict> {
+        let function = FunctionName { schema: Some(&self.schema), name: &self.function };
+        (!lists.calls_harmless(function)).then(|| Verdict::volatile(self.culprit.clone()))
+    }
+}
