@@ -343,6 +343,8 @@ impl Session {
 
     fn learn(&self, statement: &[u8], cause: RerunCause) {
         self.decisions.remember_primary(statement, self.lex, cause);
+        // What is known of the schema said that a replica would do.
+        self.decisions.doubt_catalog();
         tracing::info!(
             database = self.client.database,
             cause = cause.as_str(),

@@ -63,13 +63,13 @@ fn count_arguments(text: &[u8], inside: Cursor<'_>) -> Option<usize> {
             (Kind::Punct, b"(" | b"[") => depth += 1,
             (Kind::Punct, b")" | b"]") => depth -= 1,
             (Kind::Punct, b",") if depth == 0 => count += 1,
-            (Kind::Word, word) if depth == 0 => {
-                if ["variadic", "order", "distinct", "all"]
-                    .iter()
-                    .any(|known| word.eq_ignore_ascii_case(known.as_bytes()))
-                {
-                    return None;
-                }
+            (Kind::Word, word)
+                if depth == 0
+                    && ["variadic", "order", "distinct", "all"]
+                        .iter()
+                        .any(|known| word.eq_ignore_ascii_case(known.as_bytes())) =>
+            {
+                return None;
             }
             _ => {}
         }
