@@ -109,7 +109,7 @@ fn effects_of_statements() {
         ("COPY t TO STDOUT", E::COPY),
         ("COPY t TO '/x'", E::empty()),
         ("COPY (SELECT 1) TO STDOUT", E::COPY),
-        ("VACUUM", E::empty()),
+        ("VACUUM", E::WRITES),
         ("CALL p()", E::WRITES),
         ("LOCK TABLE t", E::empty()),
         ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END", E::WRITES),
