@@ -130,7 +130,7 @@ fn columns_types_and_rows() {
     }
     // The help and the test know the same tables.
     let help = client.exchange(&Batch::new().query("SHOW HELP"))[0].field(b'D').unwrap();
-    assert_eq!(help.matches("SHOW ").count(), TABLES.len() + 4, "SHOW HELP itself, and what FORGET refers to");
+    assert_eq!(help.matches("SHOW ").count(), TABLES.len() + 5, "SHOW HELP itself, and what FORGET refers to");
 }
 
 #[test]
@@ -183,6 +183,7 @@ fn route_explains() {
     let fixture = Fixture::new();
     let mut client = fixture.console();
     let frames = client.exchange(&Batch::new().query("SHOW ROUTE $$SELECT 'x'; UPDATE t SET n = nextval('s')$$"));
-    let rows: Vec<_> = frames.iter().filter(|frame| frame.tag == b'D').map(Frame::columns).collect();
+    // The tables that are touched are numbered by their OIDs.
+    let rows: Vec<_> = frames.iter().filter(|frame| frame.tag == b'D').map(|row| row.columns()[..7].to_vec()).collect();
     insta::assert_debug_snapshot!((columns(&frames[0]), rows));
 }
