@@ -20,7 +20,7 @@ pub fn explained_route(sql: &[u8], opts: LexOptions) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::{FunctionLists, Reason, Target, decide};
+    use crate::sql::{Knowledge, Reason, Target, decide};
 
     #[test]
     fn is_found_whatever_stands_around_it() {
@@ -30,7 +30,7 @@ mod tests {
         assert_eq!(of("EXPLAIN (ROUTE, ANALYZE) SELECT 1"), None);
         assert_eq!(of("EXPLAIN (ANALYZE) SELECT 1"), None);
         assert_eq!(of("EXPLAIN ('route') SELECT 1"), None);
-        let decide = |sql: &str| decide(sql.as_bytes(), LexOptions::default(), &FunctionLists::default());
+        let decide = |sql: &str| decide(sql.as_bytes(), LexOptions::default(), &Knowledge::default());
         let decision = decide("EXPLAIN (ROUTE) DELETE FROM t");
         assert_eq!((decision.target, decision.reason), (Target::Anywhere, Reason::ExplainRoute));
         assert!(decision.effects.is_empty());
