@@ -318,7 +318,7 @@ mod tests {
     use super::*;
 
     fn touches(reads: Slots, writes: Slots) -> Touches {
-        Touches { reads, writes }
+        Touches::new(reads, writes)
     }
 
     #[test]
