@@ -7,6 +7,10 @@ use trunkline::sql::{Effects, FunctionLists, Knowledge, LexOptions, Target, anal
 
 #[path = "routing_table/effects.rs"]
 mod effects;
+#[path = "routing_table/frameworks.rs"]
+mod frameworks;
+#[path = "routing_table/introspection.rs"]
+mod introspection;
 #[path = "routing_table/rows.rs"]
 mod rows;
 #[path = "routing_table/rows_of_sessions.rs"]
@@ -69,6 +73,16 @@ fn hints() {
 }
 
 #[test]
+fn introspection_by_frameworks() {
+    check(introspection::INTROSPECTION);
+}
+
+#[test]
+fn statements_of_frameworks() {
+    check(frameworks::STATEMENTS);
+}
+
+#[test]
 fn the_table_is_large() {
     let all = [
         rows::READS,
@@ -78,6 +92,8 @@ fn the_table_is_large() {
         rows_of_sessions::TRANSACTIONS,
         rows_of_sessions::SESSION,
         rows_of_sessions::HINTS,
+        introspection::INTROSPECTION,
+        frameworks::STATEMENTS,
     ];
     let count: usize = all.iter().map(|rows| rows.len()).sum();
     assert!(count >= 400, "{count} rows");

@@ -152,6 +152,13 @@ mod tests {
             ("EXECUTE foo", &["foo"][..], true),
             ("/* c */ execute Foo (1, 'a', -2.5, NULL, $1) ;", &["foo"], true),
             ("EXECUTE \"Foo \"\"x\"(now())", &["Foo \"x"], false),
+            // Arguments are evaluated before: what they call counts as well.
+            ("EXECUTE foo(f())", &["foo"], false),
+            ("EXECUTE foo(1, nextval('s'))", &["foo"], false),
+            ("EXECUTE foo('1'::checked_domain)", &["foo"], false),
+            ("EXECUTE foo(1 <-> 2)", &["foo"], false),
+            ("EXECUTE foo((SELECT f()))", &["foo"], false),
+            ("EXPLAIN ANALYZE EXECUTE foo(f())", &["foo"], false),
             ("EXPLAIN EXECUTE foo", &["foo"], true),
             ("explain (analyze, costs off) EXECUTE foo(1)", &["foo"], true),
             ("EXPLAIN ANALYZE VERBOSE EXECUTE foo", &["foo"], true),
