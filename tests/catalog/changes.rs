@@ -20,7 +20,7 @@ fn until(world: &World, sql: &str, target: &str) {
 fn what_passes_through_is_noticed_before_it_is_answered() {
     let world = world_with(Plan {
         sql: "CREATE TABLE t (n int); CREATE FUNCTION f() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1'",
-        routing: "catalog_interval = \"0\"\nread_after_write_window = \"0\"",
+        routing: "catalog_interval = \"0\"\nconsistency = \"eventual\"",
         ..Plan::default()
     });
     let mut client = world.client();
@@ -79,7 +79,7 @@ fn what_goes_past_is_noticed_by_the_next_look() {
 fn trap_31_what_is_prepared_is_decided_anew() {
     let world = world_with(Plan {
         sql: "CREATE TABLE t (n int); CREATE FUNCTION f() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1'",
-        routing: "read_after_write_window = \"0\"",
+        routing: "consistency = \"eventual\"",
         ..Plan::default()
     });
     let mut client = world.client();
