@@ -26,7 +26,7 @@ fn world(pool: &str) -> World {
 /// Statements of this database that run on the server, the proxy's own questions aside.
 fn active(world: &World) -> String {
     format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}' AND state <> 'idle' AND query NOT LIKE '%pg_is_in_recovery%'",
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}' AND state <> 'idle' AND application_name NOT LIKE 'trunkline%'",
         world.db.name
     )
 }
@@ -41,7 +41,7 @@ fn next_is_served(world: &World, next: &mut RawClient, what: &str, began: Instan
     assert_eq!(next.value("SHOW work_mem"), "4MB", "{what}");
     world.wait_for(&active(world), "0");
     let open = format!(
-        "SELECT count(*) <= 1 FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}' AND query NOT LIKE '%pg_is_in_recovery%' AND application_name <> 'holder'",
+        "SELECT count(*) <= 1 FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}' AND application_name NOT LIKE 'trunkline%' AND application_name <> 'holder'",
         world.db.name
     );
     world.wait_for(&open, "t");

@@ -26,17 +26,8 @@ fn started(plan: Plan<'_>, nodes: f64) -> World {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     world.client().rows("/* trunkline: primary */ SELECT 1");
-    settled(&world);
+    world.settle();
     world
-}
-
-/// Waits until the catalog of the database, as it is now, is relied on.
-fn settled(world: &World) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while world.console().value("SELECT relied_on FROM catalog") != "yes" {
-        assert!(std::time::Instant::now() < deadline, "no catalog: {}", world.proxy.log());
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
 }
 
 fn batch() -> Batch {
@@ -96,7 +87,7 @@ fn explain_route_names_the_cause() {
     assert_eq!(client.failure("EXPLAIN (ROUTE) SELECT 1"), "25P02", "a block that has failed says so");
     client.rows("ROLLBACK");
     client.rows("CREATE TEMP TABLE mine (id int)");
-    settled(&world);
+    world.settle();
     let lines = explained(&mut client, "SELECT * FROM t");
     assert!(lines[0].contains("pinned by temp_object"), "{lines:?}");
     // The protocol around it.

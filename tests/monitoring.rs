@@ -98,7 +98,9 @@ impl Drop for Prometheus {
 
 /// A little of everything that the dashboard shows.
 fn work(proxy: &Trunkline, db: &TestDb) {
-    let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, &db.name);
+    // Which replica has what is not the matter here.
+    let startup = [("user", APP), ("database", &db.name), ("options", "-c trunkline.consistency=eventual")];
+    let mut client = RawClient::connect_with(proxy.port(), APP_PASSWORD, &startup);
     for _ in 0..20 {
         client.rows("SELECT count(*) FROM t");
     }
@@ -132,8 +134,7 @@ fn questions() -> Vec<(String, String)> {
 #[test]
 fn prometheus_scrapes_and_answers_the_dashboard() {
     let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
-    let proxy =
-        Setup::before(&db).args(["--slow-query", "100ms"]).env("TRUNKLINE__ROUTING__CONSISTENCY", "eventual").start();
+    let proxy = Setup::before(&db).args(["--slow-query", "100ms"]).start();
     let Some(prometheus) = Prometheus::start(&proxy) else { return };
     let questions = questions();
     assert!(questions.len() > 30, "{}", questions.len());

@@ -22,8 +22,12 @@ const SQL: &str =
      CREATE TABLE w (n int); CREATE UNLOGGED TABLE u (n int)";
 
 fn world(routing: &str) -> World {
-    let world = Plan { sql: SQL, pool: "size = 4", routing, ..Plan::default() }.start();
+    // Which replica has what is not the matter here.
+    let routing = format!("consistency = \"eventual\"\nmax_lag = \"0\"\n{routing}");
+    let tables = "[admin]\nadmin_users = [\"app\"]\n";
+    let world = Plan { sql: SQL, pool: "size = 4", routing: &routing, tables, ..Plan::default() }.start();
     world.db.wait_replayed();
+    world.settle();
     world
 }
 

@@ -19,7 +19,7 @@ fn batch() -> Batch {
 /// Server connections of one user on the primary.
 fn connections(world: &World, user: &str) -> usize {
     let sql = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{user}' AND query NOT LIKE '%pg_is_in_recovery%'",
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{user}' AND application_name NOT LIKE 'trunkline%'",
         world.db.name
     );
     world.db.cluster().query(0, "postgres", &sql).unwrap().parse().unwrap()
@@ -58,7 +58,7 @@ fn the_reserve_serves_who_has_waited_for_long() {
     assert!(waited >= Duration::from_millis(380) && waited < Duration::from_millis(1500), "{waited:?}");
     // Nobody waits any more: the reserve has gone again.
     world.wait_for(
-        &format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}' AND query NOT LIKE '%recovery%'", world.db.name),
+        &format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}' AND application_name NOT LIKE 'trunkline%'", world.db.name),
         "1",
     );
     // The reserve has an end, too.
@@ -109,7 +109,7 @@ fn the_minimum_is_kept_open_and_comes_back() {
     assert_eq!(connections(&world, APP), 5);
     clients.iter_mut().for_each(commit);
     let count = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}' AND query NOT LIKE '%recovery%'",
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}' AND application_name NOT LIKE 'trunkline%'",
         world.db.name
     );
     world.wait_for(&count, "3");

@@ -28,14 +28,17 @@ const SQL: &str = "CREATE TABLE t (id int PRIMARY KEY, v int);
     CREATE FUNCTION peeks() RETURNS int LANGUAGE plpgsql STABLE AS
         'BEGIN RETURN (SELECT max(id) FROM u); END';";
 
-const ROUTING: &str = "read_only_functions = [\"writes\", \"late\", \"notes\", \"peeks\"]";
+const ROUTING: &str =
+    "read_only_functions = [\"writes\", \"late\", \"notes\", \"peeks\"]\nconsistency = \"eventual\"\nmax_lag = \"0\"";
 
 fn plan() -> Plan<'static> {
     Plan { sql: SQL, routing: ROUTING, tables: "[admin]\nadmin_users = [\"app\"]\n", ..Plan::default() }
 }
 
 fn world() -> World {
-    plan().start()
+    let world = plan().start();
+    world.settle();
+    world
 }
 
 fn batch() -> Batch {

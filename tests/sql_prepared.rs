@@ -379,7 +379,7 @@ fn functions_that_execute_by_name() {
 
 #[test]
 fn trap_8_execute_is_judged_by_what_it_executes() {
-    let world = Plan { sql: SQL, pool: "size = 2", ..Plan::default() }.start();
+    let world = Plan { sql: SQL, pool: "size = 2", routing: "consistency = \"eventual\"", ..Plan::default() }.start();
     let mut client = world.client();
     let mut other = world.client();
     // Where a statement ran is told by the node's own settings.

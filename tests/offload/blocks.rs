@@ -81,6 +81,7 @@ fn reads_run_on_replicas_until_something_else_comes() {
 fn after_a_write_a_block_reads_what_was_written_trap_21() {
     let world = until_write();
     let mut client = world.client();
+    say(&mut client, "SET trunkline.consistency = 'session'");
     say(&mut client, "BEGIN");
     say(&mut client, "INSERT INTO w VALUES (1)");
     assert_eq!(client.value("SELECT count(*) FROM w"), "1");

@@ -79,6 +79,7 @@ fn copy_out_runs_on_replicas_trap_9_16() {
             "DELETE FROM w WHERE n IN (4, 9)",
         ]),
     );
+    world.settle();
     let mut client = world.client();
     for (sql, places) in [
         ("COPY t TO STDOUT", 1),

@@ -119,6 +119,15 @@ impl World {
         RawClient::connect(self.proxy.port(), APP, APP_PASSWORD, "trunkline")
     }
 
+    /// Waits until the catalog of the database, as it is now, is relied on. The console must be open to the test's user.
+    pub fn settle(&self) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while self.console().value("SELECT relied_on FROM catalog") != "yes" {
+            assert!(std::time::Instant::now() < deadline, "no catalog: {}", self.proxy.log());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
     /// The value of a counter in `/metrics`, summed over the series whose labels hold all of these texts.
     pub fn counter(&self, name: &str, labels: &[&str]) -> f64 {
         let (_, body) = self.proxy.http("/metrics");
@@ -132,7 +141,7 @@ impl World {
     /// How many connections the pool has on the primary, the health check's not counted.
     pub fn server_connections_of_pool(&self) -> usize {
         let sql = format!(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}' AND application_name NOT LIKE 'trunkline%' AND query NOT LIKE '%pg_is_in_recovery%'",
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND usename = '{APP}' AND application_name NOT LIKE 'trunkline%'",
             self.db.name
         );
         self.db.cluster().query(0, "postgres", &sql).unwrap().parse().unwrap()
