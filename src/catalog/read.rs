@@ -5,6 +5,7 @@
 //! spaces escaped, so that they can't be taken for one of its fields.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, Error, Row, Transaction};
 
@@ -28,6 +29,15 @@ const FINGERPRINT: &str = "SELECT coalesce(sum(h), 0)::text, count(*), pg_is_in_
     UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 11 FROM pg_type WHERE oid >= 16384 AND typtype = 'd'
     UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 12 FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)'
     UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 13 FROM pg_extension) AS all_of_it";
+
+/// How many rows of the catalogs above have been changed ever, as the server counts: a change is counted after its commit, up to
+/// some seconds later. A standby counts none.
+const ACTIVITY: &str = "SELECT sum(pg_stat_get_tuples_inserted(c) + pg_stat_get_tuples_updated(c)
+        + pg_stat_get_tuples_deleted(c))::int8, pg_is_in_recovery()
+    FROM unnest(ARRAY['pg_catalog.pg_class', 'pg_catalog.pg_proc', 'pg_catalog.pg_rewrite', 'pg_catalog.pg_policy',
+        'pg_catalog.pg_trigger', 'pg_catalog.pg_constraint', 'pg_catalog.pg_inherits', 'pg_catalog.pg_attrdef',
+        'pg_catalog.pg_operator', 'pg_catalog.pg_cast', 'pg_catalog.pg_type', 'pg_catalog.pg_namespace',
+        'pg_catalog.pg_extension']::regclass[]) AS c";
 
 const SCHEMAS: &str = "SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)' ORDER BY oid";
 
@@ -90,7 +100,7 @@ const DOMAIN_COLUMNS: &str =
 const EXTENSIONS: &str = "SELECT count(*) FROM pg_extension";
 
 /// The state of the catalogs, as one comparison.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Mark(String, i64);
 
 /// A function of a user's, or of an extension.
@@ -164,18 +174,28 @@ pub(super) struct Reading {
     pub extensions: i64,
 }
 
-/// Looks how the catalogs stand; reads them, too, if `wanted` says so of it.
+/// Changes of the catalogs that the server has counted; `None` where it counts none. To be asked outside of the transaction that then
+/// reads, and before it: what is counted is then seen by it.
+pub(super) async fn activity(client: &Client) -> Result<Option<i64>, Error> {
+    let row = client.query_one(ACTIVITY, &[]).await?;
+    let standby: bool = row.try_get(1)?;
+    Ok(row.try_get::<_, Option<i64>>(0)?.filter(|_| !standby))
+}
+
+/// Looks how the catalogs stand, and how long that takes; reads them, too, if `wanted` says so of it.
 pub(super) async fn read(
     client: &mut Client,
     wanted: impl FnOnce(&Mark) -> bool,
-) -> Result<(Mark, Option<Reading>), Error> {
+) -> Result<(Mark, Option<Reading>, Duration), Error> {
     let isolation = tokio_postgres::IsolationLevel::RepeatableRead;
     let tx = client.build_transaction().isolation_level(isolation).read_only(true).start().await?;
+    let began = Instant::now();
     let row = tx.query_one(FINGERPRINT, &[]).await?;
+    let took = began.elapsed();
     let mark = Mark(row.try_get(0)?, row.try_get(1)?);
     let reading = if wanted(&mark) { Some(read_all(&tx).await?) } else { None };
     tx.commit().await?;
-    Ok((mark, reading))
+    Ok((mark, reading, took))
 }
 
 async fn read_all(tx: &Transaction<'_>) -> Result<Reading, Error> {

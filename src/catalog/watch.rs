@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::read::{self, Mark};
 use super::snapshot::{Counts, Snapshot};
+use crate::observe::CatalogMetrics;
 
 /// So long after a change nothing is read yet: changes come in groups.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -20,6 +21,12 @@ const FAILURES: u32 = 3;
 
 /// Where no interval is configured, it is looked whether the database is still there.
 const UNASKED: Duration = Duration::from_secs(3600);
+
+/// To compare all of a large schema costs the primary more than it brings: a thousandth of a core at most is spent on it. Between two
+/// comparisons it is only asked whether the server has counted changes.
+const THRIFT: u32 = 1000;
+/// Longest time between two comparisons for that: counts come late, or are switched off.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// Who decides by what is read.
 pub trait Sink: Send + Sync {
@@ -40,6 +47,7 @@ pub struct Watched {
     doubted: AtomicBool,
     wake: Notify,
     standing: Mutex<Standing>,
+    metrics: CatalogMetrics,
 }
 
 /// How a catalog stands.
@@ -61,13 +69,14 @@ pub struct Standing {
 
 impl Watched {
     /// Of a database by its name on the servers.
-    pub fn new(dbname: String) -> Self {
+    pub fn new(dbname: String, metrics: CatalogMetrics) -> Self {
         Self {
             dbname,
             changes: AtomicU64::new(0),
             doubted: AtomicBool::new(false),
             wake: Notify::new(),
             standing: Mutex::default(),
+            metrics,
         }
     }
 
@@ -113,7 +122,7 @@ pub async fn watch(
     mut source: impl FnMut() -> Option<Source> + Send,
     keep: bool,
 ) {
-    let mut known: Option<(Mark, Arc<Snapshot>)> = None;
+    let mut known: Option<Known> = None;
     let mut relied = u64::MAX;
     let mut failures = 0u32;
     let mut last = Instant::now();
@@ -121,10 +130,11 @@ pub async fn watch(
         let Some(Source { pool, interval }) = source() else { return };
         let looked = pool.is_some();
         if let Some(pool) = pool {
-            watched.doubted.store(false, Ordering::Release);
+            let doubted = watched.doubted.swap(false, Ordering::AcqRel);
             last = Instant::now();
             let changes = watched.changes();
-            let outcome = tokio::time::timeout(LIMIT, look(&pool, &mut known)).await;
+            let told = doubted || changes != relied || failures > 0;
+            let outcome = tokio::time::timeout(LIMIT, look(&pool, &mut known, told)).await;
             if !keep {
                 pool.retain(|_, _| false);
             }
@@ -134,7 +144,7 @@ pub async fn watch(
                     failures = 0;
                     note(&watched, &known, new, last);
                     if (new || changes != relied)
-                        && let Some((_, snapshot)) = &known
+                        && let Some(Known { snapshot, .. }) = &known
                         && sink.loaded(snapshot.clone(), changes, !new)
                     {
                         relied = changes;
@@ -144,6 +154,7 @@ pub async fn watch(
                     failures += 1;
                     tracing::warn!(database = watched.dbname, error, "the catalog cannot be read");
                     watched.standing.lock().error = Some(error);
+                    watched.metrics.failed();
                     pool.retain(|_, _| false);
                     if failures == FAILURES || known.is_none() {
                         known = None;
@@ -177,12 +188,13 @@ async fn told_of_change(watched: &Watched, relied: u64) {
     }
 }
 
-fn note(watched: &Watched, known: &Option<(Mark, Arc<Snapshot>)>, new: bool, began: Instant) {
+fn note(watched: &Watched, known: &Option<Known>, new: bool, began: Instant) {
+    watched.metrics.checked(new);
     let now = Some(SystemTime::now());
     let mut standing = watched.standing.lock();
     standing.checked_at = now;
     standing.error = None;
-    if let (true, Some((_, snapshot))) = (new, known) {
+    if let (true, Some(Known { snapshot, .. })) = (new, known) {
         standing.loaded_at = now;
         standing.took = began.elapsed();
         standing.version += 1;
@@ -191,19 +203,48 @@ fn note(watched: &Watched, known: &Option<(Mark, Arc<Snapshot>)>, new: bool, beg
     }
 }
 
-/// Reads the catalog if it has changed; tells whether what is known is another thing now.
-async fn look(pool: &Pool, known: &mut Option<(Mark, Arc<Snapshot>)>) -> Result<bool, String> {
+/// What was read, and what the next look is compared with.
+struct Known {
+    mark: Mark,
+    snapshot: Arc<Snapshot>,
+    /// Changes that the server had counted before.
+    activity: Option<i64>,
+    /// When all was compared, and how long that took.
+    compared: Instant,
+    took: Duration,
+}
+
+impl Known {
+    /// Whether a server that has counted so many changes need not be asked for more.
+    fn spares(&self, activity: Option<i64>) -> bool {
+        let spared = self.took.saturating_mul(THRIFT).min(LONGEST);
+        activity.is_some() && activity == self.activity && self.compared.elapsed() < spared
+    }
+}
+
+/// Reads the catalog if it has changed; tells whether what is known is another thing now. `told`: there is a reason to look closely.
+async fn look(pool: &Pool, known: &mut Option<Known>, told: bool) -> Result<bool, String> {
     let mut client = pool.get().await.map_err(|error| error.to_string())?;
-    let wanted = |mark: &Mark| known.as_ref().is_none_or(|(before, _)| before != mark);
-    let (mark, reading) = read::read(&mut client, wanted).await.map_err(|error| in_full(&error))?;
-    let Some(reading) = reading else { return Ok(false) };
+    let activity = read::activity(&client).await.map_err(|error| in_full(&error))?;
+    if !told && known.as_ref().is_some_and(|known| known.spares(activity)) {
+        return Ok(false);
+    }
+    let compared = Instant::now();
+    let wanted = |mark: &Mark| known.as_ref().is_none_or(|known| known.mark != *mark);
+    let (mark, reading, took) = read::read(&mut client, wanted).await.map_err(|error| in_full(&error))?;
+    let Some(reading) = reading else {
+        if let Some(known) = known {
+            (known.activity, known.compared, known.took) = (activity, compared, took);
+        }
+        return Ok(false);
+    };
     // Of a large schema this is work for milliseconds; the control plane has other things to do meanwhile.
     let built = tokio::task::spawn_blocking(|| Snapshot::new(reading)).await.map_err(|error| error.to_string())?;
     let (snapshot, new) = match known.take() {
-        Some((_, before)) if *before == built => (before, false),
+        Some(before) if *before.snapshot == built => (before.snapshot, false),
         _ => (Arc::new(built), true),
     };
-    *known = Some((mark, snapshot));
+    *known = Some(Known { mark, snapshot, activity, compared, took });
     Ok(new)
 }
 
@@ -212,5 +253,31 @@ fn in_full(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(error) => error.to_string(),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_costly_comparison_is_spared_while_nothing_is_counted() {
+        let mark = Mark::default();
+        let of = |activity, took, ago| Known {
+            mark: mark.clone(),
+            snapshot: Arc::default(),
+            activity,
+            compared: Instant::now().checked_sub(Duration::from_secs(ago)).unwrap(),
+            took: Duration::from_millis(took),
+        };
+        assert!(of(Some(7), 100, 10).spares(Some(7)));
+        assert!(!of(Some(7), 100, 10).spares(Some(8)), "something has changed");
+        assert!(!of(Some(7), 100, 10).spares(Some(6)), "the counts were reset, or it is another server");
+        assert!(!of(None, 100, 10).spares(None), "nothing is counted");
+        assert!(!of(Some(7), 2, 10).spares(Some(7)), "it costs little");
+        assert!(!of(Some(7), 100, 110).spares(Some(7)));
+        assert!(!of(Some(7), 5000, 301).spares(Some(7)));
     }
 }

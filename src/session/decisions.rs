@@ -34,7 +34,10 @@ impl Context {
         let on_demand = database.name == "*";
         let has_user = database.control_user.is_some() || database.server_user.is_some();
         if has_user && !(on_demand && all.len() >= MAX_ON_DEMAND) {
-            let watched = Arc::new(Watched::new(dbname.to_owned()));
+            let watched = Arc::new(Watched::new(
+                dbname.to_owned(),
+                self.metrics.catalog_of(if on_demand { dbname } else { &key.0 }),
+            ));
             made.follow(watched.clone());
             let source = self.source_of(&key.0, name, dbname);
             let sink: Weak<dyn Sink> = Arc::downgrade(&(made.clone() as Arc<dyn Sink>));

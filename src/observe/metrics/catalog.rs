@@ -140,6 +140,12 @@ catalog! {
         "Notifications passed to clients that listen, each client counted.";
     LISTENER_LOST = Counter "trunkline_listener_connections_lost_total"
         "Times that the server connection that listens for all clients was lost or could not be opened; notifications may be missed.";
+    CATALOG_LOADS = Counter "trunkline_catalog_loads_total"
+        "Times that something new was read in the catalogs of a database: functions, views, tables, triggers.";
+    CATALOG_LOAD_FAILURES = Counter "trunkline_catalog_load_failures_total"
+        "Times that the catalogs of a database could not be read or compared.";
+    CATALOG_AGE = Gauge "trunkline_catalog_age_seconds"
+        "Time since what is known of the catalogs of a database was last found to hold.";
     RELOADS = Counter "trunkline_config_reloads_total"
         "Reloads of the configuration, by outcome.";
     RELOAD_OK = Gauge "trunkline_config_last_reload_successful"

@@ -17,6 +17,7 @@ mod publish;
 mod reads;
 mod reruns;
 mod routing;
+mod schema;
 mod session;
 mod stats;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use node::NodeMetrics;
 pub use pool::{CloseCause, PoolGauges, PoolMetrics};
 pub use process::Process;
 pub use reruns::RerunCounts;
+pub use schema::CatalogMetrics;
 pub use session::{ClientState, SessionMetrics};
 pub use stats::{DatabaseStats, STATS_PERIOD, StatCounts};
 
@@ -55,6 +57,7 @@ pub use reads::ReadOutcome;
 use reads::ReadTable;
 use reruns::RerunTable;
 use routing::RoutingTable;
+use schema::CatalogRegistry;
 use session::Tables;
 use stats::StatsTicker;
 
@@ -86,6 +89,7 @@ struct Inner {
     pools: Mutex<PoolRegistry>,
     nodes: Mutex<NodeRegistry>,
     listeners: Mutex<ListenerRegistry>,
+    catalogs: Mutex<CatalogRegistry>,
     slow_log: Arc<SlowLogCounters>,
     stats: Mutex<StatsTicker>,
     published: Mutex<HashSet<metrics::Key>>,
@@ -139,6 +143,7 @@ impl Metrics {
                 pools: Mutex::default(),
                 nodes: Mutex::default(),
                 listeners: Mutex::default(),
+                catalogs: Mutex::default(),
                 slow_log: Arc::default(),
                 stats: Mutex::new(StatsTicker::new(Duration::ZERO)),
                 published: Mutex::default(),
@@ -180,6 +185,11 @@ impl Metrics {
     /// The handle of a listening connection of a database.
     pub fn listener(&self, database: &str) -> ListenerMetrics {
         self.inner.listeners.lock().register(database)
+    }
+
+    /// The handle of whoever reads a database's catalogs. As many databases become labels as are registered.
+    pub fn catalog_of(&self, database: &str) -> CatalogMetrics {
+        self.inner.catalogs.lock().register(database)
     }
 
     /// The counters of the slow-query log.

@@ -84,6 +84,7 @@ pub(super) fn render(inner: &Inner) -> String {
         publish_node(&mut publisher, &node);
     }
     listeners(&mut publisher, inner);
+    catalogs(&mut publisher, inner);
     slow_log(&publisher, inner);
     general(&mut publisher, inner, process);
     {
@@ -219,6 +220,17 @@ fn listeners(publisher: &mut Publisher<'_>, inner: &Inner) {
         if let Some((clients, channels)) = state.listening {
             publisher.gauge(name::LISTENING_CLIENTS, pairs, clients as f64);
             publisher.gauge(name::LISTENED_CHANNELS, pairs, channels as f64);
+        }
+    }
+}
+
+fn catalogs(publisher: &mut Publisher<'_>, inner: &Inner) {
+    for state in inner.catalogs.lock().states() {
+        let pairs: Pairs<'_> = &[("database", &state.database)];
+        publisher.counter(name::CATALOG_LOADS, pairs, state.loads);
+        publisher.counter(name::CATALOG_LOAD_FAILURES, pairs, state.failures);
+        if let Some(age) = state.age {
+            publisher.gauge(name::CATALOG_AGE, pairs, age.as_secs_f64());
         }
     }
 }

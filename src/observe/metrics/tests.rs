@@ -10,7 +10,7 @@ use crate::sql::{Reason, Target};
 use crate::wire::SqlState;
 
 /// Metrics in which every metric of the catalogue has a value.
-fn busy() -> (Metrics, Vec<SessionMetrics>, Vec<PoolMetrics>, Vec<NodeMetrics>, ListenerMetrics) {
+fn busy() -> (Metrics, Vec<SessionMetrics>, Vec<PoolMetrics>, Vec<NodeMetrics>, (ListenerMetrics, CatalogMetrics)) {
     let metrics = Metrics::new();
     let mut session = metrics.session("shop", "ann \"the\" \\ admin\n");
     session.set_state(ClientState::Waiting);
@@ -52,6 +52,10 @@ fn busy() -> (Metrics, Vec<SessionMetrics>, Vec<PoolMetrics>, Vec<NodeMetrics>, 
     listener.set(3, 2);
     listener.notified();
     listener.lost();
+    let catalog = metrics.catalog_of("shop");
+    catalog.checked(true);
+    catalog.checked(false);
+    catalog.failed();
     metrics.error(SqlState::INVALID_PASSWORD, Blame::Client);
     metrics.accepted("tcp");
     metrics.refused("max_clients");
@@ -59,7 +63,7 @@ fn busy() -> (Metrics, Vec<SessionMetrics>, Vec<PoolMetrics>, Vec<NodeMetrics>, 
     metrics.reloaded(true);
     metrics.panicked();
     metrics.set_max_clients(100);
-    (metrics, vec![session], vec![pool], vec![node], listener)
+    (metrics, vec![session], vec![pool], vec![node], (listener, catalog))
 }
 
 fn line<'a>(text: &'a str, start: &str) -> &'a str {
@@ -113,6 +117,8 @@ fn values_arrive_under_their_labels() {
         format!("trunkline_client_connections{{{user},state=\"active\"}} 1"),
         format!("trunkline_client_connections{{{user},state=\"idle\"}} 0"),
         format!("trunkline_transaction_busy_seconds_total{{{user}}} 0.003"),
+        "trunkline_catalog_loads_total{database=\"shop\"} 1".into(),
+        "trunkline_catalog_load_failures_total{database=\"shop\"} 1".into(),
         "trunkline_errors_total{database=\"shop\",class=\"42\",blame=\"server\"} 1".into(),
         "trunkline_errors_total{database=\"other\",class=\"28\",blame=\"client\"} 1".into(),
         "trunkline_routing_decisions_total{target=\"replica\",reason=\"read\"} 1".into(),
