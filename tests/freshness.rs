@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "freshness/storm.rs"]
+mod storm;
+#[path = "freshness/storm_client.rs"]
+mod storm_client;
 mod support;
 
 use std::thread;

@@ -64,6 +64,8 @@ pub(super) struct Sight {
     /// What the read needs that wants a connection, and at what level.
     pub needs: Needs,
     level: Consistency,
+    /// No primary can be reached, and it may run on whatever replica there is.
+    takes_any: bool,
     /// What became of it is counted.
     counted: bool,
 }
@@ -94,6 +96,7 @@ impl Sight {
             diverted: None,
             needs: Needs::default(),
             level: Consistency::default(),
+            takes_any: false,
             counted: false,
         }
     }
@@ -143,7 +146,7 @@ impl Sight {
         }
     }
 
-    /// A ReadyForQuery came from a node in this incarnation. `ended` = a transaction has ended since the last one; `quiet` = nothing
+    /// A ReadyForQuery came from a node that was in this incarnation before the statement was sent. `ended` = a transaction has ended since the last one; `quiet` = nothing
     /// more is under way.
     pub fn ready(&mut self, now: Moment, incarnation: u64, status: TxStatus, ended: bool, quiet: bool) {
         if self.reads {
@@ -224,6 +227,7 @@ impl Session {
         }
         let level = self.sight.level;
         let sight = &mut self.sight;
+        sight.takes_any = false;
         if let Some(node) = cluster.pick_reader(tried, &sight.needs) {
             if !cluster.nodes[node].is_primary() {
                 sight.diverted = None;
@@ -240,6 +244,7 @@ impl Session {
         if !primary.is_some_and(|primary| cluster.nodes[primary].load.is_up())
             && (level == Consistency::Eventual || !cluster.freshness.has_had_primary())
         {
+            sight.takes_any = true;
             self.metrics.read(level, ReadOutcome::Stale);
             return Choice::Node(freshest);
         }
@@ -275,12 +280,15 @@ impl Session {
     }
 
     /// Whether a connection's server is known to be the one that was sampled (a replica that restarts may have lost what it had). Of
-    /// one that was just opened that is not known yet.
+    /// one that was just opened that is not known yet. Since the node was chosen it may have restarted and been sampled again, so what
+    /// it has is compared once more.
     pub(super) fn is_confirmed(&self, lease: &Lease) -> bool {
         let needs = &self.sight.needs;
-        lease.pool().load.is_primary()
+        let load = &lease.pool().load;
+        load.is_primary()
+            || self.sight.takes_any
             || (needs.needed == Moment::NEVER && needs.seen.is_none())
-            || lease.pool().load.horizon.covers_connection(Moment::of(lease.opened))
+            || (load.horizon.covers_connection(Moment::of(lease.opened)) && needs.met_by(load))
     }
 
     /// Waits until that is known. `false` = it was not to be known, or what was known is void.

@@ -22,6 +22,9 @@ pub(super) struct Link {
     pub node: usize,
     /// Whether that node takes writes.
     pub primary: bool,
+    /// The node's incarnation when the connection was got. What is read here was there in this one: by the time that an answer is
+    /// looked at, the node may have restarted and be known as another.
+    pub incarnation: u64,
     /// What the server still owes.
     pub replies: Replies,
     /// Transaction status by the last ReadyForQuery.
@@ -85,6 +88,7 @@ pub(super) struct Link {
 impl Link {
     pub fn new(lease: Lease, node: usize, primary: bool) -> Self {
         Self {
+            incarnation: lease.pool().load.horizon.incarnation(),
             lease,
             node,
             primary,

@@ -394,9 +394,8 @@ impl Session {
         if for_client {
             let now = Instant::now();
             let link = &**link;
-            let incarnation = link.lease.pool().load.horizon.incarnation();
             let (ended, quiet) = (link.ended_by_tag.is_some(), link.replies.is_empty());
-            self.sight.ready(Moment::of(now), incarnation, status, ended, quiet);
+            self.sight.ready(Moment::of(now), link.incarnation, status, ended, quiet);
             let ended = !status.in_block() && !offloaded;
             self.rerun_ended();
             self.schema_settled(ended);
