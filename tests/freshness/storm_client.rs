@@ -147,14 +147,14 @@ impl<'a> Client<'a> {
 
     pub fn run(mut self, stop: &AtomicBool) -> Stats {
         let after = |millis: std::ops::Range<u64>| Instant::now() + Duration::from_millis(fastrand::u64(millis));
-        let (mut write, mut hidden) = (after(0..300), after(0..8000));
+        let (mut write, mut hidden) = (after(0..300), after(0..15_000));
         while !stop.load(Ordering::Relaxed) {
             let row = fastrand::usize(..ROWS);
             if fastrand::u16(..2000) == 0 {
                 self.begin_anew();
             }
             let result = if self.number == 0 && Instant::now() >= hidden {
-                hidden = after(8000..16_000);
+                hidden = after(15_000..30_000);
                 if fastrand::bool() { self.write(WATCHED, row) } else { self.write_by_function(row) }
             } else if Instant::now() >= write {
                 // Some sessions leave the replica that is late a chance.
