@@ -4,6 +4,7 @@
 
 mod support;
 
+use support::clusters;
 use support::frames::{Batch, Frame, summary, tags};
 use support::raw::RawClient;
 use support::world::{Plan, World};
@@ -19,7 +20,10 @@ fn plan() -> Plan<'static> {
 
 /// Started, with the roles of all nodes found.
 fn started(plan: Plan<'_>, nodes: f64) -> World {
-    let world = plan.start();
+    ready(plan.start(), nodes)
+}
+
+fn ready(world: World, nodes: f64) -> World {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while world.counter("trunkline_node_up", &[]) < nodes {
         assert!(std::time::Instant::now() < deadline, "not all nodes are up");
@@ -27,7 +31,21 @@ fn started(plan: Plan<'_>, nodes: f64) -> World {
     }
     world.client().rows("/* trunkline: primary */ SELECT 1");
     world.settle();
+    if nodes > 1.0 {
+        // Until it is known how far replicas have come, they get no reads.
+        let known = |state: &String| !state.ends_with("|");
+        let states = || table(&world, "SELECT role, staleness_ms FROM nodes WHERE role = 'replica'", &[0, 1]);
+        until("freshness is known", || states().iter().filter(|state| known(state)).count() as f64 == nodes - 1.0);
+    }
     world
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(15);
+    while !holds() {
+        assert!(std::time::Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
 }
 
 fn batch() -> Batch {
@@ -111,7 +129,7 @@ fn explain_route_in_the_extended_protocol() {
     assert_eq!(tags(&frames), "2DDDCZ", "{frames:?}");
     assert!(frames[1].columns()[0].as_ref().unwrap().starts_with("primary: it changes data"), "{frames:?}");
     let frames = client.exchange(&batch().run("EXPLAIN (ROUTE) SELECT v FROM t", &[]).sync());
-    assert_eq!(tags(&frames), "12TDDDDCZ");
+    assert_eq!(tags(&frames), "12TDDDDDCZ");
     assert!(frames[3].columns()[0].as_ref().unwrap().starts_with("replica: it only reads"), "{frames:?}");
     // Before a block has begun on a server, too.
     client.rows("BEGIN");
@@ -129,11 +147,20 @@ fn explain_route_knows_the_configuration_and_the_nodes() {
     assert!(explained(&mut world.client(), "SELECT * FROM t")[0].starts_with("primary: no replica takes reads"));
     let world = started(Plan { pool: "mode = \"session\"", ..plan() }, 3.0);
     assert!(explained(&mut world.client(), "SELECT * FROM t")[0].starts_with("primary: pool_mode is session"));
-    let world = started(Plan { routing: "read_only_functions = [\"bump\"]", ..plan() }, 3.0);
+    let routing = "catalog_interval = \"200ms\"\nread_only_functions = [\"bump\"]";
+    let world = started(Plan { routing, ..plan() }, 3.0);
     let mut client = world.client();
-    client.rows("SELECT bump()");
-    let lines = explained(&mut world.client(), "SELECT bump()");
-    assert!(lines[0].starts_with("primary: a standby refused this statement before"), "{lines:?}");
+    let learned = "primary: a standby refused this statement before, so it is kept on the primary (cause read_only, ";
+    until("learned", || {
+        client.rows("SELECT bump()");
+        explained(&mut world.client(), "SELECT bump()")[0].starts_with(learned)
+    });
+    let told = table(&world, "SHOW ROUTE 'SELECT bump()'", &[1, 2, 3]);
+    assert!(told[0].starts_with("primary|learned|") && told[0].contains("cause read_only, once"), "{told:?}");
+    // Another schema, made past Trunkline: nothing of that is sure any more.
+    world.direct().rows("CREATE TABLE more (id int)");
+    until("forgotten", || table(&world, "SHOW LEARNED", &[0]).is_empty());
+    assert!(explained(&mut world.client(), "SELECT bump()")[0].starts_with("replica: it only reads"));
 }
 
 #[test]
@@ -223,4 +250,115 @@ fn what_if_runs_all_on_the_primary_and_tells_where_it_would_run() {
     client.rows("SELECT 1");
     client.rows("UPDATE t SET v = 6");
     assert_eq!(table(&world, "SHOW WHATIF", &[3]), counted);
+}
+
+#[test]
+fn explain_route_names_what_the_catalog_knows() {
+    let sql = format!(
+        "{SQL}
+        CREATE FUNCTION bump(int) RETURNS int LANGUAGE sql AS 'UPDATE t SET v = v + $1 WHERE id = 1 RETURNING v';
+        CREATE FUNCTION looks(int) RETURNS int STABLE LANGUAGE sql AS 'SELECT v FROM t WHERE id = $1';
+        CREATE VIEW bumping AS SELECT public.bump(id) FROM t;
+        CREATE UNLOGGED TABLE volatile_notes (id int);"
+    );
+    let world = started(Plan { sql: &sql, ..plan() }, 3.0);
+    let mut client = world.client();
+    for (statement, start, cause) in [
+        ("SELECT bump(1)", "primary: it calls a function", "(function public.bump(integer) is VOLATILE)"),
+        (
+            "SELECT * FROM bumping",
+            "primary: it calls a function",
+            "(view public.bumping: function public.bump(integer) is VOLATILE)",
+        ),
+        ("SELECT id FROM volatile_notes", "primary: it reads a relation", "(unlogged table public.volatile_notes)"),
+        ("SELECT looks(1)", "replica: it only reads", ""),
+    ] {
+        let lines = explained(&mut client, statement);
+        assert!(lines[0].starts_with(start) && lines[0].contains(cause), "{statement}: {lines:?}");
+        let told = table(&world, &format!("SHOW ROUTE $q${statement}$q$"), &[1, 3]);
+        assert!(told[0].starts_with(&start[..start.find(':').unwrap()]) && told[0].contains(cause), "{told:?}");
+    }
+    client.rows("SET trunkline.explain = on");
+    let frames = client.exchange(&batch().query("SELECT * FROM bumping WHERE false"));
+    assert!(
+        text(&frames[0]).ends_with("(view public.bumping: function public.bump(integer) is VOLATILE)"),
+        "{frames:?}"
+    );
+}
+
+#[test]
+fn explaining_tells_what_no_replica_has_yet() {
+    let cluster = clusters::start(trunkline::app::demo::ClusterOptions { replicas: 1, ..clusters::options() });
+    let info = cluster.info();
+    let sql = format!("{SQL} CREATE TABLE other (id int);");
+    let world = ready(Plan { sql: &sql, ..plan() }.start_on(info), 2.0);
+    let (mut client, mut reader) = (world.client(), world.client());
+    let in_recovery = |client: &mut RawClient, table: &str| {
+        let sql =
+            format!("/* trunkline: replica */ SELECT pg_is_in_recovery() FROM (SELECT count(*) FROM {table}) AS c");
+        client.value(&sql) == "t"
+    };
+    let lines = explained(&mut client, "SELECT * FROM t");
+    assert!(lines[0].starts_with("replica: ") && lines[1].contains("replica1: takes reads, at most "), "{lines:?}");
+    info.query(1, "postgres", "SELECT pg_wal_replay_pause()").unwrap();
+    until("replay pauses", || info.query(1, "postgres", "SELECT pg_get_wal_replay_pause_state()").unwrap() == "paused");
+    client.rows("UPDATE t SET v = 1");
+    // The session has not read what it wrote, and explaining that reads nothing, either.
+    for _ in 0..2 {
+        let lines = explained(&mut client, "SELECT * FROM t");
+        let cause = "primary: no replica has the last write to what it reads yet (consistency table; freshest replica1: at most ";
+        assert!(lines[0].starts_with(cause), "{lines:?}");
+        assert!(lines[1].contains("replica1: lacks what it must see, at most "), "{lines:?}");
+        assert!(lines[2].starts_with("  consistency table: it must see what was committed up to "), "{lines:?}");
+    }
+    assert!(in_recovery(&mut client, "other"), "it is where it was");
+    // The levels.
+    for (level, start) in [
+        ("session", "primary: no replica has the session's last write yet (consistency session; "),
+        ("eventual", "replica: it only reads"),
+    ] {
+        client.rows(&format!("SET trunkline.consistency = '{level}'"));
+        let lines = explained(&mut client, "SELECT * FROM t");
+        assert!(lines[0].starts_with(start), "{level}: {lines:?}");
+    }
+    client.rows("SET trunkline.consistency = 'strong'");
+    let lines = explained(&mut client, "SELECT * FROM t");
+    assert!(lines[0].contains("for one that has all that was committed before"), "{lines:?}");
+    client.rows("RESET trunkline.consistency");
+    reader.rows("SET trunkline.consistency = 'session'");
+    assert!(explained(&mut reader, "SELECT * FROM t")[0].starts_with("replica: "), "it is another one's write");
+    // The notice tells of the same.
+    client.rows("SET trunkline.explain = on");
+    let frames = client.exchange(&batch().query("SELECT v FROM t WHERE id = 1"));
+    assert!(
+        text(&frames[0]).starts_with("trunkline: primary primary: no replica has the last write to "),
+        "{frames:?}"
+    );
+    let frames = client.exchange(&batch().query("SELECT id FROM t"));
+    assert!(text(&frames[0]).contains("primary: no replica has the last write"), "{frames:?}");
+    // What it has read since counts for all its reads.
+    assert!(!in_recovery(&mut client, "other"));
+    reader.rows("SET trunkline.explain = on");
+    let frames = reader.exchange(&batch().query("SELECT v FROM t"));
+    let told = text(&frames[0]);
+    assert!(
+        told.starts_with("trunkline: replica replica1: ") && told.ends_with(" behind, consistency session)"),
+        "{told}"
+    );
+    // So does the mode that only tells.
+    world.console().rows("SET what_if = true");
+    world.console().rows("FORGET ROUTES");
+    let mut third = world.client();
+    assert!(
+        explained(&mut third, "SELECT id FROM other")[0].starts_with("primary: what_if is on; without it a replica")
+    );
+    third.rows("SELECT v FROM t");
+    third.rows("SELECT id FROM other");
+    third.rows("SELECT id FROM other");
+    assert!(explained(&mut third, "SELECT id FROM t")[0].starts_with("primary: no replica has the last write"));
+    let rows = table(&world, "SHOW WHATIF", &[1, 2, 3]);
+    assert_eq!(rows, ["anywhere|all statements|3", "replica||2", "primary|stale|1"]);
+    world.console().rows("SET what_if = false");
+    info.query(1, "postgres", "SELECT pg_wal_replay_resume()").unwrap();
+    until("it has all", || explained(&mut client, "SELECT * FROM t")[0].starts_with("replica: "));
 }

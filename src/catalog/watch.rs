@@ -30,9 +30,9 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 /// Who decides by what is read.
 pub trait Sink: Send + Sync {
-    /// The catalog was read when `changes` changes had been seen. `same`: it is what was read before. Returns whether it is relied on
-    /// now: not if more has changed since.
-    fn loaded(&self, snapshot: Arc<Snapshot>, changes: u64, same: bool) -> bool;
+    /// The catalog was read when `changes` changes had been seen; as long as it says the same, it is the same snapshot. Returns whether
+    /// it is relied on now: not if more has changed since.
+    fn loaded(&self, snapshot: Arc<Snapshot>, changes: u64) -> bool;
 
     /// It can't be read: nothing is known any more.
     fn lost(&self);
@@ -145,7 +145,7 @@ pub async fn watch(
                     note(&watched, &known, new, last);
                     if (new || changes != relied)
                         && let Some(Known { snapshot, .. }) = &known
-                        && sink.loaded(snapshot.clone(), changes, !new)
+                        && sink.loaded(snapshot.clone(), changes)
                     {
                         relied = changes;
                     }

@@ -41,7 +41,7 @@ pub struct DecisionCache {
     pub(super) switch: Mutex<Switch>,
     /// What keeps the catalog of the database, if there is one.
     pub(super) catalog: OnceLock<Arc<Watched>>,
-    learned: Learned,
+    pub(super) learned: Learned,
     /// That of `rules`, where the text cache reads it without more.
     epoch: AtomicU64,
     misses: AtomicU64,

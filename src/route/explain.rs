@@ -47,7 +47,15 @@ pub fn explain_for(cache: &DecisionCache, sql: &[u8], opts: LexOptions) -> Route
     let decision = cache.decide(sql, opts);
     if decision.reason != report.overall.reason {
         let normalized = std::mem::take(&mut report.overall.sql);
-        report.overall = row(normalized, decision, None);
+        let learned = cache.learned().into_iter().find(|learned| learned.fingerprint == report.fingerprint);
+        let culprit = learned.filter(|_| decision.reason == Reason::Learned).map(|learned| {
+            let times = if learned.times == 1 { "once".to_owned() } else { format!("{} times", learned.times) };
+            format!("cause {}, {times}; see SHOW LEARNED", learned.cause.as_str())
+        });
+        report.overall = row(normalized, decision, culprit.as_deref());
+        if let [only] = &mut report.statements[..] {
+            *only = RouteRow { sql: std::mem::take(&mut only.sql), ..report.overall.clone() };
+        }
     }
     report
 }

@@ -84,20 +84,29 @@ impl DecisionCache {
 }
 
 impl Sink for DecisionCache {
-    fn loaded(&self, snapshot: Arc<Snapshot>, changes: u64, same: bool) -> bool {
+    fn loaded(&self, snapshot: Arc<Snapshot>, changes: u64) -> bool {
         let mut switch = self.switch.lock();
         if self.catalog.get().is_some_and(|catalog| catalog.changes() != changes) {
             return false;
         }
         let aside = switch.aside.take();
         let rules = self.rules.load_full();
-        if same && matches!(rules.known.catalog, Catalog::Known(_)) {
+        // What was read last may never have been judged by.
+        let know_it = |rules: &Rules| match &rules.known.catalog {
+            Catalog::Known(facts) => Arc::as_ptr(facts).cast::<()>() == Arc::as_ptr(&snapshot).cast(),
+            _ => false,
+        };
+        if know_it(&rules) {
             return true;
         }
-        match aside.filter(|_| same) {
-            Some(rules) => self.judge_by(rules),
-            None => self
-                .judge_by(Arc::new(Rules::new(Knowledge { catalog: Catalog::Known(snapshot), ..rules.known.clone() }))),
+        match aside.filter(|aside| know_it(aside)) {
+            Some(aside) => self.judge_by(aside),
+            None => {
+                // Of another schema.
+                self.learned.forget(false);
+                let known = Knowledge { catalog: Catalog::Known(snapshot), ..rules.known.clone() };
+                self.judge_by(Arc::new(Rules::new(known)));
+            }
         }
         true
     }

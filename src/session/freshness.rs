@@ -20,6 +20,7 @@ use super::acquire::Waited;
 use super::machine::State;
 use super::own_settings::OwnValue;
 use super::placement::Place;
+use super::prospect::Behind;
 use super::relay::Session;
 
 /// How long only what its session has read keeps a read off the replicas before it waits for one.
@@ -59,6 +60,11 @@ pub(super) struct Sight {
     writing: SmallVec<[TouchId; 4]>,
     /// What is under way shows something that its own writes do not change.
     reads: bool,
+    /// As `seen` and `reads`, without the reads that only a what-if mode keeps on the primary.
+    seen_if_split: Option<(u64, Moment)>,
+    reads_if_split: bool,
+    /// What stood against the replicas, if the link at hand was got on the primary for that.
+    pub missed: Option<Behind>,
     /// Since when only `seen` keeps its reads off the replicas.
     diverted: Option<Moment>,
     /// What the read needs that wants a connection, and at what level.
@@ -93,6 +99,9 @@ impl Sight {
             seen: None,
             writing: SmallVec::new(),
             reads: false,
+            seen_if_split: None,
+            reads_if_split: false,
+            missed: None,
             diverted: None,
             needs: Needs::default(),
             level: Consistency::default(),
@@ -108,10 +117,12 @@ impl Sight {
         self.wait = database.routing.freshness_wait;
     }
 
-    /// A statement goes out.
-    pub fn begin(&mut self, decision: Decision) {
+    /// A statement goes out. `elsewhere` = it is on the primary only because of a what-if mode.
+    pub fn begin(&mut self, decision: Decision, elsewhere: bool) {
         let writes = decision.effects.contains(Effects::WRITES);
-        self.reads |= shows(decision.touches.get(), writes);
+        let reads = shows(decision.touches.get(), writes);
+        self.reads |= reads;
+        self.reads_if_split |= reads && !elsewhere;
         if writes && !self.writing.contains(&decision.touches) {
             if self.writing.len() >= MAX_WRITING {
                 self.writing.clear();
@@ -153,6 +164,10 @@ impl Sight {
             self.seen = Some((incarnation, now));
             self.reads = !quiet;
         }
+        if self.reads_if_split {
+            self.seen_if_split = Some((incarnation, now));
+            self.reads_if_split = !quiet;
+        }
         if self.is_writing() && (ended || status != TxStatus::InTransaction) {
             self.stamp(now);
             // What a later statement writes that is under way is stamped again at its own end.
@@ -162,22 +177,33 @@ impl Sight {
         }
     }
 
-    /// What a read of these tables needs that arrived at an instant.
-    fn judge(&mut self, level: Consistency, reads: TouchId, arrived: Moment) {
-        self.level = level;
-        self.counted = false;
-        self.needs = match level {
+    /// What a read of these tables needs that arrived at an instant. `if_split` = what it would need if reads were split.
+    pub fn needs_of(&self, level: Consistency, reads: TouchId, arrived: Moment, if_split: bool) -> Needs {
+        let seen = if if_split { self.seen_if_split } else { self.seen };
+        match level {
             Consistency::Eventual => {
                 let needed = self.max_lag.map_or(Moment::NEVER, |lag| Moment::now().before(lag));
                 Needs { needed, seen: None }
             }
-            Consistency::Session => Needs { needed: self.last_write, seen: self.seen },
+            Consistency::Session => Needs { needed: self.last_write, seen },
             Consistency::Table => {
                 let needed = self.stamps.last_write(&reads.get().reads).max(self.last_hidden);
-                Needs { needed, seen: self.seen }
+                Needs { needed, seen }
             }
             Consistency::Strong => Needs { needed: arrived, seen: None },
-        };
+        }
+    }
+
+    /// How long a read waits at most for a replica that will have what it needs in a moment; `None` = not at all.
+    pub fn wait(&self) -> Option<Duration> {
+        self.wait
+    }
+
+    fn judge(&mut self, level: Consistency, reads: TouchId, arrived: Moment) {
+        self.level = level;
+        self.counted = false;
+        self.missed = None;
+        self.needs = self.needs_of(level, reads, arrived, false);
         if crate::observe::fault::is_asked_for("freshness", "blind") {
             self.needs = Needs::default();
         }
@@ -269,6 +295,7 @@ impl Session {
             };
             self.metrics.read(level, outcome);
         }
+        sight.missed = Some(Behind::of(cluster, freshest, level, only_seen, now));
         or_nowhere(primary)
     }
 

@@ -34,6 +34,7 @@ mod partial;
 mod passthrough;
 mod pins;
 mod placement;
+mod prospect;
 mod provide;
 mod queries;
 mod relay;

@@ -154,6 +154,12 @@ impl Placement {
         self.level_hint.unwrap_or_else(|| self.own.consistency.get())
     }
 
+    /// As [`Self::level`] and `reads` of a statement with this decision.
+    pub fn needs_of(&self, decision: Decision) -> (Consistency, TouchId) {
+        let level = decision.level.unwrap_or_else(|| self.own.consistency.get());
+        (level, reads_of(decision))
+    }
+
     /// Reads may go to replicas at all.
     pub fn splits_reads(&self) -> bool {
         self.split_reads
@@ -179,8 +185,7 @@ impl Placement {
     fn judge(&mut self, decision: Decision) -> Place {
         let effects = decision.effects;
         self.level_hint = decision.level;
-        // What a block will read nobody knows.
-        self.reads = if effects.contains(Effects::BEGIN) { TouchId::EVERYTHING } else { decision.touches };
+        self.reads = reads_of(decision);
         if !self.split_reads || self.default_serializable {
             return Place::Primary;
         }
@@ -210,4 +215,10 @@ impl Placement {
         }
         Place::Reader
     }
+}
+
+/// What a statement or the block that it begins reads.
+fn reads_of(decision: Decision) -> TouchId {
+    // What a block will read nobody knows.
+    if decision.effects.contains(Effects::BEGIN) { TouchId::EVERYTHING } else { decision.touches }
 }

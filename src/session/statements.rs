@@ -73,7 +73,7 @@ impl Session {
         self.evidence.note(decision);
         self.begin_notifying(effects, script);
         let primary = self.link().is_some_and(|link| link.primary);
-        self.sight.begin(decision);
+        self.sight.begin(decision, self.placement.what_if() && self.placement.would_read());
         if effects.contains(Effects::WRITES) {
             self.changes_schema |= decision.touches.get().schema;
             if decision.reason == Reason::Procedure {
@@ -85,7 +85,7 @@ impl Session {
         }
         self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
         if self.placement.own.explain.get() == Switch::On
-            && let Some(notice) = self.explain_notice(decision)
+            && let Some(notice) = self.explain_notice(decision, text)
             && let Some(link) = self.link()
         {
             link.replies.push(Expect::Notice(Box::new(notice)));

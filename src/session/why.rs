@@ -3,16 +3,17 @@
 use quanta::Instant;
 
 use crate::config::PoolMode;
-use crate::observe::{RouteKey, routes};
-use crate::route::explain_for;
+use crate::observe::{Moment, RouteKey, routes};
+use crate::route::{RouteReport, explain_for};
 use crate::sql::{Decision, Effects, LexOptions, Reason, Target, explained_route, fingerprint, normalize};
-use crate::topology::Needs;
+use crate::topology::Cluster;
 use crate::wire::{ErrorNotice, Severity, SqlState, build};
 
 use super::machine::State;
 use super::own_settings::OwnValue;
 use super::pins::Pins;
 use super::placement::{Place, RouteChoice};
+use super::prospect::{Behind, Prospect};
 use super::relay::Session;
 
 /// What decided about a statement's place.
@@ -35,7 +36,9 @@ pub(super) enum Why {
     /// The session's connection was on the primary for what came before in the same pipeline.
     Pipeline,
     /// No replica is known to have what the read must see.
-    Freshness,
+    Freshness(Behind),
+    /// The primary has a weight, so it gets a share of the reads.
+    Share,
     /// No replica takes reads.
     NoReplica,
     /// A replica has failed it.
@@ -54,14 +57,15 @@ impl Why {
             Self::InBlock => "in_block",
             Self::Pinned(_) => "pinned",
             Self::Pipeline => "pipeline",
-            Self::Freshness => "freshness",
+            Self::Freshness(_) => "freshness",
+            Self::Share => "primary_share",
             Self::NoReplica => "no_replica",
             Self::Rerun => "rerun",
         }
     }
 
     /// The rest of a sentence that says where it runs.
-    pub fn sentence(self) -> String {
+    pub fn sentence(self, cluster: &Cluster) -> String {
         match self {
             Self::Text(reason) => reason.explain().to_owned(),
             Self::SplitOff => "split_reads is off".to_owned(),
@@ -75,7 +79,8 @@ impl Why {
                 format!("the session keeps its server connection to itself (pinned by {})", pins.describe())
             }
             Self::Pipeline => "it is one pipeline or segment with something that needs the primary".to_owned(),
-            Self::Freshness => "no replica is known to have what it must see".to_owned(),
+            Self::Freshness(behind) => behind.sentence(cluster),
+            Self::Share => "the primary has a weight, and this read is of its share".to_owned(),
             Self::NoReplica => "no replica takes reads".to_owned(),
             Self::Rerun => "it failed on a replica and runs once more".to_owned(),
         }
@@ -139,13 +144,27 @@ impl Session {
         if self.placement.own.route.get() == RouteChoice::Primary {
             return Why::Choice(RouteChoice::Primary);
         }
-        let has_replica = self.pools.cluster.pick_reader(self.nodes_tried(), &Needs::default()).is_some();
-        let is_fresh = self.pools.cluster.pick_reader(self.nodes_tried(), &self.sight.needs).is_some();
-        match (has_replica, is_fresh) {
-            (false, _) => Why::NoReplica,
-            (true, false) => Why::Freshness,
-            (true, true) => Why::Pipeline,
+        match &self.state {
+            State::Linked(_) if !self.placement.what_if() => self.why_not_chosen(),
+            _ => match self.prospect(decision, Moment::of(self.timing.arrival())) {
+                Prospect::NoReplica => Why::NoReplica,
+                Prospect::Behind(behind) => Why::Freshness(behind),
+                Prospect::Fresh | Prospect::Soon(_) => Why::Pipeline,
+            },
         }
+    }
+
+    /// Why the link at hand is on the primary although a read may go to a replica.
+    fn why_not_chosen(&self) -> Why {
+        let cluster = &self.pools.cluster;
+        if let Some(behind) = self.sight.missed {
+            return Why::Freshness(behind);
+        }
+        if cluster.freshest(self.nodes_tried()).is_none() {
+            return Why::NoReplica;
+        }
+        let shares = cluster.primary().is_some_and(|primary| cluster.nodes[primary].load.share() > 0);
+        if shares { Why::Share } else { Why::Pipeline }
     }
 
     /// A statement has begun: it is counted when it ends, if its turn has come.
@@ -161,7 +180,11 @@ impl Session {
         let why = self.why(decision);
         let would = self.placement.what_if().then(|| match (why, self.placement.would_read()) {
             // The mode itself keeps it here.
-            (Why::Freshness, _) => "stale",
+            (Why::Freshness(_), _) => {
+                // As the read itself would have it.
+                self.pools.cluster.freshness.demand(Moment::now());
+                "stale"
+            }
             (Why::Pipeline | Why::Text(Reason::HintReplica), true) => "replica",
             // Until a block has written, its reads may go to a replica.
             (Why::InBlock, true) if !self.sight.is_writing() => "replica",
@@ -198,30 +221,46 @@ impl Session {
             (State::Linked(link), _) => {
                 let node = &cluster.nodes[link.node].settings.name;
                 let why = self.why(decision);
-                lines.push(format!("{}: {}", target(link.primary), sentence(why, &report)));
+                lines.push(format!("{}: {}", target(link.primary), sentence(why, &report, cluster)));
                 lines.push(format!("  node {node}, on which the session is"));
             }
-            (_, Place::Reader) if cluster.pick_reader(0, &Needs::default()).is_some() => {
-                lines.push(format!("replica: {}", sentence(Why::Text(decision.reason), &report)));
-                for node in cluster.nodes.iter().filter(|node| !node.is_primary()) {
-                    let state = if node.load.is_up() { "takes reads" } else { "down" };
-                    lines.push(format!("  node {}: {state}, {} in use", node.settings.name, node.load.outstanding()));
-                }
+            (_, Place::Reader) => {
+                let now = Moment::now();
+                // A block of which all runs there is judged as one.
+                let judged = match self.deferred.is_open() && !self.deferred.offloads {
+                    true => self.deferred.decision,
+                    false => decision,
+                };
+                let reads = sentence(Why::Text(decision.reason), &report, cluster);
+                lines.push(match self.prospect(judged, now) {
+                    Prospect::Fresh => format!("replica: {reads}"),
+                    Prospect::Soon(limit) => {
+                        format!(
+                            "replica: {reads}; it waits up to {limit:?} for one that has all that was committed before"
+                        )
+                    }
+                    Prospect::Behind(behind) => format!("primary: {}", behind.sentence(cluster)),
+                    Prospect::NoReplica => format!("primary: {}", Why::NoReplica.sentence(cluster)),
+                });
+                self.tell_freshness(judged, now, &mut lines);
             }
             _ => {
                 let why = match self.why_elsewhere(decision) {
-                    Why::Pipeline if self.placement.what_if() => {
-                        lines.push("primary: what_if is on; without it a replica would get it".to_owned());
-                        return lines;
-                    }
-                    Why::Pipeline | Why::Freshness if self.deferred.is_open() => Why::InBlock,
+                    Why::Pipeline | Why::Freshness(_) if self.deferred.is_open() => Why::InBlock,
                     why => why,
                 };
-                lines.push(format!("primary: {}", sentence(why, &report)));
+                let because = match why {
+                    Why::Pipeline if self.placement.what_if() => WHAT_IF.to_owned(),
+                    why => sentence(why, &report, cluster),
+                };
+                lines.push(format!("primary: {because}"));
                 lines.push(match cluster.primary() {
                     Some(primary) => format!("  node {}", cluster.nodes[primary].settings.name),
                     None => "  no primary is known at the moment".to_owned(),
                 });
+                if matches!(why, Why::Pipeline | Why::Freshness(_)) {
+                    self.tell_freshness(decision, Moment::now(), &mut lines);
+                }
             }
         }
         lines.push(format!("  reason {}, fingerprint {}", report.overall.reason.as_str(), report.fingerprint));
@@ -239,28 +278,39 @@ impl Session {
     }
 
     /// The notice that a session asks for by `trunkline.explain`.
-    pub(super) fn explain_notice(&self, decision: Decision) -> Option<ErrorNotice> {
+    pub(super) fn explain_notice(&self, decision: Decision, text: &[u8]) -> Option<ErrorNotice> {
         let State::Linked(link) = &self.state else { return None };
-        let node = &self.pools.cluster.nodes[link.node].settings.name;
-        let why = self.why(decision);
-        let message = format!("trunkline: {} {node}: {}", target(link.primary), why.sentence());
+        let cluster = &self.pools.cluster;
+        let node = &cluster.nodes[link.node].settings.name;
+        let because = match self.why(decision) {
+            Why::Pipeline if self.placement.what_if() => WHAT_IF.to_owned(),
+            why => sentence(why, &explain_for(&self.decisions, text, self.lex), cluster),
+        };
+        let message = if link.primary {
+            format!("trunkline: primary {node}: {because}")
+        } else {
+            let level = self.placement.needs_of(decision).0.as_str();
+            format!("trunkline: replica {node}: {because} ({}, consistency {level})", self.lag_of(link.node))
+        };
         let notice = ErrorNotice::error(SqlState::SUCCESS, message);
         Some(ErrorNotice { severity: Severity::Notice, ..notice })
     }
 }
+
+const WHAT_IF: &str = "what_if is on; without it a replica would get it";
 
 fn target(primary: bool) -> &'static str {
     if primary { "primary" } else { "replica" }
 }
 
 /// With the name of what decided, when it is in the text.
-fn sentence(why: Why, report: &crate::route::RouteReport) -> String {
+fn sentence(why: Why, report: &RouteReport, cluster: &Cluster) -> String {
     match why {
         Why::Text(reason) if reason == report.overall.reason => {
             let rest = report.overall.sentence.split_once("because ").map_or("", |(_, rest)| rest);
             rest.trim_end_matches('.').to_owned()
         }
-        why => why.sentence(),
+        why => why.sentence(cluster),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::admin::value::{Column, Rows, Value, int, text};
-use crate::route::{RouteRow, explain};
+use crate::route::{DecisionCache, RouteRow, explain, explain_for};
 use crate::session::Context;
 use crate::sql::{Knowledge, LexOptions};
 use crate::wire::{ErrorNotice, SqlState};
@@ -26,7 +26,10 @@ pub const COLUMNS: &[Column] = &[
 /// # Errors
 /// The database is not configured.
 pub fn rows(ctx: &Arc<Context>, sql: &str, database: Option<&str>) -> Result<Rows, ErrorNotice> {
-    let report = explain(sql.as_bytes(), LexOptions::default(), &knowledge(ctx, database)?);
+    let report = match decisions(ctx, database)? {
+        Some(cache) => explain_for(&cache, sql.as_bytes(), LexOptions::default()),
+        None => explain(sql.as_bytes(), LexOptions::default(), &Knowledge::default()),
+    };
     let fingerprint = report.fingerprint.to_string();
     let row = |number: Value, row: &RouteRow| {
         vec![
@@ -57,20 +60,19 @@ fn tables(slots: Option<&[u16]>) -> String {
     }
 }
 
-/// What is known of the database, or of the only one that is configured.
-fn knowledge(ctx: &Arc<Context>, database: Option<&str>) -> Result<Knowledge, ErrorNotice> {
+/// The decisions of the database, or of the only one that is configured.
+fn decisions(ctx: &Arc<Context>, database: Option<&str>) -> Result<Option<Arc<DecisionCache>>, ErrorNotice> {
     let config = ctx.config.load();
     match database {
         Some(name) => match config.database(name) {
-            Some(database) => Ok(ctx.decisions(database, name).knowledge()),
+            Some(database) => Ok(Some(ctx.decisions(database, name))),
             None => Err(ErrorNotice::error(SqlState::UNKNOWN_DATABASE, format!("database \"{name}\" does not exist"))
                 .hint("SHOW DATABASES lists them.")),
         },
-        None if config.databases.len() == 1 => Ok(config
-            .databases
-            .values()
-            .find(|only| only.name != "*")
-            .map_or_else(Knowledge::default, |only| ctx.decisions(only, &only.name).knowledge())),
-        None => Ok(Knowledge::default()),
+        None if config.databases.len() == 1 => {
+            let only = config.databases.values().find(|only| only.name != "*");
+            Ok(only.map(|only| ctx.decisions(only, &only.name)))
+        }
+        None => Ok(None),
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::catalog::{Sink, Snapshot};
 use crate::sql::{FunctionLists, StatementLists};
 
 fn cache() -> DecisionCache {
@@ -114,4 +115,29 @@ fn decisions_are_shared_between_threads() {
         scope.spawn(|| assert_eq!(cache.decide(b"SELECT * FROM t", STD).target, Target::Replica));
     });
     assert_eq!(cache.misses(), 1);
+}
+
+#[test]
+fn a_schema_that_was_read_too_early_is_judged_by_once_it_holds() {
+    let cache = cache();
+    cache.follow(Arc::new(Watched::new("db".to_owned())));
+    let (old, new) = (Arc::new(Snapshot::default()), Arc::new(Snapshot::default()));
+    let judges_by = |snapshot: &Arc<Snapshot>| match cache.knowledge().catalog {
+        sql::Catalog::Known(facts) => Arc::as_ptr(&facts).cast::<()>() == Arc::as_ptr(snapshot).cast(),
+        _ => false,
+    };
+    assert!(cache.loaded(old.clone(), 0) && judges_by(&old));
+    cache.remember_primary(b"SELECT * FROM v", STD, RerunCause::ReadOnly);
+    // What is found to hold still says nothing new of what was learned.
+    cache.schema_changed();
+    assert!(!judges_by(&old));
+    assert!(cache.loaded(old.clone(), 1) && judges_by(&old));
+    assert_eq!(cache.decide(b"SELECT * FROM v", STD).reason, Reason::Learned);
+    // A second change comes while the first is being read, and has nothing to show for itself.
+    cache.schema_changed();
+    cache.schema_changed();
+    assert!(!cache.loaded(new.clone(), 2), "there was one more change");
+    assert!(cache.loaded(new.clone(), 3) && judges_by(&new), "the old one is over");
+    assert_eq!(cache.learned(), []);
+    assert_eq!(cache.decide(b"SELECT * FROM v", STD).target, Target::Replica);
 }
