@@ -99,11 +99,14 @@ impl Sink for DecisionCache {
         if know_it(&rules) {
             return true;
         }
+        let knew = aside.is_some() || matches!(rules.known.catalog, Catalog::Known(_));
         match aside.filter(|aside| know_it(aside)) {
             Some(aside) => self.judge_by(aside),
             None => {
-                // Of another schema.
-                self.learned.forget(false);
+                if knew {
+                    // Learned of another schema.
+                    self.learned.forget(false);
+                }
                 let known = Knowledge { catalog: Catalog::Known(snapshot), ..rules.known.clone() };
                 self.judge_by(Arc::new(Rules::new(known)));
             }
