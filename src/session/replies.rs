@@ -119,6 +119,10 @@ impl Expect {
         )
     }
 
+    fn has_script(&self) -> bool {
+        matches!(self, Self::Simple { script: Some(_) } | Self::Execute { script: Some(_) })
+    }
+
     /// Whether nothing comes from the server for it.
     fn is_made(&self) -> bool {
         matches!(self, Self::MadeParse { .. } | Self::MadeClose { .. } | Self::Notice(_) | Self::CopyEnd)
@@ -129,6 +133,11 @@ impl Expect {
 #[derive(Debug, Default)]
 pub(super) struct Replies {
     queue: VecDeque<Expect>,
+    /// How many had been awaited with the last one that is, or ends with, a ReadyForQuery: nothing is looked for in vain in a
+    /// pipeline of thousands.
+    ready: u64,
+    /// The same of the last one that changes what the session keeps.
+    scripts: u64,
     pushed: u64,
 }
 
@@ -139,6 +148,12 @@ impl Replies {
 
     pub fn push(&mut self, expect: Expect) {
         self.pushed += 1;
+        if expect.is_ready() {
+            self.ready = self.pushed;
+        }
+        if expect.has_script() {
+            self.scripts = self.pushed;
+        }
         self.queue.push_back(expect);
     }
 
@@ -174,28 +189,42 @@ impl Replies {
 
     /// Whether a ReadyForQuery is outstanding: the transaction status is not known before it comes.
     pub fn owes_ready(&self) -> bool {
-        self.queue.iter().any(Expect::is_ready)
+        self.ready > self.answered()
+    }
+
+    /// How many of those awaited are no longer.
+    fn answered(&self) -> u64 {
+        self.pushed - self.queue.len() as u64
+    }
+
+    /// The queue was changed otherwise than at its ends.
+    fn recount(&mut self) {
+        let answered = self.answered();
+        let count = |at: Option<usize>| at.map_or(0, |at| answered + at as u64 + 1);
+        self.ready = count(self.queue.iter().rposition(Expect::is_ready));
+        self.scripts = count(self.queue.iter().rposition(Expect::has_script));
     }
 
     /// Whether something under way may change what this name of the client's stands for.
     pub fn changes_name(&self, name: &[u8]) -> bool {
-        self.queue.iter().any(|expect| match expect {
-            Expect::Simple { script: Some(script) } | Expect::Execute { script: Some(script) } => {
-                script.all().any(|change| match change {
-                    Change::Prepare { name: changed, .. } | Change::Deallocate(changed) => **changed == *name,
-                    Change::DeallocateAll | Change::DiscardAll => true,
-                    _ => false,
-                })
-            }
-            _ => false,
-        })
+        self.scripts > self.answered()
+            && self.queue.iter().any(|expect| match expect {
+                Expect::Simple { script: Some(script) } | Expect::Execute { script: Some(script) } => {
+                    script.all().any(|change| match change {
+                        Change::Prepare { name: changed, .. } | Change::Deallocate(changed) => **changed == *name,
+                        Change::DeallocateAll | Change::DiscardAll => true,
+                        _ => false,
+                    })
+                }
+                _ => false,
+            })
     }
 
     /// What is under way in segments that have ended: an error makes void what stands behind it in its segment, and what
     /// follows goes on without it.
     fn ended(&self) -> impl Iterator<Item = &Expect> {
-        let end = self.queue.iter().rposition(Expect::is_ready).unwrap_or(0);
-        self.queue.range(..end)
+        let end = self.ready.saturating_sub(self.answered() + 1);
+        self.queue.range(..usize::try_from(end).unwrap_or(0))
     }
 
     /// Whether it is not known yet what stands under this name of the client's on the connection.
@@ -297,6 +326,7 @@ impl Replies {
         }
         self.pushed += owed.queue.len() as u64;
         self.queue.append(&mut owed.queue);
+        self.recount();
     }
 
     /// Whether nothing of the client's is outstanding: what we sent ourselves leaves the transaction status as it is known.
@@ -354,6 +384,7 @@ impl Replies {
             index += 1;
             !(within && matches!(expect, Expect::Sync { .. } | Expect::CopyEnd))
         });
+        self.recount();
         end.is_some()
     }
 }
