@@ -9,8 +9,11 @@ use crate::observe::RouteKey;
 use crate::sql::{Reason, Target};
 use crate::wire::SqlState;
 
+/// Metrics, and what they count.
+type Busy = (Metrics, Vec<SessionMetrics>, Vec<PoolMetrics>, Vec<NodeMetrics>, (ListenerMetrics, CatalogMetrics));
+
 /// Metrics in which every metric of the catalogue has a value.
-fn busy() -> (Metrics, Vec<SessionMetrics>, Vec<PoolMetrics>, Vec<NodeMetrics>, (ListenerMetrics, CatalogMetrics)) {
+fn busy() -> Busy {
     let metrics = Metrics::new();
     let mut session = metrics.session("shop", "ann \"the\" \\ admin\n");
     session.set_state(ClientState::Waiting);

@@ -1,3 +1,5 @@
+use crate::observe::Metrics;
+
 use super::*;
 use crate::catalog::{Sink, Snapshot};
 use crate::sql::{FunctionLists, StatementLists};
@@ -120,7 +122,7 @@ fn decisions_are_shared_between_threads() {
 #[test]
 fn a_schema_that_was_read_too_early_is_judged_by_once_it_holds() {
     let cache = cache();
-    cache.follow(Arc::new(Watched::new("db".to_owned())));
+    cache.follow(Arc::new(Watched::new("db".to_owned(), Metrics::new().catalog_of("db"))));
     let (old, new) = (Arc::new(Snapshot::default()), Arc::new(Snapshot::default()));
     let judges_by = |snapshot: &Arc<Snapshot>| match cache.knowledge().catalog {
         sql::Catalog::Known(facts) => Arc::as_ptr(&facts).cast::<()>() == Arc::as_ptr(snapshot).cast(),
