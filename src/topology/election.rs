@@ -55,7 +55,9 @@ pub(super) const ASKING: &str = "the nodes are still being asked for their roles
 
 /// Finds the roles. `system` is the identifier that the cluster has had until now.
 pub(super) fn elect(candidates: &[Candidate<'_>], system: Option<u64>) -> Verdict {
-    let system = system_of(candidates, system);
+    let asking = candidates.iter().any(|one| one.can_be_asked && !one.asked && !one.disabled);
+    // The first to answer may be the stranger.
+    let system = if asking && system.is_none() { None } else { system_of(candidates, system) };
     let mut standings: Vec<Standing> = candidates.iter().map(|one| standing(one, system)).collect();
     let member = |index: usize| !matches!(standings[index], Standing::Refused(_)) && !candidates[index].disabled;
     let timeline = |index: usize| candidates[index].facts.map_or(0, |facts| facts.timeline);
@@ -81,11 +83,16 @@ pub(super) fn elect(candidates: &[Candidate<'_>], system: Option<u64>) -> Verdic
         [] => why = no_claim(candidates, &claims, newest, &names),
         [one] => {
             // While some have not been asked, one of them may be on a newer timeline; whoever took writes before goes on.
-            let unasked = candidates.iter().any(|other| other.can_be_asked && !other.asked && !other.disabled);
-            if unasked && !candidates[*one].incumbent {
+            if asking && !candidates[*one].incumbent {
                 standings[*one] = Standing::Unknown;
                 ASKING.clone_into(&mut why);
             }
+        }
+        several if asking && system.is_none() => {
+            for index in several {
+                standings[*index] = Standing::Unknown;
+            }
+            ASKING.clone_into(&mut why);
         }
         several => {
             let declared: Vec<usize> =

@@ -208,7 +208,15 @@ impl Trunkline {
 
     /// Gets a path from the metrics port: status line and body.
     pub fn http(&self, path: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics_port())).unwrap();
+        // Its door opens a moment after the clients'.
+        let deadline = Instant::now() + PATIENCE;
+        let mut stream = loop {
+            match TcpStream::connect(("127.0.0.1", self.metrics_port())) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(Instant::now() < deadline, "metrics: {error}"),
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();

@@ -108,3 +108,21 @@ fn a_disabled_primary_is_named() {
     assert!(verdict.why.starts_with("a is disabled"), "{}", verdict.why);
     assert_eq!(verdict.standings[1], Standing::Replica);
 }
+
+#[test]
+fn the_first_to_answer_does_not_say_which_cluster_it_is() {
+    let stranger = |asked| Candidate {
+        facts: Some(Facts { in_recovery: false, timeline: 1, system: Some(SYSTEM + 1), version: 150_000 }),
+        ..Candidate { asked, ..node("c", false, 1) }
+    };
+    let unasked = |name| Candidate { asked: false, ..silent(name, None) };
+    let verdict = elect(&[unasked("a"), unasked("b"), stranger(true)], None);
+    assert_eq!((verdict.system, verdict.why.as_str()), (None, ASKING));
+    assert!(!verdict.standings.contains(&Standing::Primary), "{verdict:?}");
+    let verdict = elect(&[node("a", false, 1), unasked("b"), stranger(true)], None);
+    assert_eq!((verdict.system, verdict.why.as_str()), (None, ASKING));
+    assert!(!refused(&verdict, 0) && !verdict.standings.contains(&Standing::Primary), "{verdict:?}");
+    let verdict = elect(&[node("a", false, 1), node("b", true, 1), stranger(true)], None);
+    assert_eq!((verdict.system, &verdict.standings[0]), (Some(SYSTEM), &Standing::Primary));
+    assert!(refused(&verdict, 2));
+}
