@@ -167,7 +167,7 @@ impl Session {
                 let code = ErrorNotice::sqlstate_of(body);
                 let fatal = is_fatal(body);
                 link.dying |= fatal;
-                if fatal && self.rerun(body, true, out) {
+                if fatal && (self.is_link_unused() || self.rerun(body, true, out)) {
                     return Ok(false);
                 }
                 let Self { state: State::Linked(link), names, .. } = self else { return Err(ServerBroken) };

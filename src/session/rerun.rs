@@ -224,12 +224,39 @@ impl Session {
         true
     }
 
+    /// Whether nothing has been sent on the link that it still has to answer for, nor anything kept there: its end is nobody's
+    /// concern (trap 71). A server that goes away tells its idle connections so, also those that were just given out.
+    pub(super) fn is_link_unused(&self) -> bool {
+        let State::Linked(link) = &self.state else { return false };
+        link.status == TxStatus::Idle
+            && link.replies.is_empty()
+            && link.backlog.is_empty()
+            && !link.segment_open
+            && !link.copy_in
+            && link.pass == 0
+            && link.copy_syncs == 0
+            && !link.rerun.is_due()
+            && self.client_pass == 0
+            && self.pins.is_empty()
+            && !self.keeps_lease
+            && !self.sight.is_writing()
+    }
+
     /// The link's connection is gone, or about to be. What could run once more does so elsewhere.
     ///
     /// # Errors
     /// Nothing could: the session ends.
     pub(super) fn leave_lost(&mut self) -> Result<(), Ending> {
         match &self.state {
+            State::Linked(_) if self.is_link_unused() => {
+                self.client.unassign();
+                if let State::Linked(link) = self.transition(State::Idle) {
+                    link.lease.pool().load.probe.notify_one();
+                }
+                self.resumed = true;
+                self.segment_cleared = false;
+                return Ok(());
+            }
             State::Linked(link) if link.rerun.is_due() => {}
             State::Linked(link) if link.rerun.is_possible() => {
                 self.plan_rerun(RerunCause::Lost, SqlState::CONNECTION_FAILURE, Vec::new(), None);

@@ -96,7 +96,8 @@ impl Session {
                 // One statement, however often it runs.
                 self.since = Instant::now();
             }
-            if matches!(&self.state, State::Linked(link) if link.dying && link.rerun.is_due()) {
+            if matches!(&self.state, State::Linked(link) if link.dying && (link.rerun.is_due() || self.is_link_unused()))
+            {
                 self.leave_lost()?;
             }
             if matches!(&self.state, State::Linked(link) if link.begin_refused) {

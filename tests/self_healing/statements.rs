@@ -36,10 +36,12 @@ fn what_was_learned_is_forgotten_on_demand_and_when_the_schema_changes() {
     assert_eq!(learned(&world), []);
     assert_eq!(world.console().failure("FORGET LEARNED nowhere"), "3D000");
     assert_eq!(world.console().failure("FORGET ME"), "42601");
+    world.settle();
     assert_eq!(client.value("SELECT writes(1)"), "2");
     assert_eq!(learned(&world).len(), 1);
     client.rows("CREATE TABLE another (id int)");
     assert_eq!(learned(&world), []);
+    world.settle();
     assert_eq!(world.client().value("SELECT writes(1)"), "2");
     assert_eq!(reruns(&world, "read_only"), 3.0);
     // A temporary table is nobody else's business.
@@ -68,6 +70,8 @@ fn segments_of_the_extended_protocol() {
         batch().parse(name, "SELECT writes($1::int)", &[]).bind("", name, &[Some(n)]).describe(b'P', "").execute("", 0)
     };
     for (number, name) in ["", "s"].into_iter().enumerate() {
+        // What was learned before has put the catalog in doubt.
+        world.settle();
         let mut client = world.client();
         on_replica(&mut client);
         let expected = summary(&world.direct().exchange(&whole(name, "1").sync()));
