@@ -5,6 +5,8 @@
 
 #[path = "catalog/changes.rs"]
 mod changes;
+#[path = "catalog/lists.rs"]
+mod lists;
 #[path = "catalog/reads.rs"]
 mod reads;
 mod support;

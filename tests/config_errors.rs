@@ -209,6 +209,20 @@ level = "chatty=loud"
 }
 
 #[test]
+fn patterns_of_statements() {
+    insta::assert_snapshot!(check(&format!(
+        "{APP}{}",
+        r#"[routing]
+primary_statements = ["", " * ", "select * from audit where id = 5", "select 'x", "select f(); select g()", "select good()"]
+read_only_statements = ["**", "insert into t *", "call p()", "with x as (delete from t*", "select f() /* all */", "select good()"]
+
+[databases.app.routing]
+read_only_statements = ["select * from t for update"]
+"#
+    )));
+}
+
+#[test]
 fn tls() {
     insta::assert_snapshot!(check(&format!(
         "{APP}{}",

@@ -488,6 +488,7 @@ fn trap_77_credentials_stay_with_their_user() {
             read_only_functions: Vec::new(),
             primary_functions: Vec::new(),
             primary_statements: Vec::new(),
+            read_only_statements: Vec::new(),
             catalog_interval: None,
         },
         max_clients: None,

@@ -95,6 +95,7 @@ impl Default for RoutingSettings {
             read_only_functions: Vec::new(),
             primary_functions: Vec::new(),
             primary_statements: Vec::new(),
+            read_only_statements: Vec::new(),
             catalog_interval: Some(secs(10)),
         }
     }

@@ -246,6 +246,7 @@ impl Changes {
         self.value(&of("read_only_functions"), &a.read_only_functions, &b.read_only_functions);
         self.value(&of("primary_functions"), &a.primary_functions, &b.primary_functions);
         self.value(&of("primary_statements"), &a.primary_statements, &b.primary_statements);
+        self.value(&of("read_only_statements"), &a.read_only_statements, &b.read_only_statements);
         self.value(&of("catalog_interval"), &a.catalog_interval, &b.catalog_interval);
     }
 

@@ -389,6 +389,8 @@ pub struct RoutingSettings {
     pub primary_functions: Vec<String>,
     /// Patterns of statements that run on the primary, over their normalised texts.
     pub primary_statements: Vec<String>,
+    /// Patterns of statements that only read, as far as nothing certain speaks against it.
+    pub read_only_statements: Vec<String>,
     /// Time between two looks whether the catalog has changed; `None` = only when Trunkline has a reason to.
     pub catalog_interval: Option<Duration>,
 }

@@ -110,7 +110,7 @@ pub(super) fn knowledge(database: &Database) -> Knowledge {
     let routing = &database.routing;
     Knowledge {
         functions: FunctionLists::new(&routing.read_only_functions, &routing.primary_functions),
-        statements: StatementLists::new(&routing.primary_statements),
+        statements: StatementLists::new(&routing.primary_statements, &routing.read_only_statements),
         ..Knowledge::default()
     }
 }

@@ -18,6 +18,7 @@ use super::query;
 use super::reason::Reason;
 use super::scanner::{self, Scanned};
 use super::split::{Splitter, StatementTokens};
+use super::statements::Listed;
 use super::touches::{Slots, Touches};
 use super::verdict::Verdict;
 use super::writes;
@@ -157,26 +158,12 @@ fn obey(verdict: &mut Verdict, hint: Hint) {
             verdict.effects |= Effects::HINTED;
         }
         Hint::Replica => {
-            let overridable = matches!(
-                verdict.reason,
-                Reason::UnknownFunction
-                    | Reason::VolatileFunction
-                    | Reason::ListedFunction
-                    | Reason::NodeState
-                    | Reason::SettingRead
-                    | Reason::CatalogPending
-                    | Reason::Explain
-                    | Reason::Unparsed
-                    | Reason::TooLong
-                    | Reason::Read
-            );
-            let session = Effects::all()
-                - (Effects::WRITES
-                    | Effects::MULTI
-                    | Effects::LITERAL_MATTERS
-                    | Effects::READS_PREPARED
-                    | Effects::TELLS_TIME);
-            if overridable && !verdict.effects.intersects(session) {
+            let overridable = is_a_guess(verdict.reason)
+                || matches!(
+                    verdict.reason,
+                    Reason::ListedFunction | Reason::CatalogPending | Reason::Read | Reason::ListedRead
+                );
+            if overridable && !binds_session(verdict.effects) {
                 verdict.target = Target::Replica;
                 verdict.reason = Reason::HintReplica;
                 verdict.effects -= Effects::WRITES;
@@ -185,6 +172,27 @@ fn obey(verdict: &mut Verdict, hint: Hint) {
             }
         }
     }
+}
+
+/// Whether somebody who knows the statement may say that it only reads: nothing certain speaks against it.
+fn is_a_guess(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::UnknownFunction
+            | Reason::VolatileFunction
+            | Reason::NodeState
+            | Reason::SettingRead
+            | Reason::Explain
+            | Reason::Unparsed
+            | Reason::TooLong
+    )
+}
+
+/// Whether effects concern the session or its transaction, which are where they are.
+fn binds_session(effects: Effects) -> bool {
+    let free =
+        Effects::WRITES | Effects::MULTI | Effects::LITERAL_MATTERS | Effects::READS_PREPARED | Effects::TELLS_TIME;
+    effects.intersects(Effects::all() - free)
 }
 
 /// Whether the view of the session's prepared statements, or the function behind it, is named.
@@ -199,15 +207,30 @@ fn reads_prepared(text: &[u8], tokens: &[Token]) -> bool {
     })
 }
 
-/// What the configuration says of the statement.
+/// What the configuration says of the statement. It never makes a read of what is known to be none.
 fn judge_listed(text: &[u8], opts: LexOptions, statement: &StatementTokens, known: &Knowledge, verdict: &mut Verdict) {
-    if known.statements.is_empty() || verdict.target != Target::Replica {
-        return;
-    }
     let (Some(first), Some(last)) = (statement.tokens.first(), statement.tokens.last()) else { return };
-    let normalized = normalize(&text[first.start as usize..last.end as usize], opts);
-    if let Some(pattern) = known.statements.primary(&normalized) {
-        verdict.join(Verdict::primary(Reason::ListedStatement, Effects::empty()).with_culprit(format!("`{pattern}`")));
+    let normalized = || normalize(&text[first.start as usize..last.end as usize], opts);
+    let may_read = is_a_guess(verdict.reason)
+        && !binds_session(verdict.effects)
+        && !verdict.touches.schema
+        && statement.bits.is_empty()
+        && !statement.bad;
+    match known.statements.ask(normalized, may_read, verdict.target == Target::Replica) {
+        None => {}
+        Some(Listed::Primary(pattern)) => {
+            let listed = Verdict::primary(Reason::ListedStatement, Effects::empty());
+            verdict.join(listed.with_culprit(format!("`{pattern}`")));
+        }
+        Some(Listed::Read(pattern)) => {
+            // Who knows what it reads, and whether it asks for the time.
+            let listed = Verdict::new(Target::Replica, Reason::ListedRead, Effects::TELLS_TIME);
+            *verdict = listed.with_culprit(format!("`{pattern}`")).reading(Slots::All);
+            let relations = query::judge_relations(Cursor::new(text, &statement.tokens), statement, known);
+            if !is_a_guess(relations.reason) {
+                verdict.join(relations);
+            }
+        }
     }
 }
 

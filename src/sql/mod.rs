@@ -54,6 +54,6 @@ pub use settings::{OwnAction, OwnSetting, SettingChange, SettingValue, own_setti
 pub use shown::{Shown, shown_setting};
 pub use sqlcommenter::{SqlTags, sql_tags};
 pub use statement_names::{StatementNames, prepared_body, statement_names};
-pub use statements::StatementLists;
+pub use statements::{Pattern, PatternMistake, StatementLists};
 pub use touches::{CATALOGS_SLOT, FIRST_TABLE_SLOT, MAX_SLOTS_OF_SET, SEQUENCES_SLOT, SLOTS, Slots, TouchId, Touches};
 pub use verdict::Verdict;

@@ -55,7 +55,7 @@ pub fn normalize(sql: &[u8], opts: LexOptions) -> String {
 }
 
 /// Whether a space stands between two tokens.
-fn spaced(text: &[u8], before: Token, token: Token) -> bool {
+pub(super) fn spaced(text: &[u8], before: Token, token: Token) -> bool {
     let single = |token: Token| if token.kind == Kind::Punct { text[token.start as usize] } else { 0 };
     let cast = |token: Token| token.kind == Kind::Colon;
     match (single(before), single(token)) {

@@ -30,6 +30,16 @@ const RECURSION: usize = 128;
 
 /// Parses the query of these tokens and judges its tree. `statement` is the statement that they are of.
 pub(super) fn judge(cursor: Cursor<'_>, statement: &StatementTokens, known: &Knowledge) -> Verdict {
+    judge_with(visit::Judge::new(known), cursor, statement)
+}
+
+/// What the relations alone say that a query names, whatever it calls; a read, if it can't be parsed.
+pub(super) fn judge_relations(cursor: Cursor<'_>, statement: &StatementTokens, known: &Knowledge) -> Verdict {
+    let verdict = judge_with(visit::Judge::of_relations(known), cursor, statement);
+    if matches!(verdict.reason, Reason::Unparsed | Reason::TooLong) { Verdict::replica(Reason::Read) } else { verdict }
+}
+
+fn judge_with(judge: visit::Judge<'_>, cursor: Cursor<'_>, statement: &StatementTokens) -> Verdict {
     if statement.bad {
         return Verdict::unparsed();
     }
@@ -41,10 +51,10 @@ pub(super) fn judge(cursor: Cursor<'_>, statement: &StatementTokens, known: &Kno
         return Verdict::primary(Reason::TooLong, Effects::WRITES);
     }
     // The parser has never panicked on what was tried; a client must not be the one to find the text that it does.
-    catch_unwind(AssertUnwindSafe(|| parse_and_visit(&sql, known))).unwrap_or_else(|_| Verdict::unparsed())
+    catch_unwind(AssertUnwindSafe(|| parse_and_visit(&sql, judge))).unwrap_or_else(|_| Verdict::unparsed())
 }
 
-fn parse_and_visit(sql: &str, known: &Knowledge) -> Verdict {
+fn parse_and_visit(sql: &str, mut judge: visit::Judge<'_>) -> Verdict {
     let dialect = PostgreSqlDialect {};
     let Ok(mut parser) = Parser::new(&dialect).with_recursion_limit(RECURSION).try_with_sql(sql) else {
         return Verdict::unparsed();
@@ -53,7 +63,6 @@ fn parse_and_visit(sql: &str, known: &Knowledge) -> Verdict {
     if parser.peek_token().token != Token::EOF {
         return Verdict::unparsed();
     }
-    let mut judge = visit::Judge::new(known);
     let _ = query.visit(&mut judge);
     judge.verdict()
 }

@@ -19,6 +19,8 @@ pub enum Reason {
     Cursor,
     /// A plain read.
     Read,
+    /// The configuration says that it only reads.
+    ListedRead,
     /// A hint in a comment asks for a replica.
     HintReplica,
     /// The schema was changed a moment ago, and has not been read again.
@@ -85,7 +87,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in order.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::Empty,
         Self::OwnSetting,
         Self::ExplainRoute,
@@ -93,6 +95,7 @@ impl Reason {
         Self::ReadOnlyTx,
         Self::Cursor,
         Self::Read,
+        Self::ListedRead,
         Self::HintReplica,
         Self::CatalogPending,
         Self::SettingRead,
@@ -136,6 +139,7 @@ impl Reason {
             Self::ReadOnlyTx => "read_only_tx",
             Self::Cursor => "cursor",
             Self::Read => "read",
+            Self::ListedRead => "listed_read",
             Self::HintReplica => "hint_replica",
             Self::CatalogPending => "catalog_pending",
             Self::SettingRead => "setting_read",
@@ -180,6 +184,7 @@ impl Reason {
             Self::ReadOnlyTx => "the transaction is declared READ ONLY, so nothing in it can write",
             Self::Cursor => "it works on a cursor, which lives where the session opened it",
             Self::Read => "it only reads, and every function in it is known to be harmless",
+            Self::ListedRead => "`read_only_statements` lists it",
             Self::HintReplica => "a comment in it asks for a replica",
             Self::CatalogPending => "the schema has just been changed, and its new state is being read",
             Self::SettingRead => "it reads settings, which may differ from node to node",

@@ -125,20 +125,3 @@ fn traps_4_11_and_16_relations_that_a_standby_cannot_answer_for() {
     assert_eq!(client.value("SELECT count(*) FROM quick"), "0");
     assert_eq!(client.value("SELECT count(*) FROM parts"), "0");
 }
-
-#[test]
-fn lists_come_before_the_catalog() {
-    let world = world_with(Plan {
-        sql: "CREATE TABLE t (n int); CREATE FUNCTION seen() RETURNS int LANGUAGE sql AS 'SELECT 1';
-              CREATE FUNCTION kept() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';
-              CREATE VIEW v AS SELECT seen(); CREATE VIEW w AS SELECT kept();",
-        routing: "read_only_functions = [\"public.seen\"]\nprimary_functions = [\"kept\"]\nprimary_statements = [\"select * from t where *\"]",
-        ..Plan::default()
-    });
-    is_read(&world, "SELECT public.seen()");
-    is_read(&world, "SELECT * FROM v");
-    is_for_primary(&world, "SELECT kept()", "listed_function", "kept");
-    is_for_primary(&world, "SELECT * FROM w", "listed_function", "view public.w: function public.kept");
-    is_for_primary(&world, "Select * from t where n = 5", "listed_statement", "select * from t where *");
-    is_read(&world, "SELECT * FROM t");
-}

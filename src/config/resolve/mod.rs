@@ -25,6 +25,7 @@ use super::{
     ClientSettings, Config, LogSettings, PoolSettings, RoutingSettings, Secret, ServerTls, SlowLogSettings, User,
     defaults,
 };
+use crate::sql::{Pattern, PatternMistake};
 
 /// What the steps of the resolution share.
 pub(super) struct Context<'a> {
@@ -213,6 +214,17 @@ fn routing(raw: &schema::Routing, base: RoutingSettings, cx: &mut Context<'_>) -
         }
         draft.help("name it in one of the two lists");
     }
+    let primary_statements = statements(&raw.primary_statements, base.primary_statements, Pattern::new, cx);
+    let read_only_statements = statements(&raw.read_only_statements, base.read_only_statements, Pattern::of_reads, cx);
+    let here = [&raw.read_only_statements, &raw.primary_statements];
+    let both = primary_statements.iter().find(|pattern| read_only_statements.contains(pattern));
+    if let (Some(both), true) = (both, here.iter().any(|list| list.is_some())) {
+        let draft = cx.problems.error(format!("statement `{both}` is both read-only and bound to the primary"));
+        for list in here.into_iter().flatten() {
+            draft.at(list.span(), "named here");
+        }
+        draft.help("name it in one of the two lists");
+    }
     RoutingSettings {
         split_reads: get(&raw.split_reads).unwrap_or(base.split_reads),
         what_if: get(&raw.what_if).unwrap_or(base.what_if),
@@ -225,11 +237,32 @@ fn routing(raw: &schema::Routing, base: RoutingSettings, cx: &mut Context<'_>) -
         dns_interval: dur(&raw.dns_interval, base.dns_interval),
         read_only_functions,
         primary_functions,
-        primary_statements: get(&raw.primary_statements).map_or(base.primary_statements, |list| {
-            list.0.iter().map(|pattern| pattern.get_ref().trim().to_owned()).collect()
-        }),
+        primary_statements,
+        read_only_statements,
         catalog_interval: dur(&raw.catalog_interval, base.catalog_interval),
     }
+}
+
+/// A list of patterns of statements.
+fn statements(
+    list: &Opt<schema::value::List>,
+    base: Vec<String>,
+    read: impl Fn(&str) -> Result<Pattern, PatternMistake>,
+    cx: &mut Context<'_>,
+) -> Vec<String> {
+    if list.is_none() {
+        return base;
+    }
+    let mut patterns = Vec::new();
+    for item in schema::value::items(list) {
+        match read(item.get_ref()) {
+            Ok(_) => patterns.push(item.get_ref().trim().to_owned()),
+            Err(mistake) => {
+                cx.problems.error("not a pattern of statements").at(item.span(), mistake.label).help(mistake.help);
+            }
+        }
+    }
+    patterns
 }
 
 fn slow_log(raw: &schema::SlowLog, cx: &mut Context<'_>) -> SlowLogSettings {

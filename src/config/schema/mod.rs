@@ -142,6 +142,7 @@ pub struct Routing {
     pub read_only_functions: Opt<List>,
     pub primary_functions: Opt<List>,
     pub primary_statements: Opt<List>,
+    pub read_only_statements: Opt<List>,
     pub catalog_interval: Opt<Dur>,
 }
 

@@ -74,6 +74,21 @@ fn reload_forgets() {
 }
 
 #[test]
+fn patterns_are_matched_when_a_statement_is_first_seen() {
+    let lists = || StatementLists::new(["select * from audit*"], ["select f(*"]);
+    let cache = DecisionCache::new(Knowledge { statements: lists(), ..Knowledge::default() });
+    for id in 0..100 {
+        let sql = format!("SELECT f({id})");
+        assert_eq!(cache.decide(sql.as_bytes(), STD).reason, Reason::ListedRead);
+        let sql = format!("SELECT a FROM audit WHERE id = {id}");
+        assert_eq!(cache.decide(sql.as_bytes(), STD).reason, Reason::ListedStatement);
+    }
+    assert_eq!(cache.misses(), 2);
+    cache.reload(FunctionLists::default(), StatementLists::default());
+    assert_eq!(cache.decide(b"SELECT f(1)", STD).target, Target::Primary);
+}
+
+#[test]
 fn two_caches_of_a_thread_do_not_mix() {
     let (one, two) = (cache(), DecisionCache::new(Knowledge::from(FunctionLists::new(["f"], [""; 0]))));
     for _ in 0..3 {

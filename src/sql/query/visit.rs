@@ -17,13 +17,20 @@ use super::super::verdict::Verdict;
 pub(super) struct Judge<'a> {
     known: &'a Knowledge,
     verdict: Verdict,
+    /// What is called is no matter.
+    relations_only: bool,
     /// The common table expressions of each query around the place at hand.
     expressions: Vec<Vec<String>>,
 }
 
 impl<'a> Judge<'a> {
     pub(super) fn new(known: &'a Knowledge) -> Self {
-        Self { known, verdict: Verdict::replica(Reason::Read), expressions: Vec::new() }
+        Self { known, verdict: Verdict::replica(Reason::Read), relations_only: false, expressions: Vec::new() }
+    }
+
+    /// Judges by the relations that the tree names, and nothing else.
+    pub(super) fn of_relations(known: &'a Knowledge) -> Self {
+        Self { relations_only: true, ..Self::new(known) }
     }
 
     pub(super) fn verdict(self) -> Verdict {
@@ -35,6 +42,9 @@ impl<'a> Judge<'a> {
     }
 
     fn call(&mut self, name: &ObjectName, arguments: Option<usize>) {
+        if self.relations_only {
+            return;
+        }
         let Some((schema, bare)) = split_name(name) else { return self.worsen(Verdict::unparsed()) };
         let function = FunctionName { schema: schema.as_deref(), name: &bare };
         let mut verdict = functions::judge_call(function, arguments, self.known);
