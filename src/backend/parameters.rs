@@ -4,6 +4,8 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 
+use super::reading;
+
 type Bytes = Box<[u8]>;
 
 /// The reported parameters in the order in which the server first told them.
@@ -12,6 +14,8 @@ pub struct Parameters {
     list: Vec<(Bytes, Bytes)>,
     /// Changes with every value that clients are told: equal ones have equal digests.
     digest: u64,
+    /// The same of those by which texts are read.
+    reading: u64,
     in_hot_standby: Option<bool>,
 }
 
@@ -30,19 +34,22 @@ impl Parameters {
         if name == b"in_hot_standby" {
             self.in_hot_standby = Some(value == b"on");
         }
-        match self.list.iter_mut().find(|(key, _)| **key == *name) {
-            Some((_, old)) if **old == *value => false,
+        let change = match self.list.iter_mut().find(|(key, _)| **key == *name) {
+            Some((_, old)) if **old == *value => return false,
             Some((_, old)) => {
-                self.digest ^= digest(name, old) ^ digest(name, value);
-                *old = value.into();
-                true
+                let before = std::mem::replace(old, value.into());
+                digest(name, &before) ^ digest(name, value)
             }
             None => {
-                self.digest ^= digest(name, value);
                 self.list.push((name.into(), value.into()));
-                true
+                digest(name, value)
             }
+        };
+        self.digest ^= change;
+        if reading::is_parameter(name) {
+            self.reading ^= change;
         }
+        true
     }
 
     /// Whether the server has last said that it is a standby; `None` = it does not say (PostgreSQL before 14).
@@ -58,6 +65,11 @@ impl Parameters {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.list.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// A number for the values by which texts are read ([`super::Reading`]).
+    pub fn reading(&self) -> u64 {
+        self.reading
     }
 
     /// Whether a client that was told `other` has nothing more to be told. Two words are compared.

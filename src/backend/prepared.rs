@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 
 use crate::sql::{Decision, LexOptions};
 
+use super::{Parameters, Reading};
+
 /// A statement that some client prepared by the protocol. Shared by all sessions that prepared the same (text, types).
 #[derive(Debug)]
 pub struct Prepared {
@@ -23,6 +25,8 @@ pub struct Prepared {
     pub types: Box<[u8]>,
     /// Where it may run.
     pub decision: Decision,
+    /// How the text is to be read, where that makes a difference: as it was when it was prepared first.
+    pub reading: Option<Arc<Reading>>,
     /// What else of a session the meaning of the text depends on, as a hash.
     context: u64,
     uses: AtomicU64,
@@ -90,15 +94,10 @@ pub struct SqlPrepared {
     pub text: Box<[u8]>,
     /// What the statement behind `AS` may do, and where.
     pub decision: Decision,
-    /// How the text is to be read.
+    /// How the text is cut into tokens.
     pub lex: LexOptions,
-}
-
-impl SqlPrepared {
-    /// Whether the text means the same under other options.
-    pub fn means_the_same(&self, lex: LexOptions) -> bool {
-        self.lex == lex || !self.text.iter().any(|byte| *byte == b'\\' || !byte.is_ascii())
-    }
+    /// How a server is to read it, where that makes a difference.
+    pub reading: Option<Arc<Reading>>,
 }
 
 /// Things that are equal are one thing, as long as somebody has it.
@@ -160,8 +159,19 @@ pub fn helper_name() -> &'static [u8] {
     &HELPER
 }
 
-/// The shared statement for (text, types, decision, context): one that was decided under other rules is another one.
-pub fn intern(sql: &[u8], types: &[u8], decision: Decision, context: u64) -> Arc<Prepared> {
+/// The shared statement for (text, types, decision, context): one that was decided under other rules is another one. Where it makes a
+/// difference how the text is read, the context says so, and `parameters` are those by which it is.
+pub fn intern(sql: &[u8], types: &[u8], decision: Decision, context: u64, parameters: &Parameters) -> Arc<Prepared> {
+    intern_read(sql, types, decision, context, || Reading::of(sql, parameters).map(Arc::new))
+}
+
+fn intern_read(
+    sql: &[u8],
+    types: &[u8],
+    decision: Decision,
+    context: u64,
+    reading: impl FnOnce() -> Option<Arc<Reading>>,
+) -> Arc<Prepared> {
     let same = |statement: &Prepared| {
         *statement.sql == *sql
             && *statement.types == *types
@@ -177,6 +187,7 @@ pub fn intern(sql: &[u8], types: &[u8], decision: Decision, context: u64) -> Arc
             sql: sql.into(),
             types: types.into(),
             decision,
+            reading: reading(),
             context,
             uses: AtomicU64::new(0),
             servers: AtomicU32::new(0),
@@ -188,14 +199,21 @@ pub fn intern(sql: &[u8], types: &[u8], decision: Decision, context: u64) -> Arc
 
 /// The statement that takes the place of an outdated one.
 pub fn renew(old: &Prepared) -> Arc<Prepared> {
-    intern(&old.sql, &old.types, old.decision, old.context)
+    intern_read(&old.sql, &old.types, old.decision, old.context, || old.reading.clone())
 }
 
-/// The shared statement of a `PREPARE`.
-pub fn intern_sql(text: &[u8], decision: Decision, lex: LexOptions) -> Arc<SqlPrepared> {
-    let same =
-        |statement: &SqlPrepared| *statement.text == *text && statement.decision == decision && statement.lex == lex;
-    SQL_STATEMENTS.lock().intern(text, same, || SqlPrepared { text: text.into(), decision, lex })
+/// The shared statement of a `PREPARE`, read by these parameters.
+pub fn intern_sql(text: &[u8], decision: Decision, lex: LexOptions, parameters: &Parameters) -> Arc<SqlPrepared> {
+    let reading = Reading::of(text, parameters);
+    let same = |statement: &SqlPrepared| {
+        *statement.text == *text
+            && statement.decision == decision
+            && statement.lex == lex
+            && statement.reading.as_deref() == reading.as_ref()
+    };
+    let make =
+        || SqlPrepared { text: text.into(), decision, lex, reading: Reading::of(text, parameters).map(Arc::new) };
+    SQL_STATEMENTS.lock().intern(text, same, make)
 }
 
 /// All statements that some client or server connection has, by number.
@@ -211,7 +229,7 @@ pub fn looks_like_ours(name: &[u8]) -> bool {
 }
 
 /// A number for the columns that a RowDescription tells (`None` = NoData): their names and types. What does not make rows
-/// different (tables of origin, formats) is left out.
+/// different (tables of origin, formats) is left out, and so are names outside ASCII: they are told in the client's encoding.
 /// `None` when the message is not whole.
 pub fn shape_of(row_description: Option<&[u8]>) -> Option<u64> {
     static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
@@ -221,7 +239,8 @@ pub fn shape_of(row_description: Option<&[u8]>) -> Option<u64> {
     for _ in 0..u16::from_be_bytes(*count) {
         let end = memchr::memchr(0, rest)?;
         let (fields, tail) = rest[end + 1..].split_at_checked(18)?;
-        rest[..end].hash(&mut state);
+        let name = &rest[..end];
+        name.is_ascii().then_some(name).hash(&mut state);
         // Type, size and modifier, behind the table and column of origin and before the format.
         fields[6..16].hash(&mut state);
         rest = tail;
@@ -244,10 +263,10 @@ mod tests {
 
     #[test]
     fn trap_36_types_and_context_are_part_of_the_identity() {
-        let a = intern(b"SELECT $1", &[0, 0], READ, 0);
-        let b = intern(b"SELECT $1", &[0, 0], READ, 0);
-        let c = intern(b"SELECT $1", &[0, 1, 0, 0, 0, 23], READ, 0);
-        let d = intern(b"SELECT $1", &[0, 0], READ, 1);
+        let a = intern(b"SELECT $1", &[0, 0], READ, 0, &Parameters::default());
+        let b = intern(b"SELECT $1", &[0, 0], READ, 0, &Parameters::default());
+        let c = intern(b"SELECT $1", &[0, 1, 0, 0, 0, 23], READ, 0, &Parameters::default());
+        let d = intern(b"SELECT $1", &[0, 0], READ, 1, &Parameters::default());
         assert!(Arc::ptr_eq(&a, &b));
         assert_ne!(a.name, c.name);
         assert_ne!(a.name, d.name);
@@ -256,13 +275,13 @@ mod tests {
 
     #[test]
     fn statements_nobody_uses_are_forgotten() {
-        let id = intern(b"SELECT 'gone'", &[0, 0], READ, 0).id;
-        assert_ne!(intern(b"SELECT 'gone'", &[0, 0], READ, 0).id, id);
+        let id = intern(b"SELECT 'gone'", &[0, 0], READ, 0, &Parameters::default()).id;
+        assert_ne!(intern(b"SELECT 'gone'", &[0, 0], READ, 0, &Parameters::default()).id, id);
     }
 
     #[test]
     fn an_outdated_one_is_given_to_nobody_new() {
-        let old = intern(b"SELECT 'old'", &[0, 0], READ, 0);
+        let old = intern(b"SELECT 'old'", &[0, 0], READ, 0, &Parameters::default());
         assert!(old.described_as(7) && old.described_as(7) && !old.described_as(8));
         old.outdate();
         let new = renew(&old);
@@ -284,5 +303,6 @@ mod tests {
         assert_ne!(column("a", 1, 23, 0), column("b", 1, 23, 0));
         assert_ne!(column("a", 1, 23, 0), column("a", 1, 25, 0));
         assert_ne!(shape_of(None), column("a", 1, 23, 0));
+        assert_eq!(column("\u{f6}", 1, 23, 0), column("\u{c3}\u{b6}", 1, 23, 0), "one name, told in two encodings");
     }
 }

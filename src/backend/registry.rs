@@ -219,6 +219,7 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Parameters;
     use super::*;
     use crate::sql::{Decision, Effects, LexOptions, Reason, Target, TouchId};
 
@@ -232,7 +233,7 @@ mod tests {
 
     fn three(mark: &str) -> Vec<Arc<Prepared>> {
         let text = |n| format!("SELECT {n} /*{mark}*/");
-        (0..3).map(|n| prepared::intern(text(n).as_bytes(), &[0, 0], READ, 0)).collect()
+        (0..3).map(|n| prepared::intern(text(n).as_bytes(), &[0, 0], READ, 0, &Parameters::default())).collect()
     }
 
     #[test]
@@ -268,7 +269,7 @@ mod tests {
     #[test]
     fn trap_44_names_of_clients() {
         let mut registry = Registry::default();
-        let sql = prepared::intern_sql(b"PREPARE a AS SELECT 1", READ, LexOptions::default());
+        let sql = prepared::intern_sql(b"PREPARE a AS SELECT 1", READ, LexOptions::default(), &Parameters::default());
         registry.set_own(b"a", Own::Sql(sql.clone()));
         registry.set_own(b"b", Own::Nothing);
         assert!(registry.own(b"a").is_some_and(|own| own.statement.is(&Own::Sql(sql))));

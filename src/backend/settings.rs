@@ -182,6 +182,27 @@ impl Settings {
     }
 }
 
+/// Statements without results of interest that set these for the transaction at hand. `in_block` as for
+/// [`Settings::write_difference`].
+pub fn write_local(values: &[(&str, &str)], in_block: bool) -> Vec<Vec<u8>> {
+    let mut texts = Vec::new();
+    for (name, value) in values {
+        let mut text: Vec<u8> =
+            if in_block { b"SET LOCAL ".to_vec() } else { b"SELECT pg_catalog.set_config(".to_vec() };
+        match in_block {
+            true => text.extend_from_slice(name.as_bytes()),
+            false => literal(&mut text, name),
+        }
+        text.extend_from_slice(if in_block { b" TO " } else { b"," });
+        literal(&mut text, value);
+        if !in_block {
+            text.extend_from_slice(b",true)");
+        }
+        texts.push(text);
+    }
+    texts
+}
+
 const ENCODING: &str = "client_encoding";
 
 /// The one setting whose new value is joined with the old one: `SET datestyle TO dmy` changes the order of dates and leaves their style.

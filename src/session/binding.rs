@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::backend::prepared;
+use crate::backend::{Reading, prepared};
 use crate::sql::{Decision, Effects};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::{self, ObjectKind};
@@ -52,7 +52,11 @@ impl Session {
             out.pass(range);
             return Flow::Taken;
         }
-        let statement = prepared::intern(parse.sql, parse.types, decision, self.statement_context(decision));
+        if let Some(stop) = self.settle_reading(Reading::matters(parse.sql), out) {
+            return stop;
+        }
+        let context = self.statement_context(decision, parse.sql);
+        let statement = prepared::intern(parse.sql, parse.types, decision, context, &self.told);
         if let Some(link) = self.link()
             && !parse.name.is_empty()
             && link.replies.unsettles(&statement)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::backend::{Prepared, prepared};
+use crate::backend::{Parameters, Prepared, prepared};
 use crate::wire::frame::{HEADER, frontend_limit};
 use crate::wire::{Frame, FrameWalker, Step, TxStatus, build, frontend};
 
@@ -39,24 +39,24 @@ impl Session {
     /// A server says that a plan is outdated. Returns whether that is no longer the client's concern.
     pub(super) fn heal(&mut self) -> bool {
         let max = self.max_prepared;
-        let Self { state: State::Linked(link), .. } = self else { return false };
+        let Self { state: State::Linked(link), told, .. } = self else { return false };
         let (old, relies) = match link.replies.head() {
             Some(Expect::Bind { statement: Some(statement), relies }) => (statement.clone(), *relies),
             Some(Expect::Describe { of: Some(statement), .. }) => (statement.clone(), false),
             Some(Expect::Bind { statement: None, .. } | Expect::Describe { of: None, .. }) => {
-                return link.lease.prepared.unnamed.take().is_some_and(|(old, _)| link.replay(&old, None));
+                return link.lease.prepared.unnamed.take().is_some_and(|(old, _)| link.replay(&old, None, told));
             }
             _ => return false,
         };
         old.outdate();
         link.lease.prepared.discard(&old);
-        !relies && link.replay(&old, Some(max))
+        !relies && link.replay(&old, Some(max), told)
     }
 }
 
 impl Link {
     /// `max` is how many statements the connection may have; `None` for the unnamed one.
-    fn replay(&mut self, old: &Arc<Prepared>, max: Option<usize>) -> bool {
+    fn replay(&mut self, old: &Arc<Prepared>, max: Option<usize>, told: &Parameters) -> bool {
         let bytes = std::mem::take(&mut self.lease.prepared.replay);
         if self.status != TxStatus::Idle || !self.backlog.is_empty() || !self.replies.is_one_segment() {
             return false;
@@ -77,10 +77,10 @@ impl Link {
         match max {
             Some(max) if !self.lease.prepared.has(&new) => {
                 self.make_room(&new, max, &mut out);
-                self.parse_shared(&new, &mut out);
+                self.parse_shared(&new, told, &mut out);
             }
             Some(_) => {}
-            None => self.parse_unnamed(&new, &mut out),
+            None => self.parse_unnamed(&new, told, &mut out),
         }
         for frame in rest {
             rename(&frame, old, &new, out.insert());

@@ -157,7 +157,8 @@ impl Session {
 
     pub(super) fn shared_statement(&self, parse: frontend::Parse<'_>) -> Arc<Prepared> {
         let decision = self.decisions.decide(parse.sql, self.lex);
-        prepared::intern(parse.sql, parse.types, decision, self.statement_context(decision))
+        let context = self.statement_context(decision, parse.sql);
+        prepared::intern(parse.sql, parse.types, decision, context, &self.told)
     }
 
     /// A message that needs no server connection, as a look ahead has shown.

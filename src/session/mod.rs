@@ -37,6 +37,7 @@ mod placement;
 mod prospect;
 mod provide;
 mod queries;
+mod readings;
 mod relay;
 mod replies;
 mod rerun;

@@ -122,6 +122,8 @@ pub(super) struct Names {
     pub bound: Option<(Box<[u8]>, Arc<Named>)>,
     /// Not 0 while a setting for this transaction may change what texts mean.
     pub local_context: u64,
+    /// Not 0 while a setting is under way that may change how texts are read: what the client was told of it is not up to date.
+    pub local_reading: u64,
 }
 
 impl Names {
@@ -192,11 +194,19 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Parameters;
     use crate::sql::LexOptions;
 
     #[test]
     fn statements_of_sql_are_counted() {
-        let sql = || Named::new(Statement::Sql(prepared::intern_sql(b"PREPARE", UNSEEN, LexOptions::default())));
+        let sql = || {
+            Named::new(Statement::Sql(prepared::intern_sql(
+                b"PREPARE",
+                UNSEEN,
+                LexOptions::default(),
+                &Parameters::default(),
+            )))
+        };
         let mut names = Names::default();
         names.set(b"a", sql());
         names.set(b"a", sql());

@@ -122,6 +122,8 @@ impl Session {
                 return Ok(true);
             }
             (Some(Expect::Spoiled), b'E') if !is_fatal(body) => return Ok(false),
+            // What it sets is put back at once; servers before 14 report each change.
+            (Some(Expect::OwnExecute { .. }), b'D' | b'S') => return Ok(false),
             // Of a PREPARE that is put there once more, say.
             (Some(expect), b'N') if expect.is_ours() => return Ok(false),
             _ => {}
@@ -396,6 +398,9 @@ impl Session {
             let link = &**link;
             let (ended, quiet) = (link.ended_by_tag.is_some(), link.replies.is_empty());
             self.sight.ready(Moment::of(now), link.incarnation, status, ended, quiet);
+            if quiet {
+                self.names.local_reading = 0;
+            }
             let ended = !status.in_block() && !offloaded;
             self.rerun_ended();
             self.schema_settled(ended);
@@ -434,12 +439,14 @@ impl Session {
             // Committed before the tag was sent: whoever sees it may act upon it.
             self.sight.settle();
         }
-        let Self { state: State::Linked(link), tracked, placement, names, decisions, lex, .. } = self else { return };
+        let Self { state: State::Linked(link), tracked, placement, names, decisions, lex, told, .. } = self else {
+            return;
+        };
         let link = &mut **link;
         let mut to_savepoint = false;
         if let Some(script) = link.replies.script() {
             for StatementChange { change, .. } in script.next_statement() {
-                names.apply(change, decisions, *lex, &mut link.lease.prepared);
+                names.apply(change, decisions, *lex, told, &mut link.lease.prepared);
                 tracked.apply(change, &mut link.lease.settings);
                 to_savepoint |= matches!(change, Change::RollbackTo(_));
                 if matches!(change, Change::ResetAll | Change::DiscardAll) {

@@ -7,12 +7,7 @@
 //! What is put there goes ahead in the same write, as messages of the extended protocol: they leave the unnamed statement and
 //! portal alone, and can be put into a segment without ending it.
 
-use std::hash::BuildHasher;
-use std::sync::LazyLock;
-
-use foldhash::fast::RandomState;
-
-use crate::backend::{Own, Registry, prepared};
+use crate::backend::{Own, Parameters, Registry, prepared};
 use crate::route::DecisionCache;
 use crate::sql::{Change, Decision, Effects, LexOptions, Reason, Target, prepared_body, statement_names};
 use crate::wire::build;
@@ -169,9 +164,8 @@ impl Session {
 
     /// Makes one name on the connection mean what it means to the client. Returns whether anything was put in.
     pub(super) fn put_name(&mut self, name: &[u8], out: &mut Splice<'_>) -> bool {
-        let Self { state: State::Linked(link), names, lex, .. } = self else { return false };
-        let named = names.get(name).filter(|named| named.means_the_same(*lex));
-        link.put_name(name, named.map(|named| &**named), out)
+        let Self { state: State::Linked(link), names, told, .. } = self else { return false };
+        link.put_name(name, names.get(name).map(|named| &**named), told, out)
     }
 
     fn put_names(&mut self, wanted: &Wanted, out: &mut Splice<'_>) -> bool {
@@ -205,7 +199,7 @@ impl Session {
         }
         let foreign = link.lease.prepared.own_names().filter(|name| names.get(name).is_none());
         for name in foreign.map(Box::from).collect::<Vec<Box<[u8]>>>() {
-            any |= link.put_name(&name, None, out);
+            any |= link.take_name(&name, out);
         }
         any
     }
@@ -225,36 +219,6 @@ impl Session {
 }
 
 impl Session {
-    /// What else than text and types a statement's meaning depends on: names are looked up along the search path (trap 36), as a
-    /// role may, and texts are read by encoding and by what a backslash means.
-    pub(super) fn statement_context(&self, decision: Decision) -> u64 {
-        const CONTEXT: [&str; 5] =
-            ["client_encoding", "role", "search_path", "session_authorization", "standard_conforming_strings"];
-        if decision.effects.contains(Effects::SQL_EXECUTE) {
-            // It depends on what the name stands for just now.
-            return prepared::moment();
-        }
-        let settings = self.tracked.settings();
-        if settings.is_empty() && self.names.local_context == 0 {
-            return 0;
-        }
-        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
-        let values = CONTEXT.map(|name| settings.get(name));
-        match (values.iter().all(Option::is_none), self.names.local_context) {
-            (true, 0) => 0,
-            (_, local) => HASHER.hash_one((values, local)),
-        }
-    }
-
-    /// A setting for this transaction goes out: it may change what texts mean that are prepared behind it.
-    pub(super) fn note_local_settings(&mut self, text: &[u8]) {
-        const WORDS: [&[u8]; 6] = [b"search_path", b"schema", b"role", b"authorization", b"encoding", b"conforming"];
-        let lower = text.to_ascii_lowercase();
-        if WORDS.iter().any(|word| memchr::memmem::find(&lower, word).is_some()) {
-            self.names.local_context = prepared::moment();
-        }
-    }
-
     /// A Parse too long to be kept goes out under the client's own name: whatever else stands there is taken away, or is to make
     /// the server complain. Returns the name when it is the client's to have.
     pub(super) fn take_raw_name(&mut self, name: &[u8], out: &mut Splice<'_>) -> Option<Box<[u8]>> {
@@ -272,11 +236,18 @@ impl Session {
 
 impl Names {
     /// A statement that changes what names stand for has succeeded.
-    pub fn apply(&mut self, change: &Change, decisions: &DecisionCache, lex: LexOptions, registry: &mut Registry) {
+    pub fn apply(
+        &mut self,
+        change: &Change,
+        decisions: &DecisionCache,
+        lex: LexOptions,
+        told: &Parameters,
+        registry: &mut Registry,
+    ) {
         match change {
             Change::Prepare { name, text } => {
                 let decision = prepared_body(text, lex).map_or(UNSEEN, |body| decisions.decide(body, lex));
-                let statement = prepared::intern_sql(text, decision, lex);
+                let statement = prepared::intern_sql(text, decision, lex, told);
                 self.set(name, Named::new(Statement::Sql(statement.clone())));
                 registry.set_own(name, Own::Sql(statement));
             }
@@ -293,51 +264,52 @@ impl Named {
     fn is_of_sql(&self) -> bool {
         matches!(self.own(), Some(Own::Sql(_)))
     }
-
-    fn means_the_same(&self, lex: LexOptions) -> bool {
-        !matches!(self.own(), Some(Own::Sql(statement)) if !statement.means_the_same(lex))
-    }
 }
 
 impl Link {
-    fn put_name(&mut self, name: &[u8], named: Option<&Named>, out: &mut Splice<'_>) -> bool {
+    fn put_name(&mut self, name: &[u8], named: Option<&Named>, told: &Parameters, out: &mut Splice<'_>) -> bool {
+        let Some(named) = named else { return self.take_name(name, out) };
+        // On the connection to which the session is pinned the server knows.
+        let Some(own) = named.own().filter(|_| !self.replies.changes_name(name)) else { return false };
+        let stands = self.lease.prepared.own(name);
+        if stands.is_some_and(|stands| stands.statement.is(&own) && stands.prepared >= named.since) {
+            return false;
+        }
+        self.take_name(name, out);
+        let reading = match &own {
+            Own::Sql(statement) => statement.reading.clone(),
+            Own::Shared(statement) => statement.reading.clone(),
+            Own::Nothing => None,
+        };
+        let reads = self.read_as(reading.as_deref(), told, out);
+        match &own {
+            Own::Sql(statement) => self.run_aside(&statement.text, Some(name), out),
+            Own::Shared(statement) => {
+                build::parse(out.insert(), name, &statement.sql, &statement.types);
+                self.replies.push(Expect::OwnParse { name: name.into() });
+            }
+            Own::Nothing => {}
+        }
+        self.read_again(reads, out);
+        self.lease.prepared.set_own(name, own);
+        true
+    }
+
+    /// Nothing is to stand under the name. Returns whether anything did.
+    fn take_name(&mut self, name: &[u8], out: &mut Splice<'_>) -> bool {
         if self.replies.changes_name(name) {
             // It meant the same on both sides before that, and the server goes on by itself.
             return false;
         }
-        let wanted = named.map(|named| (named.own(), named.since));
-        let stands = self.lease.prepared.own(name);
-        let own = match wanted {
-            // On the connection to which the session is pinned: the server knows.
-            Some((None, _)) => return false,
-            Some((Some(own), since)) => {
-                if stands.is_some_and(|stands| stands.statement.is(&own) && stands.prepared >= since) {
-                    return false;
-                }
-                Some(own)
-            }
-            None if stands.is_none() => return false,
-            None => None,
-        };
-        if let Some(before) = self.lease.prepared.remove_own(name) {
-            build::close_statement(out.insert(), name);
-            self.replies.push(Expect::TakeAway { name: name.into(), own: before });
-        }
-        match &own {
-            Some(Own::Sql(statement)) => self.prepare_by_sql(name, &statement.text, out),
-            Some(Own::Shared(statement)) => {
-                build::parse(out.insert(), name, &statement.sql, &statement.types);
-                self.replies.push(Expect::OwnParse { name: name.into() });
-            }
-            Some(Own::Nothing) | None => {}
-        }
-        if let Some(own) = own {
-            self.lease.prepared.set_own(name, own);
-        }
+        let Some(own) = self.lease.prepared.remove_own(name) else { return false };
+        build::close_statement(out.insert(), name);
+        self.replies.push(Expect::TakeAway { name: name.into(), own });
         true
     }
 
-    fn prepare_by_sql(&mut self, name: &[u8], text: &[u8], out: &mut Splice<'_>) {
+    /// Runs a statement of ours within a segment, beside the unnamed statement and portal. `prepares` = the client's name that it
+    /// prepares.
+    pub fn run_aside(&mut self, text: &[u8], prepares: Option<&[u8]>, out: &mut Splice<'_>) {
         let helper = prepared::helper_name();
         let out = out.insert();
         if std::mem::take(&mut self.lease.prepared.helper) {
@@ -351,7 +323,7 @@ impl Link {
         build::close_statement(out, helper);
         self.replies.push(Expect::OwnParse { name: helper.into() });
         self.replies.push(Expect::OwnBind);
-        self.replies.push(Expect::OwnExecute { name: name.into() });
+        self.replies.push(Expect::OwnExecute { prepares: prepares.map(Box::from) });
         self.replies.push(Expect::Close { ours: true });
         self.replies.push(Expect::Close { ours: true });
     }
@@ -369,7 +341,7 @@ impl Link {
     /// Closes the names of clients that are too many on the connection. To be called while it is at rest.
     pub fn trim_own_names(&mut self, max: usize, out: &mut Splice<'_>) {
         while let Some(name) = self.lease.prepared.own_over(max) {
-            self.put_name(&name, None, out);
+            self.take_name(&name, out);
         }
     }
 

@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::backend::{Prepared, prepared};
+use crate::backend::{Parameters, Prepared, prepared};
 use crate::wire::frame::frontend_limit;
 use crate::wire::frontend::{self, ObjectKind};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, build};
@@ -70,8 +70,11 @@ impl Session {
             }
             return Provided::Ready;
         };
+        if let Some(stop) = self.settle_reading(statement.reading.is_some(), out) {
+            return Provided::Wait(stop);
+        }
         let max = self.max_prepared;
-        let Some(link) = self.link() else { return Provided::Ready };
+        let Self { state: State::Linked(link), told, .. } = self else { return Provided::Ready };
         if name.is_empty() {
             let present = link.lease.prepared.unnamed.as_ref().filter(|(present, _)| Arc::ptr_eq(present, statement));
             match present.map(|(_, prepared)| *prepared) {
@@ -80,7 +83,7 @@ impl Session {
                     link.barrier = true;
                     return Provided::Ready;
                 }
-                _ => link.parse_unnamed(statement, out),
+                _ => link.parse_unnamed(statement, told, out),
             }
             self.metrics.server_parse();
             return Provided::Ready;
@@ -107,7 +110,7 @@ impl Session {
             _ => link.take_back(statement, out),
         }
         link.make_room(statement, max, out);
-        link.parse_shared(statement, out);
+        link.parse_shared(statement, told, out);
         self.metrics.server_parse();
         match self.link() {
             Some(link) if relies => Provided::Wait(link.wait_for_answers(out)),
@@ -162,7 +165,8 @@ impl Session {
 
 impl Link {
     /// A Parse of ours, and when clients know the statement's columns, a Describe to see that it still has them.
-    pub fn parse_shared(&mut self, statement: &Arc<Prepared>, out: &mut Splice<'_>) {
+    pub fn parse_shared(&mut self, statement: &Arc<Prepared>, told: &Parameters, out: &mut Splice<'_>) {
+        let reads = self.read_as(statement.reading.as_deref(), told, out);
         let built = out.insert();
         build::parse(built, &statement.name, &statement.sql, &statement.types);
         self.replies.push(Expect::Parse { statement: statement.clone(), unnamed: false, client: None });
@@ -170,6 +174,7 @@ impl Link {
             build::describe_statement(built, &statement.name);
             self.replies.push(Expect::Verify { statement: statement.clone() });
         }
+        self.read_again(reads, out);
         self.segment_open = true;
     }
 
@@ -188,10 +193,12 @@ impl Link {
     }
 
     /// A Parse of ours of the unnamed statement.
-    pub fn parse_unnamed(&mut self, statement: &Arc<Prepared>, out: &mut Splice<'_>) {
+    pub fn parse_unnamed(&mut self, statement: &Arc<Prepared>, told: &Parameters, out: &mut Splice<'_>) {
+        let reads = self.read_as(statement.reading.as_deref(), told, out);
         self.lease.prepared.unnamed = Some((statement.clone(), prepared::moment()));
         build::parse(out.insert(), b"", &statement.sql, &statement.types);
         self.replies.push(Expect::Parse { statement: statement.clone(), unnamed: true, client: None });
+        self.read_again(reads, out);
         self.segment_open = true;
     }
 

@@ -74,8 +74,8 @@ pub(super) enum Expect {
     OwnParse { name: Box<[u8]> },
     /// BindComplete of a Bind of ours, dropped.
     OwnBind,
-    /// CommandComplete of a `PREPARE` of ours, dropped.
-    OwnExecute { name: Box<[u8]> },
+    /// Rows and CommandComplete of a statement of ours within a segment, dropped. The client's name that it prepares.
+    OwnExecute { prepares: Option<Box<[u8]>> },
     /// ReadyForQuery behind messages of ours before a Query, dropped. Their error is told in place of the Query's.
     OwnSync,
     /// CloseComplete of a Close of ours for a statement that had to make room, dropped.
@@ -220,6 +220,18 @@ impl Replies {
             })
     }
 
+    /// Whether something under way, the open segment apart, may change how texts are read.
+    pub fn changes_reading(&self) -> bool {
+        let end = usize::try_from(self.ready.saturating_sub(self.answered())).unwrap_or(0);
+        self.scripts > self.answered()
+            && self.queue.range(..end).any(|expect| match expect {
+                Expect::Simple { script: Some(script) } | Expect::Execute { script: Some(script) } => {
+                    script.changes_reading()
+                }
+                _ => false,
+            })
+    }
+
     /// What is under way in segments that have ended: an error makes void what stands behind it in its segment, and what
     /// follows goes on without it.
     fn ended(&self) -> impl Iterator<Item = &Expect> {
@@ -230,9 +242,9 @@ impl Replies {
     /// Whether it is not known yet what stands under this name of the client's on the connection.
     pub fn unsettles_own(&self, name: &[u8]) -> bool {
         self.ended().any(|expect| match expect {
-            Expect::OwnParse { name: of } | Expect::OwnExecute { name: of } | Expect::TakeAway { name: of, .. } => {
-                **of == *name
-            }
+            Expect::OwnParse { name: of }
+            | Expect::OwnExecute { prepares: Some(of) }
+            | Expect::TakeAway { name: of, .. } => **of == *name,
             _ => false,
         })
     }
@@ -422,9 +434,9 @@ impl Undo<'_> {
             Expect::CloseStray { name } => self.registry.strays.push(name),
             Expect::TakeAway { name, own } if first(&mut self.own, &name) => self.registry.restore_own(name, own),
             Expect::OwnParse { name } => self.never_stood(name),
-            Expect::OwnExecute { name } => {
+            Expect::OwnExecute { prepares } => {
                 self.registry.helper = true;
-                self.never_stood(name);
+                prepares.into_iter().for_each(|name| self.never_stood(name));
             }
             _ => {}
         }

@@ -69,6 +69,7 @@ impl Session {
         if let Some(link) = self.link() {
             link.rerun.note(effects);
         }
+        self.note_reading(script);
         self.raise_barrier(effects, script);
         self.evidence.note(decision);
         self.begin_notifying(effects, script);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::notify::Channels;
-use crate::backend::{DATE_STYLE, Parameters, Settings, Value};
+use crate::backend::{DATE_STYLE, Parameters, Settings, Value, decides_reading};
 use crate::sql::{Change, LexOptions, ParameterText, SettingValue, StatementChange, changes};
 
 /// What the statements of one message change, in the order in which the server answers them.
@@ -26,6 +26,15 @@ impl Script {
     /// All of its changes.
     pub fn all(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().map(|change| &change.change)
+    }
+
+    /// Whether it may change how texts are read.
+    pub fn changes_reading(&self) -> bool {
+        self.all().any(|change| match change {
+            Change::Set { name, .. } => decides_reading(name),
+            Change::ResetAll | Change::DiscardAll | Change::RollbackTo(_) | Change::UnknownSetting => true,
+            _ => false,
+        })
     }
 
     /// The changes of the next statement, which has succeeded.
