@@ -5,6 +5,8 @@
 
 #[path = "catalog/changes.rs"]
 mod changes;
+#[path = "catalog/hidden.rs"]
+mod hidden;
 #[path = "catalog/lists.rs"]
 mod lists;
 #[path = "catalog/reads.rs"]

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use crate::sql::{
-    CATALOGS_SLOT, Commands, Effects, FIRST_TABLE_SLOT, Facts, FunctionLists, FunctionName, Hazards, Reason, SLOTS,
-    Slots, Target, Verdict, judge_function, judge_system_relation,
+    CATALOGS_SLOT, Commands, Effects, FIRST_TABLE_SLOT, FIRST_USER_OID, Facts, FunctionLists, FunctionName, Hazards,
+    Reason, SLOTS, Slots, Target, Verdict, judge_function, judge_system_relation,
 };
 
-use super::read::{FIRST_USER_OID, Function, Relation};
+use super::read::{Function, Relation};
 use super::snapshot::{Calls, Snapshot};
 
 /// Volatile functions of extensions that any node runs as well: they make things up, or are volatile by mistake.
@@ -58,6 +58,13 @@ impl Snapshot {
                 self.schema(function.schema),
                 function.name
             ));
+        }
+        if let Some(verdict) = self.takers.get(&function.oid).and_then(|hazard| hazard.verdict(lists))
+            && !lists.calls_harmless(name)
+        {
+            let culprit = verdict.culprit.clone().unwrap_or_default();
+            let function = format!("{}.{}", self.schema(function.schema), function.name);
+            return verdict.with_culprit(format!("argument of {function}: {culprit}"));
         }
         match self.volatility(function) {
             // It claims to read nothing.

@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, Error, Row, Transaction};
 
-/// OIDs from here on are of users' objects.
-pub(super) const FIRST_USER_OID: u32 = 16384;
+use crate::sql::FIRST_USER_OID;
 
 /// One number for the state of all that a reading reads: what is changed has another `xmin`.
 const FINGERPRINT: &str = "SELECT coalesce(sum(h), 0)::text, count(*), pg_is_in_recovery() FROM (
     SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 1 AS h FROM pg_class
-        WHERE oid >= 16384 AND relpersistence <> 't' AND relkind IN ('r','v','m','f','p','S')
+        WHERE oid >= 16384 AND relpersistence <> 't' AND relkind IN ('r','v','m','f','p','S','c')
     UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 2 FROM pg_proc WHERE oid >= 16384
     UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 3 FROM pg_rewrite WHERE oid >= 16384
     UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 4 FROM pg_policy
@@ -26,7 +25,7 @@ const FINGERPRINT: &str = "SELECT coalesce(sum(h), 0)::text, count(*), pg_is_in_
     UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 8 FROM pg_attrdef
     UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 9 FROM pg_operator WHERE oid >= 16384
     UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 10 FROM pg_cast WHERE oid >= 16384
-    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 11 FROM pg_type WHERE oid >= 16384 AND typtype = 'd'
+    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 11 FROM pg_type WHERE oid >= 16384 AND typtype IN ('d', 'r')
     UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 12 FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)'
     UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 13 FROM pg_extension) AS all_of_it";
 
@@ -97,6 +96,26 @@ const DOMAINS: &str = "SELECT oid, typname, typbasetype FROM pg_type WHERE typty
 const DOMAIN_COLUMNS: &str =
     "SELECT DISTINCT attrelid, atttypid FROM pg_attribute WHERE attnum > 0 AND atttypid = ANY($1) ORDER BY 1, 2";
 
+/// Types whose values hold one of these domains at any depth, in arrays, rows, ranges and other domains, and the domains themselves; last,
+/// whether it is the row type of a table or view. (Before version 14 there is no column that names multiranges.)
+const HOLDERS: &str = "WITH RECURSIVE parts(whole, part) AS (
+        SELECT oid, typelem FROM pg_type WHERE typelem <> 0
+        UNION ALL SELECT oid, typbasetype FROM pg_type WHERE typtype = 'd'
+        UNION ALL SELECT t.oid, a.atttypid FROM pg_type t JOIN pg_attribute a ON a.attrelid = t.typrelid
+            WHERE t.typrelid <> 0 AND a.attnum > 0 AND NOT a.attisdropped
+        UNION ALL SELECT rngtypid, rngsubtype FROM pg_range
+        UNION ALL SELECT (to_jsonb(r) ->> 'rngmultitypid')::oid, rngsubtype FROM pg_range r
+    ), holders(whole, domain) AS (
+        SELECT oid, oid FROM pg_type WHERE oid = ANY($1)
+        UNION SELECT p.whole, h.domain FROM holders h JOIN parts p ON p.part = h.whole
+    )
+    SELECT h.whole, h.domain, t.typname, coalesce(c.relkind <> 'c', false)
+    FROM holders h JOIN pg_type t ON t.oid = h.whole LEFT JOIN pg_class c ON c.oid = t.typrelid ORDER BY 1, 2";
+
+/// Functions with arguments of these types.
+const TAKERS: &str = "SELECT DISTINCT p.oid, taken.of FROM pg_proc p, unnest(p.proargtypes::oid[]) AS taken(of)
+    WHERE p.oid >= 16384 AND taken.of = ANY($1) ORDER BY 1, 2";
+
 const EXTENSIONS: &str = "SELECT count(*) FROM pg_extension";
 
 /// The state of the catalogs, as one comparison.
@@ -149,6 +168,16 @@ pub(super) struct Tree {
     pub tells_time: bool,
 }
 
+/// A type whose values hold a domain with a check that calls a user's function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub oid: u32,
+    pub domain: u32,
+    pub name: String,
+    /// It is the row type of a table or view.
+    pub of_table: bool,
+}
+
 /// All that one reading brought.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
@@ -171,6 +200,9 @@ pub(super) struct Reading {
     pub domains: Vec<(u32, String, u32)>,
     /// Relation and domain.
     pub domain_columns: Vec<(u32, u32)>,
+    pub holders: Vec<Holder>,
+    /// Function and the type of one of its arguments, which holds a domain.
+    pub takers: Vec<(u32, u32)>,
     pub extensions: i64,
 }
 
@@ -230,6 +262,19 @@ async fn read_all(tx: &Transaction<'_>) -> Result<Reading, Error> {
         let domains: Vec<u32> = reading.domains.iter().map(|(oid, _, _)| *oid).collect();
         for row in tx.query(DOMAIN_COLUMNS, &[&domains]).await? {
             reading.domain_columns.push((row.try_get(0)?, row.try_get(1)?));
+        }
+    }
+    // Fewer still call functions of users in them.
+    let calls = |tree: &&Tree| &*tree.kind == "domain" && tree.functions.iter().any(|oid| *oid >= FIRST_USER_OID);
+    let calling: Vec<u32> = reading.trees.iter().filter(calls).map(|tree| tree.owner).collect();
+    if !calling.is_empty() {
+        for row in tx.query(HOLDERS, &[&calling]).await? {
+            let (oid, domain, name, of_table) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+            reading.holders.push(Holder { oid, domain, name, of_table });
+        }
+        let types: Vec<u32> = reading.holders.iter().map(|holder| holder.oid).collect();
+        for row in tx.query(TAKERS, &[&types]).await? {
+            reading.takers.push((row.try_get(0)?, row.try_get(1)?));
         }
     }
     Ok(reading)

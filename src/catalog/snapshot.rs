@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::sql::{Effects, FunctionLists, FunctionName, Hazard, Hazards, judge_function};
+use crate::sql::{Effects, FIRST_USER_OID, FunctionLists, FunctionName, Hazard, Hazards, judge_function};
 
-use super::read::{FIRST_USER_OID, Function, Reading, Relation, Tree};
+use super::read::{Function, Holder, Reading, Relation, Tree};
 
 /// The catalog of a database at one moment.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub(super) families: HashMap<u32, Vec<u32>>,
     pub(super) roots: HashMap<u32, u32>,
     pub(super) hazards: Hazards,
+    /// By the function: what passing arguments to it calls.
+    pub(super) takers: HashMap<u32, Hazard>,
     extensions: usize,
 }
 
@@ -92,6 +94,7 @@ impl Snapshot {
         let domains: HashMap<u32, (String, u32)> =
             reading.domains.into_iter().map(|(oid, name, base)| (oid, (name, base))).collect();
         new.expressions(reading.trees, &reading.builtins, &reading.domain_columns, &domains);
+        new.hold(reading.holders, &reading.takers);
         new.find_hazards(&reading.operators, &reading.casts);
         new
     }
@@ -200,6 +203,28 @@ impl Snapshot {
         }
     }
 
+    /// Values of other types hold values of domains, and are checked with them.
+    fn hold(&mut self, holders: Vec<Holder>, takers: &[(u32, u32)]) {
+        let mut bad: HashMap<u32, Hazard> = HashMap::new();
+        for holder in &holders {
+            let own = holders.iter().find(|own| own.oid == holder.domain);
+            if let Some(hazard) = own.and_then(|own| self.hazards.types.get(own.name.as_str())) {
+                bad.insert(holder.domain, hazard.clone());
+            }
+        }
+        for holder in holders {
+            let Some(hazard) = bad.get(&holder.domain) else { continue };
+            self.hazards.type_oids.insert(holder.oid, hazard.clone());
+            let by_name = if holder.of_table { &mut self.hazards.row_types } else { &mut self.hazards.types };
+            by_name.entry(holder.name.into()).or_insert_with(|| hazard.clone());
+        }
+        for (function, of) in takers {
+            if let Some(hazard) = self.hazards.type_oids.get(of) {
+                self.takers.insert(*function, hazard.clone());
+            }
+        }
+    }
+
     fn find_hazards(&mut self, operators: &[(String, u32)], casts: &[(String, u32, u8)]) {
         let mut found = std::mem::take(&mut self.hazards);
         for (symbol, function) in operators {
@@ -227,11 +252,15 @@ impl Snapshot {
 
     fn hazard(&self, oid: u32, caller: &str) -> Option<Hazard> {
         let function = self.functions.get(*self.function_by_oid.get(&oid)? as usize)?;
-        self.is_volatile(function).then(|| Hazard {
-            schema: self.schema(function.schema).into(),
-            function: function.name.clone(),
-            culprit: format!("{caller}: {}", self.describe(function)).into(),
-        })
+        if self.is_volatile(function) {
+            return Some(Hazard {
+                schema: self.schema(function.schema).into(),
+                function: function.name.clone(),
+                culprit: format!("{caller}: {}", self.describe(function)).into(),
+            });
+        }
+        let taken = self.takers.get(&oid)?;
+        Some(Hazard { culprit: format!("{caller}: {}", taken.culprit).into(), ..taken.clone() })
     }
 
     /// The name of a schema.

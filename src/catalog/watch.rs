@@ -152,8 +152,14 @@ pub async fn watch(
                 }
                 Err(error) => {
                     failures += 1;
-                    tracing::warn!(database = watched.dbname, error, "the catalog cannot be read");
-                    watched.standing.lock().error = Some(error);
+                    let said = watched.standing.lock().error.replace(error.clone());
+                    if said.as_ref() != Some(&error) {
+                        tracing::warn!(
+                            database = watched.dbname,
+                            error,
+                            "the catalog cannot be read: functions that are not PostgreSQL's own go to the primary"
+                        );
+                    }
                     watched.metrics.failed();
                     pool.retain(|_, _| false);
                     if failures == FAILURES || known.is_none() {

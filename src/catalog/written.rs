@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::sql::{Commands, Effects, FunctionLists, Slots};
+use crate::sql::{Commands, Effects, FIRST_USER_OID, FunctionLists, Slots};
 
-use super::read::{FIRST_USER_OID, Relation};
+use super::read::Relation;
 use super::snapshot::Snapshot;
 
 /// `tgtype`: fires for INSERT, DELETE, UPDATE.

@@ -22,7 +22,10 @@ use quick_cache::sync::Cache;
 use super::learned::{Learned, LearnedStatement, RerunCause};
 use super::rules::Switch;
 use crate::catalog::Watched;
-use crate::sql::{self, Decision, Effects, Fingerprint, Knowledge, LexOptions, Reason, Target, fingerprint_seeded};
+use crate::sql::{
+    self, Decision, Effects, FIRST_USER_OID, Fingerprint, Knowledge, LexOptions, Reason, Target, TouchId,
+    fingerprint_seeded, prepared_body,
+};
 
 #[cfg(test)]
 mod tests;
@@ -117,6 +120,33 @@ impl DecisionCache {
         })
     }
 
+    /// As [`Self::decide`], of a statement whose parameters are declared as these types (count and OIDs, as in Parse): to read a value of
+    /// a domain runs the domain's checks.
+    pub fn decide_typed(&self, sql: &[u8], types: &[u8], opts: LexOptions) -> Decision {
+        let decision = self.decide(sql, opts);
+        let (oids, _) = types.get(2..).unwrap_or_default().as_chunks::<4>();
+        let of_users = || oids.iter().map(|oid| u32::from_be_bytes(*oid)).filter(|oid| *oid >= FIRST_USER_OID);
+        if of_users().next().is_none() || decision.effects.contains(Effects::HINTED) {
+            return decision;
+        }
+        let Rules { known, .. } = &**self.rules.load();
+        match of_users().any(|oid| known.catalog.checks_values_of(oid, &known.functions)) {
+            true => checking_parameters(decision),
+            false => decision,
+        }
+    }
+
+    /// As [`Self::decide`], of the statement behind `PREPARE name (types) AS`; `None`: it can't be read.
+    pub fn decide_prepared(&self, text: &[u8], opts: LexOptions) -> Option<Decision> {
+        let decision = self.decide(prepared_body(text, opts)?, opts);
+        let said = decision.effects.contains(Effects::HINTED) || decision.reason == Reason::ListedRead;
+        if decision.target == Target::Primary || said || !self.decide(text, opts).effects.contains(Effects::WRITES) {
+            return Some(decision);
+        }
+        // It is not the statement itself that may write, so it is one of the types.
+        Some(checking_parameters(decision))
+    }
+
     fn decide_by_fingerprint(&self, sql: &[u8], opts: LexOptions) -> (Decision, u64) {
         let rules = self.rules.load();
         let key = fingerprint_seeded(sql, opts, rules.seed).0;
@@ -203,6 +233,21 @@ impl DecisionCache {
     /// Whether the fingerprint cache is empty.
     pub fn is_empty(&self) -> bool {
         self.shared.is_empty()
+    }
+}
+
+/// The decision about a statement, if a function of a user's checks the values of its parameters.
+fn checking_parameters(decision: Decision) -> Decision {
+    if decision.target == Target::Primary {
+        return decision;
+    }
+    let effects = (decision.effects | Effects::WRITES) - (Effects::READ_ONLY | Effects::SET_TX_READ_ONLY);
+    Decision {
+        target: Target::Primary,
+        reason: Reason::VolatileFunction,
+        effects,
+        touches: TouchId::EVERYTHING,
+        ..decision
     }
 }
 

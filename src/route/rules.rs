@@ -39,9 +39,9 @@ impl DecisionCache {
         let mut switch = self.switch.lock();
         catalog.change();
         let rules = self.rules.load_full();
-        if matches!(rules.known.catalog, Catalog::Known(_)) {
+        if let Catalog::Known(facts) = &rules.known.catalog {
             let pending = switch.pending.get_or_insert_with(|| {
-                Arc::new(Rules::new(Knowledge { catalog: Catalog::Pending, ..rules.known.clone() }))
+                Arc::new(Rules::new(Knowledge { catalog: Catalog::Pending(facts.clone()), ..rules.known.clone() }))
             });
             self.judge_by(pending.clone());
             switch.aside = Some(rules);
@@ -77,7 +77,7 @@ impl DecisionCache {
         };
         let rules = renewed(&self.rules.load());
         switch.aside = switch.aside.take().map(|aside| renewed(&aside));
-        switch.pending = matches!(rules.known.catalog, Catalog::Pending).then(|| rules.clone());
+        switch.pending = matches!(rules.known.catalog, Catalog::Pending(_)).then(|| rules.clone());
         self.judge_by(rules);
         self.clear();
     }
@@ -107,6 +107,7 @@ impl Sink for DecisionCache {
                     // Learned of another schema.
                     self.learned.forget(false);
                 }
+                switch.pending = None;
                 let known = Knowledge { catalog: Catalog::Known(snapshot), ..rules.known.clone() };
                 self.judge_by(Arc::new(Rules::new(known)));
             }

@@ -25,7 +25,7 @@ impl Session {
     pub(super) fn send_parse(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
         let Some(parse) = frontend::parse(body) else { return close("invalid Parse message") };
         self.metrics.client_parse();
-        let decision = self.decisions.decide(parse.sql, self.lex);
+        let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex);
         if self.max_prepared == 0 && !parse.name.is_empty() {
             // Not shared: the client's own name on a connection of its own.
             self.pin(Pins::SQL_PREPARE);

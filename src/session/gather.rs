@@ -66,7 +66,9 @@ impl Session {
                 // Where prepared statements are not shared the Parse pins its connection: the primary's, for whatever comes.
                 b'P' if self.max_prepared == 0 && body.first() != Some(&0) => None,
                 b'P' => frontend::parse(body).map(|parse| {
-                    let decision = self.judge_in_block(self.judge(parse.sql), parse.sql, std::iter::empty());
+                    let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex);
+                    let decision = self.judge_names(decision, parse.sql);
+                    let decision = self.judge_in_block(decision, parse.sql, std::iter::empty());
                     self.deferred.asks_defaults |= self.wants_defaults(decision, parse.sql);
                     parsed.push(Parsed { name: parse.name, sql: parse.sql, decision });
                     decision

@@ -156,7 +156,7 @@ impl Session {
     }
 
     pub(super) fn shared_statement(&self, parse: frontend::Parse<'_>) -> Arc<Prepared> {
-        let decision = self.decisions.decide(parse.sql, self.lex);
+        let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex);
         let context = self.statement_context(decision, parse.sql);
         prepared::intern(parse.sql, parse.types, decision, context, &self.told)
     }

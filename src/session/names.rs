@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::backend::{Own, Prepared, SqlPrepared, prepared};
 use crate::route::DecisionCache;
-use crate::sql::{Decision, Effects, LexOptions, prepared_body};
+use crate::sql::{Decision, Effects, LexOptions};
 
 use super::gather::worse;
 use super::inbound::UNSEEN;
@@ -76,17 +76,15 @@ impl Named {
             // The server has read it as strings were read when it was prepared.
             Statement::Shared(statement) => match statement.sql.iter().any(|byte| *byte == b'\\' || !byte.is_ascii()) {
                 true => {
-                    let (before, now) = (statement.decision, decisions.decide(&statement.sql, lex));
+                    let (before, now) =
+                        (statement.decision, decisions.decide_typed(&statement.sql, &statement.types, lex));
                     let mut both = worse(before, now);
                     both.effects.set(Effects::MULTI, (before.effects | now.effects).contains(Effects::MULTI));
                     both
                 }
-                false => decisions.decide(&statement.sql, lex),
+                false => decisions.decide_typed(&statement.sql, &statement.types, lex),
             },
-            Statement::Sql(statement) => {
-                let body = prepared_body(&statement.text, statement.lex);
-                body.map_or(UNSEEN, |body| decisions.decide(body, statement.lex))
-            }
+            Statement::Sql(statement) => decisions.decide_prepared(&statement.text, statement.lex).unwrap_or(UNSEEN),
             Statement::Raw => UNSEEN,
         };
         *decided = (epoch, decision);

@@ -9,7 +9,7 @@
 
 use crate::backend::{Own, Parameters, Registry, prepared};
 use crate::route::DecisionCache;
-use crate::sql::{Change, Decision, Effects, LexOptions, Reason, Target, prepared_body, statement_names};
+use crate::sql::{Change, Decision, Effects, LexOptions, Reason, Target, statement_names};
 use crate::wire::build;
 
 use super::gather::worse;
@@ -246,7 +246,7 @@ impl Names {
     ) {
         match change {
             Change::Prepare { name, text } => {
-                let decision = prepared_body(text, lex).map_or(UNSEEN, |body| decisions.decide(body, lex));
+                let decision = decisions.decide_prepared(text, lex).unwrap_or(UNSEEN);
                 let statement = prepared::intern_sql(text, decision, lex, told);
                 self.set(name, Named::new(Statement::Sql(statement.clone())));
                 registry.set_own(name, Own::Sql(statement));

@@ -80,7 +80,7 @@ fn count_arguments(text: &[u8], inside: Cursor<'_>) -> Option<usize> {
 /// What calls functions of users' without naming them: operators, casts, columns that are none.
 fn judge_hazards(text: &[u8], tokens: &[Token], known: &Knowledge) -> Verdict {
     let mut verdict = Verdict::replica(Reason::Read);
-    let Some(hazards) = known.catalog.facts().map(Facts::hazards).filter(|hazards| !hazards.is_empty()) else {
+    let Some(hazards) = known.catalog.last_facts().map(Facts::hazards).filter(|hazards| !hazards.is_empty()) else {
         return verdict;
     };
     let lists = &known.functions;
@@ -98,11 +98,26 @@ fn judge_hazards(text: &[u8], tokens: &[Token], known: &Knowledge) -> Verdict {
         let Some(bytes) = identifier(text, *token) else { continue };
         let Ok(name) = std::str::from_utf8(&bytes) else { continue };
         add(hazards.types.get(name));
+        if !hazards.row_types.is_empty() {
+            let makes_rows = name.ends_with("_populate_record") || name.ends_with("_populate_recordset");
+            add(hazards.row_types.values().next().filter(|_| makes_rows));
+            add(hazards.row_types.get(name).filter(|_| names_type(text, tokens, at)));
+        }
         if at > 0 && tokens[at - 1].of(text) == b"." {
             add(hazards.attributes.get(name));
         }
     }
     verdict
+}
+
+/// Whether the name that ends at `at` can be that of a type, and not only of a relation: behind `::` or `AS`, or before a constant.
+fn names_type(text: &[u8], tokens: &[Token], at: usize) -> bool {
+    let mut first = at;
+    while first >= 2 && tokens[first - 1].of(text) == b"." {
+        first -= 2;
+    }
+    let casts = first > 0 && matches!(tokens[first - 1].of(text).to_ascii_lowercase().as_slice(), b"::" | b"as");
+    casts || tokens.get(at + 1).is_some_and(|next| next.kind == Kind::Str)
 }
 
 /// The schema before the name that follows these tokens.

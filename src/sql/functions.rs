@@ -115,8 +115,12 @@ pub(super) fn judge_call(function: FunctionName<'_>, arguments: Option<usize>, k
     let lists = &known.functions;
     let call = judge(function, lists);
     let listed = lists.calls_primary(function) || lists.calls_harmless(function);
-    let of_user =
-        known.catalog.facts().filter(|_| !listed).and_then(|facts| facts.function(function, arguments, lists));
+    let facts = match call.reason {
+        // It may be a user's function that is called: bad news of that are good enough.
+        None => known.catalog.last_facts(),
+        Some(_) => known.catalog.facts(),
+    };
+    let of_user = facts.filter(|_| !listed).and_then(|facts| facts.function(function, arguments, lists));
     match of_user {
         Some(verdict) if call.reason == Some(Reason::UnknownFunction) => verdict,
         Some(mut verdict) => {

@@ -11,6 +11,9 @@ use super::statements::StatementLists;
 use super::touches::Slots;
 use super::verdict::Verdict;
 
+/// OIDs from here on are of users' objects.
+pub const FIRST_USER_OID: u32 = 16384;
+
 /// All that the classifier asks when the text alone can't tell.
 #[derive(Debug, Clone, Default)]
 pub struct Knowledge {
@@ -28,8 +31,8 @@ pub enum Catalog {
     /// There is none: nothing is known of users' functions, and nothing bad is supposed of relations.
     #[default]
     Absent,
-    /// It was changed and has not been read again: nothing that it would tell can be relied on.
-    Pending,
+    /// It was changed and has not been read again: nothing good that it would tell can be relied on; the bad that it told last is.
+    Pending(Arc<dyn Facts>),
     /// As it was read last.
     Known(Arc<dyn Facts>),
 }
@@ -39,8 +42,22 @@ impl Catalog {
     pub fn facts(&self) -> Option<&dyn Facts> {
         match self {
             Self::Known(facts) => Some(&**facts),
-            Self::Absent | Self::Pending => None,
+            Self::Absent | Self::Pending(_) => None,
         }
+    }
+
+    /// What it said last, whether that still holds or not.
+    pub(super) fn last_facts(&self) -> Option<&dyn Facts> {
+        match self {
+            Self::Known(facts) | Self::Pending(facts) => Some(&**facts),
+            Self::Absent => None,
+        }
+    }
+
+    /// Whether a value of this type, given for a parameter, is checked by a volatile function of a user's.
+    pub fn checks_values_of(&self, oid: u32, lists: &FunctionLists) -> bool {
+        let hazard = self.last_facts().and_then(|facts| facts.hazards().type_oids.get(&oid));
+        hazard.is_some_and(|hazard| hazard.verdict(lists).is_some())
     }
 }
 
@@ -88,6 +105,10 @@ pub struct Hazards {
     pub operators: HashMap<Box<str>, Hazard>,
     /// By the name of a type: to cast to it calls the function, or checks a domain's constraint by it.
     pub types: HashMap<Box<str>, Hazard>,
+    /// By the name of a table: to cast to its row type does.
+    pub row_types: HashMap<Box<str>, Hazard>,
+    /// By the OID of a type: to read a value of it does.
+    pub type_oids: HashMap<u32, Hazard>,
     /// By the name of a function with one row as its argument: `row.name` calls it.
     pub attributes: HashMap<Box<str>, Hazard>,
     /// What no word and no sign of a text shows: an implicit cast, or an operator that sorting or grouping uses.
@@ -114,7 +135,7 @@ impl Hazards {
 
 impl Hazard {
     /// What it means, unless the configuration calls the function harmless.
-    pub(super) fn verdict(&self, lists: &FunctionLists) -> Option<Verdict> {
+    pub fn verdict(&self, lists: &FunctionLists) -> Option<Verdict> {
         let function = FunctionName { schema: Some(&self.schema), name: &self.function };
         (!lists.calls_harmless(function)).then(|| Verdict::volatile(self.culprit.clone()))
     }

@@ -45,7 +45,7 @@ pub use explain_route::explained_route;
 pub use fingerprint::{Fingerprint, fingerprint, fingerprint_seeded};
 pub use functions::{Call, FunctionLists, FunctionName, judge as judge_function};
 pub use hint::{Hint, of_text as hint_of};
-pub use knowledge::{Catalog, Commands, Facts, Hazard, Hazards, Knowledge};
+pub use knowledge::{Catalog, Commands, FIRST_USER_OID, Facts, Hazard, Hazards, Knowledge};
 pub use lexer::{Kind, LexOptions, Lexer, Token};
 pub use normalize::{MAX_NORMALIZED, normalize};
 pub use relations::judge as judge_system_relation;

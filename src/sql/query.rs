@@ -76,7 +76,7 @@ pub(super) fn judge_relation(schema: Option<&str>, name: &str, known: &Knowledge
     let found = match &known.catalog {
         Catalog::Known(facts) => facts.relation(schema, name, &known.functions),
         Catalog::Absent => None,
-        Catalog::Pending => Some(Verdict::primary(Reason::CatalogPending, Effects::empty()).reading(Slots::All)),
+        Catalog::Pending(_) => Some(Verdict::primary(Reason::CatalogPending, Effects::empty()).reading(Slots::All)),
     };
     match found {
         Some(found) => verdict.join(found),

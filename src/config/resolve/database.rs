@@ -80,7 +80,10 @@ pub(super) fn database(
     if control_user.is_none() && !unread_url {
         cx.problems
             .warn(format!("database {label} has no control_user"))
-            .at(name.span(), "health checks can't log in")
+            .at(
+                name.span(),
+                "health checks can't log in, and what functions do can't be read: yours stay on the primary",
+            )
             .help("add control_user and control_password: any role that may log in, such as a member of pg_monitor");
     }
     let routing = routing(&raw.routing, shared.routing.clone(), cx);
