@@ -183,6 +183,67 @@ fn a_client_that_waits_is_cancelled_trap_64() {
     assert_eq!(waiter.value("SELECT 5 FOR UPDATE"), "5");
 }
 
+/// Requests that come while connections change hands: of whoever had one, and of those who wait for it. A server ignores a request
+/// that finds it between statements, also when it has the next one and was not given the time to look at it: on a busy machine
+/// that happens, with and without a proxy. Then the client asks again.
+#[test]
+fn a_cancel_is_not_lost_when_a_connection_changes_hands_trap_64() {
+    let world = world("size = 1");
+    let port = world.proxy.port();
+    let mut clients: Vec<_> = (0..8).map(|_| world.client()).collect();
+    for client in &mut clients {
+        client.exchange(&batch().parse("sleep", "SELECT pg_sleep(60)", &[]).sync());
+    }
+    let sleep = batch().bind("", "sleep", &[]).execute("", 0).sync();
+    let mut lost = 0;
+    for round in 0..25 {
+        for client in &mut clients {
+            client.send(&sleep);
+        }
+        // Until some run and the others wait.
+        thread::sleep(Duration::from_millis(20));
+        thread::scope(|scope| {
+            for client in &clients {
+                let key = client.key.clone();
+                scope.spawn(move || send_cancel(port, &key));
+            }
+        });
+        for client in &mut clients {
+            while client.is_silent_for(Duration::from_secs(2)) {
+                lost += 1;
+                client.cancel(port);
+            }
+            assert_eq!(code(&client.recv_ready(1)), "57014", "round {round}");
+        }
+    }
+    assert!(lost <= 5, "{lost} of 200 requests were lost");
+}
+
+/// The first request may have struck what ran before: the second is not the same once more.
+#[test]
+fn of_two_cancels_at_once_the_second_counts_trap_64() {
+    let world = world("size = 1");
+    let port = world.proxy.port();
+    let mut client = world.client();
+    client.exchange(&batch().query("BEGIN; SELECT 1 FOR UPDATE; SAVEPOINT s"));
+    let mut lost = 0;
+    for _ in 0..20 {
+        let key = client.key.clone();
+        let first = thread::spawn(move || send_cancel(port, &key));
+        client.send(&batch().query("SELECT pg_sleep(60)"));
+        thread::sleep(Duration::from_millis(5));
+        send_cancel(port, &client.key);
+        while client.is_silent_for(Duration::from_secs(2)) {
+            lost += 1;
+            client.cancel(port);
+        }
+        assert_eq!(code(&client.recv_ready(1)), "57014");
+        first.join().unwrap();
+        client.exchange(&batch().query("ROLLBACK TO s"));
+    }
+    assert!(lost <= 3, "{lost} of 20 requests were lost");
+}
+
 #[test]
 fn cancels_that_mean_nothing() {
     let world = world("size = 2");

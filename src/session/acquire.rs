@@ -88,8 +88,7 @@ impl Session {
         let pool = &self.pools.pools[node];
         if self.wants_sequences {
             if let Some(lease) = pool.try_check_out_sequences_of(self.client.id) {
-                self.attach(lease, node, Duration::ZERO);
-                return true;
+                return self.attach(lease, node, Duration::ZERO);
             }
             if self.used_sequences && !self.pools.keeps_sequences.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
@@ -109,8 +108,7 @@ impl Session {
             // Not for this session: closed.
             return false;
         }
-        self.attach(lease, node, Duration::ZERO);
-        true
+        self.attach(lease, node, Duration::ZERO)
     }
 
     /// Whether the session would find the server as a new one: with temporary objects first in its `search_path`, it matters whether
@@ -130,10 +128,14 @@ impl Session {
         cluster.primary().is_some_and(|at| cluster.nodes[at].load.is_up())
     }
 
-    fn attach(&mut self, lease: Lease, node: usize, waited: Duration) {
+    /// Links the session to the connection; not if it was cancelled before (`false`).
+    fn attach(&mut self, lease: Lease, node: usize, waited: Duration) -> bool {
+        if !self.client.assign(lease.pool(), &lease.info) {
+            lease.check_in();
+            return false;
+        }
         let primary = lease.pool().load.is_primary();
         lease.link(self.client.id);
-        self.client.assign(lease.pool(), &lease.info);
         self.client.prepared.store(u32::try_from(self.names.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
         self.metrics.assigned(if primary { NodeRole::Primary } else { NodeRole::Replica }, waited);
         self.timing.waited(waited);
@@ -142,6 +144,7 @@ impl Session {
         self.query_cancelled = false;
         let deaf = !self.tracked.committed_channels().is_empty();
         self.transition(State::Linked(Box::new(Link { deaf, ..Link::new(lease, node, primary) })));
+        true
     }
 
     /// What a fresh link needs before the client's bytes: the session's settings, and the end of a name left behind by another
@@ -150,7 +153,7 @@ impl Session {
         let max = self.max_prepared;
         let State::Linked(link) = &mut self.state else { return };
         link.replayable = false;
-        link.begin_write(self.client_pass > 0);
+        link.begin_write(self.client_pass > 0, self.client.cancels_sent());
         if !link.replies.is_empty() || link.segment_open || link.status == TxStatus::Failed || self.client_pass > 0 {
             return;
         }
@@ -204,13 +207,15 @@ impl Session {
         self.client.waiting_since.store(u64::try_from(since.as_micros()).unwrap_or(0), Ordering::Relaxed);
         let outcome = self.wait_for_lease(place).await;
         self.client.waiting_since.store(0, Ordering::Relaxed);
-        match outcome {
-            Ok((lease, node, waited)) => self.attach(lease, node, waited),
-            Err(ending) => {
-                self.transition(State::Idle);
-                self.refuse_waiting(ending?);
-            }
-        }
+        let refusal = match outcome {
+            Ok((lease, node, waited)) => match self.attach(lease, node, waited) {
+                true => return Ok(()),
+                false => self.cancelled(),
+            },
+            Err(ending) => ending?,
+        };
+        self.transition(State::Idle);
+        self.refuse_waiting(refusal);
         Ok(())
     }
 
@@ -229,7 +234,7 @@ impl Session {
                     may_wait = false;
                     match self.wait_for_replica(tried, began).await {
                         Ok(()) => continue,
-                        Err(Waited::Cancelled) => return Err(Ok(cancelled())),
+                        Err(Waited::Cancelled) => return Err(Ok(self.cancelled())),
                         Err(Waited::Killed) => return Err(Err(Ending::killed())),
                         Err(_) => return Err(Err(Ending::ClientGone)),
                     }
@@ -257,7 +262,7 @@ impl Session {
                 (Waited::Again | Waited::Leased(_), _) => {}
                 // Its server may not be the one that was fresh enough.
                 (Waited::Unconfirmed, node) => tried |= node.map_or(0, |node| 1 << (node % 64)),
-                (Waited::Cancelled, _) => return Err(Ok(cancelled())),
+                (Waited::Cancelled, _) => return Err(Ok(self.cancelled())),
                 (Waited::Killed, _) => return Err(Err(Ending::killed())),
                 (Waited::ClientGone, _) => return Err(Err(Ending::ClientGone)),
                 (Waited::Failed(CheckOutError::Closed), _) => tokio::time::sleep(Duration::from_millis(1)).await,
@@ -392,7 +397,6 @@ impl Session {
                 return Poll::Ready(Waited::Killed);
             }
             if client.requested(Request::CancelWait) {
-                client.clear(Request::CancelWait);
                 return Poll::Ready(Waited::Cancelled);
             }
             Poll::Pending
@@ -402,6 +406,13 @@ impl Session {
             done = what => Ok(done),
             waited = asked => Err(waited),
         }
+    }
+
+    /// The client has cancelled what it waits for; whatever became of an attempt before.
+    fn cancelled(&mut self) -> ErrorNotice {
+        self.client.clear(Request::CancelWait);
+        self.again = None;
+        ErrorNotice::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")
     }
 
     fn wait_timed_out(&self) -> ErrorNotice {
@@ -470,10 +481,6 @@ fn poll_inbox(stream: &mut Stream, inbox: &mut Vec<u8>, cx: &mut Cx<'_>) -> Resu
         taken += n;
     }
     Ok(taken)
-}
-
-fn cancelled() -> ErrorNotice {
-    ErrorNotice::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")
 }
 
 /// What a client is told that waits for long.

@@ -1,15 +1,22 @@
 //! Serving a CancelRequest.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::backend;
+use crate::backend::{self, ServerInfo};
+use crate::pool::Pool;
 use crate::wire::startup::CancelKey;
 
-use super::clients::{Clients, Request};
+use super::clients::{Client, Clients, Request};
 
 /// Longest time that delivering a cancel request may take; the pool is never involved (trap 64).
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+const NO_DELIVERY: u8 = 0;
+const DELIVERY: u8 = 1;
+/// Another request has come meanwhile.
+const DELIVERY_AGAIN: u8 = 2;
 
 /// Cancels what the client with this key is running: the wait for a connection, or the query on the very server connection
 /// that it has at this moment. Nothing is answered, as the protocol wants it. False: no client here has this key.
@@ -18,15 +25,128 @@ pub async fn cancel(clients: &Arc<Clients>, key: &CancelKey) -> bool {
         tracing::debug!(pid = key.pid, "cancel request for an unknown key");
         return false;
     };
-    let Some(in_flight) = client.begin_cancel() else {
-        client.request(Request::CancelWait);
-        return true;
-    };
-    let delivery = backend::cancel(&in_flight.pool.spec, &in_flight.server.cancel);
-    match tokio::time::timeout(CANCEL_TIMEOUT, delivery).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(pool = %in_flight.pool.spec, %error, "cancel request not delivered"),
-        Err(_) => tracing::warn!(pool = %in_flight.pool.spec, "cancel request not delivered in time"),
+    let Some(mut delivery) = client.begin_delivery() else { return true };
+    loop {
+        if let Some(in_flight) = delivery.target() {
+            deliver(&in_flight).await;
+        }
+        if !delivery.goes_on() {
+            return true;
+        }
     }
-    true
+}
+
+async fn deliver(in_flight: &CancelInFlight) {
+    let spec = &in_flight.pool.spec;
+    match tokio::time::timeout(CANCEL_TIMEOUT, backend::cancel(spec, &in_flight.server.cancel)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(pool = %spec, %error, "cancel request not delivered"),
+        Err(_) => tracing::warn!(pool = %spec, "cancel request not delivered in time"),
+    }
+}
+
+impl Client {
+    /// The right to deliver its cancel requests, one after the other, so that a flood of them costs one connection. `None`: whoever
+    /// has it goes once more.
+    fn begin_delivery(self: &Arc<Self>) -> Option<Delivery> {
+        let asked = |now| Some(if now == NO_DELIVERY { DELIVERY } else { DELIVERY_AGAIN });
+        let before = self.delivery.fetch_update(Ordering::AcqRel, Ordering::Acquire, asked);
+        (before == Ok(NO_DELIVERY)).then(|| Delivery { client: self.clone(), ended: false })
+    }
+}
+
+/// The right to deliver a client's cancel requests.
+struct Delivery {
+    client: Arc<Client>,
+    ended: bool,
+}
+
+impl Delivery {
+    /// What a cancel request means now: the server connection to cancel, held until the guard is dropped. `None` when there is none:
+    /// the wait for one is cancelled.
+    pub fn target(&self) -> Option<CancelInFlight> {
+        let client = &self.client;
+        let mut assignment = client.assignment.lock();
+        let Some((pool, server)) = assignment.server.clone() else {
+            // Under the lock: a connection that is assigned from now on finds it.
+            client.request(Request::CancelWait);
+            return None;
+        };
+        assignment.in_flight += 1;
+        client.cancels_sent.fetch_add(1, Ordering::Relaxed);
+        Some(CancelInFlight { client: client.clone(), pool, server })
+    }
+
+    /// Whether another request has come meanwhile. If not, the right is given up.
+    pub fn goes_on(&mut self) -> bool {
+        let change = self.client.delivery.compare_exchange(DELIVERY, NO_DELIVERY, Ordering::AcqRel, Ordering::Acquire);
+        self.ended = change.is_ok();
+        if !self.ended {
+            self.client.delivery.store(DELIVERY, Ordering::Release);
+        }
+        !self.ended
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.client.delivery.store(NO_DELIVERY, Ordering::Release);
+        }
+    }
+}
+
+/// A cancel request on its way to a server.
+struct CancelInFlight {
+    client: Arc<Client>,
+    pub pool: Arc<Pool>,
+    pub server: Arc<ServerInfo>,
+}
+
+impl Drop for CancelInFlight {
+    fn drop(&mut self) {
+        self.client.assignment.lock().in_flight -= 1;
+        self.client.released.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::session::clients::Identity;
+
+    fn client() -> Arc<Client> {
+        let identity = Identity {
+            user: "u".to_owned(),
+            database: "d".to_owned(),
+            peer: ("127.0.0.1".to_owned(), 1),
+            local: ("127.0.0.1".to_owned(), 2),
+            tls: String::new(),
+            application_name: String::new(),
+            replication: "none",
+            console: false,
+        };
+        Arc::new(Client::new(1, 7, identity, 4))
+    }
+
+    #[test]
+    fn trap_64_who_has_no_connection_is_cancelled_before_getting_one() {
+        let client = client();
+        let mut delivery = client.begin_delivery().unwrap();
+        assert!(delivery.target().is_none() && client.requested(Request::CancelWait));
+        assert!(!delivery.goes_on());
+    }
+
+    #[test]
+    fn requests_to_cancel_are_delivered_one_after_the_other_and_the_last_is_not_lost() {
+        let client = client();
+        let mut delivery = client.begin_delivery().unwrap();
+        assert!(client.begin_delivery().is_none() && client.begin_delivery().is_none());
+        assert!(delivery.goes_on() && !delivery.goes_on());
+        let given_up = client.begin_delivery().unwrap();
+        drop(given_up);
+        assert!(client.begin_delivery().is_some());
+    }
 }

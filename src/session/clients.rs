@@ -70,17 +70,20 @@ pub struct Client {
     frozen: AtomicBool,
     pinned: Mutex<Option<Box<Pinned>>>,
     waker: Mutex<Option<Waker>>,
-    assignment: Mutex<Assignment>,
-    released: Notify,
-    cancelling: AtomicBool,
+    pub(super) assignment: Mutex<Assignment>,
+    pub(super) released: Notify,
+    /// Whether cancel requests are being delivered ([`super::cancel`]).
+    pub(super) delivery: AtomicU8,
+    /// Cancel requests that were sent to server connections of its.
+    pub(super) cancels_sent: AtomicU32,
 }
 
 /// The server connection that a cancel request of this client means at this moment (traps 63 and 64).
 #[derive(Default)]
-struct Assignment {
-    server: Option<(Arc<Pool>, Arc<ServerInfo>)>,
+pub(super) struct Assignment {
+    pub server: Option<(Arc<Pool>, Arc<ServerInfo>)>,
     /// Cancel requests on their way to it.
-    in_flight: u32,
+    pub in_flight: u32,
 }
 
 impl fmt::Debug for Client {
@@ -130,7 +133,7 @@ pub struct Pinned {
 }
 
 impl Client {
-    fn new(id: u64, pid: u32, identity: Identity, secret_len: usize) -> Self {
+    pub(super) fn new(id: u64, pid: u32, identity: Identity, secret_len: usize) -> Self {
         let mut secret = vec![0; secret_len];
         // The system's generator does not fail for so few bytes; if it ever did, a weaker source is better than none.
         if rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty()).is_err() {
@@ -152,7 +155,8 @@ impl Client {
             waker: Mutex::default(),
             assignment: Mutex::default(),
             released: Notify::new(),
-            cancelling: AtomicBool::new(false),
+            delivery: AtomicU8::default(),
+            cancels_sent: AtomicU32::new(0),
         }
     }
 
@@ -257,9 +261,21 @@ impl Client {
         (assignment.in_flight, assignment.in_flight > 0 && assignment.server.is_none())
     }
 
-    /// From now on a cancel request means this server connection.
-    pub(super) fn assign(&self, pool: &Arc<Pool>, server: &Arc<ServerInfo>) {
-        self.assignment.lock().server = Some((pool.clone(), server.clone()));
+    /// From now on a cancel request means this server connection. `false` when the wait for it has been cancelled: it must not be
+    /// used then.
+    #[must_use]
+    pub(super) fn assign(&self, pool: &Arc<Pool>, server: &Arc<ServerInfo>) -> bool {
+        let mut assignment = self.assignment.lock();
+        if self.requested(Request::CancelWait) {
+            return false;
+        }
+        assignment.server = Some((pool.clone(), server.clone()));
+        true
+    }
+
+    /// How many cancel requests have been sent to server connections of its.
+    pub(super) fn cancels_sent(&self) -> u32 {
+        self.cancels_sent.load(Ordering::Relaxed)
     }
 
     /// From now on a cancel request means none. `false` while one is on its way: the connection must not be given to
@@ -279,38 +295,6 @@ impl Client {
             }
             released.await;
         }
-    }
-
-    /// The server connection to cancel, held until the guard is dropped; `None` when there is none. One at a time per
-    /// client: a flood of requests costs one connection.
-    pub(super) fn begin_cancel(self: &Arc<Self>) -> Option<CancelInFlight> {
-        if self.cancelling.swap(true, Ordering::AcqRel) {
-            return None;
-        }
-        let mut assignment = self.assignment.lock();
-        let Some((pool, server)) = assignment.server.clone() else {
-            drop(assignment);
-            self.cancelling.store(false, Ordering::Release);
-            return None;
-        };
-        assignment.in_flight += 1;
-        drop(assignment);
-        Some(CancelInFlight { client: self.clone(), pool, server })
-    }
-}
-
-/// A cancel request on its way to a server.
-pub(super) struct CancelInFlight {
-    client: Arc<Client>,
-    pub pool: Arc<Pool>,
-    pub server: Arc<ServerInfo>,
-}
-
-impl Drop for CancelInFlight {
-    fn drop(&mut self) {
-        self.client.assignment.lock().in_flight -= 1;
-        self.client.cancelling.store(false, Ordering::Release);
-        self.client.released.notify_waiters();
     }
 }
 

@@ -36,9 +36,17 @@ impl Session {
         if self.client.requested(Request::Drain) && told && (resting || kept) {
             return Some(Ending::shutdown("terminating connection: the proxy is shutting down"));
         }
-        self.client.clear(Request::CancelWait);
+        self.forget_late_cancel();
         self.client.clear(Request::Notified);
         None
+    }
+
+    /// A cancel request that came between statements means none. One that came while a statement was between two connections means
+    /// that one.
+    pub(super) fn forget_late_cancel(&self) {
+        if self.inbox.is_empty() || !(self.resumed || self.stalled) {
+            self.client.clear(Request::CancelWait);
+        }
     }
 
     /// The server connection broke. Its last words have been passed on; a client that saw a FATAL needs no second one.

@@ -55,7 +55,8 @@ pub(super) async fn serve(login: Login) {
     }
     build::backend_key_data(&mut greeting, &registered.client.key);
     build::ready_for_query(&mut greeting, TxStatus::Idle);
-    registered.client.assign(pool, &conn.info);
+    // Nobody has cancelled anything: the client does not know its key yet.
+    let _ = registered.client.assign(pool, &conn.info);
     if stream.write_all(&greeting).await.is_ok() {
         // Either side's end ends both; what it was is in the server's log. After a kill, perhaps in the middle of a message,
         // nothing can be said any more (trap 70).

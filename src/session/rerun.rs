@@ -14,6 +14,7 @@ use crate::sql::{Effects, LexOptions, normalize};
 use crate::wire::frame::frontend_limit;
 use crate::wire::{ErrorNotice, Frame, FrameWalker, SqlState, Step, TxStatus, build, frontend};
 
+use super::clients::Request;
 use super::machine::{Link, State};
 use super::placement::{Place, RouteChoice};
 use super::relay::{Ending, Session};
@@ -45,6 +46,8 @@ pub(super) struct Rerun {
     begun: bool,
     /// What came before it and is not told yet.
     held: Vec<u8>,
+    /// [`Client::cancels_sent`](super::clients::Client::cancels_sent) when the write began.
+    cancels_sent: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +62,14 @@ enum Repeat {
 
 impl Default for Rerun {
     fn default() -> Self {
-        Self { state: Repeat::No("idle"), fresh: false, effects: Effects::empty(), begun: false, held: Vec::new() }
+        Self {
+            state: Repeat::No("idle"),
+            fresh: false,
+            effects: Effects::empty(),
+            begun: false,
+            held: Vec::new(),
+            cancels_sent: 0,
+        }
     }
 }
 
@@ -135,8 +145,8 @@ impl Again {
 }
 
 impl Link {
-    /// A write begins.
-    pub(super) fn begin_write(&mut self, is_mid_frame: bool) {
+    /// A write begins; so many cancel requests have been sent to servers until now.
+    pub(super) fn begin_write(&mut self, is_mid_frame: bool, cancels_sent: u32) {
         self.rerun.fresh = !self.primary
             && !is_mid_frame
             && !self.rerun.is_due()
@@ -146,6 +156,7 @@ impl Link {
             && self.carry.is_empty();
         if self.rerun.fresh {
             self.rerun.effects = Effects::empty();
+            self.rerun.cancels_sent = cancels_sent;
         }
     }
 }
@@ -274,8 +285,6 @@ impl Session {
             _ => return Err(self.server_gone()),
         }
         self.take_back();
-        // A cancel that is on its way finds nobody.
-        self.client.unassign();
         if let State::Linked(link) = self.transition(State::Idle) {
             link.lease.pool().load.probe.notify_one();
             // The drop closes the connection.
@@ -317,9 +326,16 @@ impl Session {
         self.again = Some(Box::new(Again { cause, code, error, culprit, tried, attempts: attempts + 1 }));
     }
 
-    /// What was kept is to be taken as if it had just come.
+    /// What was kept is to be taken as if it had just come. A cancel request that has gone to the connection that is left, and all
+    /// that come from now on, mean what is taken back.
     fn take_back(&mut self) {
         let cause = self.again.as_ref().map_or("", |again| again.cause.as_str());
+        self.client.unassign();
+        if let State::Linked(link) = &self.state
+            && link.rerun.cancels_sent != self.client.cancels_sent()
+        {
+            self.client.request(Request::CancelWait);
+        }
         let Self { state: State::Linked(link), names, inbox, .. } = self else { return };
         link.rerun = Rerun::default();
         link.close_segment();

@@ -124,7 +124,11 @@ impl Session {
             return Ok(false);
         }
         self.resumed = false;
-        self.digest_inbox(cx).map(|()| true)
+        self.digest_inbox(cx)?;
+        if self.client.any_request() {
+            self.forget_late_cancel();
+        }
+        Ok(true)
     }
 
     /// Client to server. `true` when bytes were read.

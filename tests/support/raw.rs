@@ -286,7 +286,11 @@ impl RawClient {
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         self.set_timeout(time);
         let mut byte = [0];
-        let silent = match self.read_exact(&mut byte) {
+        let heard = match &self.stream {
+            Stream::Tcp(stream) => stream.peek(&mut byte).map(drop),
+            _ => self.read_exact(&mut byte),
+        };
+        let silent = match heard {
             Ok(()) => false,
             Err(error) => {
                 matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)

@@ -148,9 +148,9 @@ async def errors_and_recovery(connection, task):
 @scenario
 async def cancel_and_timeouts(connection, task):
     for _ in range(2):
-        await fails_with(TimeoutError, connection.fetchval("SELECT pg_sleep(60)", timeout=0.2))
+        await fails_with(TimeoutError, connection.fetchval("SELECT pg_sleep(10)", timeout=0.2))
         assert await connection.fetchval("SELECT 9") == 9
-    sleeping = asyncio.create_task(connection.fetchval("SELECT pg_sleep(60)"))
+    sleeping = asyncio.create_task(connection.fetchval("SELECT pg_sleep(10)"))
     await asyncio.sleep(0.2)
     sleeping.cancel()
     await fails_with(asyncio.CancelledError, sleeping)
