@@ -12,6 +12,8 @@ mod lists;
 #[path = "catalog/reads.rs"]
 mod reads;
 mod support;
+#[path = "catalog/temporary.rs"]
+mod temporary;
 #[path = "catalog/touches.rs"]
 mod touches;
 

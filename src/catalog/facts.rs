@@ -226,6 +226,10 @@ impl Facts for Snapshot {
         all.reduce(|a, b| a.union(&b)).unwrap_or(Slots::All)
     }
 
+    fn has_event_triggers(&self) -> bool {
+        self.event_triggers
+    }
+
     fn hazards(&self) -> &Hazards {
         &self.hazards
     }

@@ -27,7 +27,8 @@ const FINGERPRINT: &str = "SELECT coalesce(sum(h), 0)::text, count(*), pg_is_in_
     UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 10 FROM pg_cast WHERE oid >= 16384
     UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 11 FROM pg_type WHERE oid >= 16384 AND typtype IN ('d', 'r')
     UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 12 FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)'
-    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 13 FROM pg_extension) AS all_of_it";
+    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 13 FROM pg_extension
+    UNION ALL SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 14 FROM pg_event_trigger) AS all_of_it";
 
 /// How many rows of the catalogs above have been changed ever, as the server counts: a change is counted after its commit, up to
 /// some seconds later. A standby counts none.
@@ -36,7 +37,7 @@ const ACTIVITY: &str = "SELECT sum(pg_stat_get_tuples_inserted(c) + pg_stat_get_
     FROM unnest(ARRAY['pg_catalog.pg_class', 'pg_catalog.pg_proc', 'pg_catalog.pg_rewrite', 'pg_catalog.pg_policy',
         'pg_catalog.pg_trigger', 'pg_catalog.pg_constraint', 'pg_catalog.pg_inherits', 'pg_catalog.pg_attrdef',
         'pg_catalog.pg_operator', 'pg_catalog.pg_cast', 'pg_catalog.pg_type', 'pg_catalog.pg_namespace',
-        'pg_catalog.pg_extension']::regclass[]) AS c";
+        'pg_catalog.pg_extension', 'pg_catalog.pg_event_trigger']::regclass[]) AS c";
 
 const SCHEMAS: &str = "SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)' ORDER BY oid";
 
@@ -115,6 +116,8 @@ const HOLDERS: &str = "WITH RECURSIVE parts(whole, part) AS (
 /// Functions with arguments of these types.
 const TAKERS: &str = "SELECT DISTINCT p.oid, taken.of FROM pg_proc p, unnest(p.proargtypes::oid[]) AS taken(of)
     WHERE p.oid >= 16384 AND taken.of = ANY($1) ORDER BY 1, 2";
+
+const EVENT_TRIGGERS: &str = "SELECT EXISTS (SELECT FROM pg_event_trigger WHERE evtenabled <> 'D')";
 
 const EXTENSIONS: &str = "SELECT count(*) FROM pg_extension";
 
@@ -203,6 +206,7 @@ pub(super) struct Reading {
     pub holders: Vec<Holder>,
     /// Function and the type of one of its arguments, which holds a domain.
     pub takers: Vec<(u32, u32)>,
+    pub event_triggers: bool,
     pub extensions: i64,
 }
 
@@ -246,6 +250,7 @@ async fn read_all(tx: &Transaction<'_>) -> Result<Reading, Error> {
         operators: rows(tx, OPERATORS, |row| Ok((row.try_get(0)?, row.try_get(1)?))).await?,
         casts: rows(tx, CASTS, |row| Ok((row.try_get(0)?, row.try_get(1)?, letter(row, 2)?))).await?,
         domains: rows(tx, DOMAINS, |row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).await?,
+        event_triggers: tx.query_one(EVENT_TRIGGERS, &[]).await?.try_get(0)?,
         extensions: tx.query_one(EXTENSIONS, &[]).await?.try_get(0)?,
         ..Reading::default()
     };

@@ -30,6 +30,7 @@ pub struct Snapshot {
     pub(super) hazards: Hazards,
     /// By the function: what passing arguments to it calls.
     pub(super) takers: HashMap<u32, Hazard>,
+    pub(super) event_triggers: bool,
     extensions: usize,
 }
 
@@ -84,6 +85,7 @@ impl Snapshot {
                 new.relations.insert(relation.oid, relation);
             }
         }
+        new.event_triggers = reading.event_triggers;
         new.triggers = reading.triggers.into_iter().collect();
         new.rules = reading.rules.into_iter().collect();
         for (referenced, referencing, on_update, on_delete) in reading.foreign_keys {

@@ -7,6 +7,7 @@
 use super::calls;
 use super::consistency::Consistency;
 use super::cursor::Cursor;
+use super::ddl;
 use super::decision::{Decision, Effects, Target};
 use super::fingerprint::{Fingerprint, fingerprint};
 use super::hint::Hint;
@@ -244,6 +245,10 @@ fn judge_statement(text: &[u8], opts: LexOptions, statement: &StatementTokens, k
             verdict.effects |= called.effects - Effects::RELEASES_ONLY;
             if verdict.reason == Reason::Write {
                 verdict.touches = writes::touches(cursor, known);
+            } else if verdict.reason == Reason::Ddl
+                && let Some(touches) = ddl::touches(cursor, known)
+            {
+                verdict.touches = touches;
             }
             verdict.touches = verdict.touches.union(&called.touches);
             verdict

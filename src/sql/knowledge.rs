@@ -94,6 +94,9 @@ pub trait Facts: Debug + Send + Sync {
     /// included. All, for a relation that is not known.
     fn written(&self, schema: Option<&str>, name: &str, commands: Commands, lists: &FunctionLists) -> Slots;
 
+    /// Whether something runs when the schema is changed.
+    fn has_event_triggers(&self) -> bool;
+
     /// What calls functions without naming them.
     fn hazards(&self) -> &Hazards;
 }

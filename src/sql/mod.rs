@@ -11,6 +11,7 @@ mod classify;
 mod clock;
 mod consistency;
 mod cursor;
+mod ddl;
 mod decision;
 mod explain_route;
 mod fingerprint;
