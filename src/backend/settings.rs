@@ -143,6 +143,16 @@ impl Settings {
         self.entries.is_empty()
     }
 
+    /// Whether a connection with the settings `from` may refuse these, which some server has accepted before: a right can have been
+    /// revoked, an object dropped, and a time-out that is still in force there can strike. Who then goes on would go on without any of
+    /// them.
+    pub fn may_be_refused(&self, from: &Settings) -> bool {
+        let is_sure = |name: &str| name.contains('.') || SURE.contains(&name);
+        let is_new = |(name, value): &&(String, Value)| from.get(name) != Some(value);
+        from.entries.iter().any(|(name, _)| STRIKES.contains(&name.as_str()))
+            || self.entries.iter().filter(is_new).any(|(name, _)| !is_sure(name))
+    }
+
     /// Appends Query messages that turn a connection with the settings `from` into one with `self`, and returns how many: each is
     /// answered up to a ReadyForQuery. Values are quoted as literals (trap 55), and only what differs is said (trap 56).
     ///
@@ -204,6 +214,44 @@ pub fn write_local(values: &[(&str, &str)], in_block: bool) -> Vec<Vec<u8>> {
 }
 
 const ENCODING: &str = "client_encoding";
+
+/// Time-outs that end a `SET`, too.
+const STRIKES: [&str; 2] = ["statement_timeout", "transaction_timeout"];
+
+/// Settings, of those that applications often change, whose values are judged by themselves: neither by what is in the catalogs nor
+/// by the rights of the user. What an extension or an application defines (`app.tenant`) is taken for such.
+const SURE: [&str; 30] = [
+    "application_name",
+    "bytea_output",
+    "client_encoding",
+    "client_min_messages",
+    "datestyle",
+    "default_transaction_deferrable",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "enable_bitmapscan",
+    "enable_hashjoin",
+    "enable_indexscan",
+    "enable_mergejoin",
+    "enable_nestloop",
+    "enable_seqscan",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "intervalstyle",
+    "jit",
+    "lock_timeout",
+    "maintenance_work_mem",
+    "plan_cache_mode",
+    "row_security",
+    "search_path",
+    "standard_conforming_strings",
+    "statement_timeout",
+    "synchronous_commit",
+    "timezone",
+    "transaction_timeout",
+    "work_mem",
+];
 
 /// The one setting whose new value is joined with the old one: `SET datestyle TO dmy` changes the order of dates and leaves their style.
 pub const DATE_STYLE: &str = "datestyle";

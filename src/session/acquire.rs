@@ -159,6 +159,7 @@ impl Session {
         }
         link.barrier = false;
         link.fence = false;
+        link.awaits_settings = false;
         link.replayable = link.status == TxStatus::Idle;
         for name in std::mem::take(&mut link.lease.prepared.strays) {
             build::close_statement(out.insert(), &name);
@@ -185,12 +186,17 @@ impl Session {
         if Arc::ptr_eq(&conn.settings, settings) {
             tell_parameters(&conn.parameters, &mut self.told, &mut self.lex, &mut self.to_client);
         } else {
+            link.awaits_settings = settings.may_be_refused(&conn.settings);
             for _ in 0..settings.write_difference(&conn.settings, link.status.in_block(), out.insert()) {
                 link.replies.push(Expect::Settings);
             }
             conn.settings = settings.clone();
             // A simple Query ends the unnamed statement, ours as well (trap 37).
             conn.prepared.unnamed = None;
+            self.client.set_applying(true);
+            if link.awaits_settings {
+                return;
+            }
         }
         let begins = self.deferred.is_open() && self.pools.asks_channels.load(Ordering::Relaxed);
         if std::mem::take(&mut self.notify.asks) || begins {

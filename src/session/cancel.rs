@@ -27,7 +27,7 @@ pub async fn cancel(clients: &Arc<Clients>, key: &CancelKey) -> bool {
     };
     let Some(mut delivery) = client.begin_delivery() else { return true };
     loop {
-        if let Some(in_flight) = delivery.target() {
+        if let Some(in_flight) = delivery.target().await {
             deliver(&in_flight).await;
         }
         if !delivery.goes_on() {
@@ -63,18 +63,26 @@ struct Delivery {
 
 impl Delivery {
     /// What a cancel request means now: the server connection to cancel, held until the guard is dropped. `None` when there is none:
-    /// the wait for one is cancelled.
-    pub fn target(&self) -> Option<CancelInFlight> {
+    /// the wait for one is cancelled. Waits while the session's settings are being applied, which are not what is to be cancelled.
+    async fn target(&self) -> Option<CancelInFlight> {
         let client = &self.client;
-        let mut assignment = client.assignment.lock();
-        let Some((pool, server)) = assignment.server.clone() else {
-            // Under the lock: a connection that is assigned from now on finds it.
-            client.request(Request::CancelWait);
-            return None;
-        };
-        assignment.in_flight += 1;
-        client.cancels_sent.fetch_add(1, Ordering::Relaxed);
-        Some(CancelInFlight { client: client.clone(), pool, server })
+        loop {
+            let released = client.released.notified();
+            {
+                let mut assignment = client.assignment.lock();
+                let Some((pool, server)) = assignment.server.clone() else {
+                    // Under the lock: a connection that is assigned from now on finds it.
+                    client.request(Request::CancelWait);
+                    return None;
+                };
+                if !assignment.applying {
+                    assignment.in_flight += 1;
+                    client.cancels_sent.fetch_add(1, Ordering::Relaxed);
+                    return Some(CancelInFlight { client: client.clone(), pool, server });
+                }
+            }
+            released.await;
+        }
     }
 
     /// Whether another request has come meanwhile. If not, the right is given up.
@@ -131,11 +139,11 @@ mod tests {
         Arc::new(Client::new(1, 7, identity, 4))
     }
 
-    #[test]
-    fn trap_64_who_has_no_connection_is_cancelled_before_getting_one() {
+    #[tokio::test]
+    async fn trap_64_who_has_no_connection_is_cancelled_before_getting_one() {
         let client = client();
         let mut delivery = client.begin_delivery().unwrap();
-        assert!(delivery.target().is_none() && client.requested(Request::CancelWait));
+        assert!(delivery.target().await.is_none() && client.requested(Request::CancelWait));
         assert!(!delivery.goes_on());
     }
 

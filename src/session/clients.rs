@@ -84,6 +84,8 @@ pub(super) struct Assignment {
     pub server: Option<(Arc<Pool>, Arc<ServerInfo>)>,
     /// Cancel requests on their way to it.
     pub in_flight: u32,
+    /// The session's settings are being applied to it.
+    pub applying: bool,
 }
 
 impl fmt::Debug for Client {
@@ -283,7 +285,19 @@ impl Client {
     pub(super) fn unassign(&self) -> bool {
         let mut assignment = self.assignment.lock();
         assignment.server = None;
+        if std::mem::take(&mut assignment.applying) {
+            self.released.notify_waiters();
+        }
         assignment.in_flight == 0
+    }
+
+    /// Whether the session's settings are being applied to its server connection: a cancel request waits for their end, since it is
+    /// not meant for them.
+    pub(super) fn set_applying(&self, applying: bool) {
+        let before = std::mem::replace(&mut self.assignment.lock().applying, applying);
+        if before && !applying {
+            self.released.notify_waiters();
+        }
     }
 
     /// Waits until every cancel request that was on its way has been delivered.

@@ -41,6 +41,9 @@ pub(super) const UNSEEN: Decision = Decision::unknown(Reason::Unparsed);
 impl Session {
     /// Takes as many frames from `data` as it can. Returns how many bytes are done with, and why it stopped.
     pub(super) fn take_client(&mut self, data: &[u8], out: &mut Splice<'_>) -> (usize, Need) {
+        if matches!(&self.state, State::Linked(link) if link.awaits_settings && !link.replies.is_empty()) {
+            return (0, Need::Quiet);
+        }
         let mut start = 0;
         if self.client_pass > 0 {
             start = self.client_pass.min(data.len());

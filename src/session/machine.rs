@@ -43,8 +43,10 @@ pub(super) struct Link {
     pub unread: bool,
     /// Bytes of the current frame of the server's that are still to pass.
     pub pass: usize,
-    /// The settings of the client could not be applied: the connection must not be used.
-    pub settings_refused: bool,
+    /// The session's settings have been sent, and nothing else is before the server has taken them.
+    pub awaits_settings: bool,
+    /// The error with which the server refused the session's settings: the connection must not be used, and nothing more of it is told.
+    pub settings_refused: Option<Box<[u8]>>,
     /// The server said FATAL: its end of the connection is about to close.
     pub dying: bool,
     /// A statement is under way that changes what the session knows of its connection (`RESET`, `DEALLOCATE ALL`,
@@ -101,7 +103,8 @@ impl Link {
             carry: Vec::new(),
             unread: false,
             pass: 0,
-            settings_refused: false,
+            awaits_settings: false,
+            settings_refused: None,
             dying: false,
             barrier: false,
             copy_syncs: 0,
@@ -171,7 +174,7 @@ impl Link {
             && self.pass == 0
             && !self.segment_open
             && !self.copy_in
-            && !self.settings_refused
+            && self.settings_refused.is_none()
             && !self.dying
     }
 }

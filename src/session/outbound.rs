@@ -174,8 +174,8 @@ impl Session {
                 }
                 let Self { state: State::Linked(link), names, .. } = self else { return Err(ServerBroken) };
                 if settings {
-                    link.settings_refused = true;
-                    return Ok(true);
+                    link.settings_refused = Some(body.into());
+                    return Ok(false);
                 }
                 if !fatal && link.replies.is_before_own_sync() {
                     // Of messages of ours: told when what they were for fails.
@@ -371,7 +371,10 @@ impl Session {
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
-                Some(Expect::Settings | Expect::Defaults | Expect::OwnSync) => {
+                Some(expect @ (Expect::Settings | Expect::Defaults | Expect::OwnSync)) => {
+                    if matches!(expect, Expect::Settings) {
+                        self.client.set_applying(false);
+                    }
                     // The statement's own answer is still to come.
                     self.timing.not_yet();
                     break false;

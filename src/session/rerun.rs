@@ -253,19 +253,30 @@ impl Session {
             && !self.sight.is_writing()
     }
 
+    /// Closes the connection of a link that is unused. What waits in the inbox gets another one.
+    pub(super) fn leave_unused(&mut self) {
+        self.client.unassign();
+        self.transition(State::Idle);
+        self.resumed = true;
+        self.segment_cleared = false;
+    }
+
+    /// What is to run next failed on a replica for what the replica may not have heard of yet.
+    pub(super) fn run_on_primary(&mut self, code: SqlState) {
+        let cause = RerunCause::Lag;
+        self.metrics.rerun(cause.as_str());
+        self.again = Some(Box::new(Again { cause, code, error: Vec::new(), culprit: None, tried: 0, attempts: 1 }));
+    }
+
     /// The link's connection is gone, or about to be. What could run once more does so elsewhere.
     ///
     /// # Errors
     /// Nothing could: the session ends.
     pub(super) fn leave_lost(&mut self) -> Result<(), Ending> {
         match &self.state {
-            State::Linked(_) if self.is_link_unused() => {
-                self.client.unassign();
-                if let State::Linked(link) = self.transition(State::Idle) {
-                    link.lease.pool().load.probe.notify_one();
-                }
-                self.resumed = true;
-                self.segment_cleared = false;
+            State::Linked(link) if self.is_link_unused() => {
+                link.lease.pool().load.probe.notify_one();
+                self.leave_unused();
                 return Ok(());
             }
             State::Linked(link) if link.rerun.is_due() => {}

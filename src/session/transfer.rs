@@ -76,8 +76,12 @@ impl Session {
                 self.taking_within = Some(link.pass > 0);
                 let mut out = Splice::new(&buffers.read[..carried + n], &mut buffers.built);
                 self.take_server(&buffers.read[..carried + n], &mut out).map_err(|ServerBroken| self.server_gone())?;
-                let bytes = out.finish();
+                let mut bytes = out.finish();
                 self.taking_within = None;
+                if matches!(&self.state, State::Linked(link) if link.settings_refused.is_some()) {
+                    // It is an answer to nobody.
+                    bytes = &[];
+                }
                 if let State::Linked(link) = &mut self.state
                     && link.rerun.holds(bytes, link.replies.is_empty(), &mut self.to_client)
                 {
@@ -103,8 +107,9 @@ impl Session {
             if matches!(&self.state, State::Linked(link) if link.begin_refused) {
                 return Err(self.begin_refused());
             }
-            if matches!(&self.state, State::Linked(link) if link.settings_refused && link.replies.is_empty()) {
-                return Err(self.settings_refused());
+            if matches!(&self.state, State::Linked(link) if link.settings_refused.is_some() && link.replies.is_empty())
+            {
+                self.settings_refused()?;
             }
         }
     }

@@ -1,0 +1,130 @@
+//! What a session has set is refused by another server connection: whatever the client sends next does not run without it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use support::clusters::{self, APP};
+use support::frames::{Batch, tags};
+use support::raw::RawClient;
+use support::world::{Plan, World};
+
+fn batch() -> Batch {
+    Batch::new()
+}
+
+/// Sets something, lets another client take the only connection over, and returns the client.
+fn after_another(world: &World, settings: &str) -> RawClient {
+    let mut client = world.client();
+    assert_eq!(tags(&client.exchange(&batch().query(settings))).matches('E').count(), 0, "{settings}");
+    let mut other = world.client();
+    other.exchange(&batch().query("SET application_name = 'other'"));
+    assert_eq!(other.value("SELECT current_user FOR UPDATE"), APP);
+    client
+}
+
+/// Both protocols: what must not run as somebody else.
+fn writes() -> [Batch; 2] {
+    [
+        batch().query("INSERT INTO log VALUES (current_user)"),
+        batch().run("INSERT INTO log VALUES (current_user)", &[]).sync(),
+    ]
+}
+
+#[test]
+fn nothing_runs_with_another_role_than_the_sessions_trap_55() {
+    let role = format!("refused_{}", std::process::id());
+    let sql = format!(
+        "RESET ROLE; CREATE TABLE log (who text); GRANT ALL ON log TO public; CREATE ROLE {role}; GRANT {role} TO app"
+    );
+    let world = Plan { sql: &sql, pool: "size = 1", primary_only: true, ..Plan::default() }.start();
+    let settings = format!("SET ROLE {role}; SET search_path TO public, \"$user\"");
+    for write in writes() {
+        world.db.run(&format!("GRANT {role} TO {APP}"));
+        let mut client = after_another(&world, &settings);
+        assert_eq!(tags(&client.exchange(&write)).matches('E').count(), 0);
+        assert_eq!(world.db.run("SELECT string_agg(DISTINCT who, ',') FROM log"), role);
+        let mut client = after_another(&world, &settings);
+        world.db.run(&format!("REVOKE {role} FROM {APP}"));
+        client.send(&write);
+        let frame = client.recv();
+        assert_eq!((frame.sqlstate().as_str(), frame.field(b'S').as_deref()), ("08006", Some("FATAL")), "{frame:?}");
+        let detail = frame.field(b'D').unwrap();
+        assert!(detail.contains("permission denied to set role") && detail.contains("not executed"), "{detail}");
+        assert!(client.is_closed());
+        assert_eq!(world.db.run("SELECT string_agg(DISTINCT who, ',') FROM log"), role);
+    }
+    // A block that begins with it does not run either.
+    world.db.run(&format!("GRANT {role} TO {APP}"));
+    let mut client = after_another(&world, &settings);
+    world.db.run(&format!("REVOKE {role} FROM {APP}"));
+    client.exchange(&batch().query("BEGIN"));
+    client.send(&batch().query("INSERT INTO log VALUES (current_user)").query("COMMIT"));
+    assert_eq!(client.recv().sqlstate(), "08006");
+    assert!(client.is_closed());
+    assert_eq!(world.db.run("SELECT string_agg(DISTINCT who, ',') FROM log"), role);
+    world.db.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    // The pool is none the worse.
+    assert_eq!(world.client().value("SELECT current_user FOR UPDATE"), APP);
+}
+
+/// One name that the server does not take makes all of a string void: nothing runs with another client's `search_path`.
+#[test]
+fn nothing_runs_when_one_of_several_settings_is_refused_trap_55() {
+    let sql = "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.log (who text); CREATE TABLE b.log (who text); \
+               CREATE TABLE log (who text); CREATE TEXT SEARCH CONFIGURATION short_lived (COPY = simple)";
+    let world = Plan { sql, pool: "size = 1", primary_only: true, ..Plan::default() }.start();
+    let mut other = world.client();
+    other.exchange(&batch().query("SET search_path TO b"));
+    let mut client = world.client();
+    client.exchange(&batch().query("SET search_path TO a; SET default_text_search_config TO 'public.short_lived'"));
+    assert_eq!(other.value("SELECT current_schema() FOR UPDATE"), "b");
+    world.db.run("DROP TEXT SEARCH CONFIGURATION short_lived");
+    client.send(&batch().query("INSERT INTO log VALUES ('mine')"));
+    let frame = client.recv();
+    assert_eq!(frame.sqlstate(), "08006", "{frame:?}");
+    assert_eq!(
+        world.db.run("SELECT (SELECT count(*) FROM a.log) + (SELECT count(*) FROM b.log) + (SELECT count(*) FROM log)"),
+        "0"
+    );
+}
+
+/// Time-outs of the client before are in force until the settings are others.
+#[test]
+fn settings_wait_for_their_answer_when_a_time_out_is_in_force() {
+    let world = Plan { pool: "size = 1", primary_only: true, ..Plan::default() }.start();
+    let (mut hasty, mut client) = (world.client(), world.client());
+    hasty.exchange(&batch().query("SET statement_timeout = '200ms'"));
+    client.exchange(&batch().query("SET work_mem = '5MB'"));
+    for _ in 0..20 {
+        assert_eq!(hasty.value("SELECT current_setting('statement_timeout') FOR UPDATE"), "200ms");
+        assert_eq!(
+            client.value("SELECT current_setting('work_mem') || current_setting('statement_timeout') FOR UPDATE"),
+            "5MB0"
+        );
+    }
+    client.exchange(&batch().query("BEGIN"));
+    assert_eq!(client.value("SELECT pg_sleep(0.4), current_setting('work_mem')").len(), 0);
+    client.exchange(&batch().query("COMMIT"));
+}
+
+/// A role that a replica has not heard of.
+#[test]
+fn what_a_replica_refuses_the_primary_may_know() {
+    let cluster = clusters::own();
+    let plan = Plan { sql: "CREATE TABLE t (n int)", routing: "consistency = \"eventual\"", ..Plan::default() };
+    let world = plan.start_on(cluster.info());
+    world.db.wait_replayed();
+    for node in [1, 2] {
+        world.db.run_on(node, "SELECT pg_wal_replay_pause()");
+    }
+    world.db.run(&format!("CREATE ROLE unheard_of; GRANT unheard_of TO {APP}; GRANT SELECT ON t TO unheard_of"));
+    let mut client = world.client();
+    client.exchange(&batch().query("SET ROLE unheard_of"));
+    assert_eq!(client.value("SELECT current_user || count(*) FROM t"), "unheard_of0");
+    let frames = client.exchange(&batch().run("SELECT current_user || count(*) FROM t", &[]).sync());
+    assert_eq!(tags(&frames), "12TDCZ", "{frames:?}");
+    for node in [1, 2] {
+        world.db.run_on(node, "SELECT pg_wal_replay_resume()");
+    }
+}
