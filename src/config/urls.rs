@@ -1,5 +1,6 @@
 //! A configuration from the command line alone: `--database-url postgres://…` and a few flags.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_spanned::Spanned;
@@ -10,7 +11,7 @@ use super::origin::Origin;
 use super::problem::{Errors, Problems, Sources};
 use super::schema::value::{Count, Dur, List, Word};
 use super::schema::words::Method;
-use super::schema::{Admin, Database, General, Hba, Metrics, Pool, RawConfig, SlowLog};
+use super::schema::{Admin, Database, General, Hba, Metrics, Pool, RawConfig, SlowLog, User};
 use super::{Config, conninfo, document, environment, redact};
 
 /// What the command line says instead of a file.
@@ -58,7 +59,7 @@ impl Line {
 }
 
 impl Config {
-    /// The configuration that `args` describe; everything else has its default.
+    /// The configuration that `args` describe; everything else is as the variables `TRUNKLINE__…` say, or has its default.
     ///
     /// A URL without a password takes `PGPASSWORD`, as libpq does. Without either, clients are let in without
     /// proof, from this machine only, and a warning says so.
@@ -120,34 +121,56 @@ impl Config {
         raw.databases.insert(Spanned::new(at, name), database);
         let mut sources = Sources::default();
         sources.push("command line", line.text);
-        over.apply(&mut raw, &mut sources, &mut problems);
-        load::finish(raw, problems, &sources, (&line.masks, &[]), Path::new("."), env, Origin::urls(args))
+        let document = document::read("", &env.with(over.variables()), &mut sources, &mut problems);
+        let raw = over.join(raw, document.raw);
+        let masks: Vec<_> = line.masks.into_iter().chain(document.masks).collect();
+        load::finish(raw, problems, &sources, (&masks, &document.refused), Path::new("."), env, Origin::urls(args))
     }
 }
 
-/// Single settings, as variables, that replace what the command line says.
+/// Single settings, as variables, that go before what the command line says; the variables of the environment come behind it.
 #[derive(Default)]
 pub(super) struct Overrides(pub(super) Environment);
 
 impl Overrides {
-    fn apply(&self, raw: &mut RawConfig, sources: &mut Sources, problems: &mut Problems) {
-        // Databases and users are the command line's own.
-        let new = document::read("", &self.0, sources, problems).raw;
-        let old = std::mem::take(raw);
-        *raw = RawConfig {
-            general: General { max_clients: new.general.max_clients, ..old.general },
-            client: new.client,
-            routing: new.routing,
-            pool: Pool { size: new.pool.size.or(old.pool.size), ..new.pool },
-            admin: Admin {
-                admin_users: new.admin.admin_users.or(old.admin.admin_users),
-                stats_users: new.admin.stats_users,
-            },
-            slow_log: SlowLog { slow_query: new.slow_log.slow_query.or(old.slow_log.slow_query), ..new.slow_log },
-            log: new.log,
-            ..old
-        };
+    fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        self.0.overrides().map(|(name, value)| (name.to_owned(), value.to_owned()))
     }
+
+    /// What the command line says, and what all variables say of the rest.
+    fn join(&self, line: RawConfig, mut raw: RawConfig) -> RawConfig {
+        let General { listen, unix_socket_dir, .. } = line.general;
+        raw.general.unix_socket_dir = unix_socket_dir.or(raw.general.unix_socket_dir);
+        raw.general.listen = listen.or(raw.general.listen);
+        raw.metrics.listen = line.metrics.listen.or(raw.metrics.listen);
+        if self.0.get("TRUNKLINE__POOL__SIZE").is_none() {
+            raw.pool.size = line.pool.size.or(raw.pool.size);
+        }
+        if self.0.get("TRUNKLINE__SLOW_LOG__SLOW_QUERY").is_none() {
+            raw.slow_log.slow_query = line.slow_log.slow_query.or(raw.slow_log.slow_query);
+        }
+        // Not said by a flag, only concluded from the URL.
+        raw.admin.admin_users = raw.admin.admin_users.or(line.admin.admin_users);
+        if raw.hba.is_empty() {
+            raw.hba = line.hba;
+        }
+        for (name, user) in line.users {
+            let known = take(&mut raw.users, name.get_ref()).unwrap_or_default();
+            raw.users.insert(name, User { password: user.password.or(known.password), ..known });
+        }
+        for (name, database) in line.databases {
+            let known = take(&mut raw.databases, name.get_ref()).unwrap_or_default();
+            let replica_urls = database.replica_urls.or(known.replica_urls);
+            raw.databases.insert(name, Database { url: database.url, replica_urls, ..known });
+        }
+        raw
+    }
+}
+
+/// The entry of this name: variables have lost the case of theirs.
+fn take<T>(table: &mut BTreeMap<Spanned<String>, T>, name: &str) -> Option<T> {
+    let key = table.keys().find(|key| key.get_ref().eq_ignore_ascii_case(name))?.clone();
+    table.remove(&key)
 }
 
 fn general(listen: &[String], line: &mut Line) -> General {
@@ -179,7 +202,7 @@ fn no_password(
     let place = Spanned::new(at.clone(), user.to_owned());
     if let Some(password) = env.get("PGPASSWORD").filter(|password| !password.is_empty()) {
         let secret = super::schema::value::RawSecret(super::Secret::new(password.replace("${", "$${")));
-        let known = super::schema::User { password: Some(Spanned::new(at.clone(), secret)), ..Default::default() };
+        let known = User { password: Some(Spanned::new(at.clone(), secret)), ..Default::default() };
         raw.users.insert(place, known);
         return;
     }

@@ -43,6 +43,29 @@ fn one_url_is_enough() {
 }
 
 #[test]
+fn variables_say_the_rest() {
+    let args = UrlArgs { pool_size: Some(9), ..args("postgres://app:secret@db1/Shop") };
+    let loaded = load(
+        &args,
+        &[
+            ("TRUNKLINE__POOL__SIZE", "7"),
+            ("TRUNKLINE__POOL__LIFETIME", "2h"),
+            ("TRUNKLINE__DATABASES__SHOP__ROUTING__SPLIT_READS", "false"),
+            ("TRUNKLINE__USERS__OTHER__PASSWORD", "x"),
+            ("TRUNKLINE__GENERAL__LISTEN", "127.0.0.1:1"),
+        ],
+    );
+    let database = loaded.config.database("Shop").unwrap();
+    assert_eq!((database.pool.size, database.routing.split_reads), (9, false), "a flag goes before a variable");
+    assert_eq!(database.pool.lifetime, Some(Duration::from_secs(7200)));
+    assert_eq!(loaded.config.users.len(), 2);
+    assert_eq!(loaded.config.listen, [ListenAddr::Tcp("127.0.0.1:1".parse().unwrap())]);
+    let env = [("TRUNKLINE__POOL__SISE", "hunter2")].into_iter().collect();
+    let errors = Config::from_urls(&args, &env).unwrap_err();
+    assert!(errors.to_string().contains("unknown key \"sise\""), "{errors}");
+}
+
+#[test]
 fn every_flag() {
     let args = UrlArgs {
         database_url: "postgres://app:secret@db1,db1b:5433/shop?sslmode=require&connect_timeout=3".into(),
