@@ -8,6 +8,7 @@ mod support;
 
 use support::clusters::APP;
 use support::frames::{Batch, Frame, summary};
+use support::raw::RawClient;
 use support::world::{Plan, Step, World, ready};
 
 fn batch() -> Batch {
@@ -214,6 +215,28 @@ fn trap_36_times_and_dates_are_read_when_the_statement_is_prepared() {
             query("SHOW TimeZone"),
         ],
     );
+}
+
+/// A plan that a server makes anew is made by the settings of whoever uses it then: nobody else uses it.
+#[test]
+fn trap_36_a_plan_made_anew_is_for_those_with_the_same_settings() {
+    let world = Plan { sql: "CREATE TABLE t (n int)", pool: "size = 1", primary_only: true, ..Plan::default() }.start();
+    let sql = "SELECT '2026-03-01 12:00'::timestamptz AT TIME ZONE 'UTC' FROM (SELECT count(*) FROM t) AS c";
+    let mut clients = [world.client(), world.client()];
+    let utc = "DataRow(2026-03-01 12:00:00)";
+    let run = |client: &mut RawClient| summary(&client.exchange(&batch().bind("", "s", &[]).execute("", 0).sync()));
+    for client in &mut clients {
+        client.exchange(&batch().query("SET TimeZone TO 'UTC'"));
+        client.exchange(&batch().parse("s", sql, &[]).sync());
+        assert!(run(client).contains(utc));
+    }
+    let [tokyo, other] = &mut clients;
+    tokyo.exchange(&batch().query("SET TimeZone TO 'Asia/Tokyo'"));
+    for _ in 0..2 {
+        world.db.run("ANALYZE t");
+        run(tokyo);
+        assert!(run(other).contains(utc));
+    }
 }
 
 /// Clients in different time zones share no statement whose constants depend on it.

@@ -169,6 +169,45 @@ fn unnamed_statement_lives_over_round_trips_trap_37() {
     }
 }
 
+/// The next segment may have prepared the unnamed statement by the time that the error of the one before comes.
+#[test]
+fn an_error_leaves_the_unnamed_statement_of_the_next_segment_alone_trap_33_37() {
+    let world = world();
+    let wrong = || batch().parse("", "SELECT nothing", &[]).bind("", "", &[]).execute("", 0).sync();
+    let bind = || batch().bind("", "", &[Some("7")]).execute("", 0).sync();
+    let then = |first: Batch, second: Batch| batch().bytes_of(first.bytes()).bytes_of(second.bytes());
+    let prepared = || batch().parse("", READ, &[]).flush();
+    world.compare(
+        "an error and a Parse behind it",
+        &[
+            Step::Frames(then(wrong(), prepared()), 3),
+            ready(bind()),
+            ready(bind()),
+            // What the Parse that fails has ended stays so.
+            Step::Ready(then(wrong(), batch().parse("", "SELECT nothing", &[]).sync()), 2),
+            ready(bind()),
+            ready(prepared().sync()),
+            // One that was skipped has ended nothing, and a Query always does.
+            ready(batch().describe(b'S', "nobody").parse("", "SELECT 1", &[]).sync()),
+            ready(bind()),
+            Step::Ready(
+                then(batch().describe(b'S', "nobody").parse("", "SELECT 1", &[]).sync(), batch().query("SELECT 2")),
+                2,
+            ),
+            ready(bind()),
+            ready(prepared().sync()),
+            Step::Ready(
+                then(
+                    batch().describe(b'S', "nobody").parse("", "SELECT 1", &[]).sync(),
+                    batch().describe(b'S', "nobody").parse("", "SELECT 2", &[]).sync(),
+                ),
+                2,
+            ),
+            ready(bind()),
+        ],
+    );
+}
+
 #[test]
 fn errors_in_a_pipeline_trap_33_40() {
     let world = world();

@@ -27,6 +27,9 @@ pub struct Prepared {
     pub decision: Decision,
     /// How the text is to be read, where that makes a difference: as it was when it was prepared first.
     pub reading: Option<Arc<Reading>>,
+    /// By which settings texts are read in the sessions that use it ([`Parameters::reading`]): servers make plans anew when they see
+    /// fit, by the settings of whoever is there.
+    in_force: u64,
     /// What else of a session the meaning of the text depends on, as a hash.
     context: u64,
     uses: AtomicU64,
@@ -65,6 +68,11 @@ impl Prepared {
     /// A server described it with these columns ([`shape_of`]). `false` when they are others than it was first described with.
     pub fn described_as(&self, shape: u64) -> bool {
         *self.shape.get_or_init(|| shape) == shape
+    }
+
+    /// Whether it is for sessions that read texts otherwise than these parameters say.
+    pub fn is_read_otherwise(&self, parameters: &Parameters) -> bool {
+        self.reading.is_some() && self.in_force != parameters.reading()
     }
 
     /// What it refers to has changed: who prepares the same text from now on gets another statement, so that those who know the
@@ -162,21 +170,22 @@ pub fn helper_name() -> &'static [u8] {
 /// The shared statement for (text, types, decision, context): one that was decided under other rules is another one. Where it makes a
 /// difference how the text is read, the context says so, and `parameters` are those by which it is.
 pub fn intern(sql: &[u8], types: &[u8], decision: Decision, context: u64, parameters: &Parameters) -> Arc<Prepared> {
-    intern_read(sql, types, decision, context, || Reading::of(sql, parameters).map(Arc::new))
+    let in_force = if Reading::matters(sql) { parameters.reading() } else { 0 };
+    intern_read(sql, types, decision, (context, in_force), || Reading::of(sql, parameters).map(Arc::new))
 }
 
 fn intern_read(
     sql: &[u8],
     types: &[u8],
     decision: Decision,
-    context: u64,
+    (context, in_force): (u64, u64),
     reading: impl FnOnce() -> Option<Arc<Reading>>,
 ) -> Arc<Prepared> {
     let same = |statement: &Prepared| {
         *statement.sql == *sql
             && *statement.types == *types
             && statement.decision == decision
-            && statement.context == context
+            && (statement.context, statement.in_force) == (context, in_force)
             && !statement.is_outdated()
     };
     STATEMENTS.lock().intern((sql, types), same, || {
@@ -188,6 +197,7 @@ fn intern_read(
             types: types.into(),
             decision,
             reading: reading(),
+            in_force,
             context,
             uses: AtomicU64::new(0),
             servers: AtomicU32::new(0),
@@ -199,7 +209,17 @@ fn intern_read(
 
 /// The statement that takes the place of an outdated one.
 pub fn renew(old: &Prepared) -> Arc<Prepared> {
-    intern_read(&old.sql, &old.types, old.decision, old.context, || old.reading.clone())
+    intern_read(&old.sql, &old.types, old.decision, (old.context, old.in_force), || old.reading.clone())
+}
+
+/// The same statement, as it was read, for sessions in which these parameters are in force by now.
+pub fn follow(old: &Prepared, parameters: &Parameters) -> Arc<Prepared> {
+    let context = (old.context, parameters.reading());
+    let new = intern_read(&old.sql, &old.types, old.decision, context, || old.reading.clone());
+    if let Some(shape) = old.shape.get() {
+        new.described_as(*shape);
+    }
+    new
 }
 
 /// The shared statement of a `PREPARE`, read by these parameters.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
-use crate::backend::{Own, Prepared, SqlPrepared, prepared};
+use crate::backend::{Own, Parameters, Prepared, SqlPrepared, prepared};
 use crate::route::DecisionCache;
 use crate::sql::{Decision, Effects, LexOptions};
 
@@ -56,6 +56,13 @@ impl Named {
     /// The same name, of the statement that has taken the place of an outdated one: the client knows nothing of that.
     pub fn renewed(&self, outdated: &Prepared) -> Arc<Self> {
         Self::since(Statement::Shared(prepared::renew(outdated)), self.since)
+    }
+
+    /// The same name of the same statement, for the parameters that are in force by now.
+    pub fn following(&self, statement: &Prepared, told: &Parameters) -> Arc<Self> {
+        let named = Self::since(Statement::Shared(prepared::follow(statement, told)), self.since);
+        named.described.store(self.is_described(), Ordering::Relaxed);
+        named
     }
 
     pub fn shared(&self) -> Option<&Arc<Prepared>> {
@@ -192,7 +199,6 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Parameters;
     use crate::sql::LexOptions;
 
     #[test]

@@ -38,7 +38,13 @@ impl Session {
     /// What a name stands for, and whether the client knows its columns without asking for them again (`asks`). An outdated
     /// statement of which it does not is replaced by its successor.
     pub(super) fn known(&mut self, name: &[u8], asks: impl FnOnce() -> bool) -> (Option<Arc<Named>>, bool) {
-        let Some(named) = self.names.get(name).cloned() else { return (None, false) };
+        let Some(mut named) = self.names.get(name).cloned() else { return (None, false) };
+        if !name.is_empty()
+            && let Some(statement) = named.shared().filter(|statement| statement.is_read_otherwise(&self.told))
+        {
+            named = named.following(statement, &self.told);
+            self.names.set(name, named.clone());
+        }
         let Some(statement) = named.shared().filter(|_| !name.is_empty()) else { return (Some(named), false) };
         let relies = named.is_described() && statement.is_described() && !asks();
         if relies || !statement.is_outdated() {

@@ -123,6 +123,15 @@ impl Expect {
         matches!(self, Self::Simple { script: Some(_) } | Self::Execute { script: Some(_) })
     }
 
+    /// Whether it is of the client's, and ends the unnamed statement, be it with another one.
+    fn ends_unnamed(&self) -> bool {
+        match self {
+            Self::Parse { client: Some((name, _)), .. } | Self::RawParse { client: Some(name) } => name.is_empty(),
+            Self::Simple { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether nothing comes from the server for it.
     fn is_made(&self) -> bool {
         matches!(self, Self::MadeParse { .. } | Self::MadeClose { .. } | Self::Notice(_) | Self::CopyEnd)
@@ -371,18 +380,21 @@ impl Replies {
     /// An error came in an extended-protocol sequence: the server skips to the next Sync, so nothing comes for what stands
     /// before it, a Query included; what those messages would have changed is taken back (trap 33). Returns whether a Sync is on its way.
     pub fn fail_to_sync(&mut self, names: &mut Names, registry: &mut Registry) -> bool {
-        let mut undo = Undo { names, registry, statements: Vec::new(), own: Vec::new(), clients: Vec::new() };
-        let mut is_culprit = true;
-        while let Some(expect) = self.queue.front() {
-            if matches!(expect, Expect::Sync { .. } | Expect::OwnSync) {
-                return true;
-            }
-            if let Some(expect) = self.queue.pop_front() {
-                undo.undo(expect, is_culprit);
-            }
-            is_culprit = false;
+        let is_sync = |expect: &Expect| matches!(expect, Expect::Sync { .. } | Expect::OwnSync);
+        let sync = self.queue.iter().position(is_sync);
+        let end = sync.unwrap_or(self.queue.len());
+        let goes_on = self.queue.range(end..).any(Expect::ends_unnamed);
+        let mut undo = Undo::new(names, registry, goes_on);
+        for (at, expect) in self.queue.drain(..end).enumerate() {
+            undo.undo(expect, at == 0);
         }
-        false
+        if let Some(before) = undo.unnamed_before
+            && let Some(Expect::Parse { client: Some((_, previous)), .. }) =
+                self.queue.iter_mut().find(|expect| expect.ends_unnamed())
+        {
+            *previous = before;
+        }
+        sync.is_some()
     }
 
     /// The server began COPY IN: it ignores Syncs until CopyDone or CopyFail (trap 48), so those sent already will not be
@@ -408,15 +420,23 @@ struct Undo<'a> {
     statements: Vec<u64>,
     own: Vec<Box<[u8]>>,
     clients: Vec<Box<[u8]>>,
+    /// What is under way behind the Sync has ended the unnamed statement already: what it was before is for that to know.
+    goes_on: bool,
+    unnamed_before: Option<Option<Arc<Named>>>,
 }
 
-impl Undo<'_> {
+impl<'u> Undo<'u> {
+    fn new(names: &'u mut Names, registry: &'u mut Registry, goes_on: bool) -> Self {
+        let (statements, own, clients) = (Vec::new(), Vec::new(), Vec::new());
+        Self { names, registry, statements, own, clients, goes_on, unnamed_before: None }
+    }
+
     /// `is_culprit`: it is this one that failed.
     fn undo(&mut self, expect: Expect, is_culprit: bool) {
         match expect {
             Expect::Parse { statement, unnamed, client } => {
                 if unnamed {
-                    self.registry.unnamed = None;
+                    self.registry.unnamed = self.registry.unnamed.take().filter(|_| self.goes_on);
                 } else if first(&mut self.statements, &statement.id) {
                     self.registry.forget(statement.id);
                 }
@@ -444,6 +464,10 @@ impl Undo<'_> {
 
     fn client(&mut self, name: Box<[u8]>, before: Option<Arc<Named>>) {
         if !first(&mut self.clients, &name) {
+            return;
+        }
+        if name.is_empty() && self.goes_on {
+            self.unnamed_before = Some(before);
             return;
         }
         match before {

@@ -71,8 +71,12 @@ impl Session {
             );
         }
         let asks = effects.contains(Effects::ASKS_CHANNELS);
-        let link = self.link().filter(|link| asks && link.deaf && (link.status.in_block() || link.segment_open))?;
+        // A block that has failed refuses it in its own words.
+        let link = self.link().filter(|link| asks && link.deaf && link.status != TxStatus::Failed)?;
         let is_in_block = link.status.in_block();
+        if !is_in_block && !link.segment_open {
+            return None;
+        }
         if is_in_block && !self.pools.asks_channels.swap(true, Ordering::Relaxed) {
             tracing::info!(
                 database = self.client.database,
