@@ -8,13 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use quanta::Instant;
 
-use crate::backend::{self, OpenError, Parameters, Value};
+use crate::backend::{self, OpenError, Value};
 use crate::config::NodeRole;
 use crate::net::Stream;
 use crate::observe::Blame;
 use crate::pool::{CheckOutError, Lease};
-use crate::sql::LexOptions;
-use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
+use crate::wire::{ErrorNotice, Severity, SqlState, build};
 
 use super::buffers::{self, READ_SIZE, drain};
 use super::clients::Request;
@@ -22,8 +21,6 @@ use super::freshness::Choice;
 use super::machine::{Link, State};
 use super::placement::Place;
 use super::relay::{Ending, Session};
-use super::replies::Expect;
-use super::splice::Splice;
 
 /// Pause before a node that could not be reached is tried again on behalf of a waiting client.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -130,7 +127,9 @@ impl Session {
 
     /// Links the session to the connection; not if it was cancelled before (`false`).
     fn attach(&mut self, lease: Lease, node: usize, waited: Duration) -> bool {
-        if !self.client.assign(lease.pool(), &lease.info) {
+        // Before anybody can cancel, what that would strike is known.
+        let applying = self.deferred.is_open() || !Arc::ptr_eq(&lease.settings, self.tracked.settings());
+        if !self.client.assign(lease.pool(), &lease.info, applying) {
             lease.check_in();
             return false;
         }
@@ -143,67 +142,8 @@ impl Session {
         self.segment_cleared = true;
         self.query_cancelled = false;
         let deaf = !self.tracked.committed_channels().is_empty();
-        self.transition(State::Linked(Box::new(Link { deaf, ..Link::new(lease, node, primary) })));
+        self.transition(State::Linked(Box::new(Link { deaf, applying, ..Link::new(lease, node, primary) })));
         true
-    }
-
-    /// What a fresh link needs before the client's bytes: the session's settings, and the end of a name left behind by another
-    /// client's error. It goes out in the same write.
-    pub(super) fn prepare_link(&mut self, out: &mut Splice<'_>) {
-        let max = self.max_prepared;
-        let State::Linked(link) = &mut self.state else { return };
-        link.replayable = false;
-        link.begin_write(self.client_pass > 0, self.client.cancels_sent());
-        if !link.replies.is_empty() || link.segment_open || link.status == TxStatus::Failed || self.client_pass > 0 {
-            return;
-        }
-        link.barrier = false;
-        link.fence = false;
-        link.awaits_settings = false;
-        link.replayable = link.status == TxStatus::Idle;
-        for name in std::mem::take(&mut link.lease.prepared.strays) {
-            build::close_statement(out.insert(), &name);
-            link.replies.push(Expect::CloseStray { name });
-        }
-        link.trim_own_names(max, out);
-        let conn = &mut *link.lease;
-        if std::mem::take(&mut self.wants_sequences) && ![0, self.client.id].contains(&conn.sequences_of) {
-            // Another client's values are nobody's business.
-            build::query(out.insert(), b"DISCARD SEQUENCES");
-            link.replies.push(Expect::Settings);
-            conn.sequences_of = 0;
-            conn.prepared.unnamed = None;
-        }
-        let of_block;
-        let settings = match self.deferred.offloads && !link.primary {
-            true => {
-                of_block = self.deferred.settings_over(self.tracked.settings());
-                &of_block
-            }
-            false => self.tracked.settings(),
-        };
-        // Before the settings are there, what it tells means nothing yet.
-        if Arc::ptr_eq(&conn.settings, settings) {
-            tell_parameters(&conn.parameters, &mut self.told, &mut self.lex, &mut self.to_client);
-        } else {
-            link.awaits_settings = settings.may_be_refused(&conn.settings);
-            for _ in 0..settings.write_difference(&conn.settings, link.status.in_block(), out.insert()) {
-                link.replies.push(Expect::Settings);
-            }
-            conn.settings = settings.clone();
-            // A simple Query ends the unnamed statement, ours as well (trap 37).
-            conn.prepared.unnamed = None;
-            self.client.set_applying(true);
-            if link.awaits_settings {
-                return;
-            }
-        }
-        let begins = self.deferred.is_open() && self.pools.asks_channels.load(Ordering::Relaxed);
-        if std::mem::take(&mut self.notify.asks) || begins {
-            self.write_channels(out);
-        }
-        self.ask_defaults(out);
-        self.send_deferred(out);
     }
 
     /// Waits for a connection. When none can be had the client learns why, and the session goes on.
@@ -496,22 +436,4 @@ fn still_waiting(waited: Duration) -> ErrorNotice {
         ..ErrorNotice::error(SqlState::SUCCESS, "all server connections are busy: still waiting for one")
     }
     .detail(format!("The statement has waited for {:.1} s.", waited.as_secs_f64()))
-}
-
-/// Tells the client what differs on its connection from what it was told last (trap 57): nodes may differ, and connections older than
-/// a change of the server's configuration.
-pub(super) fn tell_parameters(
-    parameters: &Parameters,
-    told: &mut Arc<Parameters>,
-    lex: &mut LexOptions,
-    out: &mut Vec<u8>,
-) {
-    if parameters.tell_the_same_as(told) {
-        return;
-    }
-    for (name, value) in parameters.beyond(told) {
-        lex.observe_parameter(name, value);
-        build::parameter_status(out, name, value);
-    }
-    *told = Arc::new(parameters.clone());
 }

@@ -263,15 +263,16 @@ impl Client {
         (assignment.in_flight, assignment.in_flight > 0 && assignment.server.is_none())
     }
 
-    /// From now on a cancel request means this server connection. `false` when the wait for it has been cancelled: it must not be
-    /// used then.
+    /// From now on a cancel request means this server connection, as soon as it is not `applying` the session's settings. `false`
+    /// when the wait for it has been cancelled: it must not be used then.
     #[must_use]
-    pub(super) fn assign(&self, pool: &Arc<Pool>, server: &Arc<ServerInfo>) -> bool {
+    pub(super) fn assign(&self, pool: &Arc<Pool>, server: &Arc<ServerInfo>, applying: bool) -> bool {
         let mut assignment = self.assignment.lock();
         if self.requested(Request::CancelWait) {
             return false;
         }
         assignment.server = Some((pool.clone(), server.clone()));
+        assignment.applying = applying;
         true
     }
 

@@ -65,38 +65,4 @@ impl Session {
                 .hint("See the error before this one.");
         Ending::Told(Box::new(notice), Blame::Server)
     }
-
-    /// The server refused what the session has set. What could not have run without that yet runs elsewhere: on the primary, if it was
-    /// a replica, which may not know of a role yet; on another connection, if a time-out struck that a client before has left.
-    ///
-    /// # Errors
-    /// There is nowhere else: the session ends.
-    pub(super) fn settings_refused(&mut self) -> Result<(), Ending> {
-        let Some(link) = self.link() else { return Ok(()) };
-        let error = link.settings_refused.take().unwrap_or_default();
-        let (sent, on_replica) = (!link.awaits_settings, !link.primary);
-        let code = ErrorNotice::sqlstate_of(&error);
-        let struck = code == SqlState::QUERY_CANCELED;
-        tracing::warn!(database = self.client.database, user = self.client.user, %code, "a server refused the settings of a session");
-        if !sent && (on_replica || struck) && self.is_link_unused() {
-            if !struck {
-                self.run_on_primary(code);
-            }
-            self.leave_unused();
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(ErrorNotice::field_of(&error, b'M').unwrap_or_default()).into_owned();
-        let outcome = if sent {
-            "Whether the statement that followed was executed is not known."
-        } else {
-            "The statement that followed was not executed."
-        };
-        let notice = ErrorNotice::fatal(
-            SqlState::CONNECTION_FAILURE,
-            "the session's settings could not be applied to another server connection",
-        )
-        .detail(format!("The server said: {said} ({code}). {outcome}"))
-        .hint("What was set earlier is not accepted any more: connect again.");
-        Err(Ending::Told(Box::new(notice), Blame::Server))
-    }
 }

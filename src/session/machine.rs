@@ -43,6 +43,8 @@ pub(super) struct Link {
     pub unread: bool,
     /// Bytes of the current frame of the server's that are still to pass.
     pub pass: usize,
+    /// Cancel requests wait until it is known whether settings must be sent, and if so, until they are in force.
+    pub applying: bool,
     /// The session's settings have been sent, and nothing else is before the server has taken them.
     pub awaits_settings: bool,
     /// The error with which the server refused the session's settings: the connection must not be used, and nothing more of it is told.
@@ -103,6 +105,7 @@ impl Link {
             carry: Vec::new(),
             unread: false,
             pass: 0,
+            applying: false,
             awaits_settings: false,
             settings_refused: None,
             dying: false,

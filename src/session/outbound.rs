@@ -11,10 +11,10 @@ use crate::sql::{Change, StatementChange};
 use crate::wire::frame::{HEADER, backend_limit};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, backend};
 
-use super::acquire::tell_parameters;
 use super::machine::State;
 use super::names::Names;
 use super::pins::Pins;
+use super::preparing::tell_parameters;
 use super::relay::Session;
 use super::replies::Expect;
 use super::splice::Splice;
@@ -372,7 +372,7 @@ impl Session {
         let for_client = loop {
             match link.replies.pop() {
                 Some(expect @ (Expect::Settings | Expect::Defaults | Expect::OwnSync)) => {
-                    if matches!(expect, Expect::Settings) {
+                    if matches!(expect, Expect::Settings) && !matches!(link.replies.head(), Some(Expect::Settings)) {
                         self.client.set_applying(false);
                     }
                     // The statement's own answer is still to come.

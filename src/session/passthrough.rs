@@ -56,7 +56,7 @@ pub(super) async fn serve(login: Login) {
     build::backend_key_data(&mut greeting, &registered.client.key);
     build::ready_for_query(&mut greeting, TxStatus::Idle);
     // Nobody has cancelled anything: the client does not know its key yet.
-    let _ = registered.client.assign(pool, &conn.info);
+    let _ = registered.client.assign(pool, &conn.info, false);
     if stream.write_all(&greeting).await.is_ok() {
         // Either side's end ends both; what it was is in the server's log. After a kill, perhaps in the middle of a message,
         // nothing can be said any more (trap 70).

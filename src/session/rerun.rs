@@ -235,32 +235,6 @@ impl Session {
         true
     }
 
-    /// Whether nothing has been sent on the link that it still has to answer for, nor anything kept there: its end is nobody's
-    /// concern (trap 71). A server that goes away tells its idle connections so, also those that were just given out.
-    pub(super) fn is_link_unused(&self) -> bool {
-        let State::Linked(link) = &self.state else { return false };
-        link.status == TxStatus::Idle
-            && link.replies.is_empty()
-            && link.backlog.is_empty()
-            && !link.segment_open
-            && !link.copy_in
-            && link.pass == 0
-            && link.copy_syncs == 0
-            && !link.rerun.is_due()
-            && self.client_pass == 0
-            && self.pins.is_empty()
-            && !self.keeps_lease
-            && !self.sight.is_writing()
-    }
-
-    /// Closes the connection of a link that is unused. What waits in the inbox gets another one.
-    pub(super) fn leave_unused(&mut self) {
-        self.client.unassign();
-        self.transition(State::Idle);
-        self.resumed = true;
-        self.segment_cleared = false;
-    }
-
     /// What is to run next failed on a replica for what the replica may not have heard of yet.
     pub(super) fn run_on_primary(&mut self, code: SqlState) {
         let cause = RerunCause::Lag;
