@@ -54,6 +54,17 @@ fn nothing_runs_with_another_role_than_the_sessions_trap_55() {
         assert!(client.is_closed());
         assert_eq!(world.db.run("SELECT string_agg(DISTINCT who, ',') FROM log"), role);
     }
+    // The connection that refused them is not taken for one that has them, by whoever set the same.
+    world.db.run(&format!("GRANT {role} TO {APP}"));
+    let mut twin = after_another(&world, &settings);
+    let mut client = after_another(&world, &settings);
+    world.db.run(&format!("REVOKE {role} FROM {APP}"));
+    for session in [&mut client, &mut twin] {
+        session.send(&batch().query("INSERT INTO log VALUES (current_user)"));
+        assert_eq!(session.recv().sqlstate(), "08006");
+        assert!(session.is_closed());
+    }
+    assert_eq!(world.db.run("SELECT string_agg(DISTINCT who, ',') FROM log"), role);
     // A block that begins with it does not run either.
     world.db.run(&format!("GRANT {role} TO {APP}"));
     let mut client = after_another(&world, &settings);

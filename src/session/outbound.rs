@@ -175,6 +175,8 @@ impl Session {
                 let Self { state: State::Linked(link), names, .. } = self else { return Err(ServerBroken) };
                 if settings {
                     link.settings_refused = Some(body.into());
+                    // It does not have what it is taken to have.
+                    link.retired = Some("it refused the session's settings");
                     return Ok(false);
                 }
                 if !fatal && link.replies.is_before_own_sync() {
