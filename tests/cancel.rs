@@ -183,9 +183,20 @@ fn a_client_that_waits_is_cancelled_trap_64() {
     assert_eq!(waiter.value("SELECT 5 FOR UPDATE"), "5");
 }
 
-/// Requests that come while connections change hands: of whoever had one, and of those who wait for it. A server ignores a request
-/// that finds it between statements, also when it has the next one and was not given the time to look at it: on a busy machine
-/// that happens, with and without a proxy. Then the client asks again.
+/// How often a client that has asked already must ask again before its statement is cancelled. A server ignores a request that finds
+/// it between statements, also when it has the next one and was not given the time to look at it: on a busy machine that happens,
+/// with and without a proxy.
+fn requests_until_cancelled(client: &mut RawClient, port: u16) -> usize {
+    let mut lost = 0;
+    while client.is_silent_for(Duration::from_secs(2)) {
+        lost += 1;
+        client.cancel(port);
+    }
+    assert_eq!(code(&client.recv_ready(1)), "57014");
+    lost
+}
+
+/// Requests that come while connections change hands: of whoever had one, and of those who wait for it.
 #[test]
 fn a_cancel_is_not_lost_when_a_connection_changes_hands_trap_64() {
     let world = world("size = 1");
@@ -196,7 +207,7 @@ fn a_cancel_is_not_lost_when_a_connection_changes_hands_trap_64() {
     }
     let sleep = batch().bind("", "sleep", &[]).execute("", 0).sync();
     let mut lost = 0;
-    for round in 0..25 {
+    for _ in 0..25 {
         for client in &mut clients {
             client.send(&sleep);
         }
@@ -209,11 +220,7 @@ fn a_cancel_is_not_lost_when_a_connection_changes_hands_trap_64() {
             }
         });
         for client in &mut clients {
-            while client.is_silent_for(Duration::from_secs(2)) {
-                lost += 1;
-                client.cancel(port);
-            }
-            assert_eq!(code(&client.recv_ready(1)), "57014", "round {round}");
+            lost += requests_until_cancelled(client, port);
         }
     }
     assert!(lost <= 5, "{lost} of 200 requests were lost");
@@ -233,11 +240,7 @@ fn of_two_cancels_at_once_the_second_counts_trap_64() {
         client.send(&batch().query("SELECT pg_sleep(60)"));
         thread::sleep(Duration::from_millis(5));
         send_cancel(port, &client.key);
-        while client.is_silent_for(Duration::from_secs(2)) {
-            lost += 1;
-            client.cancel(port);
-        }
-        assert_eq!(code(&client.recv_ready(1)), "57014");
+        lost += requests_until_cancelled(&mut client, port);
         first.join().unwrap();
         client.exchange(&batch().query("ROLLBACK TO s"));
     }

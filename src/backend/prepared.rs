@@ -167,11 +167,17 @@ pub fn helper_name() -> &'static [u8] {
     &HELPER
 }
 
-/// The shared statement for (text, types, decision, context): one that was decided under other rules is another one. Where it makes a
-/// difference how the text is read, the context says so, and `parameters` are those by which it is.
-pub fn intern(sql: &[u8], types: &[u8], decision: Decision, context: u64, parameters: &Parameters) -> Arc<Prepared> {
-    let in_force = if Reading::matters(sql) { parameters.reading() } else { 0 };
-    intern_read(sql, types, decision, (context, in_force), || Reading::of(sql, parameters).map(Arc::new))
+/// The shared statement for (text, types, decision, context): one that was decided under other rules is another one. `read_by` = the
+/// parameters by which the text is read, if that makes a difference ([`Reading::matters`]); the context says so then, too.
+pub fn intern(
+    sql: &[u8],
+    types: &[u8],
+    decision: Decision,
+    context: u64,
+    read_by: Option<&Parameters>,
+) -> Arc<Prepared> {
+    let context = (context, read_by.map_or(0, Parameters::reading));
+    intern_read(sql, types, decision, context, || read_by.map(|parameters| Arc::new(Reading::new(parameters))))
 }
 
 fn intern_read(
@@ -224,15 +230,14 @@ pub fn follow(old: &Prepared, parameters: &Parameters) -> Arc<Prepared> {
 
 /// The shared statement of a `PREPARE`, read by these parameters.
 pub fn intern_sql(text: &[u8], decision: Decision, lex: LexOptions, parameters: &Parameters) -> Arc<SqlPrepared> {
-    let reading = Reading::of(text, parameters);
+    let reading = Reading::matters(text).then(|| Arc::new(Reading::new(parameters)));
     let same = |statement: &SqlPrepared| {
         *statement.text == *text
             && statement.decision == decision
             && statement.lex == lex
-            && statement.reading.as_deref() == reading.as_ref()
+            && statement.reading == reading
     };
-    let make =
-        || SqlPrepared { text: text.into(), decision, lex, reading: Reading::of(text, parameters).map(Arc::new) };
+    let make = || SqlPrepared { text: text.into(), decision, lex, reading: reading.clone() };
     SQL_STATEMENTS.lock().intern(text, same, make)
 }
 
@@ -283,10 +288,10 @@ mod tests {
 
     #[test]
     fn trap_36_types_and_context_are_part_of_the_identity() {
-        let a = intern(b"SELECT $1", &[0, 0], READ, 0, &Parameters::default());
-        let b = intern(b"SELECT $1", &[0, 0], READ, 0, &Parameters::default());
-        let c = intern(b"SELECT $1", &[0, 1, 0, 0, 0, 23], READ, 0, &Parameters::default());
-        let d = intern(b"SELECT $1", &[0, 0], READ, 1, &Parameters::default());
+        let a = intern(b"SELECT $1", &[0, 0], READ, 0, None);
+        let b = intern(b"SELECT $1", &[0, 0], READ, 0, None);
+        let c = intern(b"SELECT $1", &[0, 1, 0, 0, 0, 23], READ, 0, None);
+        let d = intern(b"SELECT $1", &[0, 0], READ, 1, None);
         assert!(Arc::ptr_eq(&a, &b));
         assert_ne!(a.name, c.name);
         assert_ne!(a.name, d.name);
@@ -295,13 +300,13 @@ mod tests {
 
     #[test]
     fn statements_nobody_uses_are_forgotten() {
-        let id = intern(b"SELECT 'gone'", &[0, 0], READ, 0, &Parameters::default()).id;
-        assert_ne!(intern(b"SELECT 'gone'", &[0, 0], READ, 0, &Parameters::default()).id, id);
+        let id = intern(b"SELECT 'gone'", &[0, 0], READ, 0, None).id;
+        assert_ne!(intern(b"SELECT 'gone'", &[0, 0], READ, 0, None).id, id);
     }
 
     #[test]
     fn an_outdated_one_is_given_to_nobody_new() {
-        let old = intern(b"SELECT 'old'", &[0, 0], READ, 0, &Parameters::default());
+        let old = intern(b"SELECT 'old'", &[0, 0], READ, 0, None);
         assert!(old.described_as(7) && old.described_as(7) && !old.described_as(8));
         old.outdate();
         let new = renew(&old);

@@ -233,7 +233,7 @@ mod tests {
 
     fn three(mark: &str) -> Vec<Arc<Prepared>> {
         let text = |n| format!("SELECT {n} /*{mark}*/");
-        (0..3).map(|n| prepared::intern(text(n).as_bytes(), &[0, 0], READ, 0, &Parameters::default())).collect()
+        (0..3).map(|n| prepared::intern(text(n).as_bytes(), &[0, 0], READ, 0, None)).collect()
     }
 
     #[test]

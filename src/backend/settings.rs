@@ -192,25 +192,23 @@ impl Settings {
     }
 }
 
-/// Statements without results of interest that set these for the transaction at hand. `in_block` as for
+/// A statement without results of interest that sets this for the transaction at hand. `in_block` as for
 /// [`Settings::write_difference`].
-pub fn write_local(values: &[(&str, &str)], in_block: bool) -> Vec<Vec<u8>> {
-    let mut texts = Vec::new();
-    for (name, value) in values {
-        let mut text: Vec<u8> =
-            if in_block { b"SET LOCAL ".to_vec() } else { b"SELECT pg_catalog.set_config(".to_vec() };
-        match in_block {
-            true => text.extend_from_slice(name.as_bytes()),
-            false => literal(&mut text, name),
-        }
-        text.extend_from_slice(if in_block { b" TO " } else { b"," });
-        literal(&mut text, value);
-        if !in_block {
-            text.extend_from_slice(b",true)");
-        }
-        texts.push(text);
+pub fn write_local(name: &str, value: &str, in_block: bool) -> Vec<u8> {
+    let mut sql = Vec::new();
+    if in_block {
+        sql.extend_from_slice(b"SET LOCAL ");
+        sql.extend_from_slice(name.as_bytes());
+        sql.extend_from_slice(b" TO ");
+        literal(&mut sql, value);
+    } else {
+        sql.extend_from_slice(b"SELECT pg_catalog.set_config(");
+        literal(&mut sql, name);
+        sql.push(b',');
+        literal(&mut sql, value);
+        sql.extend_from_slice(b",true)");
     }
-    texts
+    sql
 }
 
 const ENCODING: &str = "client_encoding";

@@ -208,10 +208,10 @@ impl Snapshot {
     /// Values of other types hold values of domains, and are checked with them.
     fn hold(&mut self, holders: Vec<Holder>, takers: &[(u32, u32)]) {
         let mut bad: HashMap<u32, Hazard> = HashMap::new();
-        for holder in &holders {
-            let own = holders.iter().find(|own| own.oid == holder.domain);
-            if let Some(hazard) = own.and_then(|own| self.hazards.types.get(own.name.as_str())) {
-                bad.insert(holder.domain, hazard.clone());
+        // Each domain is among its own holders.
+        for domain in holders.iter().filter(|holder| holder.oid == holder.domain) {
+            if let Some(hazard) = self.hazards.types.get(domain.name.as_str()) {
+                bad.insert(domain.oid, hazard.clone());
             }
         }
         for holder in holders {

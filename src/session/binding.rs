@@ -52,11 +52,10 @@ impl Session {
             out.pass(range);
             return Flow::Taken;
         }
-        if let Some(stop) = self.settle_reading(Reading::matters(parse.sql), out) {
+        if let Some(stop) = self.settle_reading(|| Reading::matters(parse.sql), out) {
             return stop;
         }
-        let context = self.statement_context(decision, parse.sql);
-        let statement = prepared::intern(parse.sql, parse.types, decision, context, &self.told);
+        let statement = self.shared_statement(parse, decision);
         if let Some(link) = self.link()
             && !parse.name.is_empty()
             && link.replies.unsettles(&statement)

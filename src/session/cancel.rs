@@ -86,7 +86,7 @@ impl Delivery {
     }
 
     /// Whether another request has come meanwhile. If not, the right is given up.
-    pub fn goes_on(&mut self) -> bool {
+    fn goes_on(&mut self) -> bool {
         let change = self.client.delivery.compare_exchange(DELIVERY, NO_DELIVERY, Ordering::AcqRel, Ordering::Acquire);
         self.ended = change.is_ok();
         if !self.ended {
@@ -107,8 +107,8 @@ impl Drop for Delivery {
 /// A cancel request on its way to a server.
 struct CancelInFlight {
     client: Arc<Client>,
-    pub pool: Arc<Pool>,
-    pub server: Arc<ServerInfo>,
+    pool: Arc<Pool>,
+    server: Arc<ServerInfo>,
 }
 
 impl Drop for CancelInFlight {

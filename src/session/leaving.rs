@@ -1,6 +1,7 @@
 //! Leaving a server connection on which nothing of the client's has run: what waits for one gets another, or the session ends.
 
 use crate::observe::Blame;
+use crate::route::RerunCause;
 use crate::wire::{ErrorNotice, SqlState, TxStatus};
 
 use super::machine::State;
@@ -47,7 +48,7 @@ impl Session {
         tracing::warn!(database = self.client.database, user = self.client.user, %code, "a server refused the settings of a session");
         if !sent && (on_replica || struck) && self.is_link_unused() {
             if !struck {
-                self.run_on_primary(code);
+                self.plan_rerun(RerunCause::Lag, code, Vec::new(), None);
             }
             self.leave_unused();
             return Ok(());

@@ -5,9 +5,6 @@
 //! is executed is one statement about a transaction block that no server knows of (`deferred`), or one that asks for a setting that is
 //! known (`shown`).
 
-use std::sync::Arc;
-
-use crate::backend::{Prepared, prepared};
 use crate::sql::{BlockControl, Decision};
 use crate::wire::frontend::{self, ObjectKind};
 use crate::wire::{Frame, build};
@@ -118,12 +115,15 @@ impl Session {
     /// Whether a Parse is of a named statement that a server has accepted before, under a name that is free.
     fn is_accepted(&self, body: &[u8]) -> bool {
         frontend::parse(body).is_some_and(|parse| {
-            !parse.name.is_empty()
-                && self.max_prepared > 0
-                && !self.deferred.has_failed()
-                && self.names.get(parse.name).is_none()
-                && !self.decisions.decide(parse.sql, self.lex).effects.intersects(NAMES)
-                && self.pools.has_accepted(self.shared_statement(parse).id)
+            if parse.name.is_empty()
+                || self.max_prepared == 0
+                || self.deferred.has_failed()
+                || self.names.get(parse.name).is_some()
+            {
+                return false;
+            }
+            let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex);
+            !decision.effects.intersects(NAMES) && self.pools.has_accepted(self.shared_statement(parse, decision).id)
         })
     }
 
@@ -155,12 +155,6 @@ impl Session {
         accepted(statement.decision, &statement.sql)
     }
 
-    pub(super) fn shared_statement(&self, parse: frontend::Parse<'_>) -> Arc<Prepared> {
-        let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex);
-        let context = self.statement_context(decision, parse.sql);
-        prepared::intern(parse.sql, parse.types, decision, context, &self.told)
-    }
-
     /// A message that needs no server connection, as a look ahead has shown.
     pub(super) fn take_alone(&mut self, frame: Frame<'_>) -> Flow {
         let body = frame.body();
@@ -173,7 +167,9 @@ impl Session {
             b'P' => match frontend::parse(body) {
                 Some(parse) => {
                     self.metrics.client_parse();
-                    self.names.set(parse.name, Named::new(Statement::Shared(self.shared_statement(parse))));
+                    let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex);
+                    let statement = self.shared_statement(parse, decision);
+                    self.names.set(parse.name, Named::new(Statement::Shared(statement)));
                     build::bare(&mut self.to_client, b'1');
                 }
                 None => return close("invalid Parse message"),

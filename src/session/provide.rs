@@ -76,7 +76,7 @@ impl Session {
             }
             return Provided::Ready;
         };
-        if let Some(stop) = self.settle_reading(statement.reading.is_some(), out) {
+        if let Some(stop) = self.settle_reading(|| statement.reading.is_some(), out) {
             return Provided::Wait(stop);
         }
         let max = self.max_prepared;

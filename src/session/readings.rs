@@ -5,12 +5,13 @@
 //! the transaction at most: an error takes them back.
 
 use std::hash::BuildHasher;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use foldhash::fast::RandomState;
 
-use crate::backend::{Parameters, Reading, prepared, write_local};
+use crate::backend::{Parameters, Prepared, Reading, prepared, write_local};
 use crate::sql::{Decision, Effects};
+use crate::wire::frontend;
 
 use super::inbound::Flow;
 use super::machine::Link;
@@ -19,18 +20,23 @@ use super::splice::Splice;
 use super::tracked::Script;
 
 impl Session {
+    /// What a Parse prepares, of which this has been decided; shared with all sessions in which it means the same.
+    pub(super) fn shared_statement(&self, parse: frontend::Parse<'_>, decision: Decision) -> Arc<Prepared> {
+        let read_by = Reading::matters(parse.sql).then_some(&*self.told);
+        let context = self.statement_context(decision, read_by);
+        prepared::intern(parse.sql, parse.types, decision, context, read_by)
+    }
+
     /// What else than text and types a statement's meaning depends on: names are looked up along the search path (trap 36), as a
-    /// role may, columns are told in the client's encoding, and texts are read as [`Reading`] says.
-    pub(super) fn statement_context(&self, decision: Decision, sql: &[u8]) -> u64 {
+    /// role may, columns are told in the client's encoding, and texts are read as [`Reading`] says, by these parameters where that
+    /// makes a difference.
+    fn statement_context(&self, decision: Decision, read_by: Option<&Parameters>) -> u64 {
         const CONTEXT: [&str; 4] = ["client_encoding", "role", "search_path", "session_authorization"];
         if decision.effects.contains(Effects::SQL_EXECUTE) {
             // It depends on what the name stands for just now.
             return prepared::moment();
         }
-        let reading = match Reading::matters(sql) {
-            true => self.told.reading() ^ self.names.local_reading,
-            false => 0,
-        };
+        let reading = read_by.map_or(0, |parameters| parameters.reading() ^ self.names.local_reading);
         let settings = self.tracked.settings();
         if settings.is_empty() && self.names.local_context == 0 {
             return reading;
@@ -66,8 +72,8 @@ impl Session {
     }
 
     /// A message names a statement of which it matters how it is read: it waits for what may change that.
-    pub(super) fn settle_reading(&mut self, matters: bool, out: &mut Splice<'_>) -> Option<Flow> {
-        let link = self.link().filter(|link| matters && link.replies.changes_reading())?;
+    pub(super) fn settle_reading(&mut self, matters: impl FnOnce() -> bool, out: &mut Splice<'_>) -> Option<Flow> {
+        let link = self.link().filter(|link| link.replies.changes_reading() && matters())?;
         Some(link.wait_for_answers(out))
     }
 }
@@ -100,8 +106,8 @@ impl Link {
         }
         // In a block the first snapshot is for the client to take; outside of one SET LOCAL would be a warning in the server's log.
         let in_block = self.status.in_block();
-        for text in write_local(values, in_block) {
-            self.run_aside(&text, None, out);
+        for (name, value) in values {
+            self.run_aside(&write_local(name, value, in_block), None, out);
         }
         self.segment_open = true;
     }

@@ -235,13 +235,6 @@ impl Session {
         true
     }
 
-    /// What is to run next failed on a replica for what the replica may not have heard of yet.
-    pub(super) fn run_on_primary(&mut self, code: SqlState) {
-        let cause = RerunCause::Lag;
-        self.metrics.rerun(cause.as_str());
-        self.again = Some(Box::new(Again { cause, code, error: Vec::new(), culprit: None, tried: 0, attempts: 1 }));
-    }
-
     /// The link's connection is gone, or about to be. What could run once more does so elsewhere.
     ///
     /// # Errors
@@ -299,7 +292,8 @@ impl Session {
         }
     }
 
-    fn plan_rerun(&mut self, cause: RerunCause, code: SqlState, error: Vec<u8>, culprit: Option<Vec<u8>>) {
+    /// What is under way on the link, or was to be sent on it, is to run elsewhere.
+    pub(super) fn plan_rerun(&mut self, cause: RerunCause, code: SqlState, error: Vec<u8>, culprit: Option<Vec<u8>>) {
         let before = self.again.take();
         let (tried, attempts) = before.map_or((0, 0), |before| (before.tried, before.attempts));
         let State::Linked(link) = &mut self.state else { return };
