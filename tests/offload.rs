@@ -22,10 +22,15 @@ const SQL: &str =
      CREATE TABLE w (n int); CREATE UNLOGGED TABLE u (n int)";
 
 fn world(routing: &str) -> World {
+    world_with(Plan { pool: "size = 4", routing, ..Plan::default() })
+}
+
+/// A world of this plan in which every replica may be read, and the catalog is known.
+fn world_with(plan: Plan<'_>) -> World {
     // Which replica has what is not the matter here.
-    let routing = format!("consistency = \"eventual\"\nmax_lag = \"0\"\n{routing}");
+    let routing = format!("consistency = \"eventual\"\nmax_lag = \"0\"\n{}", plan.routing);
     let tables = "[admin]\nadmin_users = [\"app\"]\n";
-    let world = Plan { sql: SQL, pool: "size = 4", routing: &routing, tables, ..Plan::default() }.start();
+    let world = Plan { sql: SQL, routing: &routing, tables, ..plan }.start();
     world.db.wait_replayed();
     world.settle();
     world

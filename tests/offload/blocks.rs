@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::support::frames::{summary, tags};
 use super::support::raw::RawClient;
 use super::support::world::Plan;
-use super::{SQL, batch, on_replicas, until_write, world};
+use super::{SQL, batch, on_replicas, until_write, world, world_with};
 
 /// Whether the block that is open is read on replicas still: a hint chooses among the nodes that are possible.
 const PROBE: &str = "/* trunkline: replica */ SELECT pg_is_in_recovery()";
@@ -128,7 +128,7 @@ fn the_level_at_which_blocks_run_is_known_or_asked_for_trap_25() {
 #[test]
 fn a_block_that_has_only_read_holds_no_connection() {
     let routing = "transaction_reads = \"until_write\"";
-    let world = Plan { sql: SQL, pool: "size = 1\nwait_timeout = \"500ms\"", routing, ..Plan::default() }.start();
+    let world = world_with(Plan { pool: "size = 1\nwait_timeout = \"500ms\"", routing, ..Plan::default() });
     let mut clients: Vec<_> = (0..6).map(|_| world.client()).collect();
     for sql in ["BEGIN", "SELECT 1", "COMMIT"] {
         say(&mut clients[0], sql);
@@ -154,13 +154,11 @@ fn a_block_that_has_only_read_holds_no_connection() {
 
 #[test]
 fn idle_in_a_block_that_has_only_read_is_limited_too() {
-    let world = Plan {
-        sql: SQL,
+    let world = world_with(Plan {
         general: "[client]\nidle_transaction_timeout = \"150ms\"",
         routing: "transaction_reads = \"until_write\"",
         ..Plan::default()
-    }
-    .start();
+    });
     for _ in 0..2 {
         let mut client = world.client();
         say(&mut client, "BEGIN");
