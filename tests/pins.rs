@@ -74,13 +74,24 @@ fn a_search_path_of_temporary_objects_gets_a_server_without_any() {
         ["SET search_path TO pg_temp", "BEGIN", "SELECT current_schema() ~ 'pg_temp'", "PREPARE TRANSACTION 'x'"];
     let expected: Vec<_> = script.iter().map(|sql| summary(&query(&mut direct, sql))).collect();
     assert!(expected[3].contains("0A000"), "{expected:?}");
-    for _ in 0..2 {
+    let open = [
+        "CREATE TEMP TABLE t (a int)",
+        "DO 'BEGIN CREATE TEMP TABLE t (a int); END'",
+        "SELECT makes()",
+        "INSERT INTO public.made SELECT makes()",
+    ];
+    world.db.run(
+        "CREATE TABLE made (n int);
+         CREATE FUNCTION makes() RETURNS int LANGUAGE plpgsql AS 'BEGIN CREATE TEMP TABLE t (a int); RETURN 1; END';
+         GRANT ALL ON made TO public",
+    );
+    for make in open {
         let mut before = world.client();
-        query(&mut before, "CREATE TEMP TABLE t (a int)");
+        assert!(!tags(&query(&mut before, make)).contains('E'), "{make}");
         query(&mut before, "DROP TABLE t");
         let mut client = world.client();
         for (sql, expected) in script.iter().zip(&expected) {
-            assert_eq!(summary(&query(&mut client, sql)), *expected, "{sql}");
+            assert_eq!(summary(&query(&mut client, sql)), *expected, "{make}: {sql}");
         }
         assert_eq!(before.value("SELECT 1"), "1");
     }

@@ -31,8 +31,8 @@ pub struct ServerConn {
     pub kept: Vec<u8>,
     /// The client that last ran a statement on it which may have used a sequence: `currval` answers for that one. 0 = none.
     pub sequences_of: u64,
-    /// The client that last made temporary objects on it. 0 = none: the server has no temporary schema yet, and once it has one no reset
-    /// takes it away.
+    /// The client that last made temporary objects on it, or the first that may have: by a function. 0 = none: the server has no
+    /// temporary schema yet, and once it has one no reset takes it away.
     pub temp_schema_of: u64,
     /// When it was opened.
     pub opened: Instant,

@@ -81,7 +81,7 @@ impl Session {
                 // It may change the schema unseen.
                 self.decisions.doubt_catalog();
             }
-            self.note_sequences();
+            self.note_writer();
             self.pinned_by(text);
         }
         self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
@@ -97,12 +97,15 @@ impl Session {
         fault::point("statement", text);
     }
 
-    /// A statement goes out that may use a sequence (an INSERT does, by a column's default).
-    fn note_sequences(&mut self) {
+    /// A statement goes out that may use a sequence (an INSERT does, by a column's default), or call what makes temporary objects.
+    fn note_writer(&mut self) {
         self.used_sequences = true;
         let client = self.client.id;
         if let Some(link) = self.link() {
             link.lease.sequences_of = client;
+            if link.lease.temp_schema_of == 0 {
+                link.lease.temp_schema_of = client;
+            }
         }
         if self.pools.keeps_sequences.load(Ordering::Relaxed) {
             self.pin(Pins::SEQUENCE);
