@@ -95,6 +95,19 @@ fn a_search_path_of_temporary_objects_gets_a_server_without_any() {
         }
         assert_eq!(before.value("SELECT 1"), "1");
     }
+    // One that has waited for the connection.
+    for _ in 0..3 {
+        let mut before = world.client();
+        query(&mut before, "CREATE TEMP TABLE t (a int)");
+        let mut client = world.client();
+        client.send(&batch().query(script[0]));
+        assert!(client.is_silent_for(Duration::from_millis(60)));
+        drop(before);
+        client.recv_ready(1);
+        for (sql, expected) in script.iter().zip(&expected).skip(1) {
+            assert_eq!(summary(&query(&mut client, sql)), *expected, "{sql}");
+        }
+    }
 }
 
 #[test]

@@ -12,8 +12,15 @@ use super::read::{self, Mark};
 use super::snapshot::{Counts, Snapshot};
 use crate::observe::CatalogMetrics;
 
-/// So long after a change nothing is read yet: changes come in groups.
+/// So long after a change nothing is read yet: another may be on its way.
 const DEBOUNCE: Duration = Duration::from_millis(10);
+/// A change so soon after a reading is one of a group, as of a migration: it is waited until the group seems to be over…
+const GROUP: Duration = Duration::from_secs(1);
+/// …which it is when nothing has changed for so long. Each reading costs the primary work, and its snapshot keeps VACUUM from what was
+/// removed meanwhile.
+const QUIET: Duration = Duration::from_millis(250);
+/// Longest wait for that.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest time for one reading.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Readings that fail one after the other until what was read before is given up.
@@ -131,7 +138,7 @@ pub async fn watch(
         let looked = pool.is_some();
         if let Some(pool) = pool {
             let doubted = watched.doubted.swap(false, Ordering::AcqRel);
-            last = Instant::now();
+            let began = Instant::now();
             let changes = watched.changes();
             let told = doubted || changes != relied || failures > 0;
             let outcome = tokio::time::timeout(LIMIT, look(&pool, &mut known, told)).await;
@@ -142,7 +149,7 @@ pub async fn watch(
             match outcome.unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}"))) {
                 Ok(new) => {
                     failures = 0;
-                    note(&watched, &known, new, last);
+                    note(&watched, &known, new, began);
                     if (new || changes != relied)
                         && let Some(Known { snapshot, .. }) = &known
                         && sink.loaded(snapshot.clone(), changes)
@@ -168,22 +175,35 @@ pub async fn watch(
                     }
                 }
             }
+            last = Instant::now();
         }
-        let behind = relied != watched.changes();
-        let pause = match (failures, behind, interval) {
-            _ if !looked => Duration::from_secs(1),
-            (0, true, _) => DEBOUNCE,
-            (0, false, None) => UNASKED,
-            (0, false, Some(interval)) => interval,
+        let pause = match (failures, interval) {
+            (0, _) if looked && relied != watched.changes() => Duration::ZERO,
+            (0, None) if looked => UNASKED,
+            (0, Some(interval)) if looked => interval,
             _ => Duration::from_secs(1),
         };
-        if tokio::time::timeout(pause, watched.wake.notified()).await.is_ok() {
+        let woken = tokio::time::timeout(pause, watched.wake.notified()).await.is_ok();
+        if relied == watched.changes() && woken {
             // Doubts may come with every error: a second at least between two looks for their sake.
-            let told = relied != watched.changes();
-            let rest =
-                if told { DEBOUNCE } else { Duration::from_secs(1).saturating_sub(last.elapsed()).max(DEBOUNCE) };
+            let rest = Duration::from_secs(1).saturating_sub(last.elapsed());
             let _ = tokio::time::timeout(rest, told_of_change(&watched, relied)).await;
+        }
+        if relied != watched.changes() && last.elapsed() < GROUP {
+            let _ = tokio::time::timeout(PATIENCE, quiet(&watched)).await;
+        } else if woken {
             tokio::time::sleep(DEBOUNCE).await;
+        }
+    }
+}
+
+/// Waits until nothing has changed for a while.
+async fn quiet(watched: &Watched) {
+    loop {
+        let changes = watched.changes();
+        tokio::time::sleep(QUIET).await;
+        if changes == watched.changes() {
+            return;
         }
     }
 }

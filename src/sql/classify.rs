@@ -238,6 +238,7 @@ fn judge_listed(text: &[u8], opts: LexOptions, statement: &StatementTokens, know
 fn judge_statement(text: &[u8], opts: LexOptions, statement: &StatementTokens, known: &Knowledge) -> Verdict {
     let cursor = Cursor::new(text, &statement.tokens).with_options(opts);
     let mut verdict = match scanner::scan(cursor, statement.bits) {
+        Scanned::Done(verdict) if evaluates_nothing(verdict.reason) => verdict,
         Scanned::Done(verdict) => {
             // Functions inside writes take locks and change settings as well as anywhere.
             let called = calls::judge(text, cursor, known);
@@ -264,6 +265,12 @@ fn judge_statement(text: &[u8], opts: LexOptions, statement: &StatementTokens, k
         verdict.effects -= Effects::RELEASES_ONLY;
     }
     verdict
+}
+
+/// Whether a statement that is no query has no expression in it, by its reason: nothing hidden can be called by it.
+fn evaluates_nothing(reason: Reason) -> bool {
+    use Reason::{Notify, OwnSetting, ReadOnlyTx, Serializable, SessionState, SettingRead, TxControl};
+    matches!(reason, Notify | OwnSetting | ReadOnlyTx | Serializable | SessionState | SettingRead | TxControl)
 }
 
 /// Judges a query: `cursor` holds its tokens, which are all or some of the statement's.

@@ -15,6 +15,9 @@ fn trap_3_an_implicit_cast_that_is_volatile_keeps_everything_on_the_primary() {
     let world = world(&sql);
     is_for_primary(&world, "SELECT n FROM t", "volatile_function", "cast to pair: function public.to_pair(integer)");
     assert!(world.proxy.log().contains("a cast that is not written calls a volatile function"));
+    for sql in ["SET search_path = other", "RESET ALL", "SHOW work_mem", "BEGIN", "COMMIT", "LISTEN a", "SAVEPOINT a"] {
+        assert_eq!(touched(&world, sql).1, "", "{sql}: there is nothing to cast");
+    }
     let harmless = "read_only_functions = [\"public.to_pair\"]";
     let world = world_with(Plan { sql: &sql, routing: harmless, ..Plan::default() });
     is_read(&world, "SELECT n FROM t");
