@@ -11,6 +11,10 @@ mod hidden;
 mod lists;
 #[path = "catalog/reads.rs"]
 mod reads;
+#[path = "catalog/search_path.rs"]
+mod search_path;
+#[path = "catalog/search_path_properties.rs"]
+mod search_path_properties;
 mod support;
 #[path = "catalog/temporary.rs"]
 mod temporary;
@@ -19,9 +23,10 @@ mod touches;
 
 use std::time::{Duration, Instant};
 
-use support::clusters::{APP, APP_PASSWORD};
+use support::clusters::{self, APP, APP_PASSWORD};
 use support::raw::RawClient;
 use support::world::{Plan, World};
+use trunkline::app::demo::{ClusterInfo, ClusterOptions};
 
 /// A world whose console is open, with its catalog read.
 fn world(sql: &str) -> World {
@@ -29,8 +34,12 @@ fn world(sql: &str) -> World {
 }
 
 fn world_with(plan: Plan<'_>) -> World {
+    world_on(clusters::shared(), plan)
+}
+
+fn world_on(cluster: &ClusterInfo, plan: Plan<'_>) -> World {
     let tables = format!("[admin]\nadmin_users = [\"{APP}\"]\n{}", plan.tables);
-    let world = Plan { tables: &tables, ..plan }.start();
+    let world = Plan { tables: &tables, ..plan }.start_on(cluster);
     let began = Instant::now();
     while standing(&world, "relied_on") != "yes" {
         assert!(began.elapsed() < Duration::from_secs(20), "no catalog: {}", world.proxy.log());

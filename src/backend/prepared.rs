@@ -279,6 +279,7 @@ mod tests {
     use crate::sql::{Effects, Reason, Target, TouchId};
 
     const READ: Decision = Decision {
+        by_path: false,
         target: Target::Replica,
         reason: Reason::Read,
         effects: Effects::empty(),

@@ -224,6 +224,7 @@ mod tests {
     use crate::sql::{Decision, Effects, LexOptions, Reason, Target, TouchId};
 
     const READ: Decision = Decision {
+        by_path: false,
         target: Target::Replica,
         reason: Reason::Read,
         effects: Effects::empty(),

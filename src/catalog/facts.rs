@@ -1,10 +1,11 @@
 //! Looking things up in a snapshot.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::sql::{
     CATALOGS_SLOT, Commands, Effects, FIRST_TABLE_SLOT, FIRST_USER_OID, Facts, FunctionLists, FunctionName, Hazards,
-    Reason, SLOTS, Slots, Target, Verdict, judge_function, judge_system_relation,
+    Reason, SLOTS, SearchPath, Slots, Target, Verdict, judge_function, judge_system_relation,
 };
 
 use super::read::{Function, Relation};
@@ -106,9 +107,52 @@ impl Snapshot {
     }
 
     /// The relations of this name.
-    pub(super) fn named<'a>(&'a self, schema: Option<&'a str>, name: &str) -> impl Iterator<Item = &'a Relation> {
+    pub(super) fn named<'a>(&'a self, within: Within<'a>, name: &str) -> impl Iterator<Item = &'a Relation> {
         let all = self.relations_by_name.get(name).into_iter().flatten().filter_map(|oid| self.relations.get(oid));
-        all.filter(move |relation| schema.is_none_or(|schema| schema == self.schema(relation.schema)))
+        all.filter(move |relation| within.has(self.schema(relation.schema)))
+    }
+
+    /// The functions of this name.
+    pub(super) fn functions_named<'a>(&'a self, within: Within<'a>, name: &str) -> impl Iterator<Item = &'a Function> {
+        let all = self.functions_by_name.get(name).into_iter().flatten();
+        let all = all.filter_map(|at| self.functions.get(*at as usize));
+        all.filter(move |function| within.has(self.schema(function.schema)))
+    }
+
+    /// As [`Facts::function`].
+    pub(super) fn function_in(
+        &self,
+        within: Within<'_>,
+        name: &str,
+        arguments: Option<usize>,
+        lists: &FunctionLists,
+    ) -> Option<Verdict> {
+        let named: Vec<_> = self.functions_named(within, name).collect();
+        let fits = |found: &&&Function| {
+            let fits = |count| found.least <= count && found.most.is_none_or(|most| count <= most);
+            found.aggregate || arguments.is_none_or(fits)
+        };
+        let fitting: Vec<_> = named.iter().filter(fits).collect();
+        // When none fits we have miscounted, or it is an error: all of them count.
+        let judged = if fitting.is_empty() { named.iter().collect() } else { fitting };
+        judged.into_iter().map(|found| self.judge_call(found, lists)).reduce(worst)
+    }
+
+    /// As [`Facts::relation`].
+    pub(super) fn relation_in(&self, within: Within<'_>, name: &str, lists: &FunctionLists) -> Option<Verdict> {
+        self.named(within, name).map(|relation| self.read(relation, lists)).reduce(worst)
+    }
+
+    /// As [`Facts::written`].
+    pub(super) fn written_in(
+        &self,
+        within: Within<'_>,
+        name: &str,
+        commands: Commands,
+        lists: &FunctionLists,
+    ) -> Slots {
+        let all = self.named(within, name).map(|relation| self.changed_by(relation, commands, lists));
+        all.reduce(|a, b| a.union(&b)).unwrap_or(Slots::All)
     }
 
     fn read(&self, relation: &Relation, lists: &FunctionLists) -> Verdict {
@@ -117,6 +161,41 @@ impl Snapshot {
         let own = if walk.reads_all { Slots::All } else { Slots::of(walk.slots) };
         verdict.touches.reads = verdict.touches.reads.union(&own);
         verdict
+    }
+}
+
+fn worst(mut one: Verdict, other: Verdict) -> Verdict {
+    one.join(other);
+    one
+}
+
+fn differ(mut schemas: impl Iterator<Item = u32>) -> bool {
+    let first = schemas.next();
+    schemas.any(|schema| Some(schema) != first)
+}
+
+/// Where a name is looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Within<'a> {
+    /// In every schema.
+    Any,
+    /// In this one.
+    Schema(&'a str),
+    /// In those of a search path.
+    Path(&'a SearchPath),
+}
+
+impl<'a> Within<'a> {
+    fn of(schema: Option<&'a str>) -> Self {
+        schema.map_or(Self::Any, Self::Schema)
+    }
+
+    fn has(self, schema: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Schema(only) => only == schema,
+            Self::Path(path) => path.has(schema),
+        }
     }
 }
 
@@ -194,43 +273,78 @@ impl Walk<'_> {
 
 impl Facts for Snapshot {
     fn function(&self, function: FunctionName<'_>, arguments: Option<usize>, lists: &FunctionLists) -> Option<Verdict> {
-        let all = self.functions_by_name.get(function.name)?.iter().filter_map(|at| self.functions.get(*at as usize));
-        let named: Vec<_> =
-            all.filter(|found| function.schema.is_none_or(|schema| schema == self.schema(found.schema))).collect();
-        let fits = |found: &&&Function| {
-            let fits = |count| found.least <= count && found.most.is_none_or(|most| count <= most);
-            found.aggregate || arguments.is_none_or(fits)
-        };
-        let fitting: Vec<_> = named.iter().filter(fits).collect();
-        // When none fits we have miscounted, or it is an error: all of them count.
-        let judged = if fitting.is_empty() { named.iter().collect() } else { fitting };
-        judged.into_iter().map(|found| self.judge_call(found, lists)).reduce(|mut worst, verdict| {
-            worst.join(verdict);
-            worst
-        })
+        self.function_in(Within::of(function.schema), function.name, arguments, lists)
     }
 
     fn relation(&self, schema: Option<&str>, name: &str, lists: &FunctionLists) -> Option<Verdict> {
-        self.named(schema, name).map(|relation| self.read(relation, lists)).reduce(|mut worst, verdict| {
-            worst.join(verdict);
-            worst
-        })
+        self.relation_in(Within::of(schema), name, lists)
     }
 
     fn written(&self, schema: Option<&str>, name: &str, commands: Commands, lists: &FunctionLists) -> Slots {
-        let found: Vec<_> = self.named(schema, name).collect();
-        if found.is_empty() {
-            return Slots::All;
-        }
-        let all = found.into_iter().map(|relation| self.changed_by(relation, commands, lists));
-        all.reduce(|a, b| a.union(&b)).unwrap_or(Slots::All)
+        self.written_in(Within::of(schema), name, commands, lists)
     }
 
     fn has_event_triggers(&self) -> bool {
         self.event_triggers
     }
 
+    fn is_in_several_schemas(&self, name: &str) -> bool {
+        let own = FunctionName { schema: Some("pg_catalog"), name };
+        let is_builtin = || judge_function(own, &FunctionLists::default()).reason != Some(Reason::UnknownFunction);
+        let functions = || self.functions_named(Within::Any, name).map(|function| function.schema);
+        differ(functions())
+            || differ(self.named(Within::Any, name).map(|relation| relation.schema))
+            || (functions().next().is_some() && is_builtin())
+    }
+
+    fn along(self: Arc<Self>, path: &'static SearchPath) -> Arc<dyn Facts> {
+        Arc::new(Along { snapshot: self, path })
+    }
+
     fn hazards(&self) -> &Hazards {
         &self.hazards
+    }
+}
+
+/// A snapshot as a session sees it whose names are looked for along a path. What is called without being named is the same for all.
+#[derive(Debug)]
+struct Along {
+    snapshot: Arc<Snapshot>,
+    path: &'static SearchPath,
+}
+
+impl Along {
+    fn within<'a>(&self, schema: Option<&'a str>) -> Within<'a> {
+        schema.map_or(Within::Path(self.path), Within::Schema)
+    }
+}
+
+impl Facts for Along {
+    fn function(&self, function: FunctionName<'_>, arguments: Option<usize>, lists: &FunctionLists) -> Option<Verdict> {
+        self.snapshot.function_in(self.within(function.schema), function.name, arguments, lists)
+    }
+
+    fn relation(&self, schema: Option<&str>, name: &str, lists: &FunctionLists) -> Option<Verdict> {
+        self.snapshot.relation_in(self.within(schema), name, lists)
+    }
+
+    fn written(&self, schema: Option<&str>, name: &str, commands: Commands, lists: &FunctionLists) -> Slots {
+        self.snapshot.written_in(self.within(schema), name, commands, lists)
+    }
+
+    fn has_event_triggers(&self) -> bool {
+        self.snapshot.has_event_triggers()
+    }
+
+    fn is_in_several_schemas(&self, name: &str) -> bool {
+        self.snapshot.is_in_several_schemas(name)
+    }
+
+    fn along(self: Arc<Self>, path: &'static SearchPath) -> Arc<dyn Facts> {
+        self.snapshot.clone().along(path)
+    }
+
+    fn hazards(&self) -> &Hazards {
+        self.snapshot.hazards()
     }
 }

@@ -7,7 +7,11 @@
 //! What keeps them right: `standard_conforming_strings` and the encoding's safety are part of every key; hints are
 //! part of the fingerprint; a decision that depends on literals is never stored by fingerprint; a new generation
 //! (reload, or something learned) is a new seed and a new epoch, so that no older entry can be found.
+//!
+//! A decision holds for every session. Where it says that it depends on the search path ([`Decision::by_path`]), who knows that asks
+//! once more, for that path: a second entry, with the number of the path in its keys.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +27,7 @@ use super::learned::{Learned, LearnedStatement, RerunCause};
 use super::rules::Switch;
 use crate::catalog::Watched;
 use crate::sql::{
-    self, Decision, Effects, FIRST_USER_OID, Fingerprint, Knowledge, LexOptions, Reason, Target, TouchId,
+    self, Decision, Effects, FIRST_USER_OID, Fingerprint, Knowledge, LexOptions, PathId, Reason, Target, TouchId,
     fingerprint_seeded, prepared_body,
 };
 
@@ -102,28 +106,55 @@ impl DecisionCache {
     /// Where a text may run. Never fails; the first time may take as long as parsing does.
     #[inline]
     pub fn decide(&self, sql: &[u8], opts: LexOptions) -> Decision {
+        self.decide_for(sql, opts, None)
+    }
+
+    /// As [`Self::decide`], for a session with this search path, if it is known. Never worse; and the same for most texts.
+    #[inline]
+    pub fn decide_along(&self, sql: &[u8], opts: LexOptions, path: impl FnOnce() -> Option<PathId>) -> Decision {
+        let decision = self.decide(sql, opts);
+        if !decision.by_path {
+            return decision;
+        }
+        match path() {
+            path @ Some(_) => self.decide_for(sql, opts, path),
+            None => decision,
+        }
+    }
+
+    #[inline]
+    fn decide_for(&self, sql: &[u8], opts: LexOptions, path: Option<PathId>) -> Decision {
         if sql.len() > MAX_CACHED_TEXT {
-            return self.decide_by_fingerprint(sql, opts).0;
+            return self.decide_by_fingerprint(sql, opts, path).0;
         }
         let epoch = self.epoch.load(Ordering::Acquire);
+        let number = path.map_or(0, PathId::number);
+        let reading = u16::from(opts.bits()) | (number << 2);
         TEXTS.with_borrow_mut(|texts| {
-            let hash = texts.hash(sql);
-            match texts.find(hash, epoch, sql, opts) {
+            // Not all paths in the same two slots.
+            let hash = texts.hash(sql) ^ u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            match texts.find(hash, epoch, sql, reading) {
                 Some(decision) => decision,
                 None => {
                     // Under the rules that it was made by, which may have taken the place of those looked for.
-                    let (decision, epoch) = self.decide_by_fingerprint(sql, opts);
-                    texts.store(hash, epoch, sql, opts, decision);
+                    let (decision, epoch) = self.decide_by_fingerprint(sql, opts, path);
+                    texts.store(hash, epoch, sql, reading, decision);
                     decision
                 }
             }
         })
     }
 
-    /// As [`Self::decide`], of a statement whose parameters are declared as these types (count and OIDs, as in Parse): to read a value of
-    /// a domain runs the domain's checks.
-    pub fn decide_typed(&self, sql: &[u8], types: &[u8], opts: LexOptions) -> Decision {
-        let decision = self.decide(sql, opts);
+    /// As [`Self::decide_along`], of a statement whose parameters are declared as these types (count and OIDs, as in Parse): to read a
+    /// value of a domain runs the domain's checks.
+    pub fn decide_typed(
+        &self,
+        sql: &[u8],
+        types: &[u8],
+        opts: LexOptions,
+        path: impl FnOnce() -> Option<PathId>,
+    ) -> Decision {
+        let decision = self.decide_along(sql, opts, path);
         let (oids, _) = types.get(2..).unwrap_or_default().as_chunks::<4>();
         let of_users = || oids.iter().map(|oid| u32::from_be_bytes(*oid)).filter(|oid| *oid >= FIRST_USER_OID);
         if of_users().next().is_none() || decision.effects.contains(Effects::HINTED) {
@@ -136,25 +167,51 @@ impl DecisionCache {
         }
     }
 
-    /// As [`Self::decide`], of the statement behind `PREPARE name (types) AS`; `None`: it can't be read.
-    pub fn decide_prepared(&self, text: &[u8], opts: LexOptions) -> Option<Decision> {
-        let decision = self.decide(prepared_body(text, opts)?, opts);
+    /// As [`Self::decide_along`], of the statement behind `PREPARE name (types) AS`; `None`: it can't be read.
+    pub fn decide_prepared(
+        &self,
+        text: &[u8],
+        opts: LexOptions,
+        path: impl FnOnce() -> Option<PathId>,
+    ) -> Option<Decision> {
+        let body = prepared_body(text, opts)?;
+        let general = self.decide(body, opts);
+        let path = if general.by_path { path() } else { None };
+        let decision = if path.is_some() { self.decide_for(body, opts, path) } else { general };
         let said = decision.effects.contains(Effects::HINTED) || decision.reason == Reason::ListedRead;
-        if decision.target == Target::Primary || said || !self.decide(text, opts).effects.contains(Effects::WRITES) {
+        if decision.target == Target::Primary || said {
+            return Some(decision);
+        }
+        let whole = match path {
+            None => Cow::Borrowed(text),
+            // Of any path its statement may write: what matters is what stands before that.
+            Some(_) => {
+                let before = text.get(..body.as_ptr().addr() - text.as_ptr().addr())?;
+                Cow::Owned([before, b" SELECT"].concat())
+            }
+        };
+        if !self.decide(&whole, opts).effects.contains(Effects::WRITES) {
             return Some(decision);
         }
         // It is not the statement itself that may write, so it is one of the types.
         Some(checking_parameters(decision))
     }
 
-    fn decide_by_fingerprint(&self, sql: &[u8], opts: LexOptions) -> (Decision, u64) {
+    fn decide_by_fingerprint(&self, sql: &[u8], opts: LexOptions, path: Option<PathId>) -> (Decision, u64) {
         let rules = self.rules.load();
-        let key = fingerprint_seeded(sql, opts, rules.seed).0;
+        let [a, b] = rules.seed;
+        let key = fingerprint_seeded(sql, opts, [a, b ^ u64::from(path.map_or(0, PathId::number))]).0;
         if let Some(decision) = self.shared.get(&key) {
             return (decision, rules.epoch);
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
-        let mut decision = sql::decide(sql, opts, &rules.known);
+        let mut decision = match path.and_then(|path| sql::decide_along(sql, opts, &rules.known, path)) {
+            Some(read) => read,
+            None => {
+                let general = sql::decide(sql, opts, &rules.known);
+                Decision { by_path: general.by_path && path.is_none(), ..general }
+            }
+        };
         if decision.target == Target::Replica && self.learned.has(sql, opts) {
             decision.target = Target::Primary;
             decision.reason = Reason::Learned;
@@ -284,7 +341,8 @@ struct Texts {
 struct Slot {
     hash: u64,
     epoch: u64,
-    bits: u8,
+    /// [`reading_of`].
+    reading: u16,
     decision: Decision,
     text: Box<[u8]>,
 }
@@ -304,19 +362,19 @@ impl Texts {
     }
 
     #[inline]
-    fn find(&self, hash: u64, epoch: u64, text: &[u8], opts: LexOptions) -> Option<Decision> {
+    fn find(&self, hash: u64, epoch: u64, text: &[u8], reading: u16) -> Option<Decision> {
         let first = (hash as usize % SLOTS) & !1;
         self.slots[first..first + 2].iter().flatten().find_map(|slot| {
-            (slot.hash == hash && slot.epoch == epoch && slot.bits == opts.bits() && *slot.text == *text)
+            (slot.hash == hash && slot.epoch == epoch && slot.reading == reading && *slot.text == *text)
                 .then_some(slot.decision)
         })
     }
 
-    fn store(&mut self, hash: u64, epoch: u64, text: &[u8], opts: LexOptions, decision: Decision) {
+    fn store(&mut self, hash: u64, epoch: u64, text: &[u8], reading: u16, decision: Decision) {
         let first = (hash as usize % SLOTS) & !1;
         // The older of the two moves aside, so that a text seen once can't push out one that is seen all the time
         // together with its neighbour.
         self.slots.swap(first, first + 1);
-        self.slots[first] = Some(Slot { hash, epoch, bits: opts.bits(), decision, text: text.into() });
+        self.slots[first] = Some(Slot { hash, epoch, reading, decision, text: text.into() });
     }
 }

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::cache::DecisionCache;
-use crate::sql::{self, Effects, Fingerprint, Knowledge, LexOptions, Reason, Slots, Target};
+use crate::sql::{
+    self, Analysis, Effects, Fingerprint, Knowledge, LexOptions, PathId, Reason, Slots, StatementAnalysis, Target,
+};
 
 /// Where a text would go, and why, statement by statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,10 +43,24 @@ pub fn explain_offline(sql: &str) -> RouteReport {
     explain(sql.as_bytes(), LexOptions::default(), &Knowledge::default())
 }
 
-/// Explains a text as the cache of a database decides it: by what is known, and by what was learned.
-pub fn explain_for(cache: &DecisionCache, sql: &[u8], opts: LexOptions) -> RouteReport {
-    let mut report = explain(sql, opts, &cache.knowledge());
-    let decision = cache.decide(sql, opts);
+/// Explains a text as the cache of a database decides it: by what is known, and by what was learned; for a session with this search
+/// path, or for any.
+pub fn explain_for(cache: &DecisionCache, sql: &[u8], opts: LexOptions, path: Option<PathId>) -> RouteReport {
+    let known = cache.knowledge();
+    let general = cache.decide(sql, opts);
+    let decision = cache.decide_along(sql, opts, || path);
+    let along = path.filter(|_| decision.target != general.target);
+    let along = along.and_then(|path| sql::analyze_along(sql, opts, &known, path));
+    let mut report = match along {
+        Some(analyzed) => {
+            let mut report = report(sql, opts, analyzed);
+            let path = ", as search_path has it.";
+            report.overall.sentence.truncate(report.overall.sentence.len() - 1);
+            report.overall.sentence += path;
+            report
+        }
+        None => explain(sql, opts, &known),
+    };
     if decision.reason != report.overall.reason {
         let normalized = std::mem::take(&mut report.overall.sql);
         let learned = cache.learned().into_iter().find(|learned| learned.fingerprint == report.fingerprint);
@@ -62,7 +78,10 @@ pub fn explain_for(cache: &DecisionCache, sql: &[u8], opts: LexOptions) -> Route
 
 /// Explains a text under a session's options and what is known of a database.
 pub fn explain(sql: &[u8], opts: LexOptions, known: &Knowledge) -> RouteReport {
-    let (analysis, details) = sql::analyze_detailed(sql, opts, known);
+    report(sql, opts, sql::analyze_detailed(sql, opts, known))
+}
+
+fn report(sql: &[u8], opts: LexOptions, (analysis, details): (Analysis, Vec<StatementAnalysis>)) -> RouteReport {
     let statements: Vec<RouteRow> = details
         .iter()
         .map(|detail| {

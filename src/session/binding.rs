@@ -25,7 +25,8 @@ impl Session {
     pub(super) fn send_parse(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
         let Some(parse) = frontend::parse(body) else { return close("invalid Parse message") };
         self.metrics.client_parse();
-        let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex);
+        // Kept with the statement, for sessions with whatever path.
+        let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex, || None);
         if self.max_prepared == 0 && !parse.name.is_empty() {
             // Not shared: the client's own name on a connection of its own.
             self.pin(Pins::SQL_PREPARE);
@@ -184,9 +185,10 @@ impl Session {
 
     /// What a Bind of the statement does.
     pub(super) fn judge_named(&self, named: &Named) -> Decision {
+        let decision = named.decision(&self.decisions, self.lex, || self.search_path());
         match named.shared() {
-            Some(statement) => self.judge_names(named.decision(&self.decisions, self.lex), &statement.sql),
-            None => named.decision(&self.decisions, self.lex),
+            Some(statement) => self.judge_names(decision, &statement.sql),
+            None => decision,
         }
     }
 

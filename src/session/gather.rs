@@ -21,6 +21,7 @@ pub(super) const NOTHING: Decision = Decision {
     effects: Effects::empty(),
     touches: TouchId::NOTHING,
     level: None,
+    by_path: false,
 };
 
 pub(super) enum Gathered {
@@ -66,7 +67,7 @@ impl Session {
                 // Where prepared statements are not shared the Parse pins its connection: the primary's, for whatever comes.
                 b'P' if self.max_prepared == 0 && body.first() != Some(&0) => None,
                 b'P' => frontend::parse(body).map(|parse| {
-                    let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex);
+                    let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex, || self.search_path());
                     let decision = self.judge_names(decision, parse.sql);
                     let decision = self.judge_in_block(decision, parse.sql, std::iter::empty());
                     self.deferred.asks_defaults |= self.wants_defaults(decision, parse.sql);

@@ -122,7 +122,7 @@ impl Session {
             {
                 return false;
             }
-            let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex);
+            let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex, || None);
             !decision.effects.intersects(NAMES) && self.pools.has_accepted(self.shared_statement(parse, decision).id)
         })
     }
@@ -167,7 +167,7 @@ impl Session {
             b'P' => match frontend::parse(body) {
                 Some(parse) => {
                     self.metrics.client_parse();
-                    let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex);
+                    let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex, || None);
                     let statement = self.shared_statement(parse, decision);
                     self.names.set(parse.name, Named::new(Statement::Shared(statement)));
                     build::bare(&mut self.to_client, b'1');

@@ -67,6 +67,9 @@ pub(super) struct Link {
     pub begin_refused: bool,
     /// An error came since the last ReadyForQuery.
     pub failed: bool,
+    /// A statement is under way, or was since the connection was last at rest, that may set something, unseen or for its transaction:
+    /// what the session keeps of its settings may not be what is in force.
+    pub may_set: bool,
     /// A statement is under way that changes the session's channels: what follows waits until that is in force.
     pub fence: bool,
     /// It may listen on channels: `UNLISTEN *` before it goes to anybody else.
@@ -116,6 +119,7 @@ impl Link {
             ended_by_tag: None,
             begin_refused: false,
             failed: false,
+            may_set: false,
             fence: false,
             listens: false,
             deaf: false,

@@ -43,6 +43,7 @@ mod readings;
 mod relay;
 mod replies;
 mod rerun;
+mod search_path;
 mod shown;
 mod splice;
 mod statements;

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::backend::{Own, Parameters, Prepared, SqlPrepared, prepared};
 use crate::route::DecisionCache;
-use crate::sql::{Decision, Effects, LexOptions};
+use crate::sql::{Decision, Effects, LexOptions, PathId};
 
 use super::gather::worse;
 use super::inbound::UNSEEN;
@@ -72,8 +72,29 @@ impl Named {
         }
     }
 
-    /// What it does, by the rules in force: what is known of functions and tables may have changed since it was prepared.
-    pub fn decision(&self, decisions: &DecisionCache, lex: LexOptions) -> Decision {
+    /// What it does, by the rules in force: what is known of functions and tables may have changed since it was prepared. `path` is the
+    /// search path of now: servers look names up anew when it is another one.
+    pub fn decision(
+        &self,
+        decisions: &DecisionCache,
+        lex: LexOptions,
+        path: impl FnOnce() -> Option<PathId>,
+    ) -> Decision {
+        let decision = self.general_decision(decisions, lex);
+        if !decision.by_path {
+            return decision;
+        }
+        match &self.statement {
+            Statement::Shared(statement) => decisions.decide_typed(&statement.sql, &statement.types, lex, path),
+            Statement::Sql(statement) => {
+                decisions.decide_prepared(&statement.text, statement.lex, path).unwrap_or(UNSEEN)
+            }
+            Statement::Raw => decision,
+        }
+    }
+
+    /// The same for a session with any path.
+    fn general_decision(&self, decisions: &DecisionCache, lex: LexOptions) -> Decision {
         let epoch = decisions.epoch();
         let mut decided = self.decided.lock();
         if decided.0 == epoch {
@@ -84,14 +105,16 @@ impl Named {
             Statement::Shared(statement) => match statement.sql.iter().any(|byte| *byte == b'\\' || !byte.is_ascii()) {
                 true => {
                     let (before, now) =
-                        (statement.decision, decisions.decide_typed(&statement.sql, &statement.types, lex));
-                    let mut both = worse(before, now);
+                        (statement.decision, decisions.decide_typed(&statement.sql, &statement.types, lex, || None));
+                    let mut both = Decision { by_path: false, ..worse(before, now) };
                     both.effects.set(Effects::MULTI, (before.effects | now.effects).contains(Effects::MULTI));
                     both
                 }
-                false => decisions.decide_typed(&statement.sql, &statement.types, lex),
+                false => decisions.decide_typed(&statement.sql, &statement.types, lex, || None),
             },
-            Statement::Sql(statement) => decisions.decide_prepared(&statement.text, statement.lex).unwrap_or(UNSEEN),
+            Statement::Sql(statement) => {
+                decisions.decide_prepared(&statement.text, statement.lex, || None).unwrap_or(UNSEEN)
+            }
             Statement::Raw => UNSEEN,
         };
         *decided = (epoch, decision);

@@ -41,7 +41,7 @@ enum Wanted {
 impl Session {
     /// Judges a text, that of `EXECUTE` by the statement that it executes (trap 8).
     pub(super) fn judge(&self, sql: &[u8]) -> Decision {
-        self.judge_names(self.decisions.decide(sql, self.lex), sql)
+        self.judge_names(self.decisions.decide_along(sql, self.lex, || self.search_path()), sql)
     }
 
     /// The decision about a text, with what the statements do that it executes by name.
@@ -63,7 +63,7 @@ impl Session {
             .names
             .iter()
             .filter_map(|name| self.names.get(name))
-            .map(|named| named.decision(&self.decisions, self.lex));
+            .map(|named| named.decision(&self.decisions, self.lex, || self.search_path()));
         match (executed.reduce(worse), found.lone_execute && !decision.effects.contains(Effects::HINTED)) {
             (Some(inner), true) => {
                 let effects = Effects::SQL_EXECUTE | Effects::LITERAL_MATTERS | inner.effects;
@@ -77,6 +77,7 @@ impl Session {
                             effects,
                             touches: inner.touches,
                             level,
+                            by_path: false,
                         }
                     }
                 }
@@ -246,7 +247,7 @@ impl Names {
     ) {
         match change {
             Change::Prepare { name, text } => {
-                let decision = decisions.decide_prepared(text, lex).unwrap_or(UNSEEN);
+                let decision = decisions.decide_prepared(text, lex, || None).unwrap_or(UNSEEN);
                 let statement = prepared::intern_sql(text, decision, lex, told);
                 self.set(name, Named::new(Statement::Sql(statement.clone())));
                 registry.set_own(name, Own::Sql(statement));

@@ -24,6 +24,7 @@ impl Session {
             return;
         }
         link.barrier = false;
+        link.may_set = false;
         link.fence = false;
         link.awaits_settings = false;
         link.replayable = link.status == TxStatus::Idle;

@@ -13,6 +13,7 @@ use super::own_settings::Switch;
 use super::pins::Pins;
 use super::relay::Session;
 use super::replies::Expect;
+use super::search_path;
 use super::tracked::Script;
 
 /// Effects of statements that change what the session keeps ([`super::tracked`]).
@@ -68,6 +69,7 @@ impl Session {
         }
         if let Some(link) = self.link() {
             link.rerun.note(effects);
+            link.may_set |= search_path::may_set(decision);
         }
         self.note_reading(script);
         self.raise_barrier(effects, script);

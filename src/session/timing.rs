@@ -47,6 +47,7 @@ pub(super) struct Timing {
 impl Timing {
     pub fn new(threshold: Option<Duration>) -> Self {
         let decision = Decision {
+            by_path: false,
             target: Target::Primary,
             reason: Reason::Empty,
             effects: Effects::empty(),

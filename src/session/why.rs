@@ -209,7 +209,7 @@ impl Session {
     /// What `EXPLAIN (ROUTE)` says about a statement, in lines.
     pub(super) fn explain_route(&mut self, sql: &[u8]) -> Vec<String> {
         let decision = self.judge(sql);
-        let report = explain_for(&self.decisions, sql, self.lex);
+        let report = explain_for(&self.decisions, sql, self.lex, self.search_path());
         let place = match &self.state {
             State::Linked(link) if link.primary => Place::Primary,
             State::Linked(link) if link.status.in_block() || !self.pins.is_empty() => Place::Reader,
@@ -284,7 +284,7 @@ impl Session {
         let node = &cluster.nodes[link.node].settings.name;
         let because = match self.why(decision) {
             Why::Pipeline if self.placement.what_if() => WHAT_IF.to_owned(),
-            why => sentence(why, &explain_for(&self.decisions, text, self.lex), cluster),
+            why => sentence(why, &explain_for(&self.decisions, text, self.lex, self.search_path()), cluster),
         };
         let message = if link.primary {
             format!("trunkline: primary {node}: {because}")

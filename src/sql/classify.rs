@@ -15,6 +15,7 @@ use super::keywords::KeywordBits;
 use super::knowledge::Knowledge;
 use super::lexer::{Kind, LexOptions, Token};
 use super::normalize::normalize;
+use super::path::{self, PathId};
 use super::query;
 use super::reason::Reason;
 use super::scanner::{self, Scanned};
@@ -86,9 +87,27 @@ pub fn analyze_detailed(sql: &[u8], opts: LexOptions, known: &Knowledge) -> (Ana
     (analysis, details)
 }
 
-/// Judges a text for the decision cache, which has no use for the rest.
+/// Judges a text for the decision cache, which has no use for the rest. A name without schema means the worst of that name in any.
 pub fn decide(sql: &[u8], opts: LexOptions, known: &Knowledge) -> Decision {
-    judge_text(sql, opts, known, |_| ()).decision()
+    let decision = judge_text(sql, opts, known, |_| ()).decision();
+    Decision { by_path: path::matters(sql, opts, known, decision), ..decision }
+}
+
+/// As [`decide`], of a text of which that says that it depends on the search path, for a session with this path; `None`: it is no read
+/// then either.
+pub fn decide_along(sql: &[u8], opts: LexOptions, known: &Knowledge, path: PathId) -> Option<Decision> {
+    let decision = judge_text(sql, opts, &path::along(known, path)?, |_| ()).decision();
+    (decision.target == Target::Replica).then_some(decision)
+}
+
+/// As [`analyze_detailed`], for a session with this path.
+pub fn analyze_along(
+    sql: &[u8],
+    opts: LexOptions,
+    known: &Knowledge,
+    path: PathId,
+) -> Option<(Analysis, Vec<StatementAnalysis>)> {
+    Some(analyze_detailed(sql, opts, &path::along(known, path)?))
 }
 
 struct Judged {

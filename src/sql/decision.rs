@@ -124,12 +124,22 @@ pub struct Decision {
     pub touches: TouchId,
     /// What its reads must see, when a hint says so.
     pub level: Option<Consistency>,
+    /// It is so because a name without schema is taken for the worst of that name in any schema: who knows the session's search path
+    /// may know better ([`super::decide_along`]).
+    pub by_path: bool,
 }
 
 impl Decision {
     /// What a text that we can't judge gets: the primary, and it may have written.
     pub const fn unknown(reason: Reason) -> Self {
-        Self { target: Target::Primary, reason, effects: Effects::WRITES, touches: TouchId::EVERYTHING, level: None }
+        Self {
+            target: Target::Primary,
+            reason,
+            effects: Effects::WRITES,
+            touches: TouchId::EVERYTHING,
+            level: None,
+            by_path: false,
+        }
     }
 }
 

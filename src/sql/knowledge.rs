@@ -7,6 +7,7 @@ use bitflags::bitflags;
 use hashbrown::HashMap;
 
 use super::functions::{FunctionLists, FunctionName};
+use super::path::SearchPath;
 use super::statements::StatementLists;
 use super::touches::Slots;
 use super::verdict::Verdict;
@@ -81,7 +82,8 @@ bitflags! {
 }
 
 /// The catalog of one database, as a text's names are looked up in it. Names are in the server's spelling; a name without
-/// schema stands for that name in every schema, and the worst of them counts: `search_path` may lead to any.
+/// schema stands for that name in every schema, and the worst of them counts: `search_path` may lead to any, unless it is known
+/// ([`Facts::along`]).
 pub trait Facts: Debug + Send + Sync {
     /// What calling a user's function means. `arguments` is how many it is called with, if that can be told. `None`: there is
     /// no such function.
@@ -96,6 +98,12 @@ pub trait Facts: Debug + Send + Sync {
 
     /// Whether something runs when the schema is changed.
     fn has_event_triggers(&self) -> bool;
+
+    /// Whether functions or relations of this name are in several schemas, PostgreSQL's own included.
+    fn is_in_several_schemas(&self, name: &str) -> bool;
+
+    /// The same, where a name without schema stands for that name in the schemas of this path.
+    fn along(self: Arc<Self>, path: &'static SearchPath) -> Arc<dyn Facts>;
 
     /// What calls functions without naming them.
     fn hazards(&self) -> &Hazards;

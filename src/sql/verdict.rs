@@ -83,7 +83,14 @@ impl Verdict {
         // Whoever writes says what: this is the last place to see to it.
         let untold = self.effects.contains(Effects::WRITES) && self.touches.writes.is_none();
         let touches = if untold { TouchId::EVERYTHING } else { TouchId::of(&self.touches) };
-        Decision { target: self.target, reason: self.reason, effects: self.effects, touches, level: None }
+        Decision {
+            target: self.target,
+            reason: self.reason,
+            effects: self.effects,
+            touches,
+            level: None,
+            by_path: false,
+        }
     }
 
     /// Raises this verdict to `other` where that is worse; effects and tables are united.

@@ -27,7 +27,7 @@ pub const COLUMNS: &[Column] = &[
 /// The database is not configured.
 pub fn rows(ctx: &Arc<Context>, sql: &str, database: Option<&str>) -> Result<Rows, ErrorNotice> {
     let report = match decisions(ctx, database)? {
-        Some(cache) => explain_for(&cache, sql.as_bytes(), LexOptions::default()),
+        Some(cache) => explain_for(&cache, sql.as_bytes(), LexOptions::default(), None),
         None => explain(sql.as_bytes(), LexOptions::default(), &Knowledge::default()),
     };
     let fingerprint = report.fingerprint.to_string();

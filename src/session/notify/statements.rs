@@ -157,6 +157,6 @@ impl Session {
 
     fn effects_of(&self, name: Option<&[u8]>) -> Effects {
         name.and_then(|name| self.names.get(name))
-            .map_or(Effects::empty(), |statement| statement.decision(&self.decisions, self.lex).effects)
+            .map_or(Effects::empty(), |statement| statement.decision(&self.decisions, self.lex, || None).effects)
     }
 }
