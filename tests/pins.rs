@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::frames::{Batch, Frame, summary, tags};
 use support::raw::RawClient;
@@ -425,4 +425,64 @@ fn parameter_status_tells_the_truth_trap_57() {
         .login("app-secret", &[("user", "app"), ("database", &world.db.name), ("no_such_setting", "x")])
         .unwrap_err();
     assert_eq!(error.sqlstate(), "42704");
+}
+
+/// What a function leaves in the server session is the client's: nobody else sees it, and the client does as long as it is there.
+#[test]
+fn what_functions_leave_behind_traps_53_58() {
+    let world = Plan {
+        sql: "CREATE TABLE shared (v text); INSERT INTO shared VALUES ('of all');
+              CREATE FUNCTION makes_table() RETURNS void LANGUAGE plpgsql AS $$
+                BEGIN CREATE TEMPORARY TABLE shared AS SELECT 'mine'::text AS v; END $$;
+              CREATE PROCEDURE calls_table() LANGUAGE plpgsql AS $$ BEGIN CREATE TEMP TABLE shared AS SELECT 'mine'::text AS v; END $$;
+              CREATE FUNCTION drops() RETURNS void LANGUAGE plpgsql AS $$ BEGIN DROP TABLE pg_temp.shared; END $$;
+              CREATE FUNCTION sets(text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('my.name', $1, false); END $$;
+              CREATE FUNCTION sets_too(text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN SET my.name = 'a'; END $$;
+              CREATE FUNCTION sets_local(text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+                PERFORM set_config('my.name', $1, true); UPDATE shared SET v = v; SET LOCAL my.name = 'x'; END $$;
+              GRANT ALL ON shared TO public",
+        tables: "[admin]\nadmin_users = [\"app\"]\n",
+        pool: "size = 2",
+        primary_only: true,
+        ..Plan::default()
+    }
+    .start();
+    world.settle();
+    let pinned = || world.console().rows("SHOW PINS").len();
+    let mut other = world.client();
+    for make in [
+        "SELECT makes_table()",
+        "CALL calls_table()",
+        "DO 'BEGIN CREATE TEMP TABLE shared AS SELECT ''mine''::text AS v; END'",
+    ] {
+        let mut client = world.client();
+        assert!(!tags(&query(&mut client, make)).contains('E'), "{make}");
+        for _ in 0..3 {
+            assert_eq!(client.value("SELECT v FROM shared"), "mine", "{make}");
+            assert_eq!(other.value("SELECT v FROM shared"), "of all", "{make}: another client's");
+        }
+        query(&mut client, "SELECT drops()");
+        until(|| pinned() == 0, make);
+        assert_eq!(client.value("SELECT v FROM shared"), "of all", "{make}");
+    }
+    for make in ["SELECT sets('a')", "SELECT sets_too('a')", "INSERT INTO shared SELECT 'x' FROM sets('a')"] {
+        let mut client = world.client();
+        assert!(!tags(&query(&mut client, make)).contains('E'), "{make}");
+        for _ in 0..3 {
+            assert_eq!(client.value("SELECT current_setting('my.name', true)"), "a", "{make}");
+            assert_ne!(other.value("SELECT current_setting('my.name', true)"), "a", "{make}: another client's");
+        }
+        query(&mut client, "DISCARD ALL");
+        until(|| pinned() == 0, make);
+    }
+    query(&mut other, "SELECT sets_local('b')");
+    assert_eq!(pinned(), 0, "until the end of the transaction");
+}
+
+fn until(done: impl Fn() -> bool, what: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -54,7 +54,7 @@ impl Snapshot {
     fn judge_call(&self, function: &Function, lists: &FunctionLists) -> Verdict {
         let name = FunctionName { schema: Some(self.schema(function.schema)), name: &function.name };
         if lists.calls_primary(name) {
-            return Verdict::primary(Reason::ListedFunction, Effects::WRITES).with_culprit(format!(
+            return Verdict::primary(Reason::ListedFunction, Effects::WRITES | function.leaves).with_culprit(format!(
                 "function {}.{}",
                 self.schema(function.schema),
                 function.name
@@ -71,7 +71,9 @@ impl Snapshot {
             // It claims to read nothing.
             b'i' => Verdict::replica(Reason::Read),
             volatility if volatility != b's' && !lists.calls_harmless(name) => {
-                Verdict::volatile(self.describe(function))
+                let mut verdict = Verdict::volatile(self.describe(function));
+                verdict.effects |= function.leaves;
+                verdict
             }
             // Who knows what it reads, and whether it asks for the time.
             _ => Verdict::new(Target::Replica, Reason::Read, Effects::TELLS_TIME).reading(Slots::All),

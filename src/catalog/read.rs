@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, Error, Row, Transaction};
 
-use crate::sql::FIRST_USER_OID;
+use crate::sql::{Effects, FIRST_USER_OID};
 
 /// One number for the state of all that a reading reads: what is changed has another `xmin`.
 const FINGERPRINT: &str = "SELECT coalesce(sum(h), 0)::text, count(*), pg_is_in_recovery() FROM (
@@ -41,15 +41,20 @@ const ACTIVITY: &str = "SELECT sum(pg_stat_get_tuples_inserted(c) + pg_stat_get_
 
 const SCHEMAS: &str = "SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)' ORDER BY oid";
 
+/// Last, whether its text speaks of temporary objects, and of settings for more than the transaction.
 const FUNCTIONS: &str =
     "SELECT p.oid, p.pronamespace, p.proname, p.provolatile::text, p.prokind::text, p.pronargs::int4,
         p.pronargdefaults::int4, p.provariadic <> 0, coalesce(t.typtype IN ('c', 'p') AND p.pronargs = 1, false),
         CASE WHEN p.provolatile = 'v' THEN pg_get_function_identity_arguments(p.oid) END, e.extname,
-        ARRAY[a.aggtransfn::oid, a.aggfinalfn::oid, a.aggmtransfn::oid, a.aggmfinalfn::oid]
+        ARRAY[a.aggtransfn::oid, a.aggfinalfn::oid, a.aggmtransfn::oid, a.aggmfinalfn::oid],
+        p.provolatile = 'v' AND p.prosrc ILIKE '%temp%' AND p.prosrc ~* '\\m(temp|temporary|pg_temp)\\M',
+        p.provolatile = 'v' AND (p.prosrc ~* '(^|;|\\m(begin|then|else|loop)\\M)\\s*set\\s+(?!(local|transaction|constraints)\\M)'
+            OR p.prosrc ILIKE '%set_config%'
+            AND regexp_replace(p.prosrc, 'set_config\\s*\\([^;]*?,\\s*true\\s*\\)', '', 'gi') ILIKE '%set_config%')
     FROM pg_proc p LEFT JOIN pg_aggregate a ON a.aggfnoid = p.oid LEFT JOIN pg_type t ON t.oid = p.proargtypes[0]
     LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
     LEFT JOIN pg_extension e ON e.oid = d.refobjid
-    WHERE p.oid >= 16384 AND p.prokind <> 'p' ORDER BY p.oid";
+    WHERE p.oid >= 16384 ORDER BY p.oid";
 
 const RELATIONS: &str =
     "SELECT oid, relnamespace, relname, relkind::text, relpersistence::text, relrowsecurity FROM pg_class
@@ -145,6 +150,8 @@ pub(super) struct Function {
     pub extension: Option<Box<str>>,
     /// Of an aggregate: what it calls.
     pub calls: Box<[u32]>,
+    /// What it may leave behind in the session, by its text: temporary objects, settings.
+    pub leaves: Effects,
 }
 
 /// A table, view, materialized view, foreign table or sequence.
@@ -300,6 +307,9 @@ fn function(row: &Row) -> Result<Function, Error> {
     let (variadic, kind): (bool, u8) = (row.try_get(7)?, letter(row, 4)?);
     let calls: Vec<Option<u32>> = row.try_get(11)?;
     let boxed = |text: Option<&str>| text.map(Box::from);
+    let mut leaves = Effects::empty();
+    leaves.set(Effects::TEMP_OBJECT, row.try_get(12)?);
+    leaves.set(Effects::UNKNOWN_SETTING, row.try_get(13)?);
     Ok(Function {
         oid: row.try_get(0)?,
         schema: row.try_get(1)?,
@@ -312,6 +322,7 @@ fn function(row: &Row) -> Result<Function, Error> {
         arguments: boxed(row.try_get(9)?),
         extension: boxed(row.try_get(10)?),
         calls: calls.into_iter().flatten().filter(|oid| *oid >= FIRST_USER_OID).collect(),
+        leaves,
     })
 }
 

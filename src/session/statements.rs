@@ -40,7 +40,12 @@ impl Session {
             // Refused there ([`Self::refusal`]), or it fails: a temporary object.
             pins.remove(Pins::TEMP_OBJECT);
         }
-        if script.is_some_and(|script| script.all().any(|change| *change == Change::UnknownSetting)) {
+        // Of several statements the effects may be the sum of what the script tells one by one.
+        let told = effects.contains(Effects::MULTI) && script.is_some();
+        let by_function = effects.contains(Effects::UNKNOWN_SETTING | Effects::WRITES)
+            && !effects.contains(Effects::SQL_PREPARE)
+            && !told;
+        if by_function || script.is_some_and(|script| script.all().any(|change| *change == Change::UnknownSetting)) {
             pins |= Pins::SETTINGS | Pins::ROLE;
         }
         if self.max_prepared == 0 && effects.contains(Effects::SQL_PREPARE) && !effects.contains(Effects::RELEASES_ONLY)

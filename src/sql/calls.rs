@@ -41,7 +41,7 @@ pub(super) fn judge(text: &[u8], cursor: Cursor<'_>, known: &Knowledge) -> Verdi
         releases |= call.effects.contains(Effects::RELEASES_ONLY);
         call.effects -= Effects::RELEASES_ONLY;
         if bare == "set_config" {
-            call.effects |= arguments.map_or(SET_CONFIG_UNKNOWN, set_config);
+            call.effects |= arguments.map_or(Effects::UNKNOWN_SETTING, set_config);
         }
         verdict.join(call);
     }
@@ -144,14 +144,12 @@ fn judge_operator(text: &[u8], after: &[Token], known: &Knowledge) -> Verdict {
     }
 }
 
-const SET_CONFIG_UNKNOWN: Effects = Effects::SET_SESSION.union(Effects::SET_LOCAL);
-
 /// What `set_config` with these arguments does: the third says whether it is for the transaction only.
 fn set_config(mut arguments: Cursor<'_>) -> Effects {
     let mut commas = 0;
     let mut depth = 0;
     while commas < 2 {
-        let Some(token) = arguments.next() else { return SET_CONFIG_UNKNOWN };
+        let Some(token) = arguments.next() else { return Effects::UNKNOWN_SETTING };
         match (token.kind, arguments.bytes(token)) {
             (Kind::Punct, b"(" | b"[") => depth += 1,
             (Kind::Punct, b")" | b"]") => depth -= 1,
@@ -164,12 +162,12 @@ fn set_config(mut arguments: Cursor<'_>) -> Effects {
         arguments.next();
         arguments.next();
     }
-    let Some(value) = arguments.next() else { return SET_CONFIG_UNKNOWN };
+    let Some(value) = arguments.next() else { return Effects::UNKNOWN_SETTING };
     let is_boolean_cast = arguments.is_sign("::")
         && (arguments.is_at(1, "bool") || arguments.is_at(1, "boolean"))
         && arguments.rest().len() == 2;
     if !arguments.at_end() && !is_boolean_cast {
-        return SET_CONFIG_UNKNOWN;
+        return Effects::UNKNOWN_SETTING;
     }
     let bytes = match value.kind {
         Kind::Str => arguments.bytes(value).trim_ascii().strip_prefix(b"'").and_then(|b| b.strip_suffix(b"'")),
@@ -184,6 +182,6 @@ fn set_config(mut arguments: Cursor<'_>) -> Effects {
     } else if is(&["false", "f", "off", "no", "n", "0"]) {
         Effects::SET_SESSION
     } else {
-        SET_CONFIG_UNKNOWN
+        Effects::UNKNOWN_SETTING
     }
 }

@@ -53,6 +53,8 @@ bitflags! {
         /// Changes session state by SET, RESET, SET SESSION CHARACTERISTICS, SET ROLE, `set_config(…, false)`.
         /// A `set_config` whose third argument is no constant has this and `SET_LOCAL`.
         const SET_SESSION = 1 << 6;
+        /// As of a `set_config` whose third argument is no constant: settings may change in a way that the text does not tell.
+        const UNKNOWN_SETTING = Self::SET_SESSION.bits() | Self::SET_LOCAL.bits();
         /// SQL `PREPARE`, or `DEALLOCATE` of one name (then with `RELEASES_ONLY`).
         const SQL_PREPARE = 1 << 7;
         /// SQL `EXECUTE`.

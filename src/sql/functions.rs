@@ -115,14 +115,13 @@ pub(super) fn judge_call(function: FunctionName<'_>, arguments: Option<usize>, k
     let lists = &known.functions;
     let call = judge(function, lists);
     let listed = lists.calls_primary(function) || lists.calls_harmless(function);
-    let facts = match call.reason {
-        // It may be a user's function that is called: bad news of that are good enough.
-        None => known.catalog.last_facts(),
-        Some(_) => known.catalog.facts(),
-    };
-    let of_user = facts.filter(|_| !listed).and_then(|facts| facts.function(function, arguments, lists));
-    match of_user {
-        Some(verdict) if call.reason == Some(Reason::UnknownFunction) => verdict,
+    // Bad news are good enough when the schema has changed since.
+    let certain = known.catalog.facts().is_some();
+    let facts = known.catalog.last_facts().filter(|_| !listed);
+    match facts.and_then(|facts| facts.function(function, arguments, lists)) {
+        Some(verdict) if call.reason == Some(Reason::UnknownFunction) => {
+            if certain || verdict.target == Target::Primary { verdict } else { verdict_of(function, call) }
+        }
         Some(mut verdict) => {
             verdict.join(verdict_of(function, call));
             verdict

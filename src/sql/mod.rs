@@ -5,6 +5,7 @@
 //! functions that it calls (`calls`) and, if it may be a read, by sqlparser's tree of it (`query`).
 
 mod block;
+mod bodies;
 mod calls;
 mod changes;
 mod classify;

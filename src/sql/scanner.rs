@@ -8,6 +8,7 @@ mod cursors;
 mod session;
 mod transaction;
 
+use super::bodies;
 use super::cursor::{Cursor, identifier};
 use super::decision::Effects;
 use super::keywords::KeywordBits;
@@ -92,7 +93,14 @@ pub(super) fn scan(cursor: Cursor<'_>, bits: KeywordBits) -> Scanned {
         b"fetch" | b"move" => Verdict::anywhere(Reason::Cursor, Effects::CURSOR),
         b"close" => Verdict::anywhere(Reason::Cursor, Effects::CURSOR | Effects::RELEASES_ONLY),
         b"call" => writes(Reason::Procedure),
-        b"do" => writes(Reason::Procedure).changing_schema(),
+        b"do" => {
+            let mut verdict = writes(Reason::Procedure).changing_schema();
+            verdict.effects |= Effects::LITERAL_MATTERS;
+            for body in rest.rest().iter().filter(|token| token.kind == Kind::Str) {
+                verdict.effects |= bodies::leaves(rest.bytes(*body));
+            }
+            verdict
+        }
         b"lock" => Verdict::primary(Reason::LockTable, Effects::empty()),
         b"vacuum" | b"analyze" | b"analyse" | b"cluster" | b"reindex" | b"checkpoint" => {
             // The planner's figures, which are in the catalogs.

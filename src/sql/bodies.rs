@@ -1,0 +1,75 @@
+//! What the body of a `DO` may leave behind in the session.
+
+use super::decision::Effects;
+
+/// Looks for temporary objects and for settings that outlive the transaction, by words alone: a body is in a language that we don't read,
+/// and a word too many costs a question to the server. The catalog is asked the same about functions, by regular expressions.
+pub(super) fn leaves(body: &[u8]) -> Effects {
+    let mut effects = Effects::empty();
+    // Whether a statement may begin here.
+    let mut begins = true;
+    let mut at = 0;
+    while let Some(byte) = body.get(at) {
+        let end = at + body[at..].iter().take_while(|byte| is_of_word(**byte)).count();
+        let word = &body[at..end];
+        let is = |known: &str| word.eq_ignore_ascii_case(known.as_bytes());
+        if word.is_empty() {
+            begins = *byte == b';' || matches!(byte, b'\'' | b'$') || (begins && byte.is_ascii_whitespace());
+            at += 1;
+            continue;
+        }
+        if is("temp") || is("temporary") || is("pg_temp") {
+            effects |= Effects::TEMP_OBJECT;
+        } else if is("set_config") && !is_local_call(&body[end..])
+            || is("set") && begins && !["local", "transaction", "constraints"].contains(&&*next_word(&body[end..]))
+        {
+            effects |= Effects::UNKNOWN_SETTING;
+        }
+        begins = ["begin", "then", "else", "loop"].iter().any(|known| is(known));
+        at = end;
+    }
+    effects
+}
+
+fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+}
+
+fn next_word(rest: &[u8]) -> String {
+    let word = rest.trim_ascii_start();
+    let length = word.iter().take_while(|byte| is_of_word(**byte)).count();
+    String::from_utf8_lossy(&word[..length]).to_ascii_lowercase()
+}
+
+/// Whether the arguments that follow end with `true`.
+fn is_local_call(rest: &[u8]) -> bool {
+    let statement = rest.split(|byte| *byte == b';').next().unwrap_or_default();
+    let mut ends = memchr::memchr_iter(b')', statement);
+    ends.any(|end| {
+        let inside = statement[..end].trim_ascii_end();
+        inside.len() >= 4 && inside[inside.len() - 4..].eq_ignore_ascii_case(b"true")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_tell() {
+        for (body, wanted) in [
+            ("'BEGIN CREATE TEMP TABLE t (a int); END'", Effects::TEMP_OBJECT),
+            ("$$BEGIN CREATE TABLE pg_temp.t (a int); END$$", Effects::TEMP_OBJECT),
+            ("$$BEGIN PERFORM set_config('a.b', 'c', false); END$$", Effects::UNKNOWN_SETTING),
+            ("$$BEGIN PERFORM set_config('a.b', f(1), true); END$$", Effects::empty()),
+            ("$$BEGIN SET a.b = 1; END$$", Effects::UNKNOWN_SETTING),
+            ("$$BEGIN IF x THEN SET ROLE a; END IF; END$$", Effects::UNKNOWN_SETTING),
+            ("$$BEGIN PERFORM 1;\n  set search_path = a; END$$", Effects::UNKNOWN_SETTING),
+            ("$$BEGIN SET LOCAL a.b = 1; SET CONSTRAINTS ALL DEFERRED; END$$", Effects::empty()),
+            ("$$BEGIN UPDATE t SET a = 1; INSERT INTO template VALUES (1); END$$", Effects::empty()),
+            ("", Effects::empty()),
+        ] {
+            assert_eq!(leaves(body.as_bytes()), wanted, "{body}");
+        }
+    }
+}
