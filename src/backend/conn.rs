@@ -34,6 +34,10 @@ pub struct ServerConn {
     /// The client that last made temporary objects on it, or the first that may have: by a function. 0 = none: the server has no
     /// temporary schema yet, and once it has one no reset takes it away.
     pub temp_schema_of: u64,
+    /// When it told last which search path its sessions have that set none.
+    pub told_path: Option<Instant>,
+    /// The same of the role.
+    pub told_role: Option<Instant>,
     /// When it was opened.
     pub opened: Instant,
     /// When it must be closed once idle; `None` = never.

@@ -167,6 +167,8 @@ impl LoggedIn {
             greeted: true,
             idle_since: now,
             home: 0,
+            told_path: None,
+            told_role: None,
             epoch: 0,
         }
     }

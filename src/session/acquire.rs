@@ -142,7 +142,9 @@ impl Session {
         self.segment_cleared = true;
         self.query_cancelled = false;
         let deaf = !self.tracked.committed_channels().is_empty();
-        self.transition(State::Linked(Box::new(Link { deaf, applying, ..Link::new(lease, node, primary) })));
+        let is_beside = !self.deferred.is_open() || self.deferred.offloads;
+        let unsure = !primary && is_beside && self.pools.default_path.is_wanted();
+        self.transition(State::Linked(Box::new(Link { deaf, applying, unsure, ..Link::new(lease, node, primary) })));
         true
     }
 

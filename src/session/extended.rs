@@ -39,7 +39,7 @@ impl Session {
             // Whether a transaction block is open is known only while no ReadyForQuery is outstanding.
             State::Linked(link) => Some(
                 link.primary
-                    || self.segment_cleared
+                    || (self.segment_cleared && !link.unsure)
                     || link.copy_in
                     || self.pins != Pins::empty()
                     || (link.status.in_block() && !link.replies.owes_ready()),
@@ -53,7 +53,12 @@ impl Session {
                 Gathered::Incomplete => return Flow::Stop(Need::Input),
                 Gathered::Runs(Place::Primary) => return self.leave_replica(out),
                 Gathered::Runs(Place::Reader) if !self.suits_link() => return self.leave_replica(out),
-                _ => self.segment_cleared = true,
+                _ => {
+                    self.segment_cleared = true;
+                    if let Some(link) = self.link() {
+                        link.unsure = false;
+                    }
+                }
             },
             None => {
                 if self.skip_to_sync || frame.tag == b'S' || frame.tag == b'H' {

@@ -70,6 +70,8 @@ pub(super) struct Link {
     /// A statement is under way, or was since the connection was last at rest, that may set something, unseen or for its transaction:
     /// what the session keeps of its settings may not be what is in force.
     pub may_set: bool,
+    /// What it runs was judged by a search path that this connection may not have: a segment is judged once more.
+    pub unsure: bool,
     /// A statement is under way that changes the session's channels: what follows waits until that is in force.
     pub fence: bool,
     /// It may listen on channels: `UNLISTEN *` before it goes to anybody else.
@@ -120,6 +122,7 @@ impl Link {
             begin_refused: false,
             failed: false,
             may_set: false,
+            unsure: false,
             fence: false,
             listens: false,
             deaf: false,

@@ -26,6 +26,13 @@ const CARRY_LIMIT: usize = 32 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ServerBroken;
 
+/// What a Query of our own has asked.
+enum Asked {
+    Evidence(Pins),
+    Defaults,
+    Path,
+}
+
 impl Session {
     /// Takes bytes of the server's. What is for the client goes to `out`; what is left of an incomplete frame is kept in the link.
     pub(super) fn take_server(&mut self, data: &[u8], out: &mut Splice<'_>) -> Result<(), ServerBroken> {
@@ -129,22 +136,25 @@ impl Session {
             _ => {}
         }
         let asked = match link.replies.head() {
-            Some(Expect::Evidence(pins)) => Some(Some(*pins)),
-            Some(Expect::Defaults) => Some(None),
+            Some(Expect::Evidence(pins)) => Some(Asked::Evidence(*pins)),
+            Some(Expect::Defaults) => Some(Asked::Defaults),
+            Some(Expect::Path) => Some(Asked::Path),
             _ => None,
         };
         if let Some(asked) = asked {
             match tag {
                 b'Z' => return self.take_ready(body, out),
                 b'D' => match asked {
-                    Some(pins) => self.take_evidence(pins, body),
-                    None => self.take_default(body),
+                    Asked::Evidence(pins) => self.take_evidence(pins, body),
+                    Asked::Defaults => self.take_default(body),
+                    Asked::Path => self.take_path(body),
                 },
                 b'E' if is_fatal(body) => {
                     link.dying = true;
                     return Ok(true);
                 }
                 b'S' => link.lease.take_parameter_status(body),
+                b'E' if matches!(asked, Asked::Path) => self.take_path(&[]),
                 // Not told, then: what pins stays.
                 _ => {}
             }
@@ -373,7 +383,7 @@ impl Session {
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
-                Some(expect @ (Expect::Settings | Expect::Defaults | Expect::OwnSync)) => {
+                Some(expect @ (Expect::Settings | Expect::Defaults | Expect::Path | Expect::OwnSync)) => {
                     if matches!(expect, Expect::Settings) && !matches!(link.replies.head(), Some(Expect::Settings)) {
                         self.client.set_applying(false);
                     }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::backend::Settings;
 use crate::config::{Database, PoolMode, TransactionReads};
-use crate::sql::{Consistency, Decision, Effects, Isolation, PathId, Reason, Target, TouchId};
+use crate::sql::{Consistency, Decision, Effects, Isolation, Reason, Target, TouchId};
 
 use super::own_settings::{OwnSettings, OwnValue};
 use super::pins::Pins;
-use super::search_path;
+use super::search_path::OwnPath;
 
 /// What exists on the primary only, whatever a session chooses.
 pub(super) const NOTIFICATIONS: Effects = Effects::LISTEN.union(Effects::NOTIFIES).union(Effects::ASKS_CHANNELS);
@@ -84,8 +84,8 @@ pub(super) struct Placement {
     default_read_only: bool,
     /// `default_transaction_isolation` is SERIALIZABLE, which no standby runs (trap 15).
     default_serializable: bool,
-    /// Where names without schema are looked for, by the session's own setting.
-    search_path: Option<PathId>,
+    /// Where names without schema are looked for.
+    search_path: OwnPath,
     /// What the statement reads that was judged last; every table, when a block begins with it.
     pub reads: TouchId,
     /// What its hint says that it must see.
@@ -103,7 +103,7 @@ impl Placement {
             observed: None,
             default_read_only: false,
             default_serializable: false,
-            search_path: None,
+            search_path: OwnPath::Unset,
             reads: TouchId::EVERYTHING,
             level_hint: None,
         };
@@ -119,7 +119,7 @@ impl Placement {
         }
         let before = self.observed.replace(settings.clone());
         if before.is_none_or(|before| before.get("search_path") != settings.get("search_path")) {
-            self.search_path = search_path::read(settings);
+            self.search_path = OwnPath::of(settings);
         }
         self.default_read_only = settings.text("default_transaction_read_only").is_some_and(|value| {
             let value = value.to_ascii_lowercase();
@@ -136,8 +136,8 @@ impl Placement {
         self.own.transaction_reads.default = database.routing.transaction_reads;
     }
 
-    /// The search path of the session's own, if it has one of which it is certain where it leads. Not what is under way.
-    pub fn search_path(&self) -> Option<PathId> {
+    /// The search path of the session's own. Not what is under way.
+    pub fn search_path(&self) -> OwnPath {
         self.search_path
     }
 

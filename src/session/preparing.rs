@@ -74,6 +74,7 @@ impl Session {
             self.write_channels(out);
         }
         self.ask_defaults(out);
+        self.ask_path(out);
         self.send_deferred(out);
     }
 }

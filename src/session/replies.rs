@@ -27,6 +27,8 @@ pub(super) enum Expect {
     Evidence(Pins),
     /// Our own Query that asks how transactions begin that do not say it: all of it is dropped, up to its ReadyForQuery.
     Defaults,
+    /// Our own Query that asks for the connection's search path: all of it is dropped, up to its ReadyForQuery.
+    Path,
     /// Parse, Bind and Execute of ours that begin the client's block: all of it is dropped, up to its CommandComplete.
     Begin,
     /// Messages of ours that make the block fail: the error and the ReadyForQuery are dropped.
@@ -98,6 +100,7 @@ impl Expect {
             Self::Settings
                 | Self::Evidence(_)
                 | Self::Defaults
+                | Self::Path
                 | Self::Begin
                 | Self::Spoiled
                 | Self::OwnSync
@@ -112,6 +115,7 @@ impl Expect {
             Self::Settings
                 | Self::Evidence(_)
                 | Self::Defaults
+                | Self::Path
                 | Self::Spoiled
                 | Self::Simple { .. }
                 | Self::Sync { .. }

@@ -73,6 +73,15 @@ impl PathId {
         Some(number)
     }
 
+    /// The path through the schemas of both.
+    pub fn union(self, other: Self) -> Option<Self> {
+        if self == other {
+            return Some(self);
+        }
+        let names = |path: Self| path.get().0.iter().map(|name| &**name);
+        Self::of(names(self).chain(names(other)))
+    }
+
     /// Where it leads.
     pub fn get(self) -> &'static SearchPath {
         static NOWHERE: LazyLock<SearchPath> = LazyLock::new(|| SearchPath(Box::default()));
@@ -85,8 +94,40 @@ impl PathId {
     }
 }
 
+/// A path as it is written, in which one name may stand for another in each session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatedPath {
+    /// The schemas that it names.
+    pub schemas: PathId,
+    /// `"$user"`: that of the name of the session's role, too.
+    pub with_role: bool,
+}
+
+impl StatedPath {
+    /// The path of these names; `None` as for [`PathId::of`].
+    pub fn of<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<Self> {
+        let mut with_role = false;
+        let schemas = PathId::of(names.into_iter().filter(|name| {
+            with_role |= *name == "$user";
+            *name != "$user"
+        }))?;
+        Some(Self { schemas, with_role })
+    }
+
+    /// As [`Self::of`], of a setting's text.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::of(path_names(text)?.iter().map(String::as_str))
+    }
+
+    /// The path through the schemas of both.
+    pub fn union(self, other: Self) -> Option<Self> {
+        let schemas = self.schemas.union(other.schemas)?;
+        Some(Self { schemas, with_role: self.with_role || other.with_role })
+    }
+}
+
 /// The names in a `search_path` that is given as one text, as the server takes it apart. `None`: it can't be read here.
-pub fn path_names(text: &str) -> Option<Vec<String>> {
+fn path_names(text: &str) -> Option<Vec<String>> {
     let space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0c');
     let mut rest = text.trim_start_matches(space);
     let mut names = Vec::new();
@@ -195,6 +236,9 @@ mod tests {
         for uncertain in ["pg_temp", "pg_temp_3", "pg_toast", "$user", "ä", &"x".repeat(64)] {
             assert_eq!(PathId::of(["a", uncertain]), None, "{uncertain}");
         }
+        let stated = StatedPath::parse("\"$user\", a,b").unwrap();
+        assert!(stated.with_role && stated.schemas == path);
+        assert_eq!(PathId::of(["a"]).unwrap().union(PathId::of(["b"]).unwrap()), Some(path));
         let many: Vec<String> = (0..100).map(|n| format!("s{n}")).collect();
         assert_eq!(PathId::of(many.iter().map(String::as_str)), None);
     }

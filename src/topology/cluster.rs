@@ -15,6 +15,7 @@ use crate::net::ClientTlsContext;
 use crate::observe::Metrics;
 use crate::pool::{self, Cap, Gates, Pool};
 
+use super::default_path::DefaultPath;
 use super::defaults::Defaults;
 use super::freshness::{Freshness, Stamps};
 use super::node::Node;
@@ -68,6 +69,8 @@ pub struct UserPools {
     pub asks_channels: AtomicBool,
     /// What the primary does when sessions of this user do not say otherwise.
     pub defaults: Arc<Defaults>,
+    /// Where names without schema lead then.
+    pub default_path: Arc<DefaultPath>,
 }
 
 /// Accepted statements that are remembered before it begins anew.
@@ -141,6 +144,7 @@ impl Cluster {
             keeps_sequences: AtomicBool::new(false),
             asks_channels: AtomicBool::default(),
             defaults: Arc::default(),
+            default_path: Arc::default(),
         });
         users.insert((database.to_owned(), user.to_owned()), made.clone());
         made

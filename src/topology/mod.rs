@@ -3,6 +3,7 @@
 mod balance;
 mod cluster;
 mod control;
+mod default_path;
 mod defaults;
 mod directory;
 mod discovery;
@@ -17,6 +18,7 @@ mod succession;
 
 pub use cluster::{Cluster, UserPools};
 pub use control::ControlPools;
+pub use default_path::{BELIEVED_FOR, DefaultPath};
 pub use defaults::Defaults;
 pub use directory::{Directory, UnknownDatabase};
 pub use discovery::Discoverer;

@@ -82,6 +82,7 @@ impl Cluster {
                 keeps_sequences: AtomicBool::new(old.keeps_sequences.load(Ordering::Relaxed)),
                 asks_channels: AtomicBool::new(old.asks_channels.load(Ordering::Relaxed)),
                 defaults: old.defaults.clone(),
+                default_path: old.default_path.clone(),
             };
             closing.extend((0..old.pools.len()).filter(gone).map(|index| old.pools[index].clone()));
             successor.users.lock().insert(key, Arc::new(new));

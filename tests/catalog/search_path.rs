@@ -70,9 +70,9 @@ fn trap_3_a_name_is_looked_for_along_the_path_of_the_session() {
         // Which comes first is no matter: the worst of the path's schemas counts.
         ("SET search_path TO reads, writes", "reads primary", "reads primary"),
         ("SET search_path TO writes, reads", "writes primary", "writes primary"),
+        ("SET search_path TO \"$user\", reads", "app primary", "reads replica"),
         // Not certain.
         ("SET search_path TO reads, pg_temp", "reads primary", "reads primary"),
-        ("SET search_path TO \"$user\", reads", "app primary", "reads primary"),
     ] {
         client.rows(path);
         assert_eq!(asked(&mut client, "SELECT f()"), function, "{path}");
@@ -89,7 +89,6 @@ fn trap_3_a_name_is_looked_for_along_the_path_of_the_session() {
     client.rows("SET search_path TO guest");
     assert_eq!(client.failure("SELECT f()"), "42883");
     assert_eq!(asked(&mut client, "SELECT f(1)"), "guest replica");
-    // Nobody has said which it is.
     client.rows("RESET search_path");
     assert_eq!(asked(&mut client, "SELECT f()"), "app primary");
     nothing_was_healed(&world);
@@ -109,17 +108,7 @@ fn trap_3_paths_of_the_startup_and_of_others() {
     by_options.rows("DISCARD ALL");
     assert_eq!(asked(&mut by_options, "SELECT f()"), "reads replica");
     nothing_was_healed(&world);
-    // What the server's own default is, is not known.
-    let default = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = reads', current_database()); END $$";
-    let world = world_with(Plan { sql: &format!("{SCHEMA} {default}"), routing: EVENTUAL, ..Plan::default() });
-    let mut by_default = world.client();
-    assert_eq!(asked(&mut by_default, "SELECT f()"), "reads primary");
-    by_default.rows("SET search_path TO reads");
-    assert_eq!(asked(&mut by_default, "SELECT f()"), "reads replica");
-    by_default.rows("SET search_path TO DEFAULT");
-    assert_eq!(asked(&mut by_default, "SELECT f()"), "reads primary");
-    nothing_was_healed(&world);
-    // But what `connect_query` sets is.
+    // What `connect_query` sets.
     let pool = "connect_query = \"SET search_path = reads\"";
     let world = world_with(Plan { sql: SCHEMA, pool, routing: EVENTUAL, ..Plan::default() });
     let mut by_query = world.client();
@@ -129,6 +118,67 @@ fn trap_3_paths_of_the_startup_and_of_others() {
     by_query.rows("RESET ALL");
     assert_eq!(asked(&mut by_query, "SELECT f()"), "reads replica");
     nothing_was_healed(&world);
+}
+
+/// What makes the server look up names along this path where a session says nothing.
+fn default_path(path: &str) -> String {
+    format!("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = {path}', current_database()); END $$")
+}
+
+/// The servers' own default is asked of each connection that needs it.
+#[test]
+fn trap_3_the_default_path_is_known_once_it_was_told() {
+    let sql = format!("{SCHEMA} {}", default_path("\"$user\", reads"));
+    let world = world_with(Plan { sql: &sql, routing: EVENTUAL, ..Plan::default() });
+    let mut client = world.client();
+    // Asked in the same write.
+    assert_eq!(client.value("SELECT v FROM v"), "reads primary");
+    assert_eq!(asked(&mut client, "SELECT v FROM v"), "reads replica");
+    assert_eq!(asked(&mut client, "SELECT f()"), "app primary");
+    client.rows("SET search_path TO writes");
+    assert_eq!(asked(&mut client, "SELECT v FROM v"), "writes primary");
+    client.rows("SET search_path TO DEFAULT");
+    assert_eq!(asked(&mut client, "SELECT v FROM v"), "reads replica");
+    // In a block the path of the transaction is another.
+    client.rows("BEGIN; SET LOCAL search_path TO writes");
+    assert_eq!(asked(&mut client, "SELECT v FROM v"), "writes primary");
+    client.rows("ROLLBACK");
+    assert_eq!(asked(&mut client, "SELECT v FROM v"), "reads replica");
+    nothing_was_healed(&world);
+}
+
+#[test]
+fn trap_3_connections_may_have_other_defaults_than_those_before() {
+    for extended in [false, true] {
+        let sql = format!("{SCHEMA} {}", default_path("reads"));
+        let world = world_with(Plan { sql: &sql, routing: EVENTUAL, ..Plan::default() });
+        let mut client = world.client();
+        let mut ask = || match extended {
+            true => first_value(&client.exchange(&Batch::new().run("SELECT f()", &[]).sync())),
+            false => client.value("SELECT f()"),
+        };
+        ask();
+        assert_eq!(ask(), "reads replica");
+        world.db.run(&default_path("writes"));
+        world.db.wait_replayed();
+        // These keep the connections that there are, in blocks; what else runs is on new ones.
+        let mut holders: Vec<RawClient> = (0..6).map(|_| world.client()).collect();
+        for (number, holder) in holders.iter_mut().enumerate() {
+            holder.rows(if number % 3 == 2 { "BEGIN" } else { "BEGIN READ ONLY" });
+            holder.value("SELECT reads.f()");
+            let told = ask();
+            assert!(["reads replica", "reads primary", "writes primary"].contains(&told.as_str()), "{told}");
+            nothing_was_healed(&world);
+        }
+        assert_eq!(ask(), "writes primary");
+        holders.truncate(0);
+        // It is not known of which kind the next one is.
+        for _ in 0..4 {
+            let told = ask();
+            assert!(told.ends_with("primary"), "{told}");
+        }
+        nothing_was_healed(&world);
+    }
 }
 
 /// Traps 3 and 36: a server plans a prepared statement anew when the path has changed.
@@ -252,7 +302,7 @@ const GUEST: &str = "
     CREATE FUNCTION locked.f() RETURNS text LANGUAGE sql AS $$SELECT 'locked ' || public.node()$$;
     CREATE FUNCTION locked_well.f() RETURNS text STABLE LANGUAGE sql AS $$SELECT 'locked_well ' || public.node()$$;
     GRANT ALL ON SCHEMA path_guest TO path_guest; GRANT USAGE ON SCHEMA reads, writes TO path_guest;
-    GRANT ALL ON public.log TO path_guest; GRANT ALL ON SEQUENCE public.log_n_seq TO path_guest;
+    GRANT ALL ON public.log, reads.v TO path_guest; GRANT ALL ON SEQUENCE public.log_n_seq TO path_guest;
 ";
 
 #[test]
@@ -270,6 +320,7 @@ fn trap_3_roles_and_what_they_may_use() {
     under("locked_well, reads", "reads replica");
     under("\"$user\", reads", "app primary");
     client.rows("SET ROLE path_guest");
+    assert_eq!(asked(&mut client, "SELECT v FROM v"), "reads replica");
     assert_eq!(asked(&mut client, "SELECT f()"), "path_guest primary");
     client.rows("SET search_path TO path_guest, reads");
     assert_eq!(asked(&mut client, "SELECT f()"), "path_guest primary");
