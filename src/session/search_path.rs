@@ -112,7 +112,7 @@ impl Session {
         let Self { state: State::Linked(link), .. } = self else { return };
         let knows =
             (!needs_path || is_believed(link.lease.told_path)) && (!needs_role || is_believed(link.lease.told_role));
-        if knows || link.status != TxStatus::Idle {
+        if knows || link.status != TxStatus::Idle || !self.pools.default_path.may_ask() {
             return;
         }
         build::query(out.insert(), ASKS_PATH);
@@ -140,11 +140,7 @@ impl Session {
                 }
                 default.learn(StatedPath::parse(reset));
             }
-            _ => {
-                default.learn(None);
-                default.learn_role(None);
-                link.lease.told_role = now;
-            }
+            _ => return default.give_up(),
         }
         link.lease.told_path = now;
     }

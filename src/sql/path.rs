@@ -164,10 +164,8 @@ fn path_names(text: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Effects of what may set the path itself, or is not judged by its names alone.
-const APART: Effects = Effects::SET_LOCAL
-    .union(Effects::SET_SESSION)
-    .union(Effects::BEGIN)
+/// Effects of what is not judged by its names alone, or may be in another transaction than what stands before it.
+const APART: Effects = Effects::BEGIN
     .union(Effects::TX_END)
     .union(Effects::SAVEPOINT)
     .union(Effects::SQL_PREPARE)
@@ -194,6 +192,11 @@ pub(super) fn matters(sql: &[u8], opts: LexOptions, known: &Knowledge, decision:
             | Reason::LargeObject
     );
     if decision.target != Target::Primary || !by_catalog || decision.effects.intersects(APART) {
+        return false;
+    }
+    // A function of one of the schemas may set something. Otherwise it is a text that itself sets the path, or may.
+    let lone_call = decision.reason == Reason::VolatileFunction && !decision.effects.contains(Effects::MULTI);
+    if decision.effects.intersects(Effects::UNKNOWN_SETTING) && !lone_call {
         return false;
     }
     let Catalog::Known(facts) = &known.catalog else { return false };

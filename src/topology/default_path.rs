@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use quanta::Instant;
 
 use crate::sql::{PathId, StatedPath};
 
@@ -25,6 +26,15 @@ pub struct DefaultPath {
 struct Told {
     path: United<StatedPath>,
     roles: United<PathId>,
+    /// When a connection has failed to tell.
+    failed: Option<Instant>,
+}
+
+impl Told {
+    /// Not known for a while: what failed might fail again, and again.
+    fn has_failed(self) -> bool {
+        self.failed.is_some_and(|at| at.elapsed() < BELIEVED_FOR)
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -70,12 +80,24 @@ impl DefaultPath {
 
     /// The path of all connections that have told, if it is certain.
     pub fn path(&self) -> Option<StatedPath> {
-        self.told.lock().path.known()
+        let told = *self.told.lock();
+        told.path.known().filter(|_| !told.has_failed())
     }
 
     /// The schemas that have the names of their roles.
     pub fn roles(&self) -> Option<PathId> {
-        self.told.lock().roles.known()
+        let told = *self.told.lock();
+        told.roles.known().filter(|_| !told.has_failed())
+    }
+
+    /// Whether a connection may be asked at the moment.
+    pub fn may_ask(&self) -> bool {
+        !self.told.lock().has_failed()
+    }
+
+    /// A connection has not told: it was cancelled, say. Nobody knows for a while, and nobody asks.
+    pub fn give_up(&self) {
+        self.told.lock().failed = Some(Instant::now());
     }
 
     /// A connection has told a path; `None`: it is not certain where that leads.
@@ -102,6 +124,11 @@ mod tests {
         assert_eq!(default.path(), StatedPath::parse("b, \"$user\", a"));
         default.learn_role(PathId::of(["r"]));
         assert_eq!(default.roles(), PathId::of(["r"]));
+        default.give_up();
+        assert!(default.path().is_none() && default.roles().is_none() && !default.may_ask());
+        let default = DefaultPath::default();
+        default.learn(StatedPath::parse("a"));
+        assert!(default.path().is_some() && default.may_ask());
         default.learn(StatedPath::parse("pg_temp"));
         default.learn(StatedPath::parse("a"));
         assert_eq!(default.path(), None);

@@ -391,6 +391,31 @@ fn trap_3_a_change_of_the_schema_changes_what_a_path_leads_to() {
     nothing_was_healed(&world);
 }
 
+/// What another schema's function of that name would leave behind in the session is no matter.
+#[test]
+fn traps_3_and_53_the_path_decides_what_pins() {
+    let sql = format!(
+        "{SCHEMA} CREATE FUNCTION reads.g() RETURNS text STABLE LANGUAGE sql AS $$SELECT 'reads ' || public.node()$$;
+         CREATE FUNCTION writes.g() RETURNS text LANGUAGE sql AS
+             $$SELECT 'writes ' || public.node() FROM set_config('search_path', 'app', false)$$;"
+    );
+    let world = world_with(Plan { sql: &sql, routing: EVENTUAL, ..Plan::default() });
+    let (mut reads, mut writes) =
+        (world.client_with(&[("search_path", "reads")]), world.client_with(&[("search_path", "writes")]));
+    let pins = || world.console().rows("SHOW PINS").len();
+    assert_eq!(asked(&mut reads, "SELECT g()"), "reads replica");
+    assert_eq!(pins(), 0);
+    assert_eq!(writes.value("SELECT g()"), "writes primary");
+    assert_eq!(pins(), 1);
+    // Its path is the function's from now on.
+    assert_eq!(asked(&mut writes, "SELECT f()"), "app primary");
+    assert_eq!(asked(&mut reads, "SELECT f()"), "reads replica");
+    writes.rows("DISCARD ALL");
+    assert_eq!(pins(), 0);
+    assert_eq!(asked(&mut writes, "SELECT f()"), "writes primary");
+    nothing_was_healed(&world);
+}
+
 /// Settings that are under way, or of a transaction: what is then called and writes is seen to write, and no read that follows misses it
 /// on a replica that lags.
 #[test]
