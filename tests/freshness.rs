@@ -76,6 +76,51 @@ fn make_table(info: &ClusterInfo) {
     info.wait_replayed().unwrap();
 }
 
+/// A commit that waits for a synchronous standby is shown by the other replicas before the primary shows it: a session that has seen it
+/// there does not find less on the primary.
+#[test]
+fn what_a_replica_has_shown_the_primary_shows_too() {
+    let settings = vec![
+        ("synchronous_standby_names".to_owned(), "replica2".to_owned()),
+        ("synchronous_commit".to_owned(), "remote_apply".to_owned()),
+    ];
+    let cluster = clusters::start(ClusterOptions { replicas: 2, settings, ..clusters::options() });
+    let info = cluster.info();
+    make_table(info);
+    // Of the synchronous one Trunkline need not know.
+    let mut known = info.clone();
+    known.nodes.truncate(2);
+    let proxy = before(&known, "consistency = \"session\"").start();
+    let count = |place: &str| format!("/* trunkline: {place} */ SELECT count(*) FROM t");
+    let mut tried = 0;
+    for round in 1..40 {
+        let (mut reader, mut writer) = (client(&proxy), client(&proxy));
+        set_paused(info, 2, true);
+        let sent = Instant::now();
+        writer.send(&query("INSERT INTO t VALUES (1)"));
+        while reader.value(&count("replica")) != round.to_string() {
+            assert!(sent.elapsed() < Duration::from_secs(15), "replica1 shows it");
+        }
+        let seen = sent.elapsed();
+        reader.send(&query(&count("primary")));
+        let silent = reader.is_silent_for(Duration::from_millis(20));
+        set_paused(info, 2, false);
+        let frames = reader.recv_ready(1);
+        assert_eq!(tags(&writer.recv_ready(1)), "CZ");
+        // Who waits does so for half a second at most.
+        if seen > Duration::from_millis(150) || sent.elapsed() > Duration::from_millis(400) {
+            continue;
+        }
+        assert!(silent, "round {round}: {frames:?}");
+        assert_eq!(frames[1].columns(), [Some(round.to_string())], "round {round}");
+        tried += 1;
+        if tried == 5 {
+            return;
+        }
+    }
+    assert!(tried > 0, "the machine is too slow for this");
+}
+
 #[test]
 fn each_level_sees_what_it_promises_and_no_more() {
     let cluster = cluster(1);

@@ -175,12 +175,19 @@ impl Session {
             self.refresh().map_err(Err)?;
             // The primary may be found to be down while the statement waits for it.
             let place = if self.only_sets && !self.has_primary() { Place::Reader } else { place };
-            let node = match self.choose(place, tried, may_wait) {
+            let choice = self.choose(place, tried, may_wait);
+            let node = match choice {
                 Choice::Node(node) => Some(node),
                 Choice::Nowhere => None,
-                Choice::Wait => {
-                    may_wait = false;
-                    match self.wait_for_replica(tried, began).await {
+                Choice::Wait | Choice::Overtaken => {
+                    let waited = match choice {
+                        Choice::Overtaken => self.wait_for_commits(began).await,
+                        _ => {
+                            may_wait = false;
+                            self.wait_for_replica(tried, began).await
+                        }
+                    };
+                    match waited {
                         Ok(()) => continue,
                         Err(Waited::Cancelled) => return Err(Ok(self.cancelled())),
                         Err(Waited::Killed) => return Err(Err(Ending::killed())),

@@ -29,6 +29,8 @@ const DIVERTED: Duration = Duration::from_millis(50);
 const CONFIRMATION: Duration = Duration::from_millis(100);
 /// Waiting reads say again so often that they wait.
 const REMINDER: Duration = Duration::from_millis(20);
+/// How often it is looked whether the primary shows what a replica has shown.
+const COMMIT_POLL: Duration = Duration::from_millis(1);
 /// More different texts that write in one transaction are taken for writes to every table.
 const MAX_WRITING: usize = 8;
 
@@ -58,6 +60,8 @@ pub(super) struct Sight {
     seen: Option<(u64, Moment)>,
     /// What is being written, by texts. Kept until nothing is under way and no block is open.
     writing: SmallVec<[TouchId; 4]>,
+    /// When that which may commit it was sent.
+    committing: Option<Moment>,
     /// What is under way shows something that its own writes do not change.
     reads: bool,
     /// As `seen` and `reads`, without the reads that only a what-if mode keeps on the primary.
@@ -98,6 +102,7 @@ impl Sight {
             last_hidden: Moment::NEVER,
             seen: None,
             writing: SmallVec::new(),
+            committing: None,
             reads: false,
             seen_if_split: None,
             reads_if_split: false,
@@ -112,13 +117,15 @@ impl Sight {
 
     /// Follows a reload.
     pub fn follow(&mut self, stamps: &Arc<Stamps>, database: &Database) {
+        self.commit_ended();
         self.stamps = stamps.clone();
         self.max_lag = database.routing.max_lag;
         self.wait = database.routing.freshness_wait;
     }
 
-    /// A statement goes out. `elsewhere` = it is on the primary only because of a what-if mode.
-    pub fn begin(&mut self, decision: Decision, elsewhere: bool) {
+    /// A statement goes out. `elsewhere` = it is on the primary only because of a what-if mode; `commits` = what is being written may be
+    /// committed by it.
+    pub fn begin(&mut self, decision: Decision, elsewhere: bool, commits: bool) {
         let writes = decision.effects.contains(Effects::WRITES);
         let reads = shows(decision.touches.get(), writes);
         self.reads |= reads;
@@ -130,6 +137,17 @@ impl Sight {
             } else {
                 self.writing.push(decision.touches);
             }
+        }
+        if commits && self.is_writing() && self.committing.is_none() {
+            let now = Moment::now();
+            self.stamps.commit_sent(now);
+            self.committing = Some(now);
+        }
+    }
+
+    fn commit_ended(&mut self) {
+        if let Some(sent) = self.committing.take() {
+            self.stamps.commit_ended(sent);
         }
     }
 
@@ -155,6 +173,7 @@ impl Sight {
         if self.is_writing() {
             self.stamp(Moment::now());
         }
+        self.commit_ended();
     }
 
     /// A ReadyForQuery came from a node that was in this incarnation before the statement was sent. `ended` = a transaction has ended since the last one; `quiet` = nothing
@@ -174,6 +193,9 @@ impl Sight {
             if quiet && status == TxStatus::Idle {
                 self.writing.clear();
             }
+        }
+        if quiet {
+            self.commit_ended();
         }
     }
 
@@ -210,6 +232,12 @@ impl Sight {
     }
 }
 
+impl Drop for Sight {
+    fn drop(&mut self) {
+        self.commit_ended();
+    }
+}
+
 /// A node for a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Choice {
@@ -217,6 +245,8 @@ pub(super) enum Choice {
     Node(usize),
     /// A replica may be fresh enough soon.
     Wait,
+    /// The primary, once it shows what a replica has shown to the session.
+    Overtaken,
     /// There is none.
     Nowhere,
 }
@@ -247,7 +277,12 @@ impl Session {
     /// can be reached, only `eventual` reads run on whatever replica there is; and all, as long as there never was a primary.
     pub(super) fn choose(&mut self, place: Place, tried: u64, may_wait: bool) -> Choice {
         let cluster = &self.pools.cluster;
-        let or_nowhere = |node: Option<usize>| node.map_or(Choice::Nowhere, Choice::Node);
+        let overtaken = self.is_overtaken();
+        let or_nowhere = |node: Option<usize>| match node {
+            None => Choice::Nowhere,
+            Some(_) if overtaken => Choice::Overtaken,
+            Some(node) => Choice::Node(node),
+        };
         if place == Place::Primary {
             return or_nowhere(cluster.primary());
         }
@@ -255,11 +290,12 @@ impl Session {
         let sight = &mut self.sight;
         sight.takes_any = false;
         if let Some(node) = cluster.pick_reader(tried, &sight.needs) {
-            if !cluster.nodes[node].is_primary() {
-                sight.diverted = None;
-                if !may_wait {
-                    self.metrics.read(level, ReadOutcome::Waited);
-                }
+            if cluster.nodes[node].is_primary() {
+                return or_nowhere(Some(node));
+            }
+            sight.diverted = None;
+            if !may_wait {
+                self.metrics.read(level, ReadOutcome::Waited);
             }
             return Choice::Node(node);
         }
@@ -297,6 +333,30 @@ impl Session {
         }
         sight.missed = Some(Behind::of(cluster, freshest, level, only_seen, now));
         or_nowhere(primary)
+    }
+
+    /// Whether the primary may show less than the session has seen on a replica.
+    fn is_overtaken(&self) -> bool {
+        let Some((incarnation, shown)) = self.sight.seen else { return false };
+        let cluster = &self.pools.cluster;
+        let on_primary =
+            || cluster.primary().is_some_and(|at| cluster.nodes[at].load.horizon.incarnation() == incarnation);
+        self.placement.only_shows
+            && self.placement.level() != Consistency::Eventual
+            && !on_primary()
+            && self.sight.stamps.is_ahead(shown, Moment::now())
+    }
+
+    /// Waits until it does not. What is under way for long is no commit, so this ends soon.
+    pub(super) async fn wait_for_commits(&mut self, began: Instant) -> Result<(), Waited> {
+        let Some((_, shown)) = self.sight.seen else { return Ok(()) };
+        let stamps = self.sight.stamps.clone();
+        let wait = async {
+            while stamps.is_ahead(shown, Moment::now()) {
+                tokio::time::sleep(COMMIT_POLL).await;
+            }
+        };
+        self.beside_client(began, || false, wait).await
     }
 
     /// Waits until a replica has what the read needs, for `freshness_wait` at most.

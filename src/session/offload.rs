@@ -47,6 +47,8 @@ impl Session {
 
     /// Where a statement runs, or the block that begins with it.
     pub(super) fn place_of(&mut self, decision: Decision) -> Place {
+        self.placement.only_shows =
+            !decision.effects.contains(Effects::WRITES) && !decision.touches.get().reads.is_none();
         if let Some(place) = self.place_again() {
             // The block begins with it.
             self.deferred.offloads = false;

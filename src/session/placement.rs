@@ -88,6 +88,8 @@ pub(super) struct Placement {
     search_path: OwnPath,
     /// What the statement reads that was judged last; every table, when a block begins with it.
     pub reads: TouchId,
+    /// It shows something and writes nothing; so does the first statement of a block that begins with it.
+    pub only_shows: bool,
     /// What its hint says that it must see.
     level_hint: Option<Consistency>,
 }
@@ -105,6 +107,7 @@ impl Placement {
             default_serializable: false,
             search_path: OwnPath::Unset,
             reads: TouchId::EVERYTHING,
+            only_shows: false,
             level_hint: None,
         };
         placement.own.transaction_reads.default = database.routing.transaction_reads;

@@ -81,7 +81,9 @@ impl Session {
         self.evidence.note(decision);
         self.begin_notifying(effects, script);
         let primary = self.link().is_some_and(|link| link.primary);
-        self.sight.begin(decision, self.placement.what_if() && self.placement.would_read());
+        let in_block = self.link().is_some_and(|link| link.status.in_block());
+        let commits = !in_block || effects.intersects(Effects::TX_END | Effects::MULTI);
+        self.sight.begin(decision, self.placement.what_if() && self.placement.would_read(), commits);
         if effects.contains(Effects::WRITES) {
             self.changes_schema |= decision.touches.get().schema;
             if decision.reason == Reason::Procedure {

@@ -225,8 +225,9 @@ fn pause_and_resume(info: &ClusterInfo, pauses: &AtomicU64, stop: &AtomicBool) {
 fn holds_what_it_promises(plan: &Plan) {
     let outcome = storm(plan);
     for (level, stats) in &outcome.levels {
-        // A replica may show a commit a moment before the primary does, which first writes it to its WAL and then tells its own
-        // sessions. Who comes from that replica to the primary in between finds less there, though nothing is newer.
+        // A replica shows a commit before the primary does, which first writes it to its WAL and then tells its own sessions. Who comes
+        // from that replica to the primary in between finds less there, unless the commit is Trunkline's and it waits for that: those
+        // past it are allowed for.
         let is_ahead = |violation: &&Violation| {
             violation.promise == "monotonic"
                 && violation.port == outcome.primary

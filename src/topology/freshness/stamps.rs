@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -21,7 +22,12 @@ pub struct Stamps {
     every: AtomicU64,
     /// Of all writes, for reads of any table.
     any: AtomicU64,
+    /// When the commits that are under way were sent.
+    commits: Mutex<Vec<Moment>>,
 }
+
+/// A commit that has been under way for longer than this is rather a statement that still runs.
+const COMMIT_TAKES: Duration = Duration::from_millis(500);
 
 /// More are kept only while somebody uses them.
 const MAX_KEPT: usize = 1024;
@@ -59,7 +65,27 @@ impl Stamps {
 
     fn new(now: Moment) -> Self {
         let slots = std::iter::repeat_with(AtomicU64::default).take(usize::from(SLOTS)).collect();
-        Self { slots, every: AtomicU64::new(now.nanos()), any: AtomicU64::new(now.nanos()) }
+        Self { slots, every: AtomicU64::new(now.nanos()), any: AtomicU64::new(now.nanos()), commits: Mutex::default() }
+    }
+
+    /// What may commit a write is sent now. Until [`Self::commit_ended`] a replica may show what the primary does not: that writes a
+    /// commit to its WAL, waits for synchronous standbys, and then tells its own sessions.
+    pub fn commit_sent(&self, now: Moment) {
+        self.commits.lock().push(now);
+    }
+
+    /// What was sent at that instant has been answered, or never will be.
+    pub fn commit_ended(&self, sent: Moment) {
+        let mut commits = self.commits.lock();
+        if let Some(at) = commits.iter().position(|commit| *commit == sent) {
+            commits.swap_remove(at);
+        }
+    }
+
+    /// Whether a replica may have shown at an instant what the primary does not show now.
+    pub fn is_ahead(&self, shown: Moment, now: Moment) -> bool {
+        let since = now.before(COMMIT_TAKES);
+        shown > since && self.commits.lock().iter().any(|commit| *commit <= shown && *commit > since)
     }
 
     /// A write to these tables has ended. To be said before anybody learns of it.
@@ -127,5 +153,22 @@ mod tests {
         first.wrote(&Slots::of([7]), later);
         drop(first);
         assert_eq!(Stamps::of(name).last_write(&Slots::of([7])), later, "for good");
+    }
+
+    #[test]
+    fn a_replica_is_ahead_while_a_commit_is_under_way_that_was_sent_before_it_was_read() {
+        let at = |ms: u64| Moment::from_nanos(ms * 1_000_000);
+        let stamps = Stamps::new(at(1));
+        assert!(!stamps.is_ahead(at(1000), at(1001)));
+        stamps.commit_sent(at(1000));
+        stamps.commit_sent(at(1005));
+        assert!(!stamps.is_ahead(at(999), at(1010)), "read before");
+        assert!(stamps.is_ahead(at(1001), at(1010)));
+        stamps.commit_ended(at(1000));
+        assert!(!stamps.is_ahead(at(1001), at(1010)));
+        assert!(stamps.is_ahead(at(1006), at(1010)));
+        assert!(!stamps.is_ahead(at(1006), at(1600)), "that is no commit any more");
+        stamps.commit_ended(at(1005));
+        assert!(!stamps.is_ahead(at(1006), at(1010)));
     }
 }
