@@ -51,6 +51,18 @@ fn pipelines_trap_30_32_43() {
             Step::Ready(join(&[one("5").sync(), batch().query("SELECT 2"), one("5").sync()]), 3),
         ],
     );
+    let say = |sql: &str| batch().parse("", sql, &[]).bind("", "", &[]).execute("", 0);
+    world.compare(
+        "BEGIN READ ONLY, and what ends it together with a write",
+        &[
+            ready(batch().query("BEGIN READ ONLY")),
+            ready(batch().query("COMMIT; UPDATE t SET v = v WHERE id = 1")),
+            ready(say("BEGIN READ ONLY").sync()),
+            ready(join(&[say("COMMIT"), write("1").sync()])),
+            ready(batch().query("BEGIN READ ONLY")),
+            ready(batch().query("COMMIT; BEGIN; UPDATE t SET v = v WHERE id = 1; COMMIT")),
+        ],
+    );
     world.compare(
         "BEGIN READ ONLY and what follows it, in one write",
         &[

@@ -65,6 +65,10 @@ impl Session {
         if Pins::of(decision.effects) != Pins::empty() || decision.effects.intersects(NOTIFICATIONS) {
             return Place::Primary;
         }
+        // What follows the block's end is not bound by what the block says.
+        if decision.target == Target::Primary && decision.effects.contains(Effects::TX_END | Effects::MULTI) {
+            return Place::Primary;
+        }
         let place = self.placement.place(self.deferred.decision);
         if place == Place::Reader || !self.may_offload(decision) {
             return place;
