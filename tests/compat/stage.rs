@@ -128,6 +128,7 @@ fn config(cluster: &Cluster) -> String {
         "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n\
          [metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n\
          [slow_log]\nslow_query = \"0\"\n\
+         [routing]\nconsistency = \"session\"\n\
          [pool]\nmode = \"transaction\"\nsize = {pool}\nwait_timeout = \"{WAIT_TIMEOUT}\"\n\
          [[hba]]\naddresses = [\"127.0.0.1\"]\nmethod = \"trust\"\n\
          [databases.\"*\"]\ncontrol_user = \"postgres\"\n{nodes}"

@@ -216,7 +216,9 @@ fn under_load_a_dying_replica_costs_no_client_an_error() {
         wait(1000);
         cluster.replicas()[1].stop(StopMode::Fast).unwrap();
         wait(500);
-        cluster.replicas()[0].stop(StopMode::Immediate).unwrap();
+        // Not an immediate shutdown: a server that is told to do that sends what it has of a result, and no more (seen once in hundreds
+        // of runs). What a client has got of it cannot be taken back.
+        cluster.replicas()[0].kill().unwrap();
         wait(500);
         stop.store(true, Ordering::Relaxed);
     });
