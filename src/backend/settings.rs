@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
+use crate::sql::quoted_name;
 use crate::wire::build;
 
 #[cfg(test)]
@@ -347,25 +348,15 @@ fn names_of(text: &str) -> Option<Vec<String>> {
     let mut names = Vec::new();
     let mut rest = text;
     loop {
-        let mut name = String::new();
+        let name;
         if let Some(quoted) = rest.strip_prefix('"') {
-            rest = quoted;
-            loop {
-                let (part, behind) = rest.split_once('"')?;
-                name.push_str(part);
-                let Some(doubled) = behind.strip_prefix('"') else {
-                    rest = behind;
-                    break;
-                };
-                name.push('"');
-                rest = doubled;
-            }
+            (name, rest) = quoted_name(quoted)?;
             if is_plain(&name) {
                 return None;
             }
         } else {
             let end = rest.find(',').unwrap_or(rest.len());
-            rest[..end].clone_into(&mut name);
+            name = rest[..end].to_owned();
             rest = &rest[end..];
             if !is_plain(&name) {
                 return None;

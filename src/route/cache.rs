@@ -341,7 +341,7 @@ struct Texts {
 struct Slot {
     hash: u64,
     epoch: u64,
-    /// [`reading_of`].
+    /// How the text is read: its options, and the number of the search path.
     reading: u16,
     decision: Decision,
     text: Box<[u8]>,

@@ -276,13 +276,17 @@ impl Session {
     /// The node for a place: for a read a replica that has what it needs and was not tried yet, else the primary. While no primary
     /// can be reached, only `eventual` reads run on whatever replica there is; and all, as long as there never was a primary.
     pub(super) fn choose(&mut self, place: Place, tried: u64, may_wait: bool) -> Choice {
+        match self.choose_by_needs(place, tried, may_wait) {
+            Choice::Node(node) if self.pools.cluster.primary() == Some(node) && self.is_overtaken() => {
+                Choice::Overtaken
+            }
+            choice => choice,
+        }
+    }
+
+    fn choose_by_needs(&mut self, place: Place, tried: u64, may_wait: bool) -> Choice {
         let cluster = &self.pools.cluster;
-        let overtaken = self.is_overtaken();
-        let or_nowhere = |node: Option<usize>| match node {
-            None => Choice::Nowhere,
-            Some(_) if overtaken => Choice::Overtaken,
-            Some(node) => Choice::Node(node),
-        };
+        let or_nowhere = |node: Option<usize>| node.map_or(Choice::Nowhere, Choice::Node);
         if place == Place::Primary {
             return or_nowhere(cluster.primary());
         }
@@ -290,12 +294,11 @@ impl Session {
         let sight = &mut self.sight;
         sight.takes_any = false;
         if let Some(node) = cluster.pick_reader(tried, &sight.needs) {
-            if cluster.nodes[node].is_primary() {
-                return or_nowhere(Some(node));
-            }
-            sight.diverted = None;
-            if !may_wait {
-                self.metrics.read(level, ReadOutcome::Waited);
+            if !cluster.nodes[node].is_primary() {
+                sight.diverted = None;
+                if !may_wait {
+                    self.metrics.read(level, ReadOutcome::Waited);
+                }
             }
             return Choice::Node(node);
         }

@@ -80,8 +80,7 @@ impl Session {
         self.raise_barrier(effects, script);
         self.evidence.note(decision);
         self.begin_notifying(effects, script);
-        let primary = self.link().is_some_and(|link| link.primary);
-        let in_block = self.link().is_some_and(|link| link.status.in_block());
+        let (primary, in_block) = self.link().map_or((false, false), |link| (link.primary, link.status.in_block()));
         let commits = !in_block || effects.intersects(Effects::TX_END | Effects::MULTI);
         self.sight.begin(decision, self.placement.what_if() && self.placement.would_read(), commits);
         if effects.contains(Effects::WRITES) {

@@ -51,7 +51,7 @@ pub use hint::{Hint, of_text as hint_of};
 pub use knowledge::{Catalog, Commands, FIRST_USER_OID, Facts, Hazard, Hazards, Knowledge};
 pub use lexer::{Kind, LexOptions, Lexer, Token};
 pub use normalize::{MAX_NORMALIZED, normalize};
-pub use path::{PathId, SearchPath, StatedPath};
+pub use path::{PathId, SearchPath, StatedPath, quoted_name};
 pub use relations::judge as judge_system_relation;
 pub use scanner::Isolation;
 pub use settings::{OwnAction, OwnSetting, SettingChange, SettingValue, own_setting, setting_change};

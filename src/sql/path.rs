@@ -126,6 +126,19 @@ impl StatedPath {
     }
 }
 
+/// The name whose opening quote has just been read, and what comes behind its end; two quotes within it are one.
+pub fn quoted_name(text: &str) -> Option<(String, &str)> {
+    let mut name = String::new();
+    let mut rest = text;
+    loop {
+        let (part, behind) = rest.split_once('"')?;
+        name.push_str(part);
+        let Some(doubled) = behind.strip_prefix('"') else { return Some((name, behind)) };
+        name.push('"');
+        rest = doubled;
+    }
+}
+
 /// The names in a `search_path` that is given as one text, as the server takes it apart. `None`: it can't be read here.
 fn path_names(text: &str) -> Option<Vec<String>> {
     let space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0c');
@@ -135,17 +148,9 @@ fn path_names(text: &str) -> Option<Vec<String>> {
         return Some(names);
     }
     loop {
-        let mut name = String::new();
+        let name;
         if let Some(quoted) = rest.strip_prefix('"') {
-            rest = quoted;
-            loop {
-                let (part, behind) = rest.split_once('"')?;
-                name.push_str(part);
-                rest = behind;
-                let Some(doubled) = behind.strip_prefix('"') else { break };
-                name.push('"');
-                rest = doubled;
-            }
+            (name, rest) = quoted_name(quoted)?;
         } else {
             let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '$')));
             let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
