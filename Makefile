@@ -2,7 +2,7 @@
 # distribution's packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat lint bench idle
+.PHONY: help demo test compat lint bench idle budget
 
 CARGO ?= cargo
 
@@ -45,3 +45,7 @@ bench: ## pgbench against PostgreSQL directly, through PgBouncer and through Tru
 idle: ## many idle clients: time to connect, memory of each; ARGS="--clients 10000"
 	@.ci/install-tools build postgres
 	$(CARGO) bench --locked --bench idle -- $(ARGS)
+
+budget: ## what a statement costs in system calls and instructions, and whether that is too much; ARGS="--suites syscalls"
+	@.ci/install-tools build postgres strace valgrind
+	$(CARGO) bench --locked --bench budget -- $(ARGS)

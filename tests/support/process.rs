@@ -27,6 +27,7 @@ pub struct Setup {
     env: Vec<(String, String)>,
     ports: Option<[Arc<PortLease>; 2]>,
     passed: Option<OwnedFd>,
+    under: Vec<String>,
 }
 
 impl Setup {
@@ -78,6 +79,13 @@ impl Setup {
         self
     }
 
+    /// Run by another program, such as valgrind with its options, that becomes it without another process id.
+    #[must_use]
+    pub fn under<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
+        self.under.extend(words.into_iter().map(str::to_owned));
+        self
+    }
+
     /// Starts the program and waits until it listens.
     pub fn start(self) -> Trunkline {
         let mut proxy = self.launch();
@@ -99,9 +107,14 @@ impl Setup {
         };
         let log = File::create(dir.join("log")).unwrap();
         let program = env!("CARGO_BIN_EXE_trunkline");
-        let mut command = match self.passed {
-            None => Command::new(program),
-            Some(_) => Command::new("sh"),
+        let mut command = match (&self.passed, self.under.split_first()) {
+            (Some(_), _) => Command::new("sh"),
+            (None, None) => Command::new(program),
+            (None, Some((outer, options))) => {
+                let mut command = Command::new(outer);
+                command.args(options).arg(program);
+                command
+            }
         };
         command.current_dir(&dir).stdin(Stdio::null());
         if let Some(socket) = self.passed {

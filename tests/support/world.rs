@@ -25,6 +25,8 @@ pub struct Plan<'a> {
     pub tables: &'a str,
     /// No replica: everything runs on the primary.
     pub primary_only: bool,
+    /// A program that runs it, and its options (`Setup::under`).
+    pub under: &'a [&'a str],
 }
 
 /// A database on the shared cluster with a Trunkline before it.
@@ -77,6 +79,7 @@ impl Plan<'_> {
              [databases.{name}.routing]\n{}\n{nodes}\n{}",
             self.general, self.user, self.database, self.pool, self.routing, self.tables,
         ))
+        .under(self.under.iter().copied())
         .start();
         World { proxy, db }
     }
