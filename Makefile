@@ -38,13 +38,12 @@ lint: ## formatting, lints, no OpenSSL among the dependencies; their licences if
 		set -x; $(CARGO) deny --offline --locked check --hide-inclusion-graph bans licenses sources; \
 	fi
 
-bench: ## pgbench against PostgreSQL directly, through PgBouncer and through Trunkline; ARGS="--rounds 5"
+bench: ## what Trunkline costs beside PgBouncer and others (25 minutes); ARGS="--suites pgbench --filter c16"
 	@.ci/install-tools build postgres pgbouncer
 	$(CARGO) bench --locked --bench e2e -- $(ARGS)
 
-idle: ## many idle clients: time to connect, memory of each; ARGS="--clients 10000"
-	@.ci/install-tools build postgres
-	$(CARGO) bench --locked --bench idle -- $(ARGS)
+idle: ## of these, only what many idle clients cost; ARGS="--idle-clients 5000"
+	@$(MAKE) --no-print-directory bench ARGS='--suites idle $(ARGS)'
 
 budget: ## what a statement costs in system calls and instructions, and whether that is too much; ARGS="--suites syscalls"
 	@.ci/install-tools build postgres strace valgrind

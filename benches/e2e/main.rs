@@ -1,103 +1,129 @@
-//! pgbench against PostgreSQL directly, through PgBouncer and through Trunkline, in interleaved rounds on one
-//! machine: transactions per second, latency, and what the proxy costs in CPU time per transaction.
+//! Trunkline beside PgBouncer and others, in interleaved rounds on one machine: what each costs in CPU time and memory,
+//! how much it carries, how much time it adds.
 //!
-//! `make bench ARGS="--rounds 5 --filter select,prepared"` prints a table and writes `target/e2e.json`.
+//! A [`suites::Suite`] has cases and peers; each case measures [`quantity::Readings`] through each peer in each round;
+//! [`results`] makes medians and ratios of them, and [`report`] tables, JSON and a plot. `BENCHMARKS.md` explains what is
+//! measured, and how to repeat it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-mod cpu;
-mod load;
+mod client;
+mod ground;
+mod machine;
+mod meter;
+mod options;
 mod peers;
+mod process_tree;
+mod quantity;
 mod report;
+mod results;
+mod roster;
+mod sockets;
+mod suites;
+mod throttle;
 
-use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Parser;
 
-use load::Case;
+use ground::Ground;
+use machine::Machine;
+use options::Options;
 use peers::Peer;
-use report::Results;
-use support::clusters::{self, TestDb};
-
-/// Options, after `--` of `cargo bench --bench e2e --`.
-#[derive(Debug, Parser)]
-struct Options {
-    /// How often each combination is measured
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Length of one measurement
-    #[arg(long, default_value_t = 3)]
-    seconds: u32,
-    /// Only the cases whose name holds all of these, such as `select,prepared` or `c16`
-    #[arg(long, value_delimiter = ',')]
-    filter: Vec<String>,
-    /// Only these of direct, pgbouncer, trunkline (no replicas) and split (two replicas)
-    #[arg(long, value_delimiter = ',')]
-    peers: Vec<String>,
-    /// Numbers of clients
-    #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
-    clients: Vec<u32>,
-    /// Server connections per node of each proxy
-    #[arg(long, default_value_t = 20)]
-    pool_size: u32,
-    /// PgBouncer's `pkt_buf`; 4096 is its own default
-    #[arg(long, default_value_t = 4096)]
-    pkt_buf: u32,
-    /// PgBouncer's program [default: the installed one]
-    #[arg(long)]
-    pgbouncer: Option<String>,
-    /// pgbench's scale factor
-    #[arg(long, default_value_t = 10)]
-    scale: u32,
-    /// Where the results go [default: e2e.json in Cargo's target directory]
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// What `cargo bench` adds
-    #[arg(long, hide = true)]
-    bench: bool,
-}
+use results::{Results, SuiteResults};
+use suites::Suite;
+use throttle::Throttle;
 
 fn main() {
     let options = Options::parse();
-    let cases: Vec<_> = Case::all(&options.clients)
-        .into_iter()
-        .filter(|case| options.filter.iter().all(|part| case.name().contains(part)))
-        .collect();
-    let cluster = clusters::own();
-    let db = TestDb::new(cluster.info());
-    load::initialise(&db, options.scale);
-    let mut peers: Vec<_> = peers::start_all(&db, &options);
-    let mut results = Results::new(&peers, &options);
-    println!("{} cases, {} peers, {} rounds of {} s", cases.len(), peers.len(), options.rounds, options.seconds);
-    for round in 0..options.rounds {
-        for case in &cases {
-            for peer in &peers {
-                if peer.can_run(case) {
-                    results.add(case, peer.name(), round, measure(case, peer, &db, options.seconds));
-                }
-            }
-            // Whoever comes after another finds its caches warm: let that be someone else each time.
-            peers.rotate_left(1);
-        }
-        println!("round {} done", round + 1);
+    let machine = Machine::look();
+    if let Some(warning) = machine.warning() {
+        println!("WARNING: {warning}");
     }
-    println!("\n{}", results.table());
-    // Beside CARGO_TARGET_TMPDIR, which is target/tmp.
-    let json = options.json.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("e2e.json"));
-    results.write_json(&json);
-    println!("written to {}", json.display());
+    raise_open_files();
+    let suites = suites::chosen(&options);
+    let ground = Ground::prepare(&options);
+    let began = Instant::now();
+    let mut results = Results { machine, settings: options, suites: Vec::new() };
+    for suite in &suites {
+        println!("{:?}: {} cases, {} peers", suite.name, suite.cases.len(), suite.peers.len());
+        results.suites.push(run(suite, &ground));
+        println!("  done, {:.0} s since the start", began.elapsed().as_secs_f64());
+    }
+    println!("\n{}", report::text(&results));
+    report::write(&results).iter().for_each(|line| println!("{line}"));
 }
 
-/// One run of pgbench, with the proxy's CPU time around it.
-fn measure(case: &Case, peer: &Peer, db: &TestDb, seconds: u32) -> Result<load::Measured, String> {
-    let before = peer.pid().map(cpu::used);
-    let mut measured = load::run(case, &db.url(peer.port()), seconds)?;
-    if let (Some(pid), Some(before)) = (peer.pid(), before) {
-        let used = cpu::used(pid).saturating_sub(before);
-        measured.cpu_us = Some(used.as_secs_f64() * 1e6 / measured.transactions);
+/// All rounds of a suite. What fails is noted, and the rest measured.
+fn run(suite: &Suite, ground: &Ground) -> SuiteResults {
+    let mut results = SuiteResults::new(suite);
+    if suite.demands.share.is_some()
+        && let Err(reason) = Throttle::check()
+    {
+        results.notes.push(format!("threads can't be held to a share of a CPU here: {reason}"));
+        println!("  skipped: {}", results.notes[0]);
+        return results;
     }
-    Ok(measured)
+    let mut ready: Vec<Ready<'_>> = Vec::new();
+    for spec in &suite.peers {
+        let start = || spec.start(ground, suite.demands);
+        match start() {
+            Ok(peer) => {
+                results.describe(&peer);
+                ready.push(if suite.fresh { Ready::Fresh(Box::new(start)) } else { Ready::Running(peer) });
+            }
+            Err(error) => {
+                println!("  {}: {error}", spec.name);
+                results.notes.push(format!("{} does not run: {error}", spec.name));
+            }
+        }
+    }
+    for round in 0..ground.options.rounds {
+        for case in &suite.cases {
+            for peer in &ready {
+                peer.with(|peer| match peer {
+                    Ok(peer) if !case.suits(peer) => {}
+                    Ok(peer) => results.add(&case.name(), &peer.name, round, case.measure(peer, ground)),
+                    Err(error) => results.notes.push(error),
+                });
+            }
+            // Whoever comes after another finds its caches warm: let that be someone else each time.
+            if !ready.is_empty() {
+                ready.rotate_left(1);
+            }
+        }
+        println!("  round {} of {}", round + 1, ground.options.rounds);
+    }
+    results.finish();
+    results
+}
+
+/// A peer to measure.
+enum Ready<'a> {
+    /// It runs for the whole suite.
+    Running(Peer),
+    /// It is started for each measurement.
+    Fresh(Box<dyn Fn() -> Result<Peer, String> + 'a>),
+}
+
+impl Ready<'_> {
+    fn with(&self, measure: impl FnOnce(Result<&Peer, String>)) {
+        match self {
+            Self::Running(peer) => measure(Ok(peer)),
+            Self::Fresh(start) => match start() {
+                Ok(peer) => measure(Ok(&peer)),
+                Err(error) => measure(Err(error)),
+            },
+        }
+    }
+}
+
+/// Room for the sockets of this process and of the peers that inherit its limit.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
 }
