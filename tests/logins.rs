@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use support::clusters;
-use tokio::process::Command;
 use trunkline::app::demo::Cluster;
 use trunkline::auth::{
     AuthContext, AuthError, AuthQuery, Authenticated, Login, ServerAuthError, ServerCredential, authenticate_client,
@@ -294,7 +293,7 @@ async fn the_control_plane_connects_with_the_same_tls() {
 async fn through_auth_query(world: &World, query: &AuthQuery, user: &str, password: &str) -> Result<bool, AuthError> {
     let context = AuthContext::new().unwrap();
     let (client, server) = tokio::net::UnixStream::pair().unwrap();
-    let (mut client, mut server) = (Stream::Unix(client), Stream::Unix(server));
+    let (mut client, mut server) = (Stream::from(client), Stream::from(server));
     let startup =
         Startup { minor: 0, parameters: vec![("user".to_owned(), user.to_owned())], protocol_options: Vec::new() };
     let rules = [rule(AuthMethod::ScramSha256)];
@@ -442,19 +441,18 @@ async fn psql(
         stream.shutdown();
         result
     };
-    let mut command = Command::new("psql");
+    let mut command = std::process::Command::new("psql");
     command
         .args(["-X", "-w", "-c", ";"])
         .arg(format!("host=localhost hostaddr=127.0.0.1 port={port} user=certuser dbname=app {conninfo}"))
         .env("PGSSLROOTCERT", world.path("ca.pem"))
-        .env("PGCONNECT_TIMEOUT", "10")
-        .kill_on_drop(true);
-    let mut said = Box::pin(command.output());
+        .env("PGCONNECT_TIMEOUT", "10");
+    let mut said = tokio::task::spawn_blocking(move || command.output());
     let mut last = Err(AuthError::ClientLeft);
     loop {
         tokio::select! {
             output = &mut said => {
-                let output = output.unwrap();
+                let output = output.unwrap().unwrap();
                 let told = if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) };
                 return (told, last);
             }

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::net::batch;
 use crate::pool::home;
 
 /// The worker threads.
@@ -27,18 +28,28 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts `count` workers (at least one).
+    /// Starts `count` workers (at least one). `batch_sends` = their small writes go out together ([`batch`]).
     ///
     /// # Errors
     /// The system gives no thread or no event queue.
-    pub fn start(count: usize) -> io::Result<Self> {
+    pub fn start(count: usize, batch_sends: bool) -> io::Result<Self> {
         let mut workers = Vec::new();
         for number in 0..count.max(1) {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .on_thread_park(batch::end_of_turn)
+                .on_thread_unpark(home::turned)
+                .build()?;
             let handle = runtime.handle().clone();
             let (stop, stopped) = oneshot::channel::<()>();
             let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 home::set_current(number);
+                if batch_sends && !batch::start() {
+                    tracing::debug!(
+                        worker = number,
+                        "the kernel gives no ring for batches: small writes are sent one by one"
+                    );
+                }
                 // The sender is dropped at the latest when the program ends.
                 let _ = runtime.block_on(stopped);
             })?;

@@ -73,7 +73,7 @@ pub fn run(loaded: Loaded, file: Option<PathBuf>, env: Environment) -> Result<()
         tracing::warn!("{warning}");
     }
     raise_open_files(config.max_clients);
-    let workers = Arc::new(Workers::start(config.workers)?);
+    let workers = Arc::new(Workers::start(config.workers, config.batch_sends)?);
     let served = rt::control(serve(config, (file, env, origin), log, workers.clone(), passed))?;
     drop(workers);
     served

@@ -9,6 +9,7 @@ use quanta::Instant;
 
 use super::{Parameters, Registry, Settings};
 use crate::net::{PeerAddr, Stream};
+use crate::observe::Moment;
 use crate::wire::backend;
 use crate::wire::startup::CancelKey;
 
@@ -48,6 +49,8 @@ pub struct ServerConn {
     pub greeted: bool,
     /// Since when it is idle; meaningful in the pool only.
     pub idle_since: Instant,
+    /// Which turn of its home thread that was; `u64::MAX` = it came back on another thread.
+    pub idle_turn: u64,
     /// The runtime on whose reactor its socket is registered.
     pub home: usize,
     /// The pool's epoch when it was opened: an older one than the pool's is closed at check-in.
@@ -86,8 +89,8 @@ pub struct ServerInfo {
     state: AtomicU8,
     /// The client's id while it is linked to one, else 0.
     pub client: AtomicU64,
-    /// Microseconds since the Unix epoch of the last check-out.
-    pub requested: AtomicU64,
+    /// [`Moment`] of its last check-out.
+    requested: AtomicU64,
     /// Prepared statements that it has.
     pub prepared: AtomicU32,
     close_needed: AtomicBool,
@@ -152,6 +155,19 @@ impl ServerInfo {
     /// It is to be closed as soon as nobody uses it any more.
     pub fn set_close_needed(&self) {
         self.close_needed.store(true, Ordering::Relaxed);
+    }
+
+    /// When it was checked out last; when it was opened, if that has not happened yet.
+    pub fn last_request(&self) -> SystemTime {
+        match Moment::from_nanos(self.requested.load(Ordering::Relaxed)) {
+            Moment::NEVER => self.connected,
+            requested => requested.system_time(),
+        }
+    }
+
+    /// It is checked out.
+    pub fn note_request(&self, at: Moment) {
+        self.requested.store(at.nanos(), Ordering::Relaxed);
     }
 
     /// Notes what it is doing, and for which client (0 = none).

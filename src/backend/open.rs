@@ -166,6 +166,7 @@ impl LoggedIn {
             jitter: 1.0,
             greeted: true,
             idle_since: now,
+            idle_turn: u64::MAX,
             home: 0,
             told_path: None,
             told_role: None,

@@ -16,6 +16,8 @@ pub(super) const PORT: u16 = 6432;
 pub(super) const SERVER_PORT: u16 = 5432;
 /// Permission bits of the Unix socket.
 pub(super) const UNIX_SOCKET_MODE: u32 = 0o777;
+/// `[general] batch_sends`.
+pub(super) const BATCH_SENDS: bool = true;
 /// Most clients at once.
 pub(super) const MAX_CLIENTS: u32 = 1000;
 /// Statements slower than this are logged.

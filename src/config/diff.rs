@@ -87,6 +87,9 @@ impl Changes {
         if old.workers != new.workers {
             self.restart(format!("workers: {} -> {}", old.workers, new.workers));
         }
+        if old.batch_sends != new.batch_sends {
+            self.restart(format!("batch_sends: {} -> {}", old.batch_sends, new.batch_sends));
+        }
         if old.metrics != new.metrics {
             let show = |addr: &Option<_>| addr.map_or("off".into(), |addr: std::net::SocketAddr| addr.to_string());
             self.restart(format!("metrics.listen: {} -> {}", show(&old.metrics), show(&new.metrics)));

@@ -23,6 +23,8 @@ pub struct Config {
     pub takeover_socket: Option<PathBuf>,
     /// Worker threads that serve sessions, at least 1.
     pub workers: usize,
+    /// Small writes of one turn of a worker go to the kernel together, where it gives a ring for that (io_uring).
+    pub batch_sends: bool,
     /// Where Trunkline is: reads go to replicas in the same zone first; `None` = zones do not matter.
     pub zone: Option<String>,
     /// Most clients at once over all databases.

@@ -201,7 +201,7 @@ async fn connect_host(
     if host.host.starts_with('/') {
         let path = Path::new(&host.host).join(format!(".s.PGSQL.{}", host.port));
         return match UnixStream::connect(&path).await {
-            Ok(socket) => Some(Stream::Unix(socket)),
+            Ok(socket) => Some(Stream::from(socket)),
             Err(e) => {
                 failed(path.display().to_string(), HostFailure::Connect(e));
                 None
@@ -234,7 +234,7 @@ async fn connect_address(
 ) -> Result<Stream, HostFailure> {
     let socket = TcpStream::connect(address).await.map_err(HostFailure::Connect)?;
     tune_tcp(&socket, options.keepalive).map_err(HostFailure::Connect)?;
-    let mut stream = Stream::Tcp(socket);
+    let mut stream = Stream::from(socket);
     if encryption == Encryption::Plain {
         return Ok(stream);
     }

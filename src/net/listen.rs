@@ -102,8 +102,8 @@ impl Accepted {
     /// The runtime cannot take it.
     pub fn into_stream(self) -> io::Result<Stream> {
         match self.socket {
-            AcceptedSocket::Tcp(socket) => tokio::net::TcpStream::from_std(socket).map(Stream::Tcp),
-            AcceptedSocket::Unix(socket) => tokio::net::UnixStream::from_std(socket).map(Stream::Unix),
+            AcceptedSocket::Tcp(socket) => tokio::net::TcpStream::from_std(socket).map(Stream::from),
+            AcceptedSocket::Unix(socket) => tokio::net::UnixStream::from_std(socket).map(Stream::from),
         }
     }
 }

@@ -3,12 +3,14 @@
 //! A [`Stream`] shows readiness and non-blocking reads and writes, not `AsyncRead`: the relay waits for what it
 //! needs and then makes exactly the system calls that move bytes.
 
+pub mod batch;
 mod connect;
 pub mod control;
 mod listen;
 mod names;
 mod open;
 pub mod packets;
+mod plain;
 mod relay;
 mod socket;
 mod stream;
@@ -18,6 +20,7 @@ pub use connect::{ConnectError, ConnectOptions, Encryption, HostError, HostFailu
 pub use listen::{Accepted, Inherited, ListenError, ListenOptions, Listener};
 pub use names::looked_up;
 pub use open::{OpenError, OpenSettings, Opened, open};
+pub use plain::Plain;
 pub use socket::PeerAddr;
 pub use stream::{IdleCheck, Stream};
 pub use tls::{ClientTlsContext, ServerTlsContext, TlsError, TlsInfo, TlsStream};

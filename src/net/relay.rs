@@ -16,18 +16,15 @@ impl Stream {
     /// # Errors
     /// The connection broke.
     pub fn poll_read_into(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut into = ReadBuf::new(buf);
         match self {
-            Self::Tcp(s) => ready!(Pin::new(s).poll_read(cx, &mut into))?,
-            Self::Unix(s) => ready!(Pin::new(s).poll_read(cx, &mut into))?,
+            Self::Plain(s) => s.socket().poll_read_into(cx, buf),
             Self::Tls(s) => loop {
-                match s.try_read(into.initialize_unfilled()) {
+                match s.try_read(buf) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(s.poll_readable(cx))?,
                     done => return Poll::Ready(done),
                 }
             },
         }
-        Poll::Ready(Ok(into.filled().len()))
     }
 
     /// Gives bytes to the connection, or waits until it takes some: how many were taken.
@@ -36,8 +33,7 @@ impl Stream {
     /// The connection broke.
     pub fn poll_write_from(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(s) => Pin::new(s).poll_write(cx, buf),
-            Self::Unix(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Plain(s) => s.poll_write_from(cx, buf),
             Self::Tls(s) => loop {
                 match s.try_write(buf) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(s.poll_writable(cx))?,
@@ -47,7 +43,16 @@ impl Stream {
         }
     }
 
-    /// Pushes out ciphertext that waits; done at once without TLS.
+    /// Leaves a small write to the batch of this turn of the thread ([`super::batch`]): whether it was taken. What becomes of it is
+    /// told by [`Self::wants_flush`].
+    pub fn leave_to_batch(&mut self, bytes: &[u8], waker: &Waker) -> bool {
+        match self {
+            Self::Plain(s) => s.leave_to_batch(bytes, waker),
+            Self::Tls(_) => false,
+        }
+    }
+
+    /// Pushes out what was taken and still waits.
     ///
     /// # Errors
     /// The connection broke.

@@ -4,10 +4,11 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::IdleCheck;
@@ -69,6 +70,30 @@ impl Socket {
 
     pub(super) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, s => s.poll_write_ready(cx))
+    }
+
+    /// Takes up to `buf.len()` bytes, or waits for some. A read that does not fill `buf` clears the readiness, so that no failed
+    /// read follows it: whatever comes later makes an event of its own (epoll(7), question 9).
+    pub(super) fn poll_read_into(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            let mut taken = None;
+            let tried = self.try_io(Interest::READABLE, || {
+                let (n, _) = rustix::net::recv(self, &mut *buf, RecvFlags::empty())?;
+                taken = Some(n);
+                if (1..buf.len()).contains(&n) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (taken, tried) {
+                (Some(n), _) => return Poll::Ready(Ok(n)),
+                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                (None, tried) => return Poll::Ready(tried.map(|()| 0)),
+            }
+        }
+    }
+
+    fn try_io<R>(&self, interest: Interest, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        each!(self, s => s.try_io(interest, work))
     }
 
     pub(super) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {

@@ -7,7 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::net::{TcpStream, UnixStream};
 
-use super::socket::{self, PeerAddr, Socket};
+use super::plain::Plain;
+use super::socket::{PeerAddr, Socket};
 use super::tls::{TlsInfo, TlsStream};
 
 /// A connection to a client or to a server.
@@ -16,10 +17,8 @@ use super::tls::{TlsInfo, TlsStream};
 /// `tokio::select!`. The exceptions say so. A stream may be used on another runtime than the one that made it.
 #[derive(Debug)]
 pub enum Stream {
-    /// TCP without TLS.
-    Tcp(TcpStream),
-    /// Unix socket.
-    Unix(UnixStream),
+    /// TCP or a Unix socket, without TLS.
+    Plain(Plain),
     /// TLS over either.
     Tls(Box<TlsStream>),
 }
@@ -48,8 +47,7 @@ impl Stream {
     /// [`Self::readable`] as a poll.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(s) => s.poll_read_ready(cx),
-            Self::Unix(s) => s.poll_read_ready(cx),
+            Self::Plain(s) => s.socket().poll_read_ready(cx),
             Self::Tls(s) => s.poll_readable(cx),
         }
     }
@@ -60,8 +58,7 @@ impl Stream {
     /// `WouldBlock` when nothing is there; anything else ends the connection.
     pub fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(s) => s.try_read(buf),
-            Self::Unix(s) => s.try_read(buf),
+            Self::Plain(s) => s.socket().try_read(buf),
             Self::Tls(s) => s.try_read(buf),
         }
     }
@@ -77,8 +74,7 @@ impl Stream {
     /// [`Self::writable`] as a poll.
     pub fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(s) => s.poll_write_ready(cx),
-            Self::Unix(s) => s.poll_write_ready(cx),
+            Self::Plain(s) => s.poll_writable(cx),
             Self::Tls(s) => s.poll_writable(cx),
         }
     }
@@ -90,28 +86,28 @@ impl Stream {
     /// `WouldBlock` when nothing could be taken; anything else ends the connection.
     pub fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(s) => s.try_write(buf),
-            Self::Unix(s) => s.try_write(buf),
+            Self::Plain(s) => s.try_write(buf),
             Self::Tls(s) => s.try_write(buf),
         }
     }
 
-    /// Sends waiting ciphertext as far as the socket takes it: whether nothing is left.
+    /// Sends what was taken and still waits (ciphertext; what a batch could not send) as far as the socket takes it: whether
+    /// nothing is left.
     ///
     /// # Errors
     /// The connection broke. Never `WouldBlock`.
     pub fn try_flush(&mut self) -> io::Result<bool> {
         match self {
+            Self::Plain(s) => s.try_flush(),
             Self::Tls(s) => s.try_flush(),
-            _ => Ok(true),
         }
     }
 
-    /// Whether ciphertext waits to be sent: wait for [`Self::writable`], then [`Self::try_flush`].
+    /// Whether something that was taken waits to be sent, or could not be: wait for [`Self::writable`], then [`Self::try_flush`].
     pub fn wants_flush(&self) -> bool {
         match self {
+            Self::Plain(s) => s.wants_flush(),
             Self::Tls(s) => s.wants_flush(),
-            _ => false,
         }
     }
 
@@ -195,20 +191,14 @@ impl Stream {
     /// at once, so it never waits for the peer.
     pub fn shutdown(&mut self) {
         match self {
-            Self::Tcp(s) => drop(rustix::net::shutdown(s, rustix::net::Shutdown::Write)),
-            Self::Unix(s) => drop(rustix::net::shutdown(s, rustix::net::Shutdown::Write)),
+            Self::Plain(s) => s.shutdown(),
             Self::Tls(s) => s.shutdown(),
         }
     }
 
     /// The other end. `Unix` also when the socket no longer knows (the connection is gone).
     pub fn peer(&self) -> PeerAddr {
-        let peer = match self {
-            Self::Tcp(s) => s.peer_addr().map(PeerAddr::tcp),
-            Self::Unix(_) => Ok(PeerAddr::Unix),
-            Self::Tls(s) => s.socket().peer(),
-        };
-        peer.unwrap_or(PeerAddr::Unix)
+        self.socket().peer().unwrap_or(PeerAddr::Unix)
     }
 
     /// The other end as text for logs and console: `host:port`, or `[local]`.
@@ -218,11 +208,7 @@ impl Stream {
 
     /// Our own address; `None` on a Unix socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(s) => s.local_addr().ok(),
-            Self::Unix(_) => None,
-            Self::Tls(s) => s.socket().local_addr(),
-        }
+        self.socket().local_addr()
     }
 
     /// Whether the connection is encrypted.
@@ -232,18 +218,14 @@ impl Stream {
 
     /// Whether it runs over a Unix socket (with or without TLS).
     pub fn is_unix(&self) -> bool {
-        match self {
-            Self::Tcp(_) => false,
-            Self::Unix(_) => true,
-            Self::Tls(s) => matches!(s.socket(), Socket::Unix(_)),
-        }
+        matches!(self.socket(), Socket::Unix(_))
     }
 
     /// What the handshake agreed on; `None` without TLS.
     pub fn tls_info(&self) -> Option<&TlsInfo> {
         match self {
             Self::Tls(s) => Some(s.info()),
-            _ => None,
+            Self::Plain(_) => None,
         }
     }
 
@@ -251,27 +233,41 @@ impl Stream {
     /// call: meant for connections that were idle for a while, not for a hand-over from client to client.
     pub fn idle_check(&mut self) -> IdleCheck {
         match self {
-            Self::Tcp(s) => socket::idle_check(s),
-            Self::Unix(s) => socket::idle_check(s),
+            Self::Plain(s) => s.socket().idle_check(),
             Self::Tls(s) => s.idle_check(),
         }
     }
 
     /// Takes the plain socket out, for a TLS handshake. A stream that is encrypted already is given back.
-    pub(super) fn into_socket(self) -> Result<Socket, Self> {
+    pub(super) fn into_socket(self) -> Result<Socket, ()> {
         match self {
-            Self::Tcp(s) => Ok(Socket::Tcp(s)),
-            Self::Unix(s) => Ok(Socket::Unix(s)),
-            tls @ Self::Tls(_) => Err(tls),
+            Self::Plain(s) => s.into_socket().ok_or(()),
+            Self::Tls(_) => Err(()),
+        }
+    }
+
+    fn socket(&self) -> &Socket {
+        match self {
+            Self::Plain(s) => s.socket(),
+            Self::Tls(s) => s.socket(),
         }
     }
 }
 
 impl From<Socket> for Stream {
     fn from(socket: Socket) -> Self {
-        match socket {
-            Socket::Tcp(s) => Self::Tcp(s),
-            Socket::Unix(s) => Self::Unix(s),
-        }
+        Self::Plain(Plain::new(socket))
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(socket: TcpStream) -> Self {
+        Socket::Tcp(socket).into()
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(socket: UnixStream) -> Self {
+        Socket::Unix(socket).into()
     }
 }

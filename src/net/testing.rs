@@ -73,13 +73,13 @@ pub(crate) async fn tcp_pair() -> (Stream, Stream) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (client, accepted) = tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
-    (Stream::Tcp(client.unwrap()), Stream::Tcp(accepted.unwrap().0))
+    (Stream::from(client.unwrap()), Stream::from(accepted.unwrap().0))
 }
 
 /// Two ends of a Unix connection.
 pub(crate) fn unix_pair() -> (Stream, Stream) {
     let (a, b) = tokio::net::UnixStream::pair().unwrap();
-    (Stream::Unix(a), Stream::Unix(b))
+    (Stream::from(a), Stream::from(b))
 }
 
 /// Client's and server's end of an encrypted connection. `alice` = the client presents her certificate.

@@ -1,7 +1,7 @@
 //! Instants as numbers: what two threads compare without a lock.
 
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use quanta::Instant;
 
@@ -40,6 +40,12 @@ impl Moment {
     /// How long before `later` it was; zero when it was not.
     pub const fn until(self, later: Self) -> Duration {
         Duration::from_nanos(later.0.saturating_sub(self.0))
+    }
+
+    /// What the system's clock said at that time, if it was not set since.
+    pub fn system_time(self) -> SystemTime {
+        let now = SystemTime::now();
+        now.checked_sub(self.until(Self::now())).unwrap_or(now)
     }
 
     /// So long before; [`Self::NEVER`] at the earliest.

@@ -20,12 +20,13 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 const COLD: Duration = Duration::from_millis(1);
 
 /// Whether the server has not closed an idle connection (trap 71): nothing can have run on one that was closed before a
-/// statement is written to it. Its reactor knows without a system call, if it has been asked since.
+/// statement is written to it. Its reactor knows without a system call, if it has been asked since: at the beginning of this turn.
 pub(super) fn is_open(conn: &mut ServerConn, now: Instant) -> bool {
     if !conn.stream.is_quiet() {
         return false;
     }
-    now.duration_since(conn.idle_since) < COLD || conn.stream.idle_check() == IdleCheck::Quiet
+    let asked_since = conn.home == home::current() && conn.idle_turn < home::turn();
+    asked_since || now.duration_since(conn.idle_since) < COLD || conn.stream.idle_check() == IdleCheck::Quiet
 }
 
 /// Whether a connection has been idle for so long that the server is asked whether it still answers.
@@ -73,7 +74,7 @@ impl Pool {
             };
             if tokio::time::timeout(CHECK_TIMEOUT, asked).await.unwrap_or(false) {
                 under.finish();
-                under.pool.put_back(conn);
+                under.pool.put_back(conn, Instant::now());
             } else {
                 tracing::info!(pool = %under.pool.spec, pid = conn.info.cancel.pid, ?work, "server connection failed its check: closed");
             }

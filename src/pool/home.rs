@@ -12,6 +12,7 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static CURRENT: Cell<usize> = const { Cell::new(usize::MAX) };
+    static TURN: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Tells the worker runtimes, once, before any pool is used. Later calls change nothing.
@@ -27,6 +28,16 @@ pub fn set_current(number: usize) {
 /// This thread's number; a thread that is no worker has a number that no connection has.
 pub fn current() -> usize {
     CURRENT.get()
+}
+
+/// This thread's runtime has just been told what came in on its connections.
+pub fn turned() {
+    TURN.set(TURN.get() + 1);
+}
+
+/// How often it has been told.
+pub fn turn() -> u64 {
+    TURN.get()
 }
 
 /// Runs a task on this thread's runtime if it is a worker, else on the workers in turn.

@@ -3,9 +3,11 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+
+use quanta::Instant;
 
 use crate::backend::{ServerConn, ServerState};
+use crate::observe::Moment;
 
 use super::Pool;
 
@@ -13,36 +15,43 @@ use super::Pool;
 /// session that ends in any unexpected way never returns a dirty one.
 #[derive(Debug)]
 pub struct Lease {
-    conn: Option<Box<ServerConn>>,
-    pool: Arc<Pool>,
+    /// `None` once it was returned.
+    loan: Option<(Box<ServerConn>, Arc<Pool>)>,
 }
 
 impl Lease {
     pub(super) fn new(conn: Box<ServerConn>, pool: Arc<Pool>) -> Self {
         pool.load.leased();
-        Self { conn: Some(conn), pool }
+        Self { loan: Some((conn, pool)) }
     }
 
     /// The pool that it came from.
     pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
+        match &self.loan {
+            Some((_, pool)) => pool,
+            None => unreachable!("a lease is not used once it was returned"),
+        }
     }
 
-    /// Notes which client has it.
-    pub fn link(&self, client: u64) {
+    /// Notes which client has it, and since when.
+    pub fn link(&self, client: u64, now: Instant) {
         let info = &self.info;
         info.set_state(ServerState::Active, client);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        info.requested.store(u64::try_from(now.as_micros()).unwrap_or(0), Ordering::Relaxed);
+        info.note_request(Moment::of(now));
         info.prepared.store(u32::try_from(self.prepared.len()).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Returns the connection. The caller vouches for it: status `I`, no reply outstanding, no frame half read, no
     /// session state on it beyond what `settings` and `prepared` say.
     pub fn check_in(mut self) {
-        if let Some(conn) = self.conn.take() {
-            self.pool.load.returned();
-            self.pool.put_back(conn);
+        self.give_back(Instant::now());
+    }
+
+    /// As [`Self::check_in`], at this moment. The lease is not to be used any more.
+    pub fn give_back(&mut self, now: Instant) {
+        if let Some((conn, pool)) = self.loan.take() {
+            pool.load.returned();
+            pool.put_back(conn, now);
         }
     }
 }
@@ -51,27 +60,27 @@ impl Deref for Lease {
     type Target = ServerConn;
 
     fn deref(&self) -> &ServerConn {
-        match &self.conn {
-            Some(conn) => conn,
-            None => unreachable!("a lease holds its connection until it is consumed"),
+        match &self.loan {
+            Some((conn, _)) => conn,
+            None => unreachable!("a lease is not used once it was returned"),
         }
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut ServerConn {
-        match &mut self.conn {
-            Some(conn) => conn,
-            None => unreachable!("a lease holds its connection until it is consumed"),
+        match &mut self.loan {
+            Some((conn, _)) => conn,
+            None => unreachable!("a lease is not used once it was returned"),
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(conn) = self.conn.take() {
-            self.pool.load.returned();
-            self.pool.lost(&conn.info);
+        if let Some((conn, pool)) = self.loan.take() {
+            pool.load.returned();
+            pool.lost(&conn.info);
         }
     }
 }

@@ -123,12 +123,12 @@ impl Pool {
     }
 
     /// Takes an idle connection, if one is here and nobody waits for it. One uncontended lock and a pop.
-    pub fn try_check_out(self: &Arc<Self>) -> Option<Lease> {
+    pub fn try_check_out(self: &Arc<Self>, now: Instant) -> Option<Lease> {
         let mut state = self.state.lock();
         if !state.waiters.is_empty() || self.gate.is_paused() || self.load.is_draining() {
             return None;
         }
-        let conn = self.pop_usable(&mut state)?;
+        let conn = self.pop_usable(&mut state, now)?;
         drop(state);
         Some(Lease::new(conn, self.clone()))
     }
@@ -161,7 +161,7 @@ impl Pool {
             }
             if state.waiters.is_empty()
                 && !self.gate.is_paused()
-                && let Some(conn) = self.pop_usable(&mut state)
+                && let Some(conn) = self.pop_usable(&mut state, Instant::now())
             {
                 drop(state);
                 return Ok(Lease::new(conn, self.clone()));
@@ -198,9 +198,8 @@ impl Pool {
 
     /// Pops the newest idle connection that is fit for use, from this thread's list first. Unfit ones are closed; `None` too
     /// when the next one must be checked before its use.
-    fn pop_usable(&self, state: &mut State) -> Option<Box<ServerConn>> {
+    fn pop_usable(&self, state: &mut State, now: Instant) -> Option<Box<ServerConn>> {
         let home = home::current();
-        let now = Instant::now();
         loop {
             let mut conn = state.pop_idle(home)?;
             let stale = conn.epoch != state.epoch || conn.expires.is_some_and(|at| at <= now);
@@ -217,9 +216,9 @@ impl Pool {
     }
 
     /// Takes a connection back: to the oldest waiter, else to the idle list, else (too old, too many) it is closed.
-    fn put_back(self: &Arc<Self>, mut conn: Box<ServerConn>) {
-        let now = Instant::now();
+    fn put_back(self: &Arc<Self>, mut conn: Box<ServerConn>, now: Instant) {
         conn.idle_since = now;
+        conn.idle_turn = if conn.home == home::current() { home::turn() } else { u64::MAX };
         if !conn.greeted && self.greet_again(&mut conn) {
             return self.start_greeting(conn);
         }

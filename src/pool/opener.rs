@@ -82,7 +82,7 @@ impl Pool {
         state.opening -= 1;
         state.opened(conn.info.clone(), places);
         drop(state);
-        self.put_back(Box::new(conn));
+        self.put_back(Box::new(conn), Instant::now());
     }
 
     /// All waiters learn of the failure when nothing else is open or opening that could

@@ -120,7 +120,7 @@ impl Drop for Wait {
             (std::mem::take(&mut inner.waiting), inner.answer.take())
         };
         if let Some(Ok(conn)) = answer {
-            self.pool.put_back(conn);
+            self.pool.put_back(conn, Instant::now());
         }
         if gave_up {
             // The place in the line goes, too: an entry that nobody waits behind must hold nobody up.

@@ -344,7 +344,7 @@ struct Slot {
     /// How the text is read: its options, and the number of the search path.
     reading: u16,
     decision: Decision,
-    text: Box<[u8]>,
+    text: Vec<u8>,
 }
 
 impl Texts {
@@ -375,6 +375,11 @@ impl Texts {
         // The older of the two moves aside, so that a text seen once can't push out one that is seen all the time
         // together with its neighbour.
         self.slots.swap(first, first + 1);
-        self.slots[first] = Some(Slot { hash, epoch, reading, decision, text: text.into() });
+        let slot = &mut self.slots[first];
+        // In the memory of the one that goes: where constants change, every statement comes here.
+        let mut kept = slot.take().map(|gone| gone.text).unwrap_or_default();
+        kept.clear();
+        kept.extend_from_slice(text);
+        *slot = Some(Slot { hash, epoch, reading, decision, text: kept });
     }
 }

@@ -18,9 +18,10 @@ use crate::wire::{ErrorNotice, Severity, SqlState, build};
 use super::buffers::{self, READ_SIZE, drain};
 use super::clients::Request;
 use super::freshness::Choice;
-use super::machine::{Link, State};
+use super::machine::State;
 use super::placement::Place;
 use super::relay::{Ending, Session};
+use super::spare;
 
 /// Pause before a node that could not be reached is tried again on behalf of a waiting client.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -96,7 +97,7 @@ impl Session {
                 );
             }
         }
-        let Some(mut lease) = self.pools.pools[node].try_check_out() else { return false };
+        let Some(mut lease) = self.pools.pools[node].try_check_out(self.now) else { return false };
         if place == Place::Reader && !self.is_confirmed(&lease) {
             lease.check_in();
             return false;
@@ -134,7 +135,7 @@ impl Session {
             return false;
         }
         let primary = lease.pool().load.is_primary();
-        lease.link(self.client.id);
+        lease.link(self.client.id, self.now);
         self.client.prepared.store(u32::try_from(self.names.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
         self.metrics.assigned(if primary { NodeRole::Primary } else { NodeRole::Replica }, waited);
         self.timing.waited(waited);
@@ -144,7 +145,9 @@ impl Session {
         let deaf = !self.tracked.committed_channels().is_empty();
         let is_beside = !self.deferred.is_open() || self.deferred.offloads;
         let unsure = !primary && is_beside && self.pools.default_path.is_wanted();
-        self.transition(State::Linked(Box::new(Link { deaf, applying, unsure, ..Link::new(lease, node, primary) })));
+        let mut link = spare::place(lease, node, primary);
+        (link.deaf, link.applying, link.unsure) = (deaf, applying, unsure);
+        self.transition(State::Linked(link));
         true
     }
 

@@ -35,6 +35,9 @@ pub(super) fn with<R>(work: impl FnOnce(&mut Buffers) -> R) -> R {
 pub(super) fn send(stream: &mut Stream, backlog: &mut Vec<u8>, bytes: &[u8], cx: &mut Cx<'_>) -> io::Result<usize> {
     let mut sent = 0;
     if backlog.is_empty() {
+        if !bytes.is_empty() && stream.leave_to_batch(bytes, cx.waker()) {
+            return Ok(bytes.len());
+        }
         while sent < bytes.len() {
             match stream.poll_write_from(cx, &bytes[sent..]) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),

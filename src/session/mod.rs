@@ -45,6 +45,7 @@ mod replies;
 mod rerun;
 mod search_path;
 mod shown;
+mod spare;
 mod splice;
 mod statements;
 mod timeouts;

@@ -1,6 +1,7 @@
 //! A client's names for prepared statements, those of the protocol and those of SQL's `PREPARE`: one name space, as on a
 //! server (trap 44).
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,13 @@ use crate::sql::{Decision, Effects, LexOptions, PathId};
 
 use super::gather::worse;
 use super::inbound::UNSEEN;
+
+/// Most places that a thread keeps for what names will stand for.
+const MOST_SPARE: usize = 64;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Arc<Named>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What a name stands for.
 #[derive(Debug, Clone)]
@@ -50,7 +58,26 @@ impl Named {
             Statement::Raw => UNSEEN,
         };
         // No rules have the number 0: it is decided anew when it is first used.
-        Arc::new(Self { statement, since, described: AtomicBool::new(false), decided: Mutex::new((0, decided)) })
+        let named = Self { statement, since, described: AtomicBool::new(false), decided: Mutex::new((0, decided)) };
+        if let Some(mut spare) = SPARE.with_borrow_mut(Vec::pop)
+            && let Some(place) = Arc::get_mut(&mut spare)
+        {
+            *place = named;
+            return spare;
+        }
+        Arc::new(named)
+    }
+
+    /// A name stands for it no more. If nothing else knows it, its place in memory is kept for the next Parse of the thread: a driver
+    /// that prepares the unnamed statement for each query gets along without an allocation.
+    pub fn let_go(mut self: Arc<Self>) {
+        let Some(named) = Arc::get_mut(&mut self) else { return };
+        named.statement = Statement::Raw;
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < MOST_SPARE {
+                spare.push(self);
+            }
+        });
     }
 
     /// The same name, of the statement that has taken the place of an outdated one: the client knows nothing of that.

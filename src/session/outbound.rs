@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use quanta::Instant;
-
 use crate::backend::ServerConn;
 use crate::observe::Moment;
 use crate::observe::fault;
@@ -323,7 +321,11 @@ impl Session {
                         if !unnamed {
                             self.pools.accept_statement(statement.id);
                         }
-                        Ok(client.is_some())
+                        let is_clients = client.is_some();
+                        if let Some((_, Some(before))) = client {
+                            before.let_go();
+                        }
+                        Ok(is_clients)
                     }
                     Some(Expect::RawParse { .. }) => Ok(true),
                     Some(Expect::OwnParse { .. }) => Ok(false),
@@ -409,7 +411,7 @@ impl Session {
             }
         };
         if for_client {
-            let now = Instant::now();
+            let now = self.now;
             let link = &**link;
             let (ended, quiet) = (link.ended_by_tag.is_some(), link.replies.is_empty());
             self.sight.ready(Moment::of(now), link.incarnation, status, ended, quiet);

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context as Cx, Poll};
+use std::task::{Context as Cx, Poll, Waker};
 
 use futures::FutureExt;
 use quanta::Instant;
@@ -34,7 +34,7 @@ use super::placement::{Place, Placement};
 use super::rerun::Again;
 use super::timing::Timing;
 use super::tracked::{Script, Tracked};
-use super::{Context, passthrough};
+use super::{Context, passthrough, spare};
 
 /// One client's session, from its login to its end.
 pub struct Session {
@@ -72,6 +72,8 @@ pub struct Session {
     pub(super) timing: Timing,
     pub(super) state: State,
     pub(super) slot: Arc<WaiterSlot>,
+    /// How others wake the session, as the registry of clients has it.
+    waker: Waker,
     /// Bytes of the client's that are read and not yet taken.
     pub(super) inbox: Vec<u8>,
     /// The inbox cannot go on before the server has answered.
@@ -104,6 +106,8 @@ pub struct Session {
     pub(super) max_inspect: usize,
     pub(super) generation: usize,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
+    /// The clock, as it was read when bytes last came from either side.
+    pub(super) now: Instant,
     /// When the present state began, for time-outs.
     pub(super) since: Instant,
     pub(super) query_cancelled: bool,
@@ -152,6 +156,7 @@ impl Session {
         own.consistency.default = config.consistency(database, &pools.user);
         let sight = Sight::new(&pools);
         let metrics = ctx.metrics.session(&pools.database, &pools.user);
+        let now = Instant::now();
         Box::new(Self {
             client: registered.client.clone(),
             _registered: registered,
@@ -182,6 +187,7 @@ impl Session {
             metrics,
             state: State::Idle,
             slot: Arc::default(),
+            waker: Waker::noop().clone(),
             inbox: Vec::new(),
             stalled: false,
             resumed: false,
@@ -195,7 +201,8 @@ impl Session {
             used_sequences: false,
             sight,
             timer: None,
-            since: Instant::now(),
+            now,
+            since: now,
             query_cancelled: false,
             again: None,
             changes_schema: false,
@@ -234,7 +241,10 @@ impl Session {
 
     /// Moves bytes until nothing moves, or until something is needed that takes waiting for.
     fn poll_io(&mut self, cx: &mut Cx<'_>) -> Poll<Event> {
-        self.client.set_waker(cx.waker());
+        if !self.waker.will_wake(cx.waker()) {
+            self.waker.clone_from(cx.waker());
+            self.client.set_waker(cx.waker());
+        }
         loop {
             if self.client.any_request()
                 && let Some(ending) = self.poll_requests()
@@ -289,12 +299,13 @@ impl Session {
         if !self.client.unassign() {
             return false;
         }
-        if let State::Linked(link) = self.transition(State::Idle) {
+        if let State::Linked(mut link) = self.transition(State::Idle) {
             if let Some(reason) = link.retired {
                 // The drop closes it.
                 tracing::debug!(client = self.client.id, reason, "server connection closed");
             } else {
-                link.lease.check_in();
+                link.lease.give_back(self.now);
+                spare::keep(link);
             }
         }
         self.resume();
@@ -302,7 +313,7 @@ impl Session {
         self.scripts.clear();
         self.names.bound = None;
         self.timing.rest();
-        self.since = Instant::now();
+        self.since = self.now;
         true
     }
 

@@ -155,6 +155,16 @@ pub(super) struct Replies {
 }
 
 impl Replies {
+    /// Takes what is awaited, and its memory, out.
+    pub fn take_queue(&mut self) -> VecDeque<Expect> {
+        std::mem::take(&mut self.queue)
+    }
+
+    /// Uses the memory of an empty queue.
+    pub fn use_queue(&mut self, queue: VecDeque<Expect>) {
+        self.queue = queue;
+    }
+
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

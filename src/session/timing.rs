@@ -134,12 +134,12 @@ impl Timing {
         self.parameters.extend(bound.map(|one| Parameter::capture_start(one.binary, one.value, one.len)));
     }
 
-    /// Bytes came from the server.
-    pub fn received(&mut self, bytes: usize) {
+    /// Bytes came from the server, at this moment.
+    pub fn received(&mut self, bytes: usize, now: Instant) {
         if self.running {
             self.bytes += bytes as u64;
             if self.first_byte.is_none() && self.threshold.is_some() {
-                self.first_byte = Some(Instant::now());
+                self.first_byte = Some(now);
             }
         }
     }

@@ -71,8 +71,10 @@ impl Session {
                 };
                 buffers.read[..carried].copy_from_slice(&link.carry);
                 link.carry.clear();
+                // Not before the read: what it tells may have happened just now.
+                self.now = Instant::now();
                 self.metrics.server_received(n);
-                self.timing.received(n);
+                self.timing.received(n, self.now);
                 self.taking_within = Some(link.pass > 0);
                 let mut out = Splice::new(&buffers.read[..carried + n], &mut buffers.built);
                 self.take_server(&buffers.read[..carried + n], &mut out).map_err(|ServerBroken| self.server_gone())?;
@@ -98,7 +100,7 @@ impl Session {
             self.resume();
             if self.again.is_none() {
                 // One statement, however often it runs.
-                self.since = Instant::now();
+                self.since = self.now;
             }
             if matches!(&self.state, State::Linked(link) if link.dying && (link.rerun.is_due() || self.is_link_unused()))
             {
@@ -154,6 +156,7 @@ impl Session {
             };
             self.metrics.client_received(n);
             let now = Instant::now();
+            self.now = now;
             self.client.note_request(now);
             self.timing.arrived(now);
             self.since = now;
@@ -172,6 +175,7 @@ impl Session {
     /// What is in the inbox, once more: a server connection is there now, or the server has answered.
     fn digest_inbox(&mut self, cx: &mut Cx<'_>) -> Result<(), Event> {
         let data = std::mem::take(&mut self.inbox);
+        self.now = Instant::now();
         buffers::with(|buffers| self.digest(&data, &mut buffers.built, cx))
     }
 

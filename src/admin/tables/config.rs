@@ -92,6 +92,7 @@ fn process(keys: &mut Keys, config: &Config) {
     keys.add("unix_socket_dir", dir, "");
     keys.add("unix_socket_mode", mode, "0777");
     keys.add("workers", config.workers.to_string(), "");
+    keys.add("batch_sends", config.batch_sends.to_string(), "true");
     keys.add("admin_users", config.admin.admin_users.join(","), "");
     keys.add("stats_users", config.admin.stats_users.join(","), "");
     keys.add("log_level", &config.log.level, LogSettings::default().level);

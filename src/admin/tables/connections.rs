@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{View, join, moment, moment_us, seconds};
+use super::{View, join, moment, seconds};
 use crate::admin::value::{Column, Rows, Value, int, text};
 use crate::backend::{ServerInfo, ServerState};
 use crate::session::{Client, ClientState};
@@ -158,7 +158,7 @@ fn server(pools: &UserPools, info: &ServerInfo, prefix: &str) -> Vec<Value> {
         info.local_addr.as_str().into(),
         Value::count(info.local_port),
         moment(info.connected),
-        moment_us(info.requested.load(Relaxed), info.connected),
+        moment(info.last_request()),
         0.into(),
         0.into(),
         i32::from(info.is_close_needed()).into(),

@@ -22,7 +22,7 @@ pub use config::has as config_has;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::is_console;
 use super::value::{Column, Kind, Rows, Value};
@@ -151,11 +151,6 @@ fn mode(mode: PoolMode) -> Value {
 fn moment(at: SystemTime) -> Value {
     let text = jiff::Timestamp::try_from(at).map(|at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
     Value::maybe(text.ok())
-}
-
-/// Microseconds since the Unix epoch as a moment; `or` when there are none yet.
-fn moment_us(us: u64, or: SystemTime) -> Value {
-    moment(if us == 0 { or } else { SystemTime::UNIX_EPOCH + Duration::from_micros(us) })
 }
 
 /// Whole seconds, and the microseconds behind them.

@@ -86,6 +86,7 @@ pub(super) fn resolve(raw: RawConfig, cx: &mut Context<'_>) -> Config {
         listen,
         takeover_socket,
         workers: server::workers(&raw.general, cx),
+        batch_sends: get(&raw.general.batch_sends).unwrap_or(defaults::BATCH_SENDS),
         zone: get(&raw.general.zone).filter(|zone| !zone.is_empty()),
         max_clients: positive(&raw.general.max_clients, defaults::MAX_CLIENTS, cx),
         client,

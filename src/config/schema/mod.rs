@@ -48,6 +48,7 @@ pub struct General {
     pub unix_socket_mode: Opt<FileMode>,
     pub takeover_socket: Opt<String>,
     pub workers: Opt<Count>,
+    pub batch_sends: Opt<bool>,
     pub zone: Opt<String>,
     pub max_clients: Opt<Count>,
 }

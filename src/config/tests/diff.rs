@@ -15,7 +15,7 @@ fn nothing_changes_nothing() {
 #[test]
 fn changes_in_words() {
     let old = format!("{BASE}[users.a]\npassword = \"hunter2\"\n[users.b]\npassword = \"x\"\n");
-    let new = "[general]\nlisten = [\"127.0.0.1:7000\"]\nworkers = 77\ntakeover_socket = \"/tmp/t\"\n[metrics]\nlisten = \"127.0.0.1:9127\"\n\
+    let new = "[general]\nlisten = [\"127.0.0.1:7000\"]\nworkers = 77\ntakeover_socket = \"/tmp/t\"\nbatch_sends = false\n[metrics]\nlisten = \"127.0.0.1:9127\"\n\
                [databases.app]\nurl = \"postgres://app:hunter3@db9/app\"\nreplica_urls = [\"postgres://db2/app\"]\n\
                pool.size = 30\nslow_query = \"200ms\"\n[databases.new]\nprimary = \"host=h\"\n\
                [users.a]\npassword = \"hunter4\"\nmax_clients = 3\n[users.c]\npassword = \"x\"\n";
@@ -23,6 +23,7 @@ fn changes_in_words() {
     assert!(!found.iter().any(|change| change.contains("hunter")), "{found:?}");
     for expected in [
         "listen: 127.0.0.1:6432 -> 127.0.0.1:7000 (needs a restart)",
+        "batch_sends: true -> false (needs a restart)",
         "takeover_socket: off -> /tmp/t (needs a restart)",
         "metrics.listen: off -> 127.0.0.1:9127 (needs a restart)",
         "hosts of node primary of database app: [db1:5432] -> [db9:5432]",

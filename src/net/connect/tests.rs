@@ -25,7 +25,7 @@ async fn answering(answer: &'static [u8]) -> u16 {
     tokio::spawn(async move {
         let mut kept = Vec::new();
         while let Ok((socket, _)) = listener.accept().await {
-            let mut stream = Stream::Tcp(socket);
+            let mut stream = Stream::from(socket);
             if stream.read_exact(&mut [0; 8]).await.is_ok() {
                 stream.write_all(answer).await.unwrap();
             }
@@ -107,7 +107,7 @@ async fn encrypts_by_request_and_directly() {
             let accepting = accepting.clone();
             tokio::spawn(async move {
                 let settings = OpenSettings { max_startup_bytes: 10_000, tls: Some(&accepting), tls_required: true };
-                open(Stream::Tcp(socket), &settings).await
+                open(Stream::from(socket), &settings).await
             });
         }
     });

@@ -27,7 +27,7 @@ async fn accepts_on_both_address_families() {
                 stream.peer()
             })
         });
-        let mut client = crate::net::Stream::Tcp(client);
+        let mut client = crate::net::Stream::from(client);
         let mut hello = [0; 5];
         client.read_exact(&mut hello).await.unwrap();
         assert_eq!(serving.join().unwrap().to_string(), client.local_addr().unwrap().to_string());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::testing::{Certificates, tcp_pair, unix_pair};
-use super::super::{ClientTlsContext, ServerTlsContext, Stream};
+use super::super::{ClientTlsContext, ServerTlsContext};
 use super::{OpenError, OpenSettings, Opened, open};
 use crate::config::SslMode;
 use crate::wire::startup::{CancelKey, PROTOCOL_3_0};
@@ -194,7 +194,7 @@ async fn trap_73_direct_tls_needs_alpn() {
         .with_no_client_auth();
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
     let (client, server) = tcp_pair().await;
-    let Stream::Tcp(client) = client else { panic!() };
+    let Ok(crate::net::socket::Socket::Tcp(client)) = client.into_socket() else { panic!() };
     let connecting = connector.connect("localhost".try_into().unwrap(), client);
     let (client, opened) = soon(async { tokio::join!(connecting, open(server, &settings)) }).await;
     assert!(client.is_ok());
