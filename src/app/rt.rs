@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn sessions_avoid_a_thread_that_works() {
-        let workers = Workers::start(2).unwrap();
+        let workers = Workers::start(2, true).unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         let name = || std::thread::current().name().map(str::to_owned);
         let (ends, end) = oneshot::channel::<()>();

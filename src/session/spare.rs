@@ -13,6 +13,8 @@ const MOST: usize = 64;
 const KEPT_REPLIES: usize = 64;
 
 thread_local! {
+    // The places themselves are what is kept.
+    #[allow(clippy::vec_box)]
     static SPARE: RefCell<Vec<Box<Link>>> = const { RefCell::new(Vec::new()) };
 }
 
