@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use quanta::Instant;
 use tokio::runtime::{Builder, Runtime};
 use trunkline::auth::{AuthContext, ServerCredential, ServerLogin};
 use trunkline::config::{Config, Environment, Loaded, Secret, UrlArgs};
@@ -48,25 +49,27 @@ fn benches(c: &mut Criterion) {
     let _entered = runtime.enter();
 
     let one = pool(&db, &runtime, 1);
-    c.bench_function("check_out_check_in", |b| b.iter(|| one.try_check_out().unwrap().check_in()));
+    c.bench_function("check_out_check_in", |b| b.iter(|| one.try_check_out(Instant::now()).unwrap().check_in()));
 
     let shared = pool(&db, &runtime, 8);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                if let Some(lease) = shared.try_check_out() {
+                if let Some(lease) = shared.try_check_out(Instant::now()) {
                     lease.check_in();
                 }
             }
         });
-        c.bench_function("check_out_check_in_contended", |b| b.iter(|| shared.try_check_out().unwrap().check_in()));
+        c.bench_function("check_out_check_in_contended", |b| {
+            b.iter(|| shared.try_check_out(Instant::now()).unwrap().check_in())
+        });
         stop.store(true, Ordering::Relaxed);
     });
 
     // Joining the line, the hand-over, and taking what was handed over; with the time-out that a default pool has.
     let slot = Arc::<WaiterSlot>::default();
-    let mut held = Some(one.try_check_out().unwrap());
+    let mut held = Some(one.try_check_out(Instant::now()).unwrap());
     let mut cx = Context::from_waker(Waker::noop());
     c.bench_function("hand_over_to_waiter", |b| {
         b.iter(|| {
