@@ -121,17 +121,19 @@ impl Row {
     }
 
     /// The columns of the table, in its order.
-    fn cells(&self) -> [f64; 9] {
+    fn cells(&self) -> [f64; 10] {
         let (wakes, looks) = (self.each(&[WAKE]), self.each(&[LOOK]));
         let reads = self.each(&["read", "recvfrom", "readv", "recvmsg"]);
         let writes = self.each(&["write", "sendto", "writev", "sendmsg"]);
+        let batches = self.each(&["io_uring_enter"]);
         let waits = self.each(&["epoll_wait", "epoll_pwait", "epoll_pwait2"]);
         let (registers, futexes) = (self.each(&["epoll_ctl"]), self.each(&["futex"]));
         let all = self.calls.values().sum::<u64>() as f64 / self.statements as f64;
-        let rest = (all - reads - wakes - looks - writes - waits - registers - futexes).max(0.0);
+        let rest = (all - reads - wakes - looks - writes - batches - waits - registers - futexes).max(0.0);
         [
             reads,
             writes,
+            batches,
             waits,
             registers,
             futexes,
@@ -149,10 +151,10 @@ impl Row {
 
     /// What of it is more than the budget.
     fn excess(&self) -> Vec<String> {
-        let [reads, writes, _, registers, futexes, wakes, ..] = self.cells();
+        let [reads, writes, batches, _, registers, futexes, wakes, ..] = self.cells();
         let limits = [
             ("reads", reads, MOST_TRANSFERS),
-            ("writes", writes, MOST_TRANSFERS),
+            ("writes and batches of writes", writes + batches, MOST_TRANSFERS),
             ("epoll_ctl", registers, MOST_OTHER),
             ("futex", futexes, MOST_OTHER),
             ("wakes", wakes, MOST_WAKES),
@@ -166,7 +168,7 @@ impl Row {
 pub fn table(rows: &[Row]) -> Table {
     let mut table = Table::new(
         "System calls of one statement, of the threads that serve clients",
-        &["read", "write", "epoll_wait", "epoll_ctl", "futex", "wake", "look", "rest", "other threads"],
+        &["read", "write", "io_uring", "epoll_wait", "epoll_ctl", "futex", "wake", "look", "rest", "other threads"],
     );
     for row in rows {
         table.add(row.label(), row.cells().iter().map(|cell| format!("{cell:.3}")).collect());
