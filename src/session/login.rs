@@ -30,6 +30,8 @@ pub struct Login {
     pub(super) stream: Stream,
     pub(super) registered: Registered,
     pub(super) pools: Arc<UserPools>,
+    /// The configuration's number before its pools were looked up: a session whose login met a reload follows it, too.
+    pub(super) generation: usize,
     pub(super) settings: Arc<Settings>,
     /// The parameters that the client was told.
     pub(super) told: Arc<Parameters>,
@@ -60,6 +62,7 @@ struct Wishes {
 /// # Errors
 /// [`LoginRefused`]; the client was told why.
 pub async fn log_in(ctx: Arc<Context>, mut stream: Stream, startup: Startup) -> Result<Login, LoginRefused> {
+    let generation = ctx.generation.load(Ordering::Acquire);
     // What a panic has left of the attempt is only given up.
     let attempt = AssertUnwindSafe(attempt(&ctx, &mut stream, &startup)).catch_unwind().await;
     match attempt.unwrap_or_else(|_| Err(panics::last_word().into())) {
@@ -70,6 +73,7 @@ pub async fn log_in(ctx: Arc<Context>, mut stream: Stream, startup: Startup) -> 
             }
             Ok(Login {
                 ctx,
+                generation,
                 stream,
                 registered,
                 pools,

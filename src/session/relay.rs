@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context as Cx, Poll, Waker};
 
 use futures::FutureExt;
@@ -149,7 +148,7 @@ pub async fn serve(login: Box<Login>) {
 
 impl Session {
     fn new(login: Login) -> Box<Self> {
-        let Login { ctx, stream, registered, pools, settings, told, lex, mut own, .. } = login;
+        let Login { ctx, stream, registered, pools, generation, settings, told, lex, mut own, .. } = login;
         let config = ctx.config.load();
         let database = &pools.cluster.database;
         let pool_settings = pools.settings();
@@ -167,7 +166,7 @@ impl Session {
             max_prepared: pool_settings.max_prepared as usize,
             max_inspect: config.client.max_inspect_bytes as usize,
             timing: Timing::new(config.slow_query(database, &pools.user)),
-            generation: ctx.generation.load(Ordering::Acquire),
+            generation,
             decisions: ctx.decisions(database, &pools.database),
             pool_settings,
             pools,
