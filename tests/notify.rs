@@ -378,9 +378,13 @@ fn no_connection_is_left_listening_trap_58() {
     // What no text tells: heard of when something comes, and taken back.
     query(&mut other, "DO $$ BEGIN LISTEN hidden; END $$");
     assert!(other.is_silent_for(Duration::from_millis(50)));
-    world.db.run("NOTIFY hidden");
     let mut third = world.client();
-    assert_eq!(third.value("SELECT count(*) FROM pg_listening_channels()"), "0");
+    // A server says it when it gets to it, which may be behind the next statement.
+    let taken_back = (0..20).any(|_| {
+        world.db.run("NOTIFY hidden");
+        third.value("SELECT count(*) FROM pg_listening_channels()") == "0"
+    });
+    assert!(taken_back);
     assert!(third.is_silent_for(Duration::from_millis(50)));
 }
 
