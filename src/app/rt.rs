@@ -84,9 +84,7 @@ impl Workers {
             drop(counted);
         });
     }
-}
 
-impl Workers {
     fn loads(&self) -> Vec<Load> {
         let mut busy = self.busy.lock();
         busy.measure(Instant::now(), || {

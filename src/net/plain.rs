@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
@@ -78,15 +78,15 @@ impl Plain {
     }
 
     pub(super) fn leave_to_batch(&mut self, bytes: &[u8], waker: &Waker) -> bool {
-        self.0.state.load(Ordering::Acquire) != LEFT && batch::take(&self.0, bytes, waker)
+        !self.wants_flush() && batch::take(&self.0, bytes, waker)
     }
 
     /// What a batch of this thread holds goes out; what one of another thread holds does so in a moment.
     fn end_batching(&self) -> bool {
-        if self.0.state.load(Ordering::Acquire) == BATCHED {
+        if self.0.is_batched() {
             batch::send();
         }
-        self.0.state.load(Ordering::Acquire) != BATCHED
+        !self.0.is_batched()
     }
 
     pub(super) fn wants_flush(&self) -> bool {
@@ -95,10 +95,8 @@ impl Plain {
 
     /// Whether nothing is left of what was taken.
     pub(super) fn try_flush(&self) -> io::Result<bool> {
-        match self.0.state.load(Ordering::Acquire) {
-            0 => return Ok(true),
-            _ if !self.end_batching() => return Ok(false),
-            _ => {}
+        if !self.end_batching() {
+            return Ok(false);
         }
         if !self.wants_flush() {
             return Ok(true);
@@ -133,15 +131,6 @@ impl Plain {
             return Poll::Pending;
         }
         self.0.socket.poll_write_ready(cx)
-    }
-
-    pub(super) fn poll_write_from(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            match self.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_writable(cx))?,
-                done => return Poll::Ready(done),
-            }
-        }
     }
 
     /// Ends the sending direction, behind what was taken.

@@ -32,14 +32,11 @@ impl Stream {
     /// # Errors
     /// The connection broke.
     pub fn poll_write_from(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(s) => s.poll_write_from(cx, buf),
-            Self::Tls(s) => loop {
-                match s.try_write(buf) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(s.poll_writable(cx))?,
-                    done => return Poll::Ready(done),
-                }
-            },
+        loop {
+            match self.try_write(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_writable(cx))?,
+                done => return Poll::Ready(done),
+            }
         }
     }
 

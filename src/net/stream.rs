@@ -238,7 +238,7 @@ impl Stream {
         }
     }
 
-    /// Takes the plain socket out, for a TLS handshake. A stream that is encrypted already is given back.
+    /// Takes the plain socket out, for a TLS handshake. Not of a stream that is encrypted already, or of which a batch has bytes.
     pub(super) fn into_socket(self) -> Result<Socket, ()> {
         match self {
             Self::Plain(s) => s.into_socket().ok_or(()),
