@@ -4,6 +4,9 @@
 
 mod support;
 
+#[path = "faults/lost.rs"]
+mod lost;
+
 use std::thread;
 use std::time::{Duration, Instant};
 

@@ -242,7 +242,7 @@ async fn announce_successor() {
     }
 }
 
-/// Once a second: idle connections are looked after.
+/// Once a second: idle connections are looked after, and those who wait for a node that does not answer.
 async fn keep_house(ctx: Arc<Context>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -251,6 +251,7 @@ async fn keep_house(ctx: Arc<Context>) {
         for cluster in ctx.directory.clusters().values() {
             cluster.tend();
         }
+        ctx.clients.tell_of_lost_nodes();
         ctx.all_decisions().iter().for_each(|(_, decisions)| decisions.forget_old());
     }
 }

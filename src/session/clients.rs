@@ -44,6 +44,8 @@ pub enum Request {
     Suspend = 8,
     /// Notifications have come, or what the session waited for to be answered.
     Notified = 16,
+    /// The node that is to answer does not: look whether something else can be done.
+    NodeDown = 32,
 }
 
 /// What others may know of a session, and how they reach it.
@@ -257,6 +259,12 @@ impl Client {
         self.assignment.lock().server.as_ref().map(|(_, server)| server.clone())
     }
 
+    /// Whether it is linked to a node that does not answer.
+    fn waits_for_lost_node(&self) -> bool {
+        self.state() == ClientState::Active
+            && self.assignment.lock().server.as_ref().is_some_and(|(pool, _)| !pool.load.is_up())
+    }
+
     /// Cancel requests on their way to its server connection, and whether that connection waits for them to be let go.
     pub fn cancels(&self) -> (u32, bool) {
         let assignment = self.assignment.lock();
@@ -420,6 +428,12 @@ impl Clients {
         let mut all: Vec<_> = self.registry.lock().by_pid.values().cloned().collect();
         all.sort_by_key(|client| client.id);
         all
+    }
+
+    /// Tells those who wait for a node that does not answer.
+    pub fn tell_of_lost_nodes(&self) {
+        let all = self.all();
+        all.iter().filter(|one| one.waits_for_lost_node()).for_each(|one| one.request(Request::NodeDown));
     }
 
     /// How many there are.

@@ -27,6 +27,11 @@ impl Session {
         if self.client.requested(Request::Kill) {
             return Some(Ending::killed());
         }
+        if self.client.requested(Request::NodeDown)
+            && let Err(ending) = self.look_at_lost_node()
+        {
+            return Some(ending);
+        }
         let resting = matches!(self.state, State::Idle)
             && !self.deferred.is_open()
             && self.inbox.is_empty()
@@ -49,13 +54,35 @@ impl Session {
         }
     }
 
+    /// The node of the link does not answer, and nobody knows whether it ever will. What only reads, and can run elsewhere, does; what
+    /// was sent to a primary that is none any more would be answered by nobody. Everything else waits.
+    fn look_at_lost_node(&mut self) -> Result<(), Ending> {
+        self.client.clear(Request::NodeDown);
+        let State::Linked(link) = &self.state else { return Ok(()) };
+        let load = &link.lease.pool().load;
+        if load.is_up() || link.replies.is_empty() {
+            return Ok(());
+        }
+        if link.rerun.is_possible() {
+            return self.leave_lost();
+        }
+        if link.primary && load.is_deposed() {
+            return Err(self.server_gone());
+        }
+        Ok(())
+    }
+
     /// The server connection broke. Its last words have been passed on; a client that saw a FATAL needs no second one.
     pub(super) fn server_gone(&mut self) -> Ending {
         let dying = matches!(&self.state, State::Linked(link) if link.dying);
         if let State::Linked(link) = &self.state {
             link.lease.pool().load.probe.notify_one();
         }
-        if dying { Ending::ClientGone } else { Ending::Told(Box::new(server_lost()), Blame::Network) }
+        match () {
+            () if dying => Ending::ClientGone,
+            () if self.sight.is_committing() => Ending::Told(Box::new(commit_unknown()), Blame::Network),
+            () => Ending::Told(Box::new(server_lost()), Blame::Network),
+        }
     }
 
     pub(super) fn begin_refused(&mut self) -> Ending {
@@ -65,4 +92,11 @@ impl Session {
                 .hint("See the error before this one.");
         Ending::Told(Box::new(notice), Blame::Server)
     }
+}
+
+/// The connection was lost between what may have committed and its answer: only the client can find out.
+fn commit_unknown() -> ErrorNotice {
+    ErrorNotice::fatal(SqlState::RESOLUTION_UNKNOWN, "the connection to the server was lost during a commit")
+        .detail("Whether the transaction is committed is not known. It has not been sent again.")
+        .hint("Reconnect and look before repeating it.")
 }

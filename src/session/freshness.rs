@@ -156,6 +156,11 @@ impl Sight {
         !self.writing.is_empty()
     }
 
+    /// Whether something was sent that may commit what is being written, and its end is not known.
+    pub fn is_committing(&self) -> bool {
+        self.committing.is_some()
+    }
+
     /// What is being written may be visible from now on.
     pub fn stamp(&mut self, now: Moment) {
         for touches in &self.writing {

@@ -8,6 +8,7 @@
 
 pub mod clusters;
 pub mod frames;
+pub mod injector;
 pub mod process;
 pub mod raw;
 pub mod sql;
