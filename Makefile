@@ -2,7 +2,7 @@
 # distribution's packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat lint bench idle budget
+.PHONY: help demo test chaos compat lint bench idle budget
 
 CARGO ?= cargo
 
@@ -22,6 +22,10 @@ test: ## all tests, against real servers and real drivers; ARGS="name-of-a-test"
 	else \
 		set -x; $(CARGO) test --locked --no-fail-fast --lib --bins --tests $(ARGS); \
 	fi
+
+chaos: ## clients while servers are killed, hung, cut off and promoted (10 minutes); TRUNKLINE_CHAOS_SECONDS, TRUNKLINE_CHAOS_SEED
+	@.ci/install-tools build libclang postgres
+	$(CARGO) test --locked --test chaos -- --ignored --nocapture nothing_is_lost_in_a_long_chaos $(ARGS)
 
 compat: ## PostgreSQL's regression suite, libpq_pipeline and SQLAlchemy's, directly and through Trunkline; ARGS="regression"
 	@.ci/install-tools build libclang postgres python
