@@ -17,6 +17,11 @@ use support::raw::RawClient;
 use trunkline::app::demo::{Cluster, StopMode};
 
 fn before(cluster: &Cluster, routing: &str) -> Trunkline {
+    before_patiently(cluster, "3s", routing)
+}
+
+/// With this `wait_timeout`.
+fn before_patiently(cluster: &Cluster, patience: &str, routing: &str) -> Trunkline {
     let node = |name: &str, role: &str, port: u16| {
         format!("[[databases.app.nodes]]\nname = \"{name}\"\nrole = \"{role}\"\nhost = \"127.0.0.1\"\nport = {port}\n")
     };
@@ -26,7 +31,7 @@ fn before(cluster: &Cluster, routing: &str) -> Trunkline {
          [metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n\
          [users.{APP}]\npassword = \"{APP_PASSWORD}\"\n\
          [databases.app]\ncontrol_user = \"{APP}\"\ncontrol_password = \"{APP_PASSWORD}\"\n\
-         [databases.app.pool]\nwait_timeout = \"3s\"\n\
+         [databases.app.pool]\nwait_timeout = \"{patience}\"\n\
          [databases.app.routing]\nhealth_interval = \"300ms\"\nhealth_timeout = \"1s\"\n{routing}\n{}{}{}",
         node("primary", "primary", cluster.info().primary_port()),
         node("replica1", "replica", replicas[0]),

@@ -62,6 +62,14 @@ async fn say_goodbye(lease: &mut Lease, within_message: bool) {
     while matches!(lease.stream.read_some(&mut rest).await, Ok(n) if n > 0) {}
 }
 
+impl Link {
+    /// Whether the client has the beginning of a frame of which the rest has not come: nothing else can be said to it. A row that
+    /// answers a statement of ours is nothing to it.
+    fn is_within_clients_frame(&self) -> bool {
+        self.pass > 0 && !self.drops_rows()
+    }
+}
+
 impl Session {
     /// Ends the session: a last word to the client, then the server connection.
     pub(super) async fn end(mut self: Box<Self>, ending: Ending) {
@@ -73,7 +81,7 @@ impl Session {
             State::Linked(_) if matches!(ending, Ending::Panicked(_)) && self.taking_within.is_some() => {
                 self.taking_within == Some(true)
             }
-            State::Linked(link) => link.pass > 0,
+            State::Linked(link) => link.is_within_clients_frame(),
             _ => false,
         };
         match &ending {

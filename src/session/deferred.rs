@@ -36,6 +36,8 @@ pub(super) struct Deferred {
     texts: Vec<u8>,
     /// What these texts are.
     kept: SmallVec<[Kept; 2]>,
+    /// The same of the block that was sent last: it may have to begin anew.
+    sent: (Vec<u8>, SmallVec<[Kept; 2]>, BlockModes),
     /// About the block as a whole.
     pub decision: Decision,
     /// What the block itself says.
@@ -75,6 +77,7 @@ impl Default for Deferred {
         Self {
             texts: Vec::new(),
             kept: SmallVec::new(),
+            sent: (Vec::new(), SmallVec::new(), BlockModes::default()),
             decision: NOTHING,
             modes: BlockModes::default(),
             failed: false,
@@ -149,6 +152,21 @@ impl Deferred {
         self.modes = BlockModes::default();
         self.failed = false;
         self.offloads = false;
+    }
+
+    /// The block was sent. Memory is used again.
+    fn set_aside(&mut self) {
+        std::mem::swap(&mut self.texts, &mut self.sent.0);
+        std::mem::swap(&mut self.kept, &mut self.sent.1);
+        self.sent.2 = std::mem::take(&mut self.modes);
+        self.close();
+    }
+
+    /// The block that was sent last has never been.
+    pub fn begin_anew(&mut self) {
+        std::mem::swap(&mut self.texts, &mut self.sent.0);
+        std::mem::swap(&mut self.kept, &mut self.sent.1);
+        self.modes = std::mem::take(&mut self.sent.2);
     }
 
     fn keep(&mut self, sql: &[u8], what: What) {
@@ -331,7 +349,11 @@ impl Session {
         }
         let target = if link.primary { Target::Primary } else { Target::Replica };
         self.metrics.routed(target, deferred.decision.reason);
-        deferred.close();
+        // Savepoints are known to the session from now on.
+        if !deferred.failed && deferred.kept.iter().all(|kept| !matches!(kept.what, What::Savepoint(_))) {
+            link.rerun.begin_block();
+        }
+        deferred.set_aside();
     }
 }
 

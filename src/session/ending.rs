@@ -63,13 +63,13 @@ impl Session {
         if load.is_up() || link.replies.is_empty() {
             return Ok(());
         }
-        if link.rerun.is_possible() {
-            return self.leave_lost();
+        match link.rerun.is_possible() {
+            // It may come back, and there is no other one.
+            _ if link.primary && !load.is_deposed() => Ok(()),
+            true => self.leave_lost(),
+            false if link.primary => Err(self.server_gone()),
+            false => Ok(()),
         }
-        if link.primary && load.is_deposed() {
-            return Err(self.server_gone());
-        }
-        Ok(())
     }
 
     /// The server connection broke. Its last words have been passed on; a client that saw a FATAL needs no second one.

@@ -123,6 +123,11 @@ impl Session {
                 return Ok(false);
             }
             (Some(Expect::Begin), b'E') => {
+                if is_fatal(body) && self.begins_anew(body) {
+                    out.discard();
+                    return Ok(false);
+                }
+                let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
                 link.begin_refused = true;
                 return Ok(true);
             }
@@ -180,8 +185,17 @@ impl Session {
                 if fatal && (self.is_link_unused() || self.rerun(body, true, out)) {
                     return Ok(false);
                 }
+                if fatal && settings && self.begins_anew(body) {
+                    out.discard();
+                    return Ok(false);
+                }
                 let Self { state: State::Linked(link), names, .. } = self else { return Err(ServerBroken) };
-                if settings {
+                if fatal && settings && link.awaits_settings {
+                    // Nothing of the client's has been sent.
+                    while link.replies.pop().is_some() {}
+                    return Ok(false);
+                }
+                if settings && !fatal {
                     link.settings_refused = Some(body.into());
                     // It does not have what it is taken to have.
                     link.retired = Some("it refused the session's settings");

@@ -309,11 +309,12 @@ impl Replies {
     }
 
     /// Whether what is owed is the answer to one Query, or to one segment of the client's that ends with its Sync or Flush; `taken` are
-    /// the client's bytes.
-    pub fn can_repeat(&self, taken: &[u8]) -> bool {
+    /// the client's bytes; `with_block` = the block that is begun before them can begin once more, too.
+    pub fn can_repeat(&self, taken: &[u8], with_block: bool) -> bool {
         let mut readies = 0;
         for expect in &self.queue {
             match expect {
+                Expect::Begin if with_block => {}
                 // A name of the client's own, which is not free any more.
                 Expect::RawParse { .. } | Expect::Begin | Expect::CopyEnd => return false,
                 _ if expect.is_ready() && !expect.is_ours() => readies += 1,

@@ -6,6 +6,9 @@
 //! taken once more, as if it had just been read. What a replica says before the result begins (ParseComplete, RowDescription,
 //! notices) waits until the first row, completion or error; nearly always they come together.
 //!
+//! So does the first statement of a block that was begun with it ([`Deferred`](super::deferred::Deferred)), on the primary, too, when its
+//! connection breaks before a byte of its result was told: without a COMMIT, nothing of it has been. The block begins anew with it.
+//!
 //! One Query, or one segment up to its Sync or Flush, can run once more. Of pipelines nothing is repeated, but what they teach is
 //! remembered ([`crate::route::DecisionCache::remember_primary`]).
 
@@ -27,6 +30,9 @@ pub(super) const LIMIT: usize = 16 * 1024;
 /// After so many attempts on replicas only the primary is left.
 const MAX_ATTEMPTS: u32 = 3;
 
+/// After so many a block is not begun anew: its statement may be what ends its server.
+const MAX_BLOCK_ATTEMPTS: u32 = 2;
+
 /// Effects of statements that can run once more. Whatever else a statement does, it does to the session or to a transaction.
 const REPEATABLE: Effects = Effects::MULTI
     .union(Effects::LITERAL_MATTERS)
@@ -34,12 +40,19 @@ const REPEATABLE: Effects = Effects::MULTI
     .union(Effects::COPY)
     .union(Effects::TELLS_TIME);
 
+/// The same for the first statement of a block, whose transaction ends with its connection.
+const REPEATABLE_WITH_BLOCK: Effects = REPEATABLE.union(Effects::WRITES).union(Effects::CURSOR);
+
 /// What is under way on a link, as far as running it once more goes.
 #[derive(Debug)]
 pub(super) struct Rerun {
     state: Repeat,
     /// The write that begins had nothing under way before it.
     fresh: bool,
+    /// A block was begun in it.
+    begins: bool,
+    /// What can run once more is the first statement of a block.
+    with_block: bool,
     /// Of the statements that have been sent since.
     effects: Effects,
     /// Something of the result has come.
@@ -65,6 +78,8 @@ impl Default for Rerun {
         Self {
             state: Repeat::No("idle"),
             fresh: false,
+            begins: false,
+            with_block: false,
             effects: Effects::empty(),
             begun: false,
             held: Vec::new(),
@@ -84,6 +99,11 @@ impl Rerun {
         self.state == Repeat::Due
     }
 
+    /// A block goes out, which could begin once more.
+    pub fn begin_block(&mut self) {
+        self.begins = true;
+    }
+
     /// A statement goes out.
     pub fn note(&mut self, effects: Effects) {
         self.effects |= effects;
@@ -93,6 +113,8 @@ impl Rerun {
     #[inline]
     pub fn came(&mut self, tag: u8) {
         match tag {
+            // Notices of a block are told while it runs.
+            b'N' if self.with_block => self.begun = true,
             b'1' | b'2' | b'3' | b't' | b'T' | b'n' | b'N' => {}
             // The client will not be told twice, so it is to be told now.
             b'S' => {
@@ -147,8 +169,7 @@ impl Again {
 impl Link {
     /// A write begins; so many cancel requests have been sent to servers until now.
     pub(super) fn begin_write(&mut self, is_mid_frame: bool, cancels_sent: u32) {
-        self.rerun.fresh = !self.primary
-            && !is_mid_frame
+        self.rerun.fresh = !is_mid_frame
             && !self.rerun.is_due()
             && self.replies.is_empty()
             && self.status == TxStatus::Idle
@@ -166,22 +187,36 @@ impl Session {
     pub(super) fn keep_for_rerun(&mut self, taken: &[u8], is_sent: bool) {
         let whole = self.client_pass == 0;
         let stateless = self.pins.is_empty() && self.scripts.is_empty();
+        let is_committing = self.sight.is_committing();
+        let attempts = self.again.as_ref().map_or(0, |again| again.attempts);
         let State::Linked(link) = &mut self.state else { return };
-        if link.primary || taken.is_empty() || link.rerun.is_due() {
+        if taken.is_empty() || link.rerun.is_due() {
             return;
         }
+        let with_block = std::mem::take(&mut link.rerun.begins);
+        if link.primary && !with_block {
+            if link.rerun.is_possible() {
+                link.rerun.state = Repeat::No("pipelined");
+            }
+            return;
+        }
+        link.rerun.with_block = with_block;
+        let repeatable = if with_block { REPEATABLE_WITH_BLOCK } else { REPEATABLE };
         link.lease.kept.clear();
         link.rerun.begun = false;
         let fresh = std::mem::take(&mut link.rerun.fresh) && is_sent;
         if fresh && whole && taken.len() <= LIMIT {
             link.lease.kept.extend_from_slice(taken);
         }
-        let why = if !fresh || !link.replies.can_repeat(taken) {
+        let in_other_block = link.status.in_block() && !with_block;
+        let why = if !fresh || !link.replies.can_repeat(taken, with_block) {
             "pipelined"
         } else if link.lease.kept.is_empty() {
             "too_long"
-        } else if !stateless || !REPEATABLE.contains(link.rerun.effects) || link.status.in_block() {
+        } else if !stateless || !repeatable.contains(link.rerun.effects) || is_committing || in_other_block {
             "state"
+        } else if with_block && attempts >= MAX_BLOCK_ATTEMPTS {
+            "attempts"
         } else {
             link.rerun.state = Repeat::Can;
             return;
@@ -200,6 +235,7 @@ impl Session {
         let is_of_node = matches!(cause, RerunCause::Lost | RerunCause::Conflict);
         let refused = match link.rerun.state {
             Repeat::No(_) if link.status.in_block() => Some("in_block"),
+            Repeat::Can if link.rerun.with_block && !is_fatal => Some("in_block"),
             Repeat::No(why) => Some(why),
             // Whoever asks for a replica gets what a replica says.
             _ if wants_replica && !is_of_node => Some("wants_replica"),
@@ -233,6 +269,17 @@ impl Session {
             build::sync(&mut link.backlog);
         }
         true
+    }
+
+    /// The server ends the connection with this error before it has begun a block. Returns whether the block begins anew elsewhere.
+    pub(super) fn begins_anew(&mut self, error: &[u8]) -> bool {
+        let State::Linked(link) = &mut self.state else { return false };
+        let anew = link.rerun.is_possible() && link.rerun.with_block;
+        if anew {
+            link.dying = true;
+            self.plan_rerun(RerunCause::Lost, ErrorNotice::sqlstate_of(error), Vec::new(), None);
+        }
+        anew
     }
 
     /// The link's connection is gone, or about to be. What could run once more does so elsewhere.
@@ -315,7 +362,10 @@ impl Session {
         {
             self.client.request(Request::CancelWait);
         }
-        let Self { state: State::Linked(link), names, inbox, .. } = self else { return };
+        let Self { state: State::Linked(link), names, inbox, deferred, .. } = self else { return };
+        if link.rerun.with_block {
+            deferred.begin_anew();
+        }
         link.rerun = Rerun::default();
         link.close_segment();
         for frame in frames(&link.lease.kept) {

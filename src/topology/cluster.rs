@@ -186,6 +186,12 @@ impl Cluster {
         self.database.dbname.as_deref().unwrap_or(database)
     }
 
+    /// Sends those away who wait for a connection to the node.
+    pub(super) fn turn_away_from(&self, node: &Arc<Node>) {
+        let Some(index) = self.nodes.iter().position(|one| Arc::ptr_eq(one, node)) else { return };
+        self.all_pools().iter().for_each(|user| user.pools[index].turn_away());
+    }
+
     /// All pools, by database and user.
     pub fn all_pools(&self) -> Vec<Arc<UserPools>> {
         let mut all: Vec<_> = self.users.lock().values().cloned().collect();

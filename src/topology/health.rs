@@ -77,7 +77,10 @@ async fn watch(cluster: std::sync::Weak<Cluster>, node: Arc<Node>) {
                 if let Some(pool) = &pool {
                     pool.retain(|_, _| false);
                 }
-                unhealthy(&node, error, failures);
+                if unhealthy(&node, error, failures) && !node.is_primary() {
+                    // Who waits for a connection to it can read elsewhere.
+                    cluster.turn_away_from(&node);
+                }
             }
         }
         cluster.find_roles();
@@ -108,14 +111,17 @@ fn healthy(node: &Node, answer: Answer, asked: Instant) {
     node.set_checked(Checked { at: Some(SystemTime::now()), error: None });
 }
 
-fn unhealthy(node: &Node, error: String, failures: u32) {
+/// Returns whether it counts as down from now on.
+fn unhealthy(node: &Node, error: String, failures: u32) -> bool {
     let down = failures >= FAILURES_UNTIL_DOWN || !node.load.is_up();
-    if down && node.load.set_up(false) {
+    let news = down && node.load.set_up(false);
+    if news {
         tracing::warn!(node = node.settings.name, error, "node is down");
     }
     node.asked_in_vain();
     node.metrics.check_failed(!down);
     node.set_checked(Checked { at: Some(SystemTime::now()), error: Some(error) });
+    news
 }
 
 /// Asks over SQL, in one round trip once the connection is open.

@@ -51,7 +51,7 @@ impl<'a> Driver<'a> {
             5 | 16 => self.fail_over(),
             6 => self.terminate_backends(),
             7 => self.cut(),
-            8 => self.disturb(Fault::Tear, "tear connections in a message"),
+            8 => self.tear(),
             9 => self.disturb(Fault::Hold, "half-open connections"),
             10 => {
                 let delay = Duration::from_millis(self.rng.u64(2..80));
@@ -65,7 +65,7 @@ impl<'a> Driver<'a> {
             18 | 19 => self.terminate_backends(),
             20 | 21 => self.cut(),
             22 => self.disturb(Fault::Hold, "half-open connections"),
-            _ => self.disturb(Fault::Tear, "tear connections in a message"),
+            _ => self.tear(),
         }
     }
 
@@ -173,6 +173,11 @@ impl<'a> Driver<'a> {
         self.stage.links.iter().chain([&self.stage.front]).for_each(Injector::calm);
     }
 
+    fn tear(&mut self) {
+        let fault = if self.rng.bool() { Fault::Tear } else { Fault::TearAnswer };
+        self.disturb(fault, "tear connections in a message");
+    }
+
     fn disturb(&mut self, fault: Fault, kind: &str) {
         let percent = self.rng.u8(10..=100);
         let then_cut = self.rng.bool();
@@ -220,6 +225,9 @@ impl<'a> Driver<'a> {
                     new
                 }
                 _ => {
+                    if how == "SIGKILL" {
+                        board.killing();
+                    }
                     old.signal(if how == "SIGTERM" { Signal::TERM } else { Signal::KILL });
                     wait(old, board);
                     setup.start()

@@ -65,6 +65,7 @@ fn chaos(seconds: u64) -> (Board, Stats) {
                     number,
                     // Some come by way of the injector.
                     port: if number % 3 == 0 { front } else { direct },
+                    direct: number % 3 != 0,
                     level: LEVELS[usize::try_from(number).unwrap() % LEVELS.len()],
                     writes: number < WRITERS,
                     seed,

@@ -70,6 +70,8 @@ pub struct Board {
     longest_gap: Mutex<Longest>,
     events: Mutex<Vec<(Duration, String)>>,
     faults: Mutex<BTreeMap<String, u64>>,
+    /// When Trunkline was killed last, in milliseconds since the beginning.
+    killed: AtomicU64,
 }
 
 impl Board {
@@ -81,6 +83,7 @@ impl Board {
             longest_gap: Mutex::default(),
             events: Mutex::default(),
             faults: Mutex::default(),
+            killed: AtomicU64::new(0),
         }
     }
 
@@ -91,9 +94,24 @@ impl Board {
     /// Somebody's transfer was acknowledged.
     pub fn written(&self) {
         let at = self.began.elapsed();
-        let now = u64::try_from(at.as_millis()).unwrap();
+        let now = self.millis();
         let took = Duration::from_millis(now.saturating_sub(self.last_write.fetch_max(now, Ordering::Relaxed)));
         self.longest_gap.lock().note(Longest { took, at });
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap()
+    }
+
+    /// Trunkline is about to be killed, or is: its clients hear nothing of it.
+    pub fn killing(&self) {
+        self.killed.store(self.millis().max(1), Ordering::SeqCst);
+    }
+
+    /// Whether it was a moment ago.
+    pub fn was_killed(&self) -> bool {
+        let killed = self.killed.load(Ordering::SeqCst);
+        killed > 0 && self.millis() < killed + 3000
     }
 
     /// The driver does something.

@@ -39,6 +39,8 @@ pub struct Badge {
     pub number: u64,
     pub port: u16,
     pub level: &'static str,
+    /// Nobody but Trunkline can end its connection.
+    pub direct: bool,
     /// Writes, too.
     pub writes: bool,
     pub seed: u64,
@@ -186,6 +188,11 @@ impl<'a> Teller<'a> {
         let Some(failure) = answer.failure() else { return };
         if answer.is_hang() {
             self.violation(format!("{what}: no answer for too long, after {:?}", answer.frames));
+        }
+        // In the middle of a row nothing else can be said.
+        let in_result = answer.frames.iter().any(|frame| frame.tag == b'T' || frame.tag == b'D' || frame.tag == b'2');
+        if answer.error().is_none() && self.badge.direct && what != "login" && !in_result && !self.board.was_killed() {
+            self.violation(format!("{what}: the connection ended without a word, after {:?}", answer.frames));
         }
         if let Some(frame) = answer.error()
             && !EXPECTED.contains(&failure.as_str())

@@ -4,26 +4,38 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::clusters::{self, APP, APP_PASSWORD, TestDb};
-use crate::support::frames::Batch;
+use crate::support::frames::{Batch, tags};
 use crate::support::injector::{Fault, Injector};
-use crate::support::process::Setup;
+use crate::support::process::{Setup, Trunkline};
 use crate::support::raw::RawClient;
-use crate::{before, client};
+use crate::{before, before_patiently, client};
+use trunkline::app::demo::ClusterOptions;
 
 /// Longest time until a node that hangs is known to be down (two checks), and who waits for it has been told.
 const KNOWN_AFTER: Duration = Duration::from_secs(6);
+
+/// A Trunkline before the primary only, by way of an injector.
+fn before_link(db: &TestDb, link: &Injector) -> Trunkline {
+    let name = &db.name;
+    Setup::config(format!(
+        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[users.{APP}]\npassword = \"{APP_PASSWORD}\"\n[databases.{name}]\n\
+         [[databases.{name}.nodes]]\nname = \"primary\"\nrole = \"primary\"\nhost = \"127.0.0.1\"\nport = {}\n",
+        link.port()
+    ))
+    .start()
+}
+
+/// A client with an `application_name`, so that its settings go to a connection that another one has had.
+fn connect_as(name: &str, db: &TestDb, proxy: &Trunkline) -> RawClient {
+    let parameters = [("user", APP), ("database", db.name.as_str()), ("application_name", name)];
+    RawClient::connect_with(proxy.port(), APP_PASSWORD, &parameters)
+}
 
 #[test]
 fn a_commit_without_an_answer_is_told_to_be_unknown_and_nothing_else_is() {
     let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
     let link = Injector::before(db.cluster().primary_port());
-    let name = &db.name;
-    let proxy = Setup::config(format!(
-        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[users.{APP}]\npassword = \"{APP_PASSWORD}\"\n[databases.{name}]\n\
-         [[databases.{name}.nodes]]\nname = \"primary\"\nrole = \"primary\"\nhost = \"127.0.0.1\"\nport = {}\n",
-        link.port()
-    ))
-    .start();
+    let (name, proxy) = (&db.name, before_link(&db, &link));
     let query = |sql: &str| Batch::new().query(sql);
     let write = "INSERT INTO t VALUES (1)";
     let cases: [(&[&str], Batch, &str); 8] = [
@@ -60,15 +72,131 @@ fn a_commit_without_an_answer_is_told_to_be_unknown_and_nothing_else_is() {
 }
 
 #[test]
+fn the_first_statement_of_a_block_begins_it_anew_when_its_connection_is_lost_and_no_other_one_does() {
+    let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
+    let link = Injector::before(db.cluster().primary_port());
+    let proxy = before_link(&db, &link);
+    let level = "SHOW transaction_isolation";
+    // What is sent first, what is answered for it, and what the block is then.
+    let cases: [(&str, Batch, &str, &str); 5] = [
+        ("BEGIN", Batch::new().query("INSERT INTO t VALUES (1) RETURNING n"), "TDCZ", "read committed"),
+        (
+            "BEGIN ISOLATION LEVEL REPEATABLE READ",
+            Batch::new().query("INSERT INTO t VALUES (2)"),
+            "CZ",
+            "repeatable read",
+        ),
+        ("BEGIN", Batch::new().run("INSERT INTO t VALUES ($1::int)", &[Some("3")]).sync(), "12nCZ", "read committed"),
+        (
+            "BEGIN",
+            Batch::new()
+                .parse("s", "INSERT INTO t VALUES ($1::int)", &[])
+                .bind("", "s", &[Some("4")])
+                .execute("", 0)
+                .sync(),
+            "12CZ",
+            "read committed",
+        ),
+        ("BEGIN", Batch::new().query("SELECT n FROM t WHERE n = 1 FOR UPDATE"), "TDCZ", "read committed"),
+    ];
+    for (begin, batch, answer, expected) in cases {
+        let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, &db.name);
+        client.rows("SELECT 1");
+        client.rows(begin);
+        link.strike(Fault::Hold, 100);
+        client.send(&batch);
+        thread::sleep(Duration::from_millis(100));
+        link.strike(Fault::Cut, 100);
+        thread::sleep(Duration::from_millis(20));
+        link.calm();
+        let frames = client.recv_ready(1);
+        assert_eq!(tags(&frames), answer, "{frames:?}");
+        assert_eq!(frames.last().unwrap().body, b"T");
+        assert_eq!(client.value(level), expected);
+        assert_eq!(tags(&client.exchange(&Batch::new().query("COMMIT"))), "CZ");
+    }
+    assert_eq!(db.run("SELECT string_agg(n::text, ',' ORDER BY n) FROM t"), "1,2,3,4");
+}
+
+#[test]
+fn a_server_that_ends_a_connection_while_settings_are_on_their_way_is_heard() {
+    let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
+    let link = Injector::before(db.cluster().primary_port());
+    let proxy = before_link(&db, &link);
+    let client = |name: &str| connect_as(name, &db, &proxy);
+    let pid_of = |client: &mut RawClient| client.value("SELECT pg_backend_pid()");
+    // Its settings go first, then what it says. A role may be refused, so nothing is sent before it is there.
+    for (prelude, told) in [("SELECT 1", Some("57P01")), ("BEGIN", None), ("SET ROLE app", None)] {
+        let mut victim = client("victim");
+        victim.rows(prelude);
+        // The one that has the connection before it.
+        let pid = pid_of(&mut client("other"));
+        link.strike(Fault::Hold, 100);
+        victim.send(&Batch::new().query("INSERT INTO t VALUES (1)"));
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(db.run(&format!("SELECT pg_terminate_backend({pid})")), "t");
+        thread::sleep(Duration::from_millis(100));
+        link.calm();
+        match told {
+            Some(code) => {
+                assert_eq!(victim.recv().sqlstate(), code);
+                assert!(victim.is_closed());
+            }
+            None => assert_eq!(tags(&victim.recv_ready(1)), "CZ", "{prelude}"),
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_within_a_row_of_our_own_is_told_to_the_client() {
+    let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
+    let link = Injector::before(db.cluster().primary_port());
+    let proxy = before_link(&db, &link);
+    let client = |name: &str| connect_as(name, &db, &proxy);
+    let mut victim = client("victim");
+    // Half of what is answered when this is set ends within the value.
+    victim.rows(&format!("SET app.name = '{}'", "x".repeat(1000)));
+    client("other").rows("SELECT 1");
+    link.strike(Fault::TearAnswer, 100);
+    victim.send(&Batch::new().query("INSERT INTO t VALUES (1)"));
+    assert_eq!(victim.recv().sqlstate(), "08007");
+    assert!(victim.is_closed());
+    link.calm();
+}
+
+#[test]
+fn a_statement_that_ends_its_server_is_not_begun_anew_for_ever() {
+    let cluster = clusters::start(ClusterOptions { replicas: 0, ..clusters::options() });
+    let die = "CREATE FUNCTION die() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS \
+               $$ BEGIN COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'; END $$";
+    cluster.info().query(0, "app", die).unwrap();
+    let port = cluster.info().primary_port();
+    let proxy = Setup::config(format!(
+        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[users.{APP}]\npassword = \"{APP_PASSWORD}\"\n\
+         [databases.app]\nurl = \"postgres://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/app\"\n"
+    ))
+    .start();
+    let mut client = client(&proxy);
+    client.set_timeout(Duration::from_secs(20));
+    client.rows("BEGIN");
+    client.send(&Batch::new().query("SELECT die()"));
+    assert_eq!(client.recv().sqlstate(), "08006");
+    let log = std::fs::read_to_string(cluster.primary().log_file()).unwrap();
+    let deaths = log.lines().filter(|line| line.contains("was terminated by signal 9")).count();
+    assert!((1..=3).contains(&deaths), "{deaths} times");
+    eprintln!("{deaths} times");
+}
+
+#[test]
 fn a_read_that_waits_for_a_replica_that_hangs_is_answered_by_another_node() {
     let cluster = clusters::own();
-    let proxy = before(&cluster, "consistency = \"eventual\"");
+    let proxy = before_patiently(&cluster, "20s", "consistency = \"eventual\"");
     let read = "/* trunkline: replica */ SELECT inet_server_port()";
-    let mut clients: Vec<_> = (0..12).map(|_| client(&proxy)).collect();
-    // Connections to both are there.
+    let mut clients: Vec<_> = (0..32).map(|_| client(&proxy)).collect();
+    // Connections to both are there, though not enough for all: some wait for one.
     for _ in 0..10 {
-        clients.iter_mut().for_each(|client| client.send(&Batch::new().query(read)));
-        clients.iter_mut().for_each(|client| drop(client.recv_ready(1)));
+        clients.iter_mut().take(8).for_each(|client| client.send(&Batch::new().query(read)));
+        clients.iter_mut().take(8).for_each(|client| drop(client.recv_ready(1)));
     }
     let hung = &cluster.replicas()[0];
     hung.pause();
@@ -90,17 +218,25 @@ fn who_waits_for_a_primary_that_hangs_and_was_replaced_is_told() {
     cluster.info().wait_replayed().unwrap();
     let proxy = before(&cluster, "");
     let (mut single, mut block, mut reader) = (client(&proxy), client(&proxy), client(&proxy));
+    let mut deferred = client(&proxy);
     let write = "INSERT INTO t VALUES (1)";
     block.rows("BEGIN");
     block.rows(write);
     reader.rows("BEGIN");
     reader.rows("SELECT n FROM t FOR UPDATE");
-    // It finds a connection that is open already.
-    single.rows(write);
+    // They find connections that are open already.
+    for client in [&mut single, &mut deferred] {
+        client.send(&Batch::new().query("INSERT INTO t SELECT 1 FROM pg_sleep(0.1)"));
+    }
+    for client in [&mut single, &mut deferred] {
+        client.recv_ready(1);
+    }
+    deferred.rows("BEGIN");
     let hung = cluster.primary();
     hung.pause();
     single.send(&Batch::new().query(write));
     block.send(&Batch::new().query(write));
+    deferred.send(&Batch::new().query("INSERT INTO t VALUES (2)"));
     reader.send(&Batch::new().query("SELECT 1"));
     assert!(single.is_silent_for(Duration::from_millis(500)), "it may come back");
     cluster.replicas()[0].promote().unwrap();
@@ -111,6 +247,10 @@ fn who_waits_for_a_primary_that_hangs_and_was_replaced_is_told() {
         assert!(client.is_closed());
     }
     eprintln!("they were told within {:?}", promoted.elapsed());
+    // The block of which nothing was told has moved.
+    assert_eq!(tags(&deferred.recv_ready(1)), "CZ");
+    assert_eq!(tags(&deferred.exchange(&Batch::new().query("COMMIT"))), "CZ");
+    assert_eq!(cluster.info().query(1, "app", "SELECT count(*) FROM t WHERE n = 2").unwrap(), "1");
     assert!(client(&proxy).rows(write).is_empty(), "writes go on");
     hung.kill().unwrap();
 }

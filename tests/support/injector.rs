@@ -30,6 +30,8 @@ pub enum Fault {
     Cut,
     /// Reset after half of what is forwarded next, in the middle of a message.
     Tear,
+    /// The same for what comes back from the target.
+    TearAnswer,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -162,8 +164,8 @@ async fn forward(near: TcpStream, target: SocketAddr, number: u64, mut weather: 
     let (near_read, mut near_write) = near.into_split();
     let (far_read, mut far_write) = far.into_split();
     let torn = {
-        let there = pump(&near_read, &mut far_write, number, weather.clone());
-        let back = pump(&far_read, &mut near_write, number, weather.clone());
+        let there = pump(&near_read, &mut far_write, false, number, weather.clone());
+        let back = pump(&far_read, &mut near_write, true, number, weather.clone());
         tokio::pin!(there, back);
         let (mut there_ended, mut back_ended) = (false, false);
         loop {
@@ -198,6 +200,7 @@ async fn until_cut(number: u64, weather: &mut watch::Receiver<Weather>) {
 async fn pump(
     from: &OwnedReadHalf,
     to: &mut OwnedWriteHalf,
+    is_answer: bool,
     number: u64,
     mut weather: watch::Receiver<Weather>,
 ) -> io::Result<()> {
@@ -227,7 +230,7 @@ async fn pump(
                     tokio::task::yield_now().await;
                 }
             }
-            Fault::Tear => {
+            Fault::Tear | Fault::TearAnswer if is_answer || fault == Fault::Tear => {
                 to.write_all(&buffer[..count / 2]).await?;
                 // Time for that to arrive: a reset overtakes what is not read yet.
                 sleep(Duration::from_millis(2)).await;
@@ -237,7 +240,9 @@ async fn pump(
                 sleep(time).await;
                 to.write_all(&buffer[..count]).await?;
             }
-            Fault::None | Fault::Hold | Fault::Cut => to.write_all(&buffer[..count]).await?,
+            Fault::None | Fault::Hold | Fault::Cut | Fault::Tear | Fault::TearAnswer => {
+                to.write_all(&buffer[..count]).await?
+            }
         }
     }
 }
