@@ -29,12 +29,10 @@ impl Reading {
 
     /// Whether it makes a difference for a text: it has a string constant, a backslash, or a character outside ASCII.
     pub fn matters(sql: &[u8]) -> bool {
-        let mut before = 0;
-        sql.iter().any(|&byte| {
-            let dollar_quoted = before == b'$' && !byte.is_ascii_digit();
-            before = byte;
-            matches!(byte, b'\'' | b'\\' | 0x80..) || dollar_quoted
-        })
+        let dollars = || memchr::memchr_iter(b'$', sql).filter_map(|at| sql.get(at + 1));
+        memchr::memchr2(b'\'', b'\\', sql).is_some()
+            || !sql.is_ascii()
+            || dollars().any(|behind| !behind.is_ascii_digit())
     }
 
     /// What must be set where these parameters hold, so that a text is read as it was: names and values.

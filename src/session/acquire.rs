@@ -44,13 +44,17 @@ pub(super) enum Waited {
 }
 
 impl Session {
+    /// Whether there was a reload that the session has not followed yet.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.ctx.generation.load(Ordering::Acquire) != self.generation
+    }
+
     /// Follows a reload: the session's database and user may have new pools, or be gone.
     pub(super) fn refresh(&mut self) -> Result<(), Ending> {
-        let generation = self.ctx.generation.load(Ordering::Acquire);
-        if generation == self.generation {
+        if !self.is_outdated() {
             return Ok(());
         }
-        self.generation = generation;
+        self.generation = self.ctx.generation.load(Ordering::Acquire);
         let gone = |what: &str| {
             let notice =
                 ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, format!("{what} was removed from the configuration"));

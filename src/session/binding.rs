@@ -25,6 +25,7 @@ impl Session {
     pub(super) fn send_parse(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
         let Some(parse) = frontend::parse(body) else { return close("invalid Parse message") };
         self.metrics.client_parse();
+        let rules = self.decisions.epoch();
         // Kept with the statement, for sessions with whatever path.
         let decision = self.decisions.decide_typed(parse.sql, parse.types, self.lex, || None);
         if self.max_prepared == 0 && !parse.name.is_empty() {
@@ -53,7 +54,8 @@ impl Session {
             out.pass(range);
             return Flow::Taken;
         }
-        if let Some(stop) = self.settle_reading(|| Reading::matters(parse.sql), out) {
+        let reading_matters = Reading::matters(parse.sql);
+        if let Some(stop) = self.settle_reading(|| reading_matters, out) {
             return stop;
         }
         let statement = self.shared_statement(parse, decision);
@@ -64,7 +66,10 @@ impl Session {
             return link.wait_for_answers(out);
         }
         let previous = self.names.get(parse.name).cloned();
-        let named = Named::new(Statement::Shared(statement.clone()));
+        let named = match reading_matters {
+            true => Named::new(Statement::Shared(statement.clone())),
+            false => Named::decided(Statement::Shared(statement.clone()), rules, decision),
+        };
         self.names.set(parse.name, named);
         let max = self.max_prepared;
         let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };

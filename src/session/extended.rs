@@ -66,7 +66,10 @@ impl Session {
                 }
                 match self.gather(rest) {
                     Gathered::Incomplete => return Flow::Stop(Need::Input),
-                    Gathered::Runs(place) => return Flow::Stop(Need::Lease(place)),
+                    Gathered::Runs(place) => {
+                        let stop = self.link_at_once(place, range.start, out);
+                        return stop.unwrap_or_else(|| self.take_extended(frame, range, rest, out));
+                    }
                     Gathered::Local => return self.take_alone(frame),
                 }
             }

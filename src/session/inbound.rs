@@ -20,6 +20,8 @@ pub(super) enum Need {
     Input,
     /// The next frame needs a server connection.
     Lease(Place),
+    /// It needs one, and none is free.
+    Wait(Place),
     /// The next frame must wait until the server has answered everything before it.
     Quiet,
     /// The session ends, with this error if any.
@@ -41,7 +43,7 @@ pub(super) const UNSEEN: Decision = Decision::unknown(Reason::Unparsed);
 impl Session {
     /// Takes as many frames from `data` as it can. Returns how many bytes are done with, and why it stopped.
     pub(super) fn take_client(&mut self, data: &[u8], out: &mut Splice<'_>) -> (usize, Need) {
-        if matches!(&self.state, State::Linked(link) if link.awaits_settings && !link.replies.is_empty()) {
+        if matches!(&self.state, State::Linked(link) if link.awaits_its_settings()) {
             return (0, Need::Quiet);
         }
         let mut start = 0;
@@ -82,9 +84,7 @@ impl Session {
             return Flow::Taken;
         }
         if let State::Linked(link) = &self.state
-            && (link.barrier || link.fence)
-            && !link.segment_open
-            && !link.replies.is_empty()
+            && link.is_fenced()
             && !matches!(frame.tag, b'S' | b'H' | b'X' | b'd' | b'c' | b'f')
         {
             return Flow::Stop(Need::Quiet);
@@ -127,9 +127,9 @@ impl Session {
         true
     }
 
-    /// Whether the frame with this decision cannot go to the link at hand: there is none, or it is on a replica and the
-    /// statement is not for one. A transaction stays where it began.
-    pub(super) fn needs_other_link(&mut self, decision: Decision, out: &mut Splice<'_>) -> Option<Flow> {
+    /// Whether the frame with this decision, at this place in the client's bytes, cannot go to the link at hand: there is none and
+    /// none is free, or it is on a replica and the statement is not for one. A transaction stays where it began.
+    pub(super) fn needs_other_link(&mut self, decision: Decision, at: usize, out: &mut Splice<'_>) -> Option<Flow> {
         // Whatever segment follows is judged anew.
         self.segment_cleared = false;
         self.wants_sequences = decision.effects.contains(Effects::SEQUENCE_STATE);
@@ -150,8 +150,28 @@ impl Session {
         match &self.state {
             State::Linked(_) if suits => None,
             State::Linked(_) => Some(self.leave_replica(out)),
-            _ => Some(Flow::Stop(Need::Lease(place))),
+            // With a block before it, it is judged once more.
+            _ if self.deferred.is_open() => Some(Flow::Stop(Need::Lease(place))),
+            _ => {
+                let stop = self.link_at_once(place, at, out);
+                self.segment_cleared = false;
+                stop
+            }
         }
+    }
+
+    /// Links the session to a connection that is free at once, and makes it ready for the frame at this place; or why not.
+    pub(super) fn link_at_once(&mut self, place: Place, at: usize, out: &mut Splice<'_>) -> Option<Flow> {
+        // What was taken before it was answered here, and is not to be kept with what goes out.
+        if at > 0 || self.is_outdated() {
+            return Some(Flow::Stop(Need::Lease(place)));
+        }
+        if !self.try_acquire(place) {
+            return Some(Flow::Stop(Need::Wait(place)));
+        }
+        self.prepare_link(out);
+        let link = self.link()?;
+        (link.awaits_its_settings() || link.is_fenced()).then_some(Flow::Stop(Need::Quiet))
     }
 
     /// Ends a session that would go on writing to a node that is the primary no more: what it does there would be lost, or is

@@ -147,6 +147,16 @@ impl Link {
         }
     }
 
+    /// Whether nothing may follow before the server has taken the session's settings.
+    pub fn awaits_its_settings(&self) -> bool {
+        self.awaits_settings && !self.replies.is_empty()
+    }
+
+    /// Whether what follows waits for the end of what is under way, unless it is part of it.
+    pub fn is_fenced(&self) -> bool {
+        (self.barrier || self.fence) && !self.segment_open && !self.replies.is_empty()
+    }
+
     /// A Sync goes out, or what has the effect of one.
     pub fn close_segment(&mut self) {
         self.segment_open = false;

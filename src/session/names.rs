@@ -51,14 +51,23 @@ impl Named {
         Self::since(statement, prepared::moment())
     }
 
+    /// As [`Self::new`], of a text in which nothing depends on how it is read, and of which this has been decided under these rules.
+    pub fn decided(statement: Statement, rules: u64, decision: Decision) -> Arc<Self> {
+        Self::made(statement, prepared::moment(), (rules, decision))
+    }
+
     fn since(statement: Statement, since: u64) -> Arc<Self> {
-        let decided = match &statement {
+        let decision = match &statement {
             Statement::Shared(statement) => statement.decision,
             Statement::Sql(statement) => statement.decision,
             Statement::Raw => UNSEEN,
         };
         // No rules have the number 0: it is decided anew when it is first used.
-        let named = Self { statement, since, described: AtomicBool::new(false), decided: Mutex::new((0, decided)) };
+        Self::made(statement, since, (0, decision))
+    }
+
+    fn made(statement: Statement, since: u64, decided: (u64, Decision)) -> Arc<Self> {
+        let named = Self { statement, since, described: AtomicBool::new(false), decided: Mutex::new(decided) };
         if let Some(mut spare) = SPARE.with_borrow_mut(Vec::pop)
             && let Some(place) = Arc::get_mut(&mut spare)
         {

@@ -57,7 +57,7 @@ impl Session {
         if let Some(answered) = self.take_block_control(decision, sql) {
             return answered;
         }
-        if let Some(stop) = self.needs_other_link(decision, out) {
+        if let Some(stop) = self.needs_other_link(decision, range.start, out) {
             return stop;
         }
         if self.must_notify_alone(effects)
@@ -84,7 +84,7 @@ impl Session {
     }
 
     pub(super) fn take_function_call(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
-        if let Some(stop) = self.needs_other_link(UNSEEN, out) {
+        if let Some(stop) = self.needs_other_link(UNSEEN, range.start, out) {
             return stop;
         }
         self.begin_statement(UNSEEN, b"-- function call", None, None);

@@ -244,6 +244,8 @@ impl Session {
             self.waker.clone_from(cx.waker());
             self.client.set_waker(cx.waker());
         }
+        // Nothing more comes of the client before its socket wakes the session.
+        let mut client_waits = false;
         loop {
             if self.client.any_request()
                 && let Some(ending) = self.poll_requests()
@@ -280,9 +282,12 @@ impl Session {
                 }
                 moved = true;
             }
-            match self.poll_client(cx) {
-                Ok(progress) => moved |= progress,
-                Err(event) => return Poll::Ready(event),
+            if !client_waits {
+                match self.poll_client(cx) {
+                    Ok(Poll::Ready(progress)) => moved |= progress,
+                    Ok(Poll::Pending) => client_waits = true,
+                    Err(event) => return Poll::Ready(event),
+                }
             }
             if !moved {
                 return match self.poll_timer(cx) {

@@ -10,6 +10,7 @@ use super::buffers::{self, READ_SIZE, drain, send};
 use super::inbound::Need;
 use super::machine::State;
 use super::outbound::ServerBroken;
+use super::placement::Place;
 use super::relay::{Ending, Event, Session};
 use super::splice::Splice;
 
@@ -138,10 +139,10 @@ impl Session {
         Ok(true)
     }
 
-    /// Client to server. `true` when bytes were read.
-    pub(super) fn poll_client(&mut self, cx: &mut Cx<'_>) -> Result<bool, Event> {
+    /// Client to server: whether bytes were read. Pending when none are there; not when they may not be read yet.
+    pub(super) fn poll_client(&mut self, cx: &mut Cx<'_>) -> Result<Poll<bool>, Event> {
         if self.is_blocked() || self.stalled {
-            return Ok(false);
+            return Ok(Poll::Ready(false));
         }
         buffers::with(|buffers| {
             let carried = self.inbox.len();
@@ -152,7 +153,7 @@ impl Session {
             let n = match self.stream.poll_read_into(cx, &mut buffers.read[carried..room]) {
                 Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Err(Event::End(Ending::ClientGone)),
                 Poll::Ready(Ok(n)) => n,
-                Poll::Pending => return Ok(false),
+                Poll::Pending => return Ok(Poll::Pending),
             };
             self.metrics.client_received(n);
             let now = Instant::now();
@@ -168,7 +169,7 @@ impl Session {
                 buffers.read.truncate(READ_SIZE);
                 buffers.read.shrink_to_fit();
             }
-            result.map(|()| true)
+            result.map(|()| Poll::Ready(true))
         })
     }
 
@@ -210,10 +211,10 @@ impl Session {
                 Need::Lease(place) => {
                     self.refresh().map_err(Event::End)?;
                     if !self.try_acquire(place) {
-                        self.inbox.extend_from_slice(&data[from..]);
-                        return Err(Event::Acquire(place));
+                        return Err(self.wait_with(&data[from..], place));
                     }
                 }
+                Need::Wait(place) => return Err(self.wait_with(&data[from..], place)),
                 Need::Close(notice) => {
                     return Err(Event::End(match notice {
                         Some(notice) => Ending::Told(Box::new(notice), Blame::Client),
@@ -227,6 +228,12 @@ impl Session {
             self.inbox = Vec::new();
         }
         Ok(())
+    }
+
+    /// What is left of the client's bytes waits for a connection.
+    fn wait_with(&mut self, rest: &[u8], place: Place) -> Event {
+        self.inbox.extend_from_slice(rest);
+        Event::Acquire(place)
     }
 
     /// The frame at the front of the inbox was refused: a Query is answered and gone, anything else is void up to its Sync.
