@@ -68,13 +68,17 @@ async fn attempt(
         user: config.users.get(user).map(|user| &**user),
         auth_query: None,
     };
-    let authenticated = auth::authenticate_client(stream, &login, &ctx.directory.auth).await.map_err(|error| {
-        tracing::info!(%error, "login to the console refused");
-        if let auth::AuthError::Failed { method, .. } = error {
-            ctx.metrics.auth_failed(method);
+    let authenticated = match auth::authenticate_client(stream, &login, &ctx.directory.auth).await {
+        Ok(authenticated) => authenticated,
+        Err(error) => {
+            tracing::info!(%error, "login to the console refused");
+            if let auth::AuthError::Failed { method, .. } = error {
+                ctx.metrics.auth_failed(method);
+            }
+            ctx.directory.auth.hold_back(stream.peer(), &error, config.client.failed_login_delay).await;
+            return Err(error.notice());
         }
-        error.notice()
-    })?;
+    };
     // Only who has proved who he is learns that he is not wanted.
     if Rights::of(user, &config.admin) == Rights::Nothing {
         tracing::info!(user, "login to the console refused: not allowed");

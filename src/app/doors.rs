@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::net::{Inherited, ListenOptions, Listener};
+use crate::net::{Inherited, ListenOptions, Listener, TcpLiveness};
 use crate::observe::{HttpServer, ReadinessSource};
 
 use super::front::{self, Front};
@@ -38,7 +38,9 @@ impl Doors {
         workers: Arc<Workers>,
         readiness: ReadinessSource,
     ) -> Result<Self, RunError> {
-        let options = ListenOptions { keepalive: config.client.keepalive, ..ListenOptions::default() };
+        let client = &config.client;
+        let liveness = TcpLiveness { keepalive: client.keepalive, user_timeout: client.tcp_user_timeout };
+        let options = ListenOptions { liveness, ..ListenOptions::default() };
         let mut listeners = Vec::new();
         for address in &config.listen {
             listeners.push(Arc::new(inherited.take_or_bind(address, &options)?));

@@ -35,7 +35,11 @@ pub async fn accept(listener: Arc<Listener>, front: Arc<Front>, workers: Arc<Wor
             PeerAddr::Unix => "unix",
         });
         // Counted from here on: nobody who has been accepted is forgotten by a process that ends.
-        let logging_in = front.ctx.clients.logging_in();
+        let limit = {
+            let config = front.ctx.config.load();
+            config.client.max_logins.unwrap_or(config.max_clients)
+        };
+        let logging_in = front.ctx.clients.logging_in(limit as usize);
         workers.deal(serve(front.clone(), accepted, logging_in));
     }
 }
@@ -43,7 +47,17 @@ pub async fn accept(listener: Arc<Listener>, front: Arc<Front>, workers: Arc<Wor
 /// One connection, from its first byte to its end. What only the beginning needs is in a future of its own, which is gone when
 /// the session begins: most sessions are idle most of the time, and this is the memory that they hold.
 async fn serve(front: Arc<Front>, accepted: Accepted, logging_in: LoggingIn) {
-    if let Some(login) = Box::pin(admit(front, accepted, logging_in)).await {
+    let way_in = Box::pin(async move {
+        let (sent_away, metrics) = (logging_in.sent_away(), front.ctx.metrics.clone());
+        tokio::select! {
+            login = admit(front, accepted, logging_in) => login,
+            () = sent_away => {
+                metrics.refused("max_logins");
+                None
+            }
+        }
+    });
+    if let Some(login) = way_in.await {
         session::serve(login).await;
     }
 }
@@ -91,7 +105,7 @@ async fn admit(front: Arc<Front>, accepted: Accepted, logging_in: LoggingIn) -> 
     }
     let remaining = limit.saturating_sub(began.elapsed());
     ctx.directory.gates.not_suspended().await;
-    let login = tokio::time::timeout(remaining, session::log_in(ctx.clone(), stream, startup)).await;
+    let login = tokio::time::timeout(remaining, session::log_in(ctx.clone(), stream, startup, &logging_in)).await;
     drop(logging_in);
     match login {
         Ok(Ok(login)) => return Some(Box::new(login)),

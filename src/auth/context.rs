@@ -7,6 +7,7 @@ use pgwire::api::auth::sasl::scram::ScramServerAuth;
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
+use super::failures::Failures;
 use super::keys::{self, ITERATIONS, Key, SALT_LEN, ScramKeys, ScramVerifier};
 use crate::config::Secret;
 
@@ -16,6 +17,7 @@ pub struct AuthContext {
     /// Random. Makes salts for users that have none, and keys for the cache, so that no password is a cache key.
     secret: Key,
     derived: Cache<Key, Arc<ScramKeys>>,
+    pub(super) failures: Failures,
     /// Derivations at once: more would only take each other's time.
     permits: Semaphore,
     /// pgwire's authenticators by channel-binding data; `None` = pgwire does not know the certificate's signature.
@@ -38,6 +40,7 @@ impl AuthContext {
         Ok(Self {
             secret: keys::random()?,
             derived: Cache::new(4096),
+            failures: Failures::default(),
             permits: Semaphore::new(threads),
             binders: Cache::new(16),
         })

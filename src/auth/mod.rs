@@ -7,6 +7,7 @@
 mod client;
 mod context;
 mod error;
+mod failures;
 pub mod hba;
 mod keys;
 mod query;

@@ -100,19 +100,23 @@ impl OpenError {
 ///
 /// # Errors
 /// [`OpenError`]. The caller bounds the time.
-pub async fn open(spec: &ConnectSpec) -> Result<ServerConn, OpenError> {
-    open_with(spec, &[]).await
+pub async fn open(spec: &ConnectSpec, options: &ConnectOptions) -> Result<ServerConn, OpenError> {
+    open_with(spec, options, &[]).await
 }
 
 /// Opens a connection with additional startup parameters (`replication` sessions bring all of the client's).
 ///
 /// # Errors
 /// [`OpenError`]. The caller bounds the time.
-pub async fn open_with(spec: &ConnectSpec, extra: &[(&str, &str)]) -> Result<ServerConn, OpenError> {
+pub async fn open_with(
+    spec: &ConnectSpec,
+    options: &ConnectOptions,
+    extra: &[(&str, &str)],
+) -> Result<ServerConn, OpenError> {
     let mut plan = spec.tls.plan();
     let mut encryption = plan.first();
     loop {
-        let mut stream = net::connect(&spec.hosts, &spec.tls, encryption, &ConnectOptions::default()).await?;
+        let mut stream = net::connect(&spec.hosts, &spec.tls, encryption, options).await?;
         let refusal = match log_in(spec, &mut stream, extra).await {
             Ok(login) => return Ok(login.into_conn(stream)),
             Err(error) => error,

@@ -33,6 +33,8 @@ impl Default for ClientSettings {
     fn default() -> Self {
         Self {
             login_timeout: Some(secs(30)),
+            max_logins: None,
+            failed_login_delay: Some(secs(1)),
             idle_timeout: None,
             idle_transaction_timeout: None,
             pinned_idle_timeout: None,
@@ -40,6 +42,7 @@ impl Default for ClientSettings {
             max_startup_bytes: 10_000,
             max_inspect_bytes: 1 << 20,
             keepalive: Some(secs(60)),
+            tcp_user_timeout: None,
         }
     }
 }
@@ -78,6 +81,8 @@ impl Default for PoolSettings {
             idle_transaction_timeout: None,
             max_prepared: 200,
             reset_query: "DISCARD ALL".into(),
+            keepalive: Some(secs(60)),
+            tcp_user_timeout: None,
         }
     }
 }

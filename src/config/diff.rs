@@ -87,6 +87,13 @@ impl Changes {
         if old.workers != new.workers {
             self.restart(format!("workers: {} -> {}", old.workers, new.workers));
         }
+        let sockets = [
+            ("client.keepalive", old.client.keepalive, new.client.keepalive),
+            ("client.tcp_user_timeout", old.client.tcp_user_timeout, new.client.tcp_user_timeout),
+        ];
+        for (what, old, new) in sockets.into_iter().filter(|(_, old, new)| old != new) {
+            self.restart(format!("{what}: {} -> {}", old.shown(), new.shown()));
+        }
         if old.batch_sends != new.batch_sends {
             self.restart(format!("batch_sends: {} -> {}", old.batch_sends, new.batch_sends));
         }
@@ -107,13 +114,14 @@ impl Changes {
         self.value("zone", &old.zone, &new.zone);
         let (a, b) = (&old.client, &new.client);
         self.value("client.login_timeout", &a.login_timeout, &b.login_timeout);
+        self.value("client.max_logins", &a.max_logins, &b.max_logins);
+        self.value("client.failed_login_delay", &a.failed_login_delay, &b.failed_login_delay);
         self.value("client.idle_timeout", &a.idle_timeout, &b.idle_timeout);
         self.value("client.idle_transaction_timeout", &a.idle_transaction_timeout, &b.idle_transaction_timeout);
         self.value("client.pinned_idle_timeout", &a.pinned_idle_timeout, &b.pinned_idle_timeout);
         self.value("client.drain_timeout", &a.drain_timeout, &b.drain_timeout);
         self.value("client.max_startup_packet", &a.max_startup_bytes, &b.max_startup_bytes);
         self.value("client.max_inspect", &a.max_inspect_bytes, &b.max_inspect_bytes);
-        self.value("client.keepalive", &a.keepalive, &b.keepalive);
         if old.client_tls != new.client_tls {
             self.note("tls changed");
         }
@@ -233,6 +241,8 @@ impl Changes {
         self.value(&of("transaction_timeout"), &a.transaction_timeout, &b.transaction_timeout);
         self.value(&of("max_prepared"), &a.max_prepared, &b.max_prepared);
         self.value(&of("reset_query"), &a.reset_query, &b.reset_query);
+        self.value(&of("keepalive"), &a.keepalive, &b.keepalive);
+        self.value(&of("tcp_user_timeout"), &a.tcp_user_timeout, &b.tcp_user_timeout);
     }
 
     fn routing(&mut self, name: &str, a: &RoutingSettings, b: &RoutingSettings) {

@@ -70,6 +70,10 @@ pub enum ListenAddr {
 pub struct ClientSettings {
     /// From accept until authenticated.
     pub login_timeout: Option<Duration>,
+    /// Most clients at once that have not proved who they are; `None` = as many as there may be clients.
+    pub max_logins: Option<u32>,
+    /// How much later a failed login is told when there were many of late from its address.
+    pub failed_login_delay: Option<Duration>,
     /// A session without a transaction that sends nothing for so long is closed.
     pub idle_timeout: Option<Duration>,
     /// A session that sends nothing for so long inside a transaction is closed and rolled back.
@@ -84,6 +88,8 @@ pub struct ClientSettings {
     pub max_inspect_bytes: u32,
     /// TCP keepalive idle time.
     pub keepalive: Option<Duration>,
+    /// Longest time that a client may leave bytes unacknowledged, or take none; `None` = the system's.
+    pub tcp_user_timeout: Option<Duration>,
 }
 
 /// TLS towards clients.
@@ -328,6 +334,10 @@ pub struct PoolSettings {
     pub max_prepared: u32,
     /// Sent when a session that had pinned the connection ends.
     pub reset_query: String,
+    /// TCP keepalive idle time of server connections.
+    pub keepalive: Option<Duration>,
+    /// Longest time that a server may leave bytes unacknowledged, or take none; `None` = the system's.
+    pub tcp_user_timeout: Option<Duration>,
 }
 
 /// When a server connection returns to the pool.

@@ -4,11 +4,10 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 
-use super::socket::{is_exhaustion, tune_tcp};
+use super::socket::{TcpLiveness, is_exhaustion, tune_tcp};
 use super::{ClientTlsContext, Stream, names};
 use crate::config::{HostPort, SslMode};
 use crate::wire::build;
@@ -64,8 +63,8 @@ impl SslPlan {
 /// Settings of new sockets.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ConnectOptions {
-    /// TCP keepalive idle time; `None` = the system's.
-    pub keepalive: Option<Duration>,
+    /// How a TCP socket finds out that the server is gone.
+    pub liveness: TcpLiveness,
 }
 
 /// None of a server's hosts could be connected to.
@@ -233,7 +232,7 @@ async fn connect_address(
     options: &ConnectOptions,
 ) -> Result<Stream, HostFailure> {
     let socket = TcpStream::connect(address).await.map_err(HostFailure::Connect)?;
-    tune_tcp(&socket, options.keepalive).map_err(HostFailure::Connect)?;
+    tune_tcp(&socket, options.liveness).map_err(HostFailure::Connect)?;
     let mut stream = Stream::from(socket);
     if encryption == Encryption::Plain {
         return Ok(stream);

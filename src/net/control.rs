@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
-use super::{ClientTlsContext, ConnectOptions, Encryption, Stream, connect};
+use super::{ClientTlsContext, ConnectOptions, Encryption, Stream, TcpLiveness, connect};
 use crate::config::{HostPort, Secret};
 
 /// Where and as whom the control plane connects.
@@ -94,7 +94,8 @@ impl Connect for Connector {
 
 impl Connector {
     async fn attempt(&self, mut config: tokio_postgres::Config, encryption: Encryption) -> (bool, bool, Opened) {
-        let options = ConnectOptions { keepalive: Some(Duration::from_secs(30)) };
+        let liveness = TcpLiveness { keepalive: Some(Duration::from_secs(30)), user_timeout: None };
+        let options = ConnectOptions { liveness };
         let connecting = connect(&self.hosts, &self.tls, encryption, &options);
         let stream = match tokio::time::timeout(self.limit, connecting).await {
             Ok(connected) => connected.map_err(io::Error::other),

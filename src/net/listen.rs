@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::Stream;
-use super::socket::{PeerAddr, is_exhaustion, tune_tcp};
+use super::socket::{PeerAddr, TcpLiveness, is_exhaustion, tune_tcp};
 use crate::config::ListenAddr;
 
 pub use inherited::Inherited;
@@ -27,13 +27,13 @@ pub struct ListenOptions {
     pub backlog: i32,
     /// Share the port with other processes (SO_REUSEPORT), for a hand-over between two of them.
     pub reuse_port: bool,
-    /// TCP keepalive idle time of accepted sockets.
-    pub keepalive: Option<Duration>,
+    /// How accepted TCP sockets find out that their client is gone.
+    pub liveness: TcpLiveness,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog: 1024, reuse_port: false, keepalive: None }
+        Self { backlog: 1024, reuse_port: false, liveness: TcpLiveness::default() }
     }
 }
 
@@ -76,7 +76,7 @@ enum Kind {
 #[derive(Debug)]
 pub struct Listener {
     kind: Kind,
-    keepalive: Option<Duration>,
+    liveness: TcpLiveness,
     /// Another process uses the file of this Unix socket, or may do so.
     keep_file: AtomicBool,
 }
@@ -128,7 +128,7 @@ impl Listener {
                 Kind::Unix { listener, path, foreign: false }
             }
         };
-        Ok(Self { kind, keepalive: options.keepalive, keep_file: false.into() })
+        Ok(Self { kind, liveness: options.liveness, keep_file: false.into() })
     }
 
     /// The address in use (the port that the system chose, when 0 was asked for); `None` for a Unix socket.
@@ -174,7 +174,7 @@ impl Listener {
         match &self.kind {
             Kind::Tcp(listener) => {
                 let (socket, addr) = listener.accept().await?;
-                tune_tcp(&socket, self.keepalive)?;
+                tune_tcp(&socket, self.liveness)?;
                 // Out of this runtime's reactor: another one will serve it.
                 Ok(Accepted { socket: AcceptedSocket::Tcp(socket.into_std()?), peer: PeerAddr::tcp(addr) })
             }

@@ -21,7 +21,7 @@ pub use listen::{Accepted, Inherited, ListenError, ListenOptions, Listener};
 pub use names::looked_up;
 pub use open::{OpenError, OpenSettings, Opened, open};
 pub use plain::Plain;
-pub use socket::PeerAddr;
+pub use socket::{PeerAddr, TcpLiveness};
 pub use stream::{IdleCheck, Stream};
 pub use tls::{ClientTlsContext, ServerTlsContext, TlsError, TlsInfo, TlsStream};
 

@@ -167,11 +167,24 @@ pub(super) fn idle_check(fd: impl AsFd) -> IdleCheck {
     }
 }
 
-/// Sets what every TCP connection here wants: no delay, and keepalive when asked for.
-pub(super) fn tune_tcp(socket: &impl AsFd, keepalive: Option<Duration>) -> io::Result<()> {
+/// How a TCP connection finds out that the other end is gone without a word (its machine lost power, a firewall forgot it).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TcpLiveness {
+    /// Idle time before the first keepalive probe; four are sent at a quarter of it. `None` = the system's.
+    pub keepalive: Option<Duration>,
+    /// Longest time that bytes may wait to be acknowledged, or the peer may take none (TCP_USER_TIMEOUT); `None` = the system's.
+    pub user_timeout: Option<Duration>,
+}
+
+/// Sets what every TCP connection here wants: no delay, and what finds out about dead peers.
+pub(super) fn tune_tcp(socket: &impl AsFd, liveness: TcpLiveness) -> io::Result<()> {
     let socket = socket2::SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
-    if let Some(idle) = keepalive {
+    #[cfg(target_os = "linux")]
+    if liveness.user_timeout.is_some() {
+        socket.set_tcp_user_timeout(liveness.user_timeout)?;
+    }
+    if let Some(idle) = liveness.keepalive {
         let interval = (idle / 4).max(Duration::from_secs(1));
         let settings = socket2::TcpKeepalive::new().with_time(idle.max(Duration::from_secs(1))).with_interval(interval);
         socket.set_tcp_keepalive(&settings.with_retries(4))?;

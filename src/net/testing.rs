@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 
-use super::{ClientTlsContext, ServerTlsContext, Stream};
+use super::{ClientTlsContext, ServerTlsContext, Stream, TcpLiveness};
 use crate::config::{ClientTls, ClientTlsMode, ServerTls, SslMode};
 
 /// A directory with an authority (`ca.pem`), another one (`other-ca.pem`), a server's certificate for `localhost`
@@ -94,4 +94,13 @@ pub(crate) async fn tls_pair(certificates: &Certificates, alice: bool) -> (Strea
     let (client, server) = tcp_pair().await;
     let (client, server) = tokio::join!(connecting.connect(client, "localhost"), accepting.accept(server, &[]));
     (client.unwrap(), server.unwrap())
+}
+
+/// Whether a TCP connection is probed while it is idle, and what its socket says of that.
+pub(crate) fn liveness_of(stream: &Stream) -> (bool, TcpLiveness) {
+    let Stream::Plain(plain) = stream else { panic!("TLS") };
+    let socket = socket2::SockRef::from(plain.socket());
+    let user_timeout = socket.tcp_user_timeout().unwrap().filter(|time| !time.is_zero());
+    let liveness = TcpLiveness { keepalive: Some(socket.tcp_keepalive_time().unwrap()), user_timeout };
+    (socket.keepalive().unwrap(), liveness)
 }

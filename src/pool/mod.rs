@@ -11,10 +11,17 @@ mod gate;
 pub mod home;
 mod janitor;
 mod lease;
+mod line;
 mod load;
 mod opener;
 mod state;
 mod waiter;
+
+/// What the line stands on; loom's in its model.
+mod sync {
+    pub use parking_lot::Mutex;
+    pub use std::sync::Arc;
+}
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +32,7 @@ use quanta::Instant;
 
 use crate::backend::{ConnectSpec, OpenError, ServerConn, ServerInfo, ServerState};
 use crate::config::PoolSettings;
+use crate::net::{ConnectOptions, TcpLiveness};
 use crate::observe::{CloseCause, PoolGauges, PoolMetrics};
 
 pub use cap::Cap;
@@ -111,6 +119,13 @@ impl Pool {
     /// The settings in force.
     pub fn settings(&self) -> Arc<PoolSettings> {
         self.settings.load_full()
+    }
+
+    /// How its connections are to be connected.
+    pub fn connect_options(&self) -> ConnectOptions {
+        let settings = self.settings.load();
+        let (keepalive, user_timeout) = (settings.keepalive, settings.tcp_user_timeout);
+        ConnectOptions { liveness: TcpLiveness { keepalive, user_timeout } }
     }
 
     /// New settings after a reload; connections over the new size are closed as they come back.
@@ -263,7 +278,7 @@ impl Pool {
 
     /// A client gives up its place.
     fn leave_line(&self, slot: &Arc<WaiterSlot>) {
-        self.state.lock().waiters.retain(|waiter| !waiter.is_of(slot));
+        self.state.lock().waiters.retain(|waiter| !waiter.place.is_of(slot));
     }
 
     /// A leased connection is gone; a waiter may need another one.
@@ -289,7 +304,7 @@ impl Pool {
     pub fn turn_away(&self) {
         let waiters = std::mem::take(&mut self.state.lock().waiters);
         for waiter in waiters {
-            waiter.give(Err(CheckOutError::Closed));
+            waiter.place.give(Err(CheckOutError::Closed));
         }
     }
 

@@ -48,7 +48,7 @@ impl Pool {
         let mut guard = OpeningGuard { pool: &self, done: false };
         let settings = self.settings.load_full();
         let opening = async {
-            let mut conn = backend::open(&self.spec).await?;
+            let mut conn = backend::open(&self.spec, &self.connect_options()).await?;
             backend::greet(&mut conn, &settings.connect_query).await?;
             Ok(conn)
         };
@@ -103,7 +103,7 @@ impl Pool {
         let waiters = std::mem::take(&mut state.waiters);
         drop(state);
         for waiter in waiters {
-            waiter.give(Err(CheckOutError::Open(error.clone())));
+            waiter.place.give(Err(CheckOutError::Open(error.clone())));
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::backend::{OpenError, ServerConn, ServerInfo};
 use crate::config::PoolSettings;
 
 use super::cap::Places;
+use super::line;
 use super::waiter::Waiter;
 
 /// Boxed from its opening to its end: connections change hands at every transaction, and a pointer is cheap to move.
@@ -89,15 +90,9 @@ impl State {
 
     /// Gives the connection to the oldest client that still waits, or keeps it as idle.
     pub fn hand_over(&mut self, conn: Owned) {
-        let mut conn = conn;
-        while let Some(waiter) = self.waiters.pop_front() {
-            match waiter.give(Ok(conn)) {
-                None => return,
-                Some(Ok(refused)) => conn = refused,
-                Some(Err(_)) => return,
-            }
+        if let Some(Ok(conn)) = line::hand_over(&mut self.waiters, |waiter| &waiter.place, Ok(conn)) {
+            self.push_idle(conn);
         }
-        self.push_idle(conn);
     }
 
     /// How many more connections the waiters need and the pool's size, with its reserve, allows.

@@ -3,69 +3,34 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use parking_lot::Mutex;
 use quanta::Instant;
 
 use crate::backend::ServerConn;
 
+use super::line::{Place, Slot};
 use super::state::State;
 use super::{CheckOutError, Lease, Pool};
 
-type Answer = Result<Box<ServerConn>, CheckOutError>;
+pub(super) type Answer = Result<Box<ServerConn>, CheckOutError>;
 
-/// A session's slot for waiting, made once per session. A ticket tells one wait from the next, so that an entry left in
-/// a line by a wait that was given up is recognised as stale.
-#[derive(Debug, Default)]
-pub struct WaiterSlot {
-    inner: Mutex<Inner>,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    /// The wait that is going on, if any.
-    ticket: u64,
-    waiting: bool,
-    waker: Option<Waker>,
-    answer: Option<Answer>,
-}
+/// A session's slot for waiting, made once per session.
+pub type WaiterSlot = Slot<Answer>;
 
 /// An entry in a pool's line.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    slot: Arc<WaiterSlot>,
-    ticket: u64,
+    /// Whose it is.
+    pub place: Place<Answer>,
     /// Since when it waits.
     pub since: Instant,
 }
 
 impl Waiter {
-    /// Answers the wait; returns the answer when that wait is over already (trap 81).
-    pub fn give(&self, answer: Answer) -> Option<Answer> {
-        let mut inner = self.slot.inner.lock();
-        if inner.ticket != self.ticket || !inner.waiting {
-            return Some(answer);
-        }
-        inner.waiting = false;
-        inner.answer = Some(answer);
-        let waker = inner.waker.take();
-        drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        None
-    }
-
-    /// Whether the place is this slot's.
-    pub fn is_of(&self, slot: &Arc<WaiterSlot>) -> bool {
-        Arc::ptr_eq(&self.slot, slot)
-    }
-
     /// Whether the client still waits.
     pub fn is_waiting(&self) -> bool {
-        let inner = self.slot.inner.lock();
-        inner.ticket == self.ticket && inner.waiting
+        self.place.is_waiting()
     }
 }
 
@@ -78,15 +43,7 @@ pub(super) struct Wait {
 impl Wait {
     /// Joins the end of the line.
     pub fn enqueue(pool: &Arc<Pool>, slot: &Arc<WaiterSlot>, state: &mut State) -> Self {
-        let ticket = {
-            let mut inner = slot.inner.lock();
-            inner.ticket += 1;
-            inner.waiting = true;
-            inner.answer = None;
-            inner.waker = None;
-            inner.ticket
-        };
-        state.waiters.push_back(Waiter { slot: slot.clone(), ticket, since: Instant::now() });
+        state.waiters.push_back(Waiter { place: Place::of(slot), since: Instant::now() });
         Self { pool: pool.clone(), slot: slot.clone() }
     }
 }
@@ -95,30 +52,13 @@ impl Future for Wait {
     type Output = Result<Lease, CheckOutError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut inner = self.slot.inner.lock();
-        match inner.answer.take() {
-            Some(Ok(conn)) => {
-                drop(inner);
-                Poll::Ready(Ok(Lease::new(conn, self.pool.clone())))
-            }
-            Some(Err(error)) => Poll::Ready(Err(error)),
-            None => {
-                if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    inner.waker = Some(cx.waker().clone());
-                }
-                Poll::Pending
-            }
-        }
+        self.slot.poll_answer(cx).map(|answer| answer.map(|conn| Lease::new(conn, self.pool.clone())))
     }
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        let (gave_up, answer) = {
-            let mut inner = self.slot.inner.lock();
-            inner.waker = None;
-            (std::mem::take(&mut inner.waiting), inner.answer.take())
-        };
+        let (gave_up, answer) = self.slot.end();
         if let Some(Ok(conn)) = answer {
             self.pool.put_back(conn, Instant::now());
         }

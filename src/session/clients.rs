@@ -18,6 +18,8 @@ use crate::backend::ServerInfo;
 use crate::pool::Pool;
 use crate::wire::startup::CancelKey;
 
+use super::logins::{LoggingIn, Logins};
+
 /// What a client is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -328,7 +330,7 @@ pub struct Clients {
     next: AtomicU64,
     /// Those of them that are no console's.
     sessions: AtomicUsize,
-    logging_in: AtomicUsize,
+    logins: Arc<Logins>,
 }
 
 #[derive(Debug, Default)]
@@ -446,30 +448,19 @@ impl Clients {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Counts a client that is connected and has not logged in, until the guard is dropped.
-    pub fn logging_in(self: &Arc<Self>) -> LoggingIn {
-        self.logging_in.fetch_add(1, Ordering::Relaxed);
-        LoggingIn(self.clone())
+    /// Counts a client that is connected and has not logged in, until the guard is dropped; `limit` as for [`Logins::begin`].
+    pub fn logging_in(&self, limit: usize) -> LoggingIn {
+        self.logins.begin(limit)
     }
 
     /// How many clients are connected and have not logged in.
     pub fn logging_in_now(&self) -> usize {
-        self.logging_in.load(Ordering::Relaxed)
+        self.logins.count()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-/// A client that has not logged in yet.
-#[derive(Debug)]
-pub struct LoggingIn(Arc<Clients>);
-
-impl Drop for LoggingIn {
-    fn drop(&mut self) {
-        self.0.logging_in.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -9,6 +9,7 @@ use futures::FutureExt;
 use crate::auth::{self, AuthError};
 use crate::backend::parameters::as_told;
 use crate::backend::{self, Parameters, Settings};
+use crate::config::PoolMode;
 use crate::net::Stream;
 use crate::observe::{Blame, fault, panics};
 use crate::pool::{Lease, WaiterSlot};
@@ -19,6 +20,7 @@ use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
 use super::Context;
 use super::clients::{ClientLimits, Identity, Registered};
+use super::logins::LoggingIn;
 use super::own_settings::OwnSettings;
 
 /// Length of a cancel secret in protocol 3.2.
@@ -61,10 +63,15 @@ struct Wishes {
 ///
 /// # Errors
 /// [`LoginRefused`]; the client was told why.
-pub async fn log_in(ctx: Arc<Context>, mut stream: Stream, startup: Startup) -> Result<Login, LoginRefused> {
+pub async fn log_in(
+    ctx: Arc<Context>,
+    mut stream: Stream,
+    startup: Startup,
+    logging_in: &LoggingIn,
+) -> Result<Login, LoginRefused> {
     let generation = ctx.generation.load(Ordering::Acquire);
     // What a panic has left of the attempt is only given up.
-    let attempt = AssertUnwindSafe(attempt(&ctx, &mut stream, &startup)).catch_unwind().await;
+    let attempt = AssertUnwindSafe(attempt(&ctx, &mut stream, &startup, logging_in)).catch_unwind().await;
     match attempt.unwrap_or_else(|_| Err(panics::last_word().into())) {
         Ok(done) => {
             let Done { registered, pools, wishes, greeting, told, lex } = done;
@@ -114,7 +121,12 @@ impl From<ErrorNotice> for LoginRefused {
     }
 }
 
-async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> Result<Done, LoginRefused> {
+async fn attempt(
+    ctx: &Arc<Context>,
+    stream: &mut Stream,
+    startup: &Startup,
+    logging_in: &LoggingIn,
+) -> Result<Done, LoginRefused> {
     let config = ctx.config.load_full();
     let user = startup.get("user").unwrap_or_default();
     fault::point("login", user.as_bytes());
@@ -142,8 +154,13 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
     };
     let authenticated = match auth::authenticate_client(stream, &login, &ctx.directory.auth).await {
         Ok(authenticated) => authenticated,
-        Err(error) => return Err(auth_failed(ctx, &error)),
+        Err(error) => {
+            let refused = auth_failed(ctx, &error);
+            ctx.directory.auth.hold_back(stream.peer(), &error, config.client.failed_login_delay).await;
+            return Err(refused);
+        }
     };
+    logging_in.proved();
     // Only who has proved who he is learns which databases there are. A reload may have come in between.
     let Some(cluster) = find() else { return Err(unknown_database(ctx, database)) };
     if ctx.directory.gates.find(database).is_some_and(|gate| gate.is_disabled()) {
@@ -160,9 +177,12 @@ async fn attempt(ctx: &Arc<Context>, stream: &mut Stream, startup: &Startup) -> 
         name => name,
     };
     let mut wishes = wishes(startup).map_err(|notice| refuse(ctx, notice, Blame::Client))?;
-    let connect_query = config.pool_settings(configured, user).connect_query;
-    if !connect_query.is_empty() {
-        wishes.settings = wishes.settings.over(&backend::base_settings(&connect_query));
+    let pool_settings = config.pool_settings(configured, user);
+    if !pool_settings.connect_query.is_empty() {
+        wishes.settings = wishes.settings.over(&backend::base_settings(&pool_settings.connect_query));
+    }
+    if pool_settings.mode != PoolMode::Session && poses_as_citus(&wishes.settings) {
+        return Err(refuse(ctx, reserved_name(), Blame::Client));
     }
     let secret_len = if startup.minor >= 2 { LONG_SECRET } else { 4 };
     let identity = Identity {
@@ -287,6 +307,23 @@ fn wishes(startup: &Startup) -> Result<Wishes, ErrorNotice> {
         }
     }
     Ok(Wishes { settings: Settings::intern(entries), own, replication })
+}
+
+/// Whether `application_name` is one by which Citus knows its own connections: whoever has it sees shards as tables, and distributed
+/// tables are refused to it. Nodes of Citus that come by a pooler need a connection to themselves.
+fn poses_as_citus(settings: &Settings) -> bool {
+    let name = settings.text("application_name").unwrap_or_default();
+    ["citus_internal gpid=", "citus_rebalancer gpid=", "citus_run_command gpid="]
+        .iter()
+        .any(|own| name.starts_with(own))
+}
+
+fn reserved_name() -> ErrorNotice {
+    ErrorNotice::fatal(
+        SqlState::INVALID_PARAMETER_VALUE,
+        "this application_name is reserved for connections between Citus nodes",
+    )
+    .hint("Use another application_name; nodes of Citus need pool mode session.")
 }
 
 /// `replication` as PostgreSQL reads it: `database`, or a boolean.

@@ -24,6 +24,7 @@ mod inbound;
 mod leaving;
 mod local;
 mod login;
+mod logins;
 mod machine;
 mod names;
 mod notify;
@@ -64,9 +65,10 @@ use crate::observe::{Metrics, SlowLog};
 use crate::topology::Directory;
 
 pub use cancel::cancel;
-pub use clients::{Client, ClientLimits, ClientState, Clients, Identity, LoggingIn, Pinned, Registered, Request};
+pub use clients::{Client, ClientLimits, ClientState, Clients, Identity, Pinned, Registered, Request};
 pub use decisions::Decisions;
 pub use login::{Login, LoginRefused, log_in};
+pub use logins::LoggingIn;
 pub use notify::Hubs;
 pub use relay::serve;
 

@@ -39,17 +39,18 @@ pub(super) async fn serve(login: Login) {
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
     let limit = pool.settings().connect_timeout.unwrap_or(Duration::from_secs(60));
-    let mut conn = match tokio::time::timeout(limit, backend::open_with(&pool.spec, &extra)).await {
-        Ok(Ok(conn)) => conn,
-        failed => {
-            let error = failed.ok().and_then(Result::err).unwrap_or(backend::OpenError::Timeout);
-            let notice = ErrorNotice { severity: Severity::Fatal, ..backend::open_failure(&error) };
-            ctx.metrics.error(notice.code, Blame::Server);
-            notice.encode(&mut greeting);
-            let _ = stream.write_all(&greeting).await;
-            return stream.shutdown();
-        }
-    };
+    let mut conn =
+        match tokio::time::timeout(limit, backend::open_with(&pool.spec, &pool.connect_options(), &extra)).await {
+            Ok(Ok(conn)) => conn,
+            failed => {
+                let error = failed.ok().and_then(Result::err).unwrap_or(backend::OpenError::Timeout);
+                let notice = ErrorNotice { severity: Severity::Fatal, ..backend::open_failure(&error) };
+                ctx.metrics.error(notice.code, Blame::Server);
+                notice.encode(&mut greeting);
+                let _ = stream.write_all(&greeting).await;
+                return stream.shutdown();
+            }
+        };
     for (name, value) in conn.parameters.iter() {
         build::parameter_status(&mut greeting, name, value);
     }

@@ -50,7 +50,11 @@ impl Session {
             State::Linked(_) => (settings.query_timeout, Limit::Query),
             _ => return None,
         };
-        let present = limit.map(|limit| (limit.saturating_sub(self.since.elapsed()), limit, kind));
+        let left = |limit: Duration| limit.saturating_sub(self.since.elapsed());
+        let present = limit.map(|limit| (left(limit), limit, kind));
+        let owing = settings.idle_transaction_timeout.filter(|_| self.client_owes_the_rest());
+        let owing = owing.map(|limit| (left(limit), limit, Limit::IdleInTransaction));
+        let present = [present, owing].into_iter().flatten().min_by_key(|(left, ..)| *left);
         let Some(limit) = settings.transaction_timeout else { return present };
         // A statement outside a block is a transaction of its own.
         let running = match &self.state {
@@ -61,6 +65,16 @@ impl Session {
         let transaction =
             running.then(|| (limit.saturating_sub(self.timing.transaction_age()), limit, Limit::Transaction));
         [present, transaction].into_iter().flatten().min_by_key(|(left, ..)| *left)
+    }
+
+    /// Whether the server waits, with all that it was sent, for the rest of what the client has begun: a message, or a sequence of
+    /// them. Its connection is nobody else's until then.
+    fn client_owes_the_rest(&self) -> bool {
+        match &self.state {
+            State::Linked(link) if !link.backlog.is_empty() => false,
+            State::Linked(link) => self.client_pass > 0 || (link.segment_open && link.replies.is_empty()),
+            _ => false,
+        }
     }
 
     /// Arms the timer for the present state and looks whether it is over. The timer is left alone while it stands earlier

@@ -118,6 +118,7 @@ fn clients(keys: &mut Keys, config: &Config) {
     keys.add("drain_timeout", seconds(now.drain_timeout), seconds(usual.drain_timeout));
     keys.add("max_packet_size", now.max_inspect_bytes.to_string(), usual.max_inspect_bytes.to_string());
     keys.add("tcp_keepidle", seconds(now.keepalive), seconds(usual.keepalive));
+    keys.add("tcp_user_timeout", milliseconds(now.tcp_user_timeout), milliseconds(usual.tcp_user_timeout));
     let tls = |mode| match mode {
         ClientTlsMode::Disable => "disable",
         ClientTlsMode::Allow => "allow",
@@ -175,6 +176,11 @@ fn pools(keys: &mut Keys, config: &Config) {
         reads,
     );
     keys.pool("server_reset_query", config, |pool| pool.reset_query.clone(), |query| query);
+}
+
+/// Milliseconds, as PgBouncer counts here; 0 = off.
+fn milliseconds(time: Option<Duration>) -> String {
+    time.map_or(0, |time| time.as_millis()).to_string()
 }
 
 /// Seconds; 0 = off.

@@ -282,7 +282,9 @@ fn why_not(key: &str, value: &Value) -> Option<&'static str> {
         }
         "max_packet_size" => "messages of PostgreSQL's own largest size pass",
         "pkt_buf" | "sbuf_loopcnt" | "listen_backlog" | "tcp_socket_buffer" => "Trunkline has no such buffer to set",
-        "tcp_keepalive" | "tcp_keepcnt" | "tcp_keepintvl" | "tcp_user_timeout" => "see client.keepalive",
+        "tcp_keepalive" | "tcp_keepcnt" | "tcp_keepintvl" | "tcp_user_timeout" => {
+            "see client.keepalive and client.tcp_user_timeout"
+        }
         "dns_max_ttl" | "dns_nxdomain_ttl" | "dns_zone_check_period" | "resolv_conf" => {
             "names are looked up at each connection"
         }

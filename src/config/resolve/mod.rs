@@ -160,6 +160,7 @@ fn needed(value: &Opt<Dur>, default: Duration, cx: &mut Context<'_>) -> Duration
 
 fn client(raw: &schema::Client, cx: &mut Context<'_>) -> ClientSettings {
     let default = ClientSettings::default();
+    let max_logins = raw.max_logins.as_ref().map(|_| positive(&raw.max_logins, 1, cx));
     let mut size = |value: &Opt<schema::value::Size>, default: u32, least: u32, most: u32| {
         let Some(value) = value else { return default };
         match u32::try_from(value.get_ref().0) {
@@ -176,11 +177,14 @@ fn client(raw: &schema::Client, cx: &mut Context<'_>) -> ClientSettings {
         max_startup_bytes: size(&raw.max_startup_packet, default.max_startup_bytes, 512, 1 << 20),
         max_inspect_bytes: size(&raw.max_inspect, default.max_inspect_bytes, 1024, 1 << 30),
         login_timeout: dur(&raw.login_timeout, default.login_timeout),
+        max_logins,
+        failed_login_delay: dur(&raw.failed_login_delay, default.failed_login_delay),
         idle_timeout: dur(&raw.idle_timeout, default.idle_timeout),
         idle_transaction_timeout: dur(&raw.idle_transaction_timeout, default.idle_transaction_timeout),
         pinned_idle_timeout: dur(&raw.pinned_idle_timeout, default.pinned_idle_timeout),
         drain_timeout: dur(&raw.drain_timeout, default.drain_timeout),
         keepalive: dur(&raw.keepalive, default.keepalive),
+        tcp_user_timeout: dur(&raw.tcp_user_timeout, default.tcp_user_timeout),
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) fn pool(raw: &schema::Pool, base: PoolSettings, cx: &mut Context<'_>)
         idle_transaction_timeout: base.idle_transaction_timeout,
         max_prepared: count(&raw.max_prepared, base.max_prepared),
         reset_query: get(&raw.reset_query).unwrap_or(base.reset_query),
+        keepalive: dur(&raw.keepalive, base.keepalive),
+        tcp_user_timeout: dur(&raw.tcp_user_timeout, base.tcp_user_timeout),
     };
     min_within_size(&raw.min_size, &raw.size, pool.min_size, pool.size, cx);
     waits(raw, &pool, cx);

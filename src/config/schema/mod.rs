@@ -58,6 +58,8 @@ pub struct General {
 #[serde(deny_unknown_fields, default)]
 pub struct Client {
     pub login_timeout: Opt<Dur>,
+    pub max_logins: Opt<Count>,
+    pub failed_login_delay: Opt<Dur>,
     pub idle_timeout: Opt<Dur>,
     pub idle_transaction_timeout: Opt<Dur>,
     pub pinned_idle_timeout: Opt<Dur>,
@@ -65,6 +67,7 @@ pub struct Client {
     pub max_startup_packet: Opt<Size>,
     pub max_inspect: Opt<Size>,
     pub keepalive: Opt<Dur>,
+    pub tcp_user_timeout: Opt<Dur>,
 }
 
 /// `[tls]`: towards clients.
@@ -112,6 +115,8 @@ pub struct Pool {
     pub transaction_timeout: Opt<Dur>,
     pub max_prepared: Opt<Count>,
     pub reset_query: Opt<String>,
+    pub keepalive: Opt<Dur>,
+    pub tcp_user_timeout: Opt<Dur>,
 }
 
 /// `pool` of a user: what one user can have differently.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
-use super::super::testing::Certificates;
-use super::super::{ClientTlsContext, OpenSettings, Stream, open};
+use super::super::testing::{Certificates, liveness_of};
+use super::super::{ClientTlsContext, OpenSettings, Stream, TcpLiveness, open};
 use super::{ConnectError, ConnectOptions, Encryption, HostFailure, connect};
 use crate::config::{HostPort, SslMode};
 
@@ -137,4 +137,21 @@ fn plans_are_those_of_libpq() {
     assert_eq!(plan(SslMode::VerifyFull), (Tls, None));
     let mut allow = super::SslPlan::new(SslMode::Allow);
     assert_eq!(allow.retry_after(false, true), None, "a Unix socket has no TLS");
+}
+
+#[tokio::test]
+async fn finds_out_about_servers_that_are_gone_without_a_word() {
+    let port = answering(b"").await;
+    let seconds = |n| Some(std::time::Duration::from_secs(n));
+    for liveness in [
+        TcpLiveness::default(),
+        TcpLiveness { keepalive: seconds(60), user_timeout: None },
+        TcpLiveness { keepalive: seconds(8), user_timeout: seconds(30) },
+    ] {
+        let (hosts, tls) = ([host("127.0.0.1", port)], ClientTlsContext::disabled());
+        let stream = connect(&hosts, &tls, Encryption::Plain, &ConnectOptions { liveness }).await.unwrap();
+        let (probed, set) = liveness_of(&stream);
+        assert_eq!((probed, set.user_timeout), (liveness.keepalive.is_some(), liveness.user_timeout));
+        assert!(liveness.keepalive.is_none_or(|idle| set.keepalive == Some(idle)), "{set:?}");
+    }
 }

@@ -96,7 +96,7 @@ impl Inherited {
                 let Some(socket) = self.take_tcp(*addr) else { return Listener::bind(address, options) };
                 let failed = |source| ListenError::System { address: addr.to_string(), source };
                 let kind = Kind::Tcp(TcpListener::from_std(socket).map_err(failed)?);
-                Ok(Listener { kind, keepalive: options.keepalive, keep_file: false.into() })
+                Ok(Listener { kind, liveness: options.liveness, keep_file: false.into() })
             }
             ListenAddr::Unix { dir, port, mode } => {
                 let path = dir.join(format!(".s.PGSQL.{port}"));
@@ -111,7 +111,7 @@ impl Inherited {
                 }
                 let keep_file = AtomicBool::new(true);
                 let kind = Kind::Unix { listener, path, foreign: bound.foreign };
-                Ok(Listener { kind, keepalive: options.keepalive, keep_file })
+                Ok(Listener { kind, liveness: options.liveness, keep_file })
             }
         }
     }

@@ -1,13 +1,17 @@
 //! Listening.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use super::{ListenError, ListenOptions, Listener};
 use crate::config::ListenAddr;
-use crate::net::PeerAddr;
+use crate::net::testing::liveness_of;
+use crate::net::{PeerAddr, TcpLiveness};
 
 fn options() -> ListenOptions {
-    ListenOptions { keepalive: Some(std::time::Duration::from_secs(60)), ..ListenOptions::default() }
+    let liveness =
+        TcpLiveness { keepalive: Some(Duration::from_secs(60)), user_timeout: Some(Duration::from_secs(90)) };
+    ListenOptions { liveness, ..ListenOptions::default() }
 }
 
 #[tokio::test]
@@ -23,6 +27,7 @@ async fn accepts_on_both_address_families() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let mut stream = accepted.into_stream().unwrap();
+                assert_eq!(liveness_of(&stream), (true, options().liveness), "of a client that is gone without a word");
                 stream.write_all(b"hello").await.unwrap();
                 stream.peer()
             })

@@ -89,7 +89,7 @@ async fn connect(hub: &Arc<Hub>, weak: &Weak<Context>, attempt: usize) -> Result
     let extra = [("application_name", "trunkline listener"), ("client_encoding", &*encoding)];
     let limit = pool.settings().connect_timeout.unwrap_or(PATIENCE);
     drop(ctx);
-    let conn = match timeout(limit, backend::open_with(&pool.spec, &extra)).await {
+    let conn = match timeout(limit, backend::open_with(&pool.spec, &pool.connect_options(), &extra)).await {
         Ok(opened) => opened.map_err(|error| error.to_string())?,
         Err(_) => return Err(format!("no answer within {limit:?}")),
     };
