@@ -8,6 +8,9 @@ use super::reading;
 
 type Bytes = Box<[u8]>;
 
+/// Most parameters that are kept. PostgreSQL 18 reports 16; a server that invents new ones without end costs no more than these.
+const MOST: usize = 256;
+
 /// The reported parameters in the order in which the server first told them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters {
@@ -34,12 +37,14 @@ impl Parameters {
         if name == b"in_hot_standby" {
             self.in_hot_standby = Some(value == b"on");
         }
+        let is_full = self.list.len() >= MOST;
         let change = match self.list.iter_mut().find(|(key, _)| **key == *name) {
             Some((_, old)) if **old == *value => return false,
             Some((_, old)) => {
                 let before = std::mem::replace(old, value.into());
                 digest(name, &before) ^ digest(name, value)
             }
+            None if is_full => return false,
             None => {
                 self.list.push((name.into(), value.into()));
                 digest(name, value)
@@ -105,5 +110,13 @@ mod tests {
         c.set(b"server_version", b"15.1");
         assert!(a.tell_the_same_as(&c));
         assert_eq!(c.beyond(&a).count(), 0);
+    }
+
+    #[test]
+    fn a_server_that_invents_parameters_without_end() {
+        let mut parameters = Parameters::default();
+        let new = (0..100_000).filter(|n| parameters.set(format!("x.p{n}").as_bytes(), b"v")).count();
+        assert_eq!((new, parameters.iter().count()), (MOST, MOST));
+        assert!(parameters.set(b"x.p0", b"w"), "those that are known still change");
     }
 }

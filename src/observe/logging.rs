@@ -1,5 +1,7 @@
 //! Trunkline's own log: tracing to standard error, as text or JSON, with a level that a reload may change.
 
+mod one_line;
+
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::fmt::MakeWriter;
@@ -67,10 +69,13 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(parse_level(&settings.level)?);
-    let layer = fmt::layer().with_writer(writer).with_ansi(colour);
+    let layer = fmt::layer().with_ansi(colour);
     let layer = match settings.format {
-        LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+        LogFormat::Text => layer.with_writer(one_line::Lines { inner: writer, colour }).boxed(),
+        // JSON has escapes of its own.
+        LogFormat::Json => {
+            layer.with_writer(writer).json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+        }
     };
     let subscriber = tracing_subscriber::registry().with(filter).with(layer);
     Ok((subscriber, LogHandle { filter: handle }))

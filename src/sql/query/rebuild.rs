@@ -130,10 +130,12 @@ fn search_or_cycle(cursor: &mut Cursor<'_>) -> Option<&'static str> {
 
 /// Whether a space must or may stand between two tokens.
 fn gap(before: Token, token: Token) -> bool {
+    // To the parser `:1` is a parameter and `: 1` is none, to the server neither: texts of one fingerprint must be read alike.
     before.end < token.start
+        || before.kind == Kind::Colon
         || !matches!(
             (before.kind, token.kind),
-            (Kind::Punct | Kind::Colon | Kind::Semicolon, _) | (_, Kind::Punct | Kind::Colon | Kind::Semicolon)
+            (Kind::Punct | Kind::Semicolon, _) | (_, Kind::Punct | Kind::Colon | Kind::Semicolon)
         )
 }
 
