@@ -2,7 +2,7 @@
 # distribution's packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos compat lint bench idle budget
+.PHONY: help demo test chaos compat fuzz lint bench idle budget
 
 CARGO ?= cargo
 
@@ -32,6 +32,23 @@ compat: ## PostgreSQL's regression suite, libpq_pipeline and SQLAlchemy's, direc
 	@.ci/install-compat
 	PGBIN=$$(.ci/install-compat --bindir) $(CARGO) test --locked --test compat -- \
 		--ignored --nocapture --test-threads=1 $(ARGS)
+
+# The targets are those of tests/fuzz/Cargo.toml; ARGS="sql config" names some of them.
+FUZZ_TARGETS = $(or $(ARGS),frames startup server_login sql config)
+FUZZ_SECONDS ?= 60
+
+fuzz: ## libFuzzer on what reads bytes of strangers, a minute each; ARGS="sql" FUZZ_SECONDS=3600
+	@.ci/install-tools build
+	@$(CARGO) +nightly fuzz --version >/dev/null || { echo "needs a nightly toolchain and: cargo install --locked cargo-fuzz" >&2; exit 1; }
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		dictionary=tests/fuzz/dictionaries/$$target.dict; \
+		mkdir -p target/fuzz/corpus/$$target target/fuzz/artifacts/$$target; \
+		set -x; \
+		$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none $$target \
+			target/fuzz/corpus/$$target tests/fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 \
+			-artifact_prefix=target/fuzz/artifacts/$$target/ $$([ -f $$dictionary ] && echo -dict=$$dictionary); \
+		{ set +x; } 2>/dev/null; \
+	done
 
 lint: ## formatting, lints, no OpenSSL among the dependencies; their licences if cargo-deny is there
 	@.ci/install-tools build libclang
