@@ -1,0 +1,105 @@
+//! Clients that take their time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::clusters::APP;
+use crate::support::frames::{Batch, tags};
+use crate::support::raw::RawClient;
+use crate::support::world::Plan;
+use crate::{descriptors, resident, unharmed, until};
+
+#[test]
+fn who_dribbles_a_startup_gets_no_more_time_by_that() {
+    let world = Plan { general: "[client]\nlogin_timeout = \"1s\"", ..Plan::default() }.start();
+    let mut bystander = world.client();
+    let open = descriptors(&world);
+    let mut packet = 196_608_u32.to_be_bytes().to_vec();
+    packet.extend(format!("user\0{APP}\0database\0{}\0\0", world.db.name).bytes());
+    let packet = [&u32::try_from(packet.len() + 4).unwrap().to_be_bytes()[..], &packet].concat();
+    let began = Instant::now();
+    let mut clients: Vec<_> = (0..100).map(|_| RawClient::tcp(world.proxy.port())).collect();
+    // A byte each tenth of a second: the packet would take many seconds.
+    for byte in &packet[..packet.len() - 1] {
+        let alive = clients.iter_mut().filter_map(|client| client.try_send(&[*byte]).ok()).count();
+        if alive == 0 || began.elapsed() > Duration::from_secs(2) {
+            break;
+        }
+        assert_eq!(bystander.value("SELECT 1"), "1");
+        thread::sleep(Duration::from_millis(100));
+    }
+    until("they are gone", || descriptors(&world) <= open + 4);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    unharmed(&world, &mut bystander);
+}
+
+#[test]
+fn half_a_message_holds_no_server_connection() {
+    let world = Plan { pool: "size = 1\nwait_timeout = \"5s\"", primary_only: true, ..Plan::default() }.start();
+    let mut bystander = world.client();
+    let before = resident(&world);
+    let whole =
+        Batch::new().query(&format!("SELECT '{}'", "x".repeat(100_000))).run("SELECT $1::int", &[Some("7")]).sync();
+    let mut slow: Vec<_> = (0..50).map(|_| world.client()).collect();
+    for (number, client) in slow.iter_mut().enumerate() {
+        // Cut anywhere: in a header, in the text, between two messages of one sequence.
+        client.send_bytes(&whole.bytes()[..number * whole.bytes().len() / 50]);
+    }
+    thread::sleep(Duration::from_millis(200));
+    unharmed(&world, &mut bystander);
+    let held = resident(&world).saturating_sub(before);
+    assert!(held < 40 * 1024, "{held} KiB for 50 halves of 100 kB");
+    // All of them can still go on, and get what is theirs.
+    for (number, client) in slow.iter_mut().enumerate() {
+        client.send_bytes(&whole.bytes()[number * whole.bytes().len() / 50..]);
+        assert_eq!(tags(&client.recv_ready(2)), "TDCZ12TDCZ", "{number}");
+    }
+}
+
+#[test]
+fn who_stops_in_the_middle_of_a_large_statement_is_idle_in_a_transaction() {
+    let world = Plan {
+        pool: "size = 1\nwait_timeout = \"15s\"",
+        database: "idle_transaction_timeout = \"700ms\"",
+        primary_only: true,
+        ..Plan::default()
+    }
+    .start();
+    let mut bystander = world.client();
+    // Too large to be looked into: it streams to the server, and takes the only connection.
+    let large = Batch::new().query(&format!("SELECT length('{}')", "y".repeat(8 << 20)));
+    for part in [3 << 20, 5 << 20] {
+        let mut slow = world.client();
+        slow.send_bytes(&large.bytes()[..part]);
+        let began = Instant::now();
+        assert_eq!(bystander.value("SELECT 'served'"), "served");
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(slow.is_closed());
+    }
+    // Slowly is not too slowly.
+    let mut steady = world.client();
+    for part in large.bytes().chunks(1 << 20) {
+        steady.send_bytes(part);
+        thread::sleep(Duration::from_millis(150));
+    }
+    assert_eq!(tags(&steady.recv_ready(1)), "TDCZ");
+    unharmed(&world, &mut bystander);
+}
+
+#[test]
+fn a_promise_of_a_gigabyte_takes_no_memory_trap_78() {
+    let world = Plan { pool: "size = 2", ..Plan::default() }.start();
+    let mut bystander = world.client();
+    bystander.value("SELECT 1");
+    let before = resident(&world);
+    for head in [&b"Q\x3f\xff\xff\xfeSELECT '"[..], b"P\x3f\xff\xff\xfe\0SELECT '", b"B\x3f\xff\xff\xfe\0\0"] {
+        let mut client = world.client();
+        client.send_bytes(head);
+        client.send_bytes(&vec![b'z'; 12 << 20]);
+        thread::sleep(Duration::from_millis(200));
+        let held = resident(&world).saturating_sub(before);
+        assert!(held < 30 * 1024, "{held} KiB for {}", head.escape_ascii());
+        client.vanish();
+    }
+    unharmed(&world, &mut bystander);
+}
