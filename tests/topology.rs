@@ -12,3 +12,5 @@ mod fixture;
 mod membership;
 #[path = "topology/roles.rs"]
 mod roles;
+#[path = "topology/switchover.rs"]
+mod switchover;

@@ -20,6 +20,13 @@ pub enum Action {
     DisableNode(NodeName),
     /// `ENABLE NODE db.node`
     EnableNode(NodeName),
+    /// `SWITCHOVER db` or `SWITCHOVER db.node`
+    Switchover {
+        /// The database.
+        database: String,
+        /// The replica that is to be promoted; `None` = the only one.
+        replica: Option<String>,
+    },
     /// `RECONNECT [db]`
     Reconnect(Option<String>),
     /// `KILL [db]`
@@ -66,6 +73,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("ENABLE db", "let new clients in again"),
     ("DISABLE NODE db.node", "send nothing more to a server; of the primary: writes wait"),
     ("ENABLE NODE db.node", "use a server again"),
+    ("SWITCHOVER db[.node]", "let writes wait until the replica has everything and is promoted"),
     ("RECONNECT [db]", "open server connections anew as they come free"),
     ("KILL [db]", "drop clients and server connections at once, and pause"),
     ("FORGET LEARNED [db]", "let replicas try again what they have refused (SHOW LEARNED)"),
@@ -91,6 +99,7 @@ impl Action {
             "enable" if is_about_a_node(words) => node(name, words).map(Self::EnableNode),
             "disable" => one(name, words).map(Self::Disable),
             "enable" => one(name, words).map(Self::Enable),
+            "switchover" => switchover(words),
             "reconnect" => optional(name, words).map(Self::Reconnect),
             "kill" => optional(name, words).map(Self::Kill),
             "kill_client" => client(words).map(Self::KillClient),
@@ -118,6 +127,7 @@ impl Action {
             Self::Enable(_) => "ENABLE",
             Self::DisableNode(_) => "DISABLE NODE",
             Self::EnableNode(_) => "ENABLE NODE",
+            Self::Switchover { .. } => "SWITCHOVER",
             Self::Reconnect(_) => "RECONNECT",
             Self::Kill(_) => "KILL",
             Self::KillClient(_) => "KILL_CLIENT",
@@ -168,6 +178,19 @@ fn node(name: &str, words: &[Word]) -> Result<NodeName, ErrorNotice> {
         }
         _ => Err(bad(&format!("{} NODE takes a database and one of its nodes: db.node", name.to_ascii_uppercase()))),
     }
+}
+
+fn switchover(words: &[Word]) -> Result<Action, ErrorNotice> {
+    let (database, replica) = match words {
+        [Word::Name(database) | Word::Str(database)] => (database, None),
+        [Word::Name(database) | Word::Str(database), Word::Other(dot), Word::Name(node) | Word::Str(node)]
+            if dot == "." =>
+        {
+            (database, Some(node.clone()))
+        }
+        _ => return Err(bad("SWITCHOVER takes a database, or a database and one of its replicas: db.node")),
+    };
+    Ok(Action::Switchover { database: database.clone(), replica })
 }
 
 fn client(words: &[Word]) -> Result<u64, ErrorNotice> {

@@ -16,6 +16,7 @@ mod operate;
 mod rights;
 mod select;
 mod settings;
+mod switchover;
 mod tables;
 mod value;
 mod wish;

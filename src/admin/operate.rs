@@ -17,20 +17,20 @@ use crate::topology::Cluster;
 use crate::wire::{ErrorNotice, SqlState};
 
 /// Time between two looks at what a command waits for.
-const LOOK: Duration = Duration::from_millis(10);
+pub(super) const LOOK: Duration = Duration::from_millis(10);
 /// Longest time that dropping clients may take: a client that does not read is waited for for a moment.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// PgBouncer's `suspend_timeout`: whom nothing can be written to for so long is dropped.
 const SUSPEND_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a command that waits found when it looked.
-enum Look {
+pub(super) enum Look {
     /// It is done.
     Done,
     /// Not yet.
     Wait,
-    /// Somebody else has undone it.
-    Undone,
+    /// Somebody else has undone it, by this command.
+    Undone(&'static str),
 }
 
 impl Handler {
@@ -67,6 +67,7 @@ impl Handler {
                 cluster.enable_node(node);
                 Ok(())
             }
+            Action::Switchover { database, replica } => self.switchover(database, replica.as_deref()).await,
             Action::Reconnect(name) => {
                 self.gates("reconnect", name.as_deref())?.iter().for_each(|gate| gate.reconnect());
                 Ok(())
@@ -122,7 +123,7 @@ impl Handler {
         self.look_after_nodes(None);
         let waited = self.wait(|| {
             if gates.service() != Service::Paused {
-                Look::Undone
+                Look::Undone("RESUME")
             } else if gates.all().iter().all(|gate| gate.connections() == 0) {
                 Look::Done
             } else {
@@ -142,7 +143,7 @@ impl Handler {
         let was_running = gate.pause();
         self.look_after_nodes(Some(name));
         let waited = self.wait(|| match (gate.is_paused(), gate.connections()) {
-            (false, _) => Look::Undone,
+            (false, _) => Look::Undone("RESUME"),
             (true, 0) => Look::Done,
             (true, _) => Look::Wait,
         });
@@ -223,7 +224,7 @@ impl Handler {
         let deadline = Instant::now() + SUSPEND_LIMIT;
         let waited = self.wait(|| {
             if gates.service() != Service::Suspended {
-                return Look::Undone;
+                return Look::Undone("RESUME");
             }
             let mut moving = self.console.ctx.clients.all();
             // Who waits for a server connection has nothing under way.
@@ -258,7 +259,7 @@ impl Handler {
     }
 
     /// A cluster, and the place of one of its nodes.
-    fn node(&self, name: &NodeName) -> Result<(Arc<Cluster>, usize), ErrorNotice> {
+    pub(super) fn node(&self, name: &NodeName) -> Result<(Arc<Cluster>, usize), ErrorNotice> {
         let clusters = self.console.ctx.directory.clusters();
         let cluster = clusters.get(&name.database).ok_or_else(|| {
             ErrorNotice::error(SqlState::UNKNOWN_DATABASE, format!("no such database: {}", name.database))
@@ -296,12 +297,15 @@ impl Handler {
     }
 
     /// Looks again and again until it is done, or somebody ends the waiting.
-    async fn wait(&self, mut look: impl FnMut() -> Look) -> Result<(), ErrorNotice> {
+    pub(super) async fn wait(&self, mut look: impl FnMut() -> Look) -> Result<(), ErrorNotice> {
         loop {
             match look() {
                 Look::Done => return Ok(()),
-                Look::Undone => {
-                    return Err(ErrorNotice::error(SqlState::QUERY_CANCELED, "canceling command: RESUME was issued"));
+                Look::Undone(by) => {
+                    return Err(ErrorNotice::error(
+                        SqlState::QUERY_CANCELED,
+                        format!("canceling command: {by} was issued"),
+                    ));
                 }
                 Look::Wait => {}
             }
@@ -325,6 +329,6 @@ impl Handler {
     }
 }
 
-fn state(message: impl Into<std::borrow::Cow<'static, str>>) -> ErrorNotice {
+pub(super) fn state(message: impl Into<std::borrow::Cow<'static, str>>) -> ErrorNotice {
     ErrorNotice::error(SqlState::NOT_IN_PREREQUISITE_STATE, message)
 }

@@ -15,6 +15,7 @@ mod moved;
 mod node;
 mod roles;
 mod succession;
+mod switchover;
 
 pub use cluster::{Cluster, UserPools};
 pub use control::ControlPools;
@@ -26,3 +27,4 @@ pub use election::Standing;
 pub use facts::Facts;
 pub use freshness::{Freshness, Needs, Stamps};
 pub use node::{Checked, Node};
+pub use switchover::Pursuit;

@@ -29,6 +29,8 @@ struct State {
     primary: Option<(String, u32)>,
     /// Why there is none.
     why: String,
+    /// The node that stands down for a switchover.
+    leaving: Option<String>,
     /// The node that `auth_query` asks.
     asked_for_users: Option<String>,
 }
@@ -77,13 +79,20 @@ impl Cluster {
     pub fn enable_node(&self, index: usize) -> bool {
         let node = &self.nodes[index];
         let news = node.set_disabled(false);
+        self.era.state.lock().leaving.take_if(|leaving| *leaving == node.settings.name);
         node.load.set_draining(false);
         node.load.probe.notify_one();
         self.find_roles();
         news
     }
 
-    /// Finds the roles anew and applies them. To be called whenever something is known that was not known before.
+    /// The node is about to be taken out of service for a switchover.
+    pub(super) fn note_leaving(&self, name: &str) {
+        self.era.state.lock().leaving = Some(name.to_owned());
+    }
+
+    /// Finds the roles anew and applies them. Another primary ends a switchover: who stood down for it is in service again, as
+    /// whatever it is then. To be called whenever something is known that was not known before.
     pub(super) fn find_roles(&self) {
         let mut state = self.era.state.lock();
         let candidates: Vec<Candidate<'_>> = self.nodes.iter().map(|node| node.candidate(self.can_be_asked)).collect();
@@ -117,6 +126,11 @@ impl Cluster {
                 self.all_pools().iter().for_each(|user| user.pools[index].drain());
             }
         }
+        if let (None, Some(leaving)) = (primary, &state.leaving) {
+            verdict.why = format!(
+                "{leaving} stands down for a switchover, and nothing was promoted yet (ENABLE NODE on the console gives it up)"
+            );
+        }
         let is_news = state.primary != now;
         let why_is_news = state.why != verdict.why;
         state.why = verdict.why;
@@ -136,11 +150,15 @@ impl Cluster {
         }
         self.share_reads();
         self.ask_for_users(&mut state, primary);
+        let left = primary.and_then(|primary| state.leaving.take_if(|name| *name != self.nodes[primary].settings.name));
+        state.primary = now;
+        drop(state);
         if is_news {
-            state.primary = now;
-            drop(state);
             self.era.epoch.send_modify(|epoch| *epoch += 1);
             self.fit_pools();
+        }
+        if let Some(index) = left.and_then(|name| self.nodes.iter().position(|node| node.settings.name == name)) {
+            self.enable_node(index);
         }
     }
 
@@ -187,6 +205,9 @@ impl Cluster {
     pub fn refusal_of(&self, node: &Arc<Node>) -> Option<String> {
         match node.standing() {
             Standing::Refused(why) => Some(why),
+            _ if self.era.state.lock().leaving.as_ref() == Some(&node.settings.name) => {
+                Some("stands down for a switchover".to_owned())
+            }
             _ if node.is_disabled() => Some("disabled on the console".to_owned()),
             _ => None,
         }

@@ -12,14 +12,14 @@ use crate::support::frames::Batch;
 use crate::support::raw::RawClient;
 
 /// Clients that read and write until they are told to stop; each error is a panic of theirs.
-struct Traffic {
+pub struct Traffic {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl Traffic {
-    fn start(fixture: &Fixture, clients: usize) -> Self {
+    pub fn start(fixture: &Fixture, clients: usize) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let work = |mut client: RawClient| {
             let (stop, done) = (stop.clone(), done.clone());
@@ -39,12 +39,12 @@ impl Traffic {
     }
 
     /// Waits until much has been done from now on.
-    fn goes_on(&self) {
+    pub fn goes_on(&self) {
         let from = self.done.load(Ordering::Relaxed);
         until("traffic goes on", || self.done.load(Ordering::Relaxed) > from + 20);
     }
 
-    fn end(self) {
+    pub fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
             thread.join().unwrap();

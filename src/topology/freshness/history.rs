@@ -13,7 +13,7 @@ const SEGMENT_HEADER: u64 = 40;
 
 /// How a server's WAL is laid out, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(in crate::topology) struct Layout {
     pub page: u64,
     pub segment: u64,
 }

@@ -20,6 +20,7 @@ use crate::observe::Moment;
 use crate::pool::NodeLoad;
 
 use history::History;
+pub(in crate::topology) use history::Layout;
 pub(super) use sampler::start;
 pub use stamps::Stamps;
 

@@ -1,0 +1,119 @@
+//! A planned switchover: nobody hears of it but by a short wait.
+
+use std::time::Duration;
+
+use trunkline::app::demo::StopMode;
+
+use crate::fixture::*;
+use crate::membership::Traffic;
+use crate::support::frames::Batch;
+use crate::support::raw::RawClient;
+
+fn start(client: &mut RawClient, sql: &str) {
+    client.send(&Batch::new().query(sql));
+}
+
+/// The tag of a command that was sent before, or its SQLSTATE.
+fn outcome(console: &mut RawClient) -> String {
+    let frame = console.recv_ready(1).into_iter().next().unwrap();
+    if frame.tag == b'E' { frame.sqlstate() } else { String::from_utf8_lossy(&frame.body).replace('\0', "") }
+}
+
+#[test]
+fn clients_only_wait_and_no_write_is_lost() {
+    let fixture = Fixture::new(2);
+    let (mut console, mut open, mut late) = (console(&fixture.proxy), fixture.client(), fixture.client());
+    let traffic = Traffic::start(&fixture, 4);
+    traffic.goes_on();
+    let replica1 = |sql: &str| fixture.cluster.info().query(1, "app", sql).unwrap();
+    replica1("SELECT pg_wal_replay_pause()");
+    open.rows("BEGIN");
+    open.rows("INSERT INTO t VALUES (7)");
+    start(&mut console, "SWITCHOVER app.replica1");
+    fixture.wait_node("primary", "reason", "stands down for a switchover");
+    start(&mut late, WRITE);
+    // A transaction is waited for, and goes on to its end.
+    assert!(console.is_silent_for(Duration::from_millis(300)) && late.is_silent_for(Duration::from_millis(10)));
+    open.rows("INSERT INTO t VALUES (7)");
+    open.rows("COMMIT");
+    // Then the replica is waited for.
+    assert!(console.is_silent_for(Duration::from_millis(300)));
+    let mut reader = fixture.client();
+    assert_ne!(reader.value(READ), fixture.port(0), "reads go on");
+    replica1("SELECT pg_wal_replay_resume()");
+    assert_eq!(outcome(&mut console), "SWITCHOVER");
+    assert_eq!(replica1("SELECT count(*) FROM t WHERE n = 7"), "2");
+    assert!(late.is_silent_for(Duration::from_millis(200)), "nothing was promoted yet");
+    let before = fixture.cluster.info().query(0, "app", "SELECT count(*) FROM t").unwrap();
+
+    fixture.cluster.replicas()[0].promote().unwrap();
+    let port = |frames: Vec<crate::support::frames::Frame>| {
+        frames.iter().find(|frame| frame.tag == b'D').map(|row| row.columns()[0].clone().unwrap())
+    };
+    assert_eq!(port(late.recv_ready(1)), Some(fixture.port(1)));
+    traffic.goes_on();
+    traffic.end();
+    assert_eq!(fixture.cluster.info().query(0, "app", "SELECT count(*) FROM t").unwrap(), before);
+    // The former primary is in service again: as what it is, which is an outdated one until it follows.
+    fixture.wait_node("primary", "state", "refused");
+    let old = fixture.cluster.primary();
+    old.stop(StopMode::Fast).unwrap();
+    fixture.cluster.follow(0, 1).unwrap();
+    old.start().unwrap();
+    fixture.wait_node("primary", "state", "up");
+    fixture.wait_node("primary", "role", "replica");
+}
+
+#[test]
+fn it_can_be_given_up() {
+    let fixture = Fixture::new(1);
+    let (mut first, mut open) = (console(&fixture.proxy), fixture.client());
+    let mut writer = fixture.client();
+    open.rows("BEGIN");
+    open.rows("INSERT INTO t VALUES (7)");
+    // By who has begun it.
+    start(&mut first, "SWITCHOVER app");
+    fixture.wait_node("primary", "reason", "stands down for a switchover");
+    start(&mut writer, WRITE);
+    assert!(writer.is_silent_for(Duration::from_millis(200)));
+    first.cancel(fixture.proxy.port());
+    assert_eq!(outcome(&mut first), "57014");
+    assert!(writer.recv_ready(1).iter().any(|frame| frame.tag == b'D'));
+    // By somebody else.
+    start(&mut first, "SWITCHOVER app");
+    fixture.wait_node("primary", "reason", "stands down for a switchover");
+    fixture.command("ENABLE NODE app.primary");
+    assert_eq!(outcome(&mut first), "57014");
+    assert_eq!(writer.value(WRITE), fixture.port(0));
+    open.rows("COMMIT");
+    // After it has ended, instead of a promotion.
+    assert_eq!(first.exchange(&Batch::new().query("SWITCHOVER app")).len(), 2);
+    start(&mut writer, WRITE);
+    assert!(writer.is_silent_for(Duration::from_millis(200)));
+    fixture.command("ENABLE NODE app.primary");
+    assert!(writer.recv_ready(1).iter().any(|frame| frame.tag == b'D'));
+    assert_eq!(fixture.column("reason")["primary"], "");
+}
+
+#[test]
+fn what_cannot_be_done_is_told() {
+    let fixture = Fixture::new(2);
+    fixture.wait_node("replica2", "role", "replica");
+    fixture.wait_node("replica1", "role", "replica");
+    let mut console = console(&fixture.proxy);
+    for (command, code) in [
+        ("SWITCHOVER nowhere", "3D000"),
+        ("SWITCHOVER app.nowhere", "42704"),
+        ("SWITCHOVER app", "42601"),
+        ("SWITCHOVER app.primary", "55000"),
+    ] {
+        assert_eq!(console.failure(command), code, "{command}");
+    }
+    fixture.command("DISABLE NODE app.replica1");
+    assert_eq!(console.failure("SWITCHOVER app.replica1"), "55000");
+    fixture.command("DISABLE NODE app.primary");
+    assert_eq!(console.failure("SWITCHOVER app.replica2"), "55000");
+    fixture.command("ENABLE NODE app.primary");
+    let mut client = fixture.client();
+    assert_eq!(client.value(WRITE), fixture.port(0), "nothing stands down for what was not begun");
+}
