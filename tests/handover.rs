@@ -41,13 +41,13 @@ use sync::{Arc, Mutex};
 #[derive(Debug, PartialEq, Eq)]
 struct Conn(u32);
 
-/// What ends a wait.
-type Answer = Result<Conn, &'static str>;
+/// What ends a wait: a connection, or that it is turned away, with the number of the wait that is meant.
+type Answer = Result<Conn, u32>;
 
 #[derive(Default)]
 struct State {
     idle: Vec<Conn>,
-    line: VecDeque<Place<Answer>>,
+    line: VecDeque<(Place<Answer>, u32)>,
 }
 
 struct Pool(Mutex<State>);
@@ -56,7 +56,7 @@ struct Pool(Mutex<State>);
 #[derive(Debug, PartialEq, Eq)]
 enum Got {
     Conn(Conn),
-    TurnedAway,
+    TurnedAway(u32),
     GaveUp,
 }
 
@@ -68,13 +68,13 @@ impl Pool {
     /// `Pool::put_back`.
     fn put_back(&self, conn: Conn) {
         let mut state = self.0.lock();
-        if let Some(Ok(conn)) = hand_over(&mut state.line, |place| place, Ok(conn)) {
+        if let Some(Ok(conn)) = hand_over(&mut state.line, |(place, _)| place, Ok(conn)) {
             state.idle.push(conn);
         }
     }
 
-    /// `Pool::check_out`, for a client that looks so many times whether it has an answer, or waits.
-    fn check_out(&self, slot: &Arc<Slot<Answer>>, patience: Option<u32>) -> Got {
+    /// `Pool::check_out`, for a client that looks so many times whether it has an answer, or waits. `wait` is the number of the wait.
+    fn check_out(&self, slot: &Arc<Slot<Answer>>, wait: u32, patience: Option<u32>) -> Got {
         {
             let mut state = self.0.lock();
             if state.line.is_empty()
@@ -82,7 +82,7 @@ impl Pool {
             {
                 return Got::Conn(conn);
             }
-            state.line.push_back(Place::of(slot));
+            state.line.push_back((Place::of(slot), wait));
         }
         let mut looks = 0;
         let answer = block_on(poll_fn(|cx: &mut Context<'_>| match slot.poll_answer(cx) {
@@ -103,11 +103,11 @@ impl Pool {
             self.put_back(conn);
         }
         if gave_up {
-            self.0.lock().line.retain(|place| !place.is_of(slot));
+            self.0.lock().line.retain(|(place, _)| !place.is_of(slot));
         }
         match answer {
             Some(Ok(conn)) => Got::Conn(conn),
-            Some(Err(_)) => Got::TurnedAway,
+            Some(Err(wait)) => Got::TurnedAway(wait),
             None => Got::GaveUp,
         }
     }
@@ -115,8 +115,8 @@ impl Pool {
     /// `Pool::turn_away`.
     fn turn_away(&self) {
         let line = std::mem::take(&mut self.0.lock().line);
-        for place in line {
-            place.give(Err("look for another node"));
+        for (place, wait) in line {
+            place.give(Err(wait));
         }
     }
 
@@ -145,7 +145,7 @@ fn a_client_that_waits_gets_the_connection_that_comes_back() {
         let clients: Vec<_> = (0..2)
             .map(|_| {
                 let pool = pool.clone();
-                thread::spawn(move || match pool.check_out(&Arc::default(), None) {
+                thread::spawn(move || match pool.check_out(&Arc::default(), 0, None) {
                     Got::Conn(conn) => pool.put_back(conn),
                     other => panic!("{other:?}"),
                 })
@@ -162,12 +162,12 @@ fn a_client_that_gives_up_swallows_no_connection_trap_81() {
     model(|| {
         let pool = Pool::with(Vec::new());
         let (impatient, patient) = (pool.clone(), pool.clone());
-        let impatient = thread::spawn(move || match impatient.check_out(&Arc::default(), Some(0)) {
+        let impatient = thread::spawn(move || match impatient.check_out(&Arc::default(), 0, Some(0)) {
             Got::Conn(conn) => impatient.put_back(conn),
             Got::GaveUp => {}
-            Got::TurnedAway => panic!(),
+            Got::TurnedAway(_) => panic!(),
         });
-        let patient = thread::spawn(move || match patient.check_out(&Arc::default(), None) {
+        let patient = thread::spawn(move || match patient.check_out(&Arc::default(), 0, None) {
             Got::Conn(conn) => patient.put_back(conn),
             other => panic!("{other:?}"),
         });
@@ -187,13 +187,14 @@ fn an_answer_to_a_wait_that_is_over_does_not_end_the_next_one() {
         let client = thread::spawn(move || {
             // One session has one slot: the place that it gave up and the one that it has are told apart by their tickets.
             let slot = Arc::default();
-            for patience in [Some(0), None] {
-                match client.check_out(&slot, patience) {
+            for (wait, patience) in [(1, Some(0)), (2, None)] {
+                match client.check_out(&slot, wait, patience) {
                     Got::Conn(conn) => {
                         client.put_back(conn);
                         return;
                     }
-                    Got::TurnedAway | Got::GaveUp => {}
+                    Got::TurnedAway(meant) => assert_eq!(meant, wait, "an answer to another wait"),
+                    Got::GaveUp => {}
                 }
             }
         });
