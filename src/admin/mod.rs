@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 
 use crate::net::Stream;
 use crate::pool::Service;
-use crate::session::Context;
+use crate::session::{self, Context};
 use crate::wire::startup::Startup;
 
 pub use wish::{Order, Shutdown, Wish};
@@ -60,8 +60,16 @@ impl Console {
     }
 
     /// Serves one client of the console, from its startup packet to its end; `limit` bounds the login.
-    pub async fn serve(self: Arc<Self>, mut stream: Stream, startup: Startup, limit: Duration) {
-        match tokio::time::timeout(limit, login::log_in(&self.ctx, &mut stream, &startup)).await {
+    pub async fn serve(
+        self: Arc<Self>,
+        mut stream: Stream,
+        startup: Startup,
+        limit: Duration,
+        logging_in: session::LoggingIn,
+    ) {
+        let login = tokio::time::timeout(limit, login::log_in(&self.ctx, &mut stream, &startup)).await;
+        drop(logging_in);
+        match login {
             Ok(Some(registered)) => connection::serve(self, stream, registered).await,
             Ok(None) => stream.shutdown(),
             Err(_) => self.ctx.metrics.refused("login_timeout"),

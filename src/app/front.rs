@@ -99,8 +99,7 @@ async fn admit(front: Arc<Front>, accepted: Accepted, logging_in: LoggingIn) -> 
     };
     let database = startup.get("database").or(startup.get("user")).unwrap_or_default();
     if crate::admin::is_console(database) {
-        drop(logging_in);
-        front.console.clone().serve(stream, startup, limit).await;
+        front.console.clone().serve(stream, startup, limit, logging_in).await;
         return None;
     }
     let remaining = limit.saturating_sub(began.elapsed());
