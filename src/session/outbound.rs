@@ -189,12 +189,18 @@ impl Session {
                     out.discard();
                     return Ok(false);
                 }
-                let Self { state: State::Linked(link), names, .. } = self else { return Err(ServerBroken) };
-                if fatal && settings && link.awaits_settings {
+                if fatal
+                    && settings
+                    && let State::Linked(link) = &mut self.state
+                    && link.awaits_settings
+                {
                     // Nothing of the client's has been sent.
                     while link.replies.pop().is_some() {}
-                    return Ok(false);
+                    if self.is_link_unused() {
+                        return Ok(false);
+                    }
                 }
+                let Self { state: State::Linked(link), names, .. } = self else { return Err(ServerBroken) };
                 if settings && !fatal {
                     link.settings_refused = Some(body.into());
                     // It does not have what it is taken to have.

@@ -75,16 +75,16 @@ impl<'a> Driver<'a> {
 
     fn kill(&mut self, node: usize, kind: &str) {
         self.event(kind, node, "");
-        let server = &self.stage.cluster.nodes()[node];
-        server.kill().unwrap();
+        self.stage.cluster.nodes()[node].kill().unwrap();
         self.sleep(50..1500);
-        server.start().unwrap();
+        self.stage.start(node);
     }
 
     fn restart(&mut self, node: usize) {
         let mode = if self.rng.bool() { StopMode::Fast } else { StopMode::Immediate };
         self.event("restart a replica", node, &format!("{mode:?}"));
-        self.stage.cluster.nodes()[node].restart(mode).unwrap();
+        self.stage.cluster.nodes()[node].stop(mode).unwrap();
+        self.stage.start(node);
     }
 
     fn hang(&mut self, node: usize, kind: &str) {
@@ -118,6 +118,7 @@ impl<'a> Driver<'a> {
         self.stage.set_primary(new);
         self.board.note(format!("{} is the primary", self.stage.name(new)));
         self.stage.cluster.follow(other, new).unwrap();
+        self.board.promoted();
         self.sleep(0..2000);
         // It never takes a write again, whatever it was about to do.
         server.kill().unwrap();

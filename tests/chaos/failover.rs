@@ -55,6 +55,7 @@ fn before(cluster: &Cluster) -> Trunkline {
 
 #[test]
 fn of_a_killed_primary_hears_only_who_had_something_under_way_and_writes_go_on_within_a_second_of_the_promotion() {
+    let _alone = crate::ALONE.lock();
     let cluster = clusters::start(ClusterOptions { replicas: 2, ..clusters::options() });
     cluster
         .info()

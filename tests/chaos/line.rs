@@ -16,6 +16,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// A connection as [`APP`] to the database `app`, without a password.
 pub struct Line {
     stream: BufReader<TcpStream>,
+    port: u16,
+    /// Body of BackendKeyData.
+    key: Vec<u8>,
 }
 
 /// What came until the last ReadyForQuery that was waited for, or until the connection was lost.
@@ -76,16 +79,18 @@ impl Line {
             let parameters =
                 [("user", APP), ("database", "app"), ("application_name", name), ("options", options.as_str())];
             frontend::startup_message(parameters, &mut bytes)?;
-            let mut line = Self { stream: BufReader::new(stream) };
+            let mut line = Self { stream: BufReader::new(stream), port, key: Vec::new() };
             line.stream.get_mut().write_all(&bytes)?;
             Ok(line)
         };
         let mut line = connect().map_err(|error: io::Error| gone(&error))?;
         let answer = line.answer(1);
-        match answer.failure() {
-            None => Ok(line),
-            Some(_) => Err(answer),
+        if answer.failure().is_some() {
+            return Err(answer);
         }
+        line.key =
+            answer.frames.into_iter().find(|frame| frame.tag == b'K').map(|frame| frame.body).unwrap_or_default();
+        Ok(line)
     }
 
     /// Sends messages and reads until they are answered.
@@ -93,6 +98,28 @@ impl Line {
         // What the server said last may be there, though nothing can be sent any more.
         let _ = self.stream.get_mut().write_all(batch.bytes());
         self.answer(batch.readies())
+    }
+
+    /// Sends messages, has them cancelled after a while, and reads until they are answered.
+    pub fn exchange_and_cancel(&mut self, batch: &Batch, after: Duration) -> Answer {
+        let _ = self.stream.get_mut().write_all(batch.bytes());
+        std::thread::sleep(after);
+        let _ = self.cancel();
+        self.answer(batch.readies())
+    }
+
+    /// A CancelRequest; returns when it has been dealt with.
+    fn cancel(&self) -> io::Result<()> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let length = u32::try_from(self.key.len() + 8).map_err(io::Error::other)?;
+        stream.write_all(&[&length.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), &self.key].concat())?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    }
+
+    /// Sends messages and is gone.
+    pub fn vanish(mut self, batch: &Batch) {
+        let _ = self.stream.get_mut().write_all(batch.bytes());
     }
 
     /// Runs a Query.

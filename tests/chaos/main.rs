@@ -19,6 +19,7 @@ mod line;
 mod record;
 mod stage;
 mod teller;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use driver::Driver;
 use fastrand::Rng;
+use parking_lot::Mutex;
 use record::{Board, Fate, Stats};
 use stage::Stage;
 use teller::{Badge, Teller};
@@ -35,6 +37,9 @@ const WRITERS: u64 = 64;
 const READERS: u64 = 16;
 /// What each client's session is promised.
 const LEVELS: [&str; 4] = ["session", "table", "session", "strong"];
+
+/// Each test wants the machine for itself.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A number in the environment.
 fn given(name: &str) -> Option<u64> {
@@ -51,10 +56,12 @@ impl Drop for EndOf<'_> {
 }
 
 fn chaos(seconds: u64) -> (Board, Stats) {
+    let _alone = ALONE.lock();
     let seed = given("TRUNKLINE_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     let seconds = given("TRUNKLINE_CHAOS_SECONDS").unwrap_or(seconds);
     eprintln!("TRUNKLINE_CHAOS_SEED={seed} TRUNKLINE_CHAOS_SECONDS={seconds}");
     let stage = Stage::new(WRITERS + READERS);
+    eprintln!("servers: {:?}", stage.cluster.info().nodes);
     let board = Board::new();
     let (direct, front) = (stage.port(), stage.front.port());
     let mut memory = 0;
@@ -121,11 +128,11 @@ fn verify(stage: &Stage, stats: &mut Stats) {
         "SELECT count(*) FILTER (WHERE balance <> {} + came - went), sum(balance) FROM (SELECT balance, \
          (SELECT COALESCE(sum(amount), 0) FROM transfer WHERE target = account.id) AS came, \
          (SELECT COALESCE(sum(amount), 0) FROM transfer WHERE source = account.id) AS went FROM account) AS books",
-        teller::BALANCE
+        transfer::BALANCE
     );
     for node in 0..stage::NODES {
         let found = stage.ask(node, &sums);
-        if found != format!("0|{}", i64::from(teller::ACCOUNTS) * teller::BALANCE) {
+        if found != format!("0|{}", i64::from(transfer::ACCOUNTS) * transfer::BALANCE) {
             wrong.push(format!("accounts that do not fit, and their total, at {}: {found}", stage.name(node)));
         }
     }

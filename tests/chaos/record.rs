@@ -68,6 +68,8 @@ pub struct Board {
     /// Milliseconds since the beginning when a transfer was acknowledged last, and the longest time without one.
     last_write: AtomicU64,
     longest_gap: Mutex<Longest>,
+    /// From a promotion to the next transfer that was acknowledged.
+    after_promotion: Mutex<Longest>,
     events: Mutex<Vec<(Duration, String)>>,
     faults: Mutex<BTreeMap<String, u64>>,
     /// When Trunkline was killed last, in milliseconds since the beginning.
@@ -81,6 +83,7 @@ impl Board {
             stop: AtomicBool::new(false),
             last_write: AtomicU64::new(0),
             longest_gap: Mutex::default(),
+            after_promotion: Mutex::default(),
             events: Mutex::default(),
             faults: Mutex::default(),
             killed: AtomicU64::new(0),
@@ -97,6 +100,15 @@ impl Board {
         let now = self.millis();
         let took = Duration::from_millis(now.saturating_sub(self.last_write.fetch_max(now, Ordering::Relaxed)));
         self.longest_gap.lock().note(Longest { took, at });
+    }
+
+    /// A server has just been promoted: waits until somebody has written to it.
+    pub fn promoted(&self) {
+        let (began, promoted) = (Instant::now(), self.millis());
+        while self.last_write.load(Ordering::Relaxed) <= promoted && began.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.after_promotion.lock().note(Longest { took: began.elapsed(), at: self.began.elapsed() });
     }
 
     fn millis(&self) -> u64 {
@@ -172,6 +184,8 @@ impl Board {
             gap.took.as_secs_f64(),
             self.around(gap)
         );
+        let after = *self.after_promotion.lock();
+        eprintln!("longest time from a promotion to the next acknowledged transfer: {:.2} s", after.took.as_secs_f64());
         eprintln!("violations: {}", stats.violations.len());
         stats.violations.iter().take(40).for_each(|violation| eprintln!("  {violation}"));
     }

@@ -13,7 +13,7 @@ use crate::support::clusters::{self, APP, APP_PASSWORD, SUPERUSER_PASSWORD};
 use crate::support::injector::Injector;
 use crate::support::process::{Setup, Trunkline};
 use crate::support::raw::RawClient;
-use crate::teller::{ACCOUNTS, BALANCE};
+use crate::transfer::{ACCOUNTS, BALANCE};
 
 pub const NODES: usize = 3;
 const NAMES: [&str; NODES] = ["primary", "replica1", "replica2"];
@@ -149,6 +149,15 @@ impl Stage {
 
     pub fn console(&self) -> RawClient {
         RawClient::connect(self.port(), APP, APP_PASSWORD, "trunkline")
+    }
+
+    /// Starts a server that was killed: a process of its may end later than it, and is in the way until then.
+    pub fn start(&self, node: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = self.cluster.nodes()[node].start() {
+            assert!(Instant::now() < deadline, "{error}");
+            thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// Asks a server past everything.

@@ -8,13 +8,7 @@ use fastrand::Rng;
 use crate::line::{Answer, Line};
 use crate::record::{Board, Fate, Longest, Stats};
 use crate::support::frames::Batch;
-
-/// Accounts, and what each has at the beginning.
-pub const ACCOUNTS: u32 = 200;
-pub const BALANCE: i64 = 1000;
-
-/// A transfer's number is its client's times this, and its own.
-pub const PER_CLIENT: u64 = 1_000_000;
+use crate::transfer::{ACCOUNTS, BALANCE, PER_CLIENT, PREPARED, Transfer};
 
 /// Errors that faults bring about, each of them a true one: what is wrong with a server, with the way there or with the luck of a
 /// transaction. Anything else is a violation.
@@ -22,15 +16,6 @@ const EXPECTED: [&str; 15] = [
     "08000", "08001", "08003", "08004", "08006", "08007", "40001", "40P01", "53300", "57014", "57P01", "57P02",
     "57P03", "57P04", // Told by the test's own transfers that are to fail.
     "22012",
-];
-
-/// What is prepared on every connection, with the text of each.
-const PREPARED: [(&str, &str); 5] = [
-    ("take", "UPDATE account SET balance = balance - $2::bigint WHERE id = $1::int"),
-    ("give", "UPDATE account SET balance = balance + $2::bigint WHERE id = $1::int"),
-    ("book", "INSERT INTO transfer VALUES ($1::bigint, $2::int, $3::int, $4::int, $5::bigint)"),
-    ("mark", "UPDATE mark SET seq = $2::bigint WHERE client = $1::int"),
-    ("look", "SELECT here(), client, seq FROM mark WHERE client = $1::int"),
 ];
 
 /// Whom a client is, and where it connects.
@@ -59,63 +44,6 @@ pub struct Teller<'a> {
     nonce: u64,
 }
 
-/// One transfer.
-struct Transfer {
-    id: u64,
-    seq: u64,
-    client: u64,
-    source: u32,
-    target: u32,
-    amount: i64,
-}
-
-impl Transfer {
-    /// Its statements, those on accounts in an order that keeps two transfers from waiting for each other.
-    fn statements(&self) -> [String; 4] {
-        let Self { id, seq, client, source, target, amount } = self;
-        let mut moves = [
-            (source, format!("UPDATE account SET balance = balance - {amount} WHERE id = {source}")),
-            (target, format!("UPDATE account SET balance = balance + {amount} WHERE id = {target}")),
-        ];
-        moves.sort();
-        let [(_, first), (_, second)] = moves;
-        let mark = format!("UPDATE mark SET seq = {seq} WHERE client = {client}");
-        let book = format!("INSERT INTO transfer VALUES ({id}, {client}, {source}, {target}, {amount})");
-        [mark, first, second, book]
-    }
-
-    /// All of it in one statement.
-    fn single(&self) -> String {
-        let Self { id, seq, client, source, target, amount } = self;
-        format!(
-            "WITH m AS (UPDATE mark SET seq = {seq} WHERE client = {client}), \
-             a AS (UPDATE account SET balance = balance + CASE id WHEN {source} THEN -{amount} ELSE {amount} END \
-                   WHERE id IN ({source}, {target})) \
-             INSERT INTO transfer VALUES ({id}, {client}, {source}, {target}, {amount})"
-        )
-    }
-
-    /// Its statements by the names under which they are prepared.
-    fn prepared(&self) -> [Batch; 4] {
-        let text = |number: &dyn ToString| number.to_string();
-        let run = |name: &str, values: &[String]| {
-            let values: Vec<_> = values.iter().map(|value| Some(value.as_str())).collect();
-            Batch::new().bind("", name, &values).execute("", 0).sync()
-        };
-        let mut moves = [
-            (self.source, run("take", &[text(&self.source), text(&self.amount)])),
-            (self.target, run("give", &[text(&self.target), text(&self.amount)])),
-        ];
-        moves.sort_by_key(|(account, _)| *account);
-        let [(_, first), (_, second)] = moves;
-        let mark = run("mark", &[text(&self.client), text(&self.seq)]);
-        let accounts = [text(&self.source), text(&self.target)];
-        let [source, target] = accounts;
-        let book = run("book", &[text(&self.id), text(&self.client), source, target, text(&self.amount)]);
-        [mark, first, second, book]
-    }
-}
-
 impl<'a> Teller<'a> {
     pub fn new(badge: Badge, board: &'a Board) -> Self {
         let rng = Rng::with_seed(badge.seed.wrapping_mul(1_000_003) + badge.number);
@@ -133,6 +61,7 @@ impl<'a> Teller<'a> {
                 0..=3 if self.badge.writes => self.transfer(),
                 0..=5 => self.look(),
                 6 => self.total(),
+                7 if !self.badge.writes && self.rng.bool() => self.cancel(),
                 7 => self.list(),
                 _ => self.echo(),
             }
@@ -199,6 +128,13 @@ impl<'a> Teller<'a> {
         {
             self.violation(format!("{what}: {frame:?} {:?}", frame.field(b'D')));
         }
+        // Readers cancel statements; one that comes late may strike the next one of the same client, as on a server.
+        if let Some(frame) = answer.error()
+            && self.badge.writes
+            && frame.field(b'M').is_some_and(|message| message.contains("user request"))
+        {
+            self.violation(format!("{what}: cancelled by somebody else: {frame:?}"));
+        }
         *self.stats.failures.entry((what, failure)).or_default() += 1;
     }
 
@@ -220,10 +156,7 @@ impl<'a> Teller<'a> {
     fn transfer(&mut self) {
         self.last += 1;
         let (seq, client) = (self.last, self.badge.number);
-        let source = self.rng.u32(0..ACCOUNTS);
-        let target = (source + self.rng.u32(1..ACCOUNTS)) % ACCOUNTS;
-        let amount = self.rng.i64(1..100);
-        let transfer = Transfer { id: client * PER_CLIENT + seq, seq, client, source, target, amount };
+        let transfer = Transfer::draw(client, seq, &mut self.rng);
         let began = Instant::now();
         let fate = match self.rng.u32(0..9) {
             0 | 1 => self.step_by_step(transfer.statements().map(|sql| Batch::new().query(&sql))),
@@ -290,9 +223,17 @@ impl<'a> Teller<'a> {
         }
     }
 
-    /// A transfer that is given up, or fails at its end.
+    /// A transfer that is given up, or fails at its end, or whose client is gone.
     fn in_vain(&mut self, transfer: &Transfer) -> Fate {
         let statements = transfer.statements().join("; ");
+        if self.rng.u32(0..20) == 0
+            && let Some(line) = self.line.take()
+        {
+            let commits = self.rng.bool();
+            let end = if commits { "COMMIT" } else { "SELECT pg_sleep(0.01)" };
+            line.vanish(&Batch::new().query("BEGIN").query(&statements).query(end));
+            return if commits { Fate::Unknown } else { Fate::Refused };
+        }
         if self.rng.bool() {
             let answer = self.exchange("statement of a block", &Batch::new().query(&format!("BEGIN; {statements}")));
             if answer.lost.is_none() {
@@ -306,6 +247,17 @@ impl<'a> Teller<'a> {
             }
         }
         Fate::Refused
+    }
+
+    /// A statement that is cancelled: it says so, or was quick enough. Nobody else's is.
+    fn cancel(&mut self) {
+        let after = Duration::from_millis(self.rng.u64(0..30));
+        let Some(line) = &mut self.line else { return };
+        let answer = line.exchange_and_cancel(&Batch::new().query("SELECT here(), pg_sleep(0.02)"), after);
+        if answer.lost.is_some() {
+            self.line = None;
+        }
+        self.failed("cancelled", &answer);
     }
 
     /// What the session has written itself is there.
