@@ -108,6 +108,7 @@ impl Session {
     /// A statement goes out that may use a sequence (an INSERT does, by a column's default), or call what makes temporary objects.
     fn note_writer(&mut self) {
         self.used_sequences = true;
+        self.pools.cluster.freshness.has_written();
         let client = self.client.id;
         if let Some(link) = self.link() {
             link.lease.sequences_of = client;

@@ -129,6 +129,7 @@ fn judge_text(sql: &[u8], opts: LexOptions, known: &Knowledge, mut each: impl Fn
     let mut statement = StatementTokens::default();
     let mut statements = 0usize;
     let mut releases_only = true;
+    let mut may_be_overruled = true;
     while splitter.next(&mut statement) {
         statements += 1;
         let mut one = judge_statement(splitter.text(), opts, &statement, known);
@@ -137,6 +138,7 @@ fn judge_text(sql: &[u8], opts: LexOptions, known: &Knowledge, mut each: impl Fn
         }
         judge_listed(splitter.text(), opts, &statement, known, &mut one);
         releases_only &= one.effects.contains(Effects::RELEASES_ONLY);
+        may_be_overruled &= one.target != Target::Primary || overrulable(&one);
         if let (Some(first), Some(last)) = (statement.tokens.first(), statement.tokens.last()) {
             each(StatementAnalysis {
                 range: first.start as usize..last.end as usize,
@@ -149,7 +151,8 @@ fn judge_text(sql: &[u8], opts: LexOptions, known: &Knowledge, mut each: impl Fn
     verdict.effects.set(Effects::RELEASES_ONLY, statements > 0 && releases_only);
     verdict.effects.set(Effects::MULTI, statements > 1);
     let hint = splitter.hint;
-    if let Some(hint) = hint {
+    // What one statement alone must not, several must not.
+    if let Some(hint) = hint.filter(|hint| *hint != Hint::Replica || may_be_overruled) {
         obey(&mut verdict, hint);
     }
     if !opts.safe_encoding && splitter.text().iter().any(|byte| *byte >= 0x80) {
@@ -178,12 +181,7 @@ fn obey(verdict: &mut Verdict, hint: Hint) {
             verdict.effects |= Effects::HINTED;
         }
         Hint::Replica => {
-            let overridable = is_a_guess(verdict.reason)
-                || matches!(
-                    verdict.reason,
-                    Reason::ListedFunction | Reason::CatalogPending | Reason::Read | Reason::ListedRead
-                );
-            if overridable && !binds_session(verdict.effects) {
+            if overrulable(verdict) {
                 verdict.target = Target::Replica;
                 verdict.reason = Reason::HintReplica;
                 verdict.effects -= Effects::WRITES;
@@ -192,6 +190,16 @@ fn obey(verdict: &mut Verdict, hint: Hint) {
             }
         }
     }
+}
+
+/// Whether a hint may say that the statement runs on a replica.
+fn overrulable(verdict: &Verdict) -> bool {
+    let is_open = is_a_guess(verdict.reason)
+        || matches!(
+            verdict.reason,
+            Reason::ListedFunction | Reason::CatalogPending | Reason::Read | Reason::ListedRead
+        );
+    is_open && !binds_session(verdict.effects)
 }
 
 /// Whether somebody who knows the statement may say that it only reads: nothing certain speaks against it.

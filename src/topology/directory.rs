@@ -163,6 +163,7 @@ impl Directory {
         let makings = Makings { config, auth: &self.auth, metrics: &self.metrics };
         let (cluster, closing) = before.succeeded_by(&before.database, &nodes, &makings);
         health::start(&cluster, &self.control);
+        freshness::start(&cluster, &self.control);
         let mut new = (*old).clone();
         new.insert(name.to_owned(), cluster);
         self.clusters.store(Arc::new(new));

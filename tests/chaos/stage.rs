@@ -49,7 +49,10 @@ pub struct Stage {
 /// Settings of every server: a commit is acknowledged when a standby has it, and `pg_rewind` can be used.
 fn settings() -> Vec<(String, String)> {
     let standbys = format!("ANY 1 ({})", NAMES.join(", "));
+    // Standbys that apply late show at once what is read without need to be there.
+    let lag = std::env::var("TRUNKLINE_CHAOS_LAG").unwrap_or_else(|_| "0".to_owned());
     let all = [
+        ("recovery_min_apply_delay", lag.as_str()),
         ("synchronous_standby_names", standbys.as_str()),
         ("full_page_writes", "on"),
         ("wal_log_hints", "on"),

@@ -11,12 +11,13 @@ pub const BALANCE: i64 = 1000;
 /// A transfer's number is its client's times this, and its own.
 pub const PER_CLIENT: u64 = 1_000_000;
 
-/// What is prepared on every connection, with the text of each.
+/// What is prepared on every connection, with the text of each. A mark never goes back: what a client has sent that vanished may be
+/// carried out behind what it did next on another connection.
 pub const PREPARED: [(&str, &str); 5] = [
     ("take", "UPDATE account SET balance = balance - $2::bigint WHERE id = $1::int"),
     ("give", "UPDATE account SET balance = balance + $2::bigint WHERE id = $1::int"),
     ("book", "INSERT INTO transfer VALUES ($1::bigint, $2::int, $3::int, $4::int, $5::bigint)"),
-    ("mark", "UPDATE mark SET seq = $2::bigint WHERE client = $1::int"),
+    ("mark", "UPDATE mark SET seq = greatest(seq, $2::bigint) WHERE client = $1::int"),
     ("look", "SELECT here(), client, seq FROM mark WHERE client = $1::int"),
 ];
 
@@ -47,7 +48,7 @@ impl Transfer {
         ];
         moves.sort();
         let [(_, first), (_, second)] = moves;
-        let mark = format!("UPDATE mark SET seq = {seq} WHERE client = {client}");
+        let mark = format!("UPDATE mark SET seq = greatest(seq, {seq}) WHERE client = {client}");
         let book = format!("INSERT INTO transfer VALUES ({id}, {client}, {source}, {target}, {amount})");
         [mark, first, second, book]
     }
@@ -56,7 +57,7 @@ impl Transfer {
     pub fn single(&self) -> String {
         let Self { id, seq, client, source, target, amount } = self;
         format!(
-            "WITH m AS (UPDATE mark SET seq = {seq} WHERE client = {client}), \
+            "WITH m AS (UPDATE mark SET seq = greatest(seq, {seq}) WHERE client = {client}), \
              a AS (UPDATE account SET balance = balance + CASE id WHEN {source} THEN -{amount} ELSE {amount} END \
                    WHERE id IN ({source}, {target})) \
              INSERT INTO transfer VALUES ({id}, {client}, {source}, {target}, {amount})"

@@ -303,6 +303,8 @@ pub const HINTS: &[Row] = &[
     ("hint", 'P', "write", "/* trunkline: primary */ DELETE FROM t"),
     ("hint", 'P', "write", "/* trunkline: replica */ DELETE FROM t"),
     ("hint", 'P', "write", "/* trunkline: replica */ SELECT 1; DELETE FROM t"),
+    ("hint", 'P', "unparsed", "DISCARD`(/* trunkline: replica */int) A;S"),
+    ("hint", 'R', "hint_replica", "/* trunkline: replica */ SELECT f(); frobnicate"),
     ("hint", 'R', "hint_replica", "/* trunkline: replica */ SELECT f()"),
     ("hint", 'R', "hint_replica", "SELECT pg_is_in_recovery() /* trunkline: replica */"),
     ("hint", 'R', "hint_replica", "/* trunkline: replica */ SHOW in_hot_standby"),

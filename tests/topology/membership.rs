@@ -168,6 +168,11 @@ fn replicas_that_stream_from_the_primary_are_found_and_lost() {
         .query(0, "postgres", &format!("GRANT pg_monitor TO {}", crate::support::clusters::APP))
         .unwrap();
     until("the replica reads", || reader.value(READ) == fixture.port(1));
+    // It is known how fresh it is, too.
+    reader.rows("SET trunkline.consistency = 'session'");
+    reader.value(WRITE);
+    until("what was just written is read there", || reader.value(READ) == fixture.port(1));
+    reader.rows("SET trunkline.consistency = 'eventual'");
     assert_eq!((&*fixture.column("declared")["replica1"], &*fixture.column("weight")["replica1"]), ("auto", "2"));
     let traffic = Traffic::start(&fixture, 2);
     fixture.cluster.replicas()[1].start().unwrap();

@@ -149,6 +149,8 @@ impl Asker {
 
     async fn link<'a>(&self, link: &'a mut Option<Link>) -> Result<&'a Link, String> {
         if link.is_none() {
+            // Nobody knows whether the server is the one that was asked last, as after a reload.
+            self.node.load.horizon.forget();
             let client = self.pool.get().await.map_err(text)?;
             let row = client.query_one(LAYOUT, &[]).await.map_err(text)?;
             let bytes = |column| row.try_get(column).map_err(text).map(|bytes: i64| bytes.unsigned_abs());
