@@ -57,12 +57,15 @@ impl Fixture {
         if self.proxy.is_none() {
             return;
         }
-        let count =
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        // Three for clients, one or two of the control plane's own, and one that listens, which goes with the last listener.
+        // One that listens goes with the last listener.
+        let all = "SELECT string_agg(concat_ws(' ', application_name, translate(query, E'\\n', ' ')), E'\\n')
+            FROM pg_stat_activity
+            WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
         for node in 0..self.db.cluster().nodes.len() {
-            let connections: u32 = self.db.run_on(node, count).parse().unwrap();
-            assert!(connections <= 6, "{connections} connections at node {node}");
+            let all = self.db.run_on(node, all);
+            // Those of the control plane are not of the pool.
+            let of_clients = all.lines().filter(|one| !one.starts_with("trunkline")).count();
+            assert!(of_clients <= POOL_SIZE.parse::<usize>().unwrap() + 1, "connections at node {node}:\n{all}");
         }
     }
 }
