@@ -276,10 +276,11 @@ pub fn shape_of(row_description: Option<&[u8]>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::{Effects, Reason, Target, TouchId};
+    use crate::sql::{Effects, Reason, ShardKeyId, Target, TouchId};
 
     const READ: Decision = Decision {
         by_path: false,
+        key: ShardKeyId::NONE,
         target: Target::Replica,
         reason: Reason::Read,
         effects: Effects::empty(),

@@ -221,10 +221,11 @@ impl Registry {
 mod tests {
     use super::super::Parameters;
     use super::*;
-    use crate::sql::{Decision, Effects, LexOptions, Reason, Target, TouchId};
+    use crate::sql::{Decision, Effects, LexOptions, Reason, ShardKeyId, Target, TouchId};
 
     const READ: Decision = Decision {
         by_path: false,
+        key: ShardKeyId::NONE,
         target: Target::Replica,
         reason: Reason::Read,
         effects: Effects::empty(),

@@ -27,8 +27,8 @@ use super::learned::{Learned, LearnedStatement, RerunCause};
 use super::rules::Switch;
 use crate::catalog::Watched;
 use crate::sql::{
-    self, Decision, Effects, FIRST_USER_OID, Fingerprint, Knowledge, LexOptions, PathId, Reason, Target, TouchId,
-    fingerprint_seeded, prepared_body,
+    self, Decision, Effects, FIRST_USER_OID, Fingerprint, Knowledge, LexOptions, PathId, Reason, ShardKeyId, Target,
+    TouchId, fingerprint_seeded, prepared_body,
 };
 
 #[cfg(test)]
@@ -217,6 +217,7 @@ impl DecisionCache {
             decision.reason = Reason::Learned;
             decision.effects |= Effects::WRITES;
             decision.effects -= Effects::READ_ONLY;
+            decision.key = ShardKeyId::NONE;
         }
         if !decision.effects.contains(Effects::LITERAL_MATTERS) {
             self.shared.insert(key, decision);
@@ -304,6 +305,7 @@ fn checking_parameters(decision: Decision) -> Decision {
         reason: Reason::VolatileFunction,
         effects,
         touches: TouchId::EVERYTHING,
+        key: ShardKeyId::NONE,
         ..decision
     }
 }

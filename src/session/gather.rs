@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::sql::{Consistency, Decision, Effects, Reason, Target, TouchId};
+use crate::sql::{Consistency, Decision, Effects, Reason, ShardKeyId, Target, TouchId};
 use crate::wire::frame::frontend_limit;
 use crate::wire::frontend::{self, ObjectKind};
 use crate::wire::{FrameWalker, Step};
@@ -22,6 +22,7 @@ pub(super) const NOTHING: Decision = Decision {
     touches: TouchId::NOTHING,
     level: None,
     by_path: false,
+    key: ShardKeyId::NONE,
 };
 
 pub(super) enum Gathered {
@@ -156,5 +157,7 @@ pub(super) fn worse(a: Decision, b: Decision) -> Decision {
     let worse = if rank(&b) > rank(&a) { b } else { a };
     // What reads together must see enough for each of them: of different wishes none is known to be the stronger.
     let level = if a == NOTHING || a.level == b.level { b.level } else { Some(Consistency::Strong) };
-    Decision { effects, touches, level, ..worse }
+    // Of keys that differ no one node is known to be for both.
+    let key = if a == NOTHING || a.key == b.key { b.key } else { ShardKeyId::NONE };
+    Decision { effects, touches, level, key, ..worse }
 }

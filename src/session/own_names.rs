@@ -9,7 +9,7 @@
 
 use crate::backend::{Own, Parameters, Registry, prepared};
 use crate::route::DecisionCache;
-use crate::sql::{Change, Decision, Effects, LexOptions, Reason, Target, statement_names};
+use crate::sql::{Change, Decision, Effects, LexOptions, Reason, ShardKeyId, Target, statement_names};
 use crate::wire::build;
 
 use super::gather::worse;
@@ -78,6 +78,7 @@ impl Session {
                             touches: inner.touches,
                             level,
                             by_path: false,
+                            key: ShardKeyId::NONE,
                         }
                     }
                 }

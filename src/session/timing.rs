@@ -8,7 +8,7 @@ use quanta::Instant;
 use crate::backend::Prepared;
 use crate::config::NodeRole;
 use crate::observe::{Parameter, SlowLog};
-use crate::sql::{Decision, Effects, Reason, Target, TouchId};
+use crate::sql::{Decision, Effects, Reason, ShardKeyId, Target, TouchId};
 use crate::wire::SqlState;
 use crate::wire::frontend::bind_parameters;
 
@@ -48,6 +48,7 @@ impl Timing {
     pub fn new(threshold: Option<Duration>) -> Self {
         let decision = Decision {
             by_path: false,
+            key: ShardKeyId::NONE,
             target: Target::Primary,
             reason: Reason::Empty,
             effects: Effects::empty(),

@@ -4,6 +4,7 @@ use bitflags::bitflags;
 
 use super::consistency::Consistency;
 pub use super::reason::Reason;
+use super::shard::ShardKeyId;
 use super::touches::TouchId;
 
 /// Where a statement may run. Ordered: in a string of several statements the greatest wins.
@@ -129,6 +130,8 @@ pub struct Decision {
     /// It is so because a name without schema is taken for the worst of that name in any schema: who knows the session's search path
     /// may know better ([`super::decide_along`]).
     pub by_path: bool,
+    /// Which shard of Citus it is about.
+    pub key: ShardKeyId,
 }
 
 impl Decision {
@@ -141,6 +144,7 @@ impl Decision {
             touches: TouchId::EVERYTHING,
             level: None,
             by_path: false,
+            key: ShardKeyId::NONE,
         }
     }
 }

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 
 use super::functions::{FunctionLists, FunctionName};
 use super::path::SearchPath;
+use super::shard::Distribution;
 use super::statements::StatementLists;
 use super::touches::Slots;
 use super::verdict::Verdict;
@@ -24,6 +25,8 @@ pub struct Knowledge {
     pub statements: StatementLists,
     /// The catalog of the database.
     pub catalog: Catalog,
+    /// How the tables are spread over the nodes of Citus; `None` where there is no Citus, or nothing is made of it.
+    pub distribution: Option<Arc<Distribution>>,
 }
 
 /// How the catalog of the database stands.

@@ -227,6 +227,7 @@ pub(super) fn along(known: &Knowledge, path: PathId) -> Option<Knowledge> {
         functions: known.functions.clone(),
         statements: known.statements.clone(),
         catalog: Catalog::Known(Arc::clone(facts).along(path.get())),
+        distribution: known.distribution.clone(),
     })
 }
 

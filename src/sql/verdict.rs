@@ -2,6 +2,7 @@
 
 use super::decision::{Decision, Effects, Target};
 use super::reason::Reason;
+use super::shard::ShardKeyId;
 use super::touches::{SEQUENCES_SLOT, Slots, TouchId, Touches};
 
 /// The judgement of one statement, or of something that a statement names.
@@ -90,6 +91,7 @@ impl Verdict {
             touches,
             level: None,
             by_path: false,
+            key: ShardKeyId::NONE,
         }
     }
 
