@@ -177,7 +177,9 @@ impl DecisionCache {
         let body = prepared_body(text, opts)?;
         let general = self.decide(body, opts);
         let path = if general.by_path { path() } else { None };
-        let decision = if path.is_some() { self.decide_for(body, opts, path) } else { general };
+        let mut decision = if path.is_some() { self.decide_for(body, opts, path) } else { general };
+        // EXECUTE gives its values in another text.
+        decision.key = ShardKeyId::NONE;
         let said = decision.effects.contains(Effects::HINTED) || decision.reason == Reason::ListedRead;
         if decision.target == Target::Primary || said {
             return Some(decision);

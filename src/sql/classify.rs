@@ -19,6 +19,7 @@ use super::path::{self, PathId};
 use super::query;
 use super::reason::Reason;
 use super::scanner::{self, Scanned};
+use super::shard::{self, ShardKeyId};
 use super::split::{Splitter, StatementTokens};
 use super::statements::Listed;
 use super::touches::{Slots, Touches};
@@ -78,6 +79,9 @@ pub fn analyze_detailed(sql: &[u8], opts: LexOptions, known: &Knowledge) -> (Ana
             detail.culprit = verdict.culprit;
         }
     }
+    if let [only] = details.as_mut_slice() {
+        only.decision.key = judged.key;
+    }
     let analysis = Analysis {
         decision: judged.decision(),
         statements: judged.statements,
@@ -115,11 +119,12 @@ struct Judged {
     statements: usize,
     hint: Option<Hint>,
     level: Option<Consistency>,
+    key: ShardKeyId,
 }
 
 impl Judged {
     fn decision(&self) -> Decision {
-        Decision { level: self.level, ..self.verdict.decision() }
+        Decision { level: self.level, key: self.key, ..self.verdict.decision() }
     }
 }
 
@@ -130,6 +135,7 @@ fn judge_text(sql: &[u8], opts: LexOptions, known: &Knowledge, mut each: impl Fn
     let mut statements = 0usize;
     let mut releases_only = true;
     let mut may_be_overruled = true;
+    let mut key = ShardKeyId::NONE;
     while splitter.next(&mut statement) {
         statements += 1;
         let mut one = judge_statement(splitter.text(), opts, &statement, known);
@@ -137,6 +143,11 @@ fn judge_text(sql: &[u8], opts: LexOptions, known: &Knowledge, mut each: impl Fn
             one.effects |= Effects::READS_PREPARED;
         }
         judge_listed(splitter.text(), opts, &statement, known, &mut one);
+        key = if statements == 1 {
+            find_key(splitter.text(), opts, &statement, known, &mut one)
+        } else {
+            ShardKeyId::NONE
+        };
         releases_only &= one.effects.contains(Effects::RELEASES_ONLY);
         may_be_overruled &= one.target != Target::Primary || overrulable(&one);
         if let (Some(first), Some(last)) = (statement.tokens.first(), statement.tokens.last()) {
@@ -162,8 +173,36 @@ fn judge_text(sql: &[u8], opts: LexOptions, known: &Knowledge, mut each: impl Fn
         verdict.effects |= Effects::WRITES | Effects::LITERAL_MATTERS;
         verdict.effects -= Effects::RELEASES_ONLY | Effects::READ_ONLY | Effects::SET_TX_READ_ONLY;
         verdict.touches = Touches::everything();
+        key = ShardKeyId::NONE;
     }
-    Judged { verdict, statements, hint, level: splitter.level }
+    if hint == Some(Hint::Primary) {
+        key = ShardKeyId::NONE;
+    }
+    Judged { verdict, statements, hint, level: splitter.level, key }
+}
+
+/// Which shard of Citus a statement is about, where that is of use: not of what concerns its session.
+fn find_key(
+    text: &[u8],
+    opts: LexOptions,
+    statement: &StatementTokens,
+    known: &Knowledge,
+    verdict: &mut Verdict,
+) -> ShardKeyId {
+    let plain = verdict.target == Target::Replica || verdict.reason == Reason::Write;
+    if !plain || binds_session(verdict.effects) {
+        return ShardKeyId::NONE;
+    }
+    let Some(found) = shard::find(Cursor::new(text, &statement.tokens), statement, opts, known) else {
+        return ShardKeyId::NONE;
+    };
+    if found.key.writes != (verdict.reason == Reason::Write) {
+        return ShardKeyId::NONE;
+    }
+    verdict
+        .effects
+        .set(Effects::LITERAL_MATTERS, found.literal_matters | verdict.effects.contains(Effects::LITERAL_MATTERS));
+    ShardKeyId::of(found.key)
 }
 
 /// Applies a hint to a judgement.

@@ -5,7 +5,7 @@ mod visit;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sqlparser::ast::Visit;
+use sqlparser::ast::{Statement, Visit};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
@@ -18,6 +18,9 @@ use super::relations;
 use super::split::StatementTokens;
 use super::touches::{CATALOGS_SLOT, Slots};
 use super::verdict::Verdict;
+
+pub(super) use rebuild::Numbers;
+pub(super) use visit::{count, spelled, split_name};
 
 /// Longest text, literals removed, that is parsed.
 const MAX_PARSE_BYTES: usize = 128 * 1024;
@@ -39,32 +42,45 @@ pub(super) fn judge_relations(cursor: Cursor<'_>, statement: &StatementTokens, k
     if matches!(verdict.reason, Reason::Unparsed | Reason::TooLong) { Verdict::replica(Reason::Read) } else { verdict }
 }
 
-fn judge_with(judge: visit::Judge<'_>, cursor: Cursor<'_>, statement: &StatementTokens) -> Verdict {
-    if statement.bad {
-        return Verdict::unparsed();
-    }
-    if statement.cut || statement.depth > MAX_DEPTH || statement.joints > MAX_JOINTS {
-        return Verdict::primary(Reason::TooLong, Effects::WRITES);
-    }
-    let Some(sql) = rebuild::rebuild(cursor) else { return Verdict::unparsed() };
-    if sql.len() > MAX_PARSE_BYTES {
-        return Verdict::primary(Reason::TooLong, Effects::WRITES);
-    }
-    // The parser has never panicked on what was tried; a client must not be the one to find the text that it does.
-    catch_unwind(AssertUnwindSafe(|| parse_and_visit(&sql, judge))).unwrap_or_else(|_| Verdict::unparsed())
+fn judge_with(mut judge: visit::Judge<'_>, cursor: Cursor<'_>, statement: &StatementTokens) -> Verdict {
+    let judged = look(cursor, statement, None, |tree| {
+        if let Statement::Query(query) = tree {
+            let _ = query.visit(&mut judge);
+        }
+        judge.verdict()
+    });
+    judged.unwrap_or_else(|reason| Verdict::primary(reason, Effects::WRITES))
 }
 
-fn parse_and_visit(sql: &str, mut judge: visit::Judge<'_>) -> Verdict {
-    let dialect = PostgreSqlDialect {};
-    let Ok(mut parser) = Parser::new(&dialect).with_recursion_limit(RECURSION).try_with_sql(sql) else {
-        return Verdict::unparsed();
-    };
-    let Ok(query) = parser.parse_query() else { return Verdict::unparsed() };
-    if parser.peek_token().token != Token::EOF {
-        return Verdict::unparsed();
+/// Parses the statement of these tokens and has a look at its tree. `Err`: why that can't be done. With `numbers` each literal of the
+/// tree is its place among those of the text.
+pub(super) fn look<T>(
+    cursor: Cursor<'_>,
+    statement: &StatementTokens,
+    numbers: Option<&Numbers>,
+    look: impl FnOnce(&Statement) -> T,
+) -> Result<T, Reason> {
+    if statement.bad {
+        return Err(Reason::Unparsed);
     }
-    let _ = query.visit(&mut judge);
-    judge.verdict()
+    if statement.cut || statement.depth > MAX_DEPTH || statement.joints > MAX_JOINTS {
+        return Err(Reason::TooLong);
+    }
+    let sql = rebuild::rebuild(cursor, numbers).ok_or(Reason::Unparsed)?;
+    if sql.len() > MAX_PARSE_BYTES {
+        return Err(Reason::TooLong);
+    }
+    let changes = ["insert", "update", "delete"].iter().any(|word| cursor.is(word));
+    // The parser has never panicked on what was tried; a client must not be the one to find the text that it does.
+    let looked = catch_unwind(AssertUnwindSafe(|| parse(&sql, changes).map(|tree| look(&tree))));
+    looked.ok().flatten().ok_or(Reason::Unparsed)
+}
+
+fn parse(sql: &str, changes: bool) -> Option<Statement> {
+    let dialect = PostgreSqlDialect {};
+    let mut parser = Parser::new(&dialect).with_recursion_limit(RECURSION).try_with_sql(sql).ok()?;
+    let tree = if changes { parser.parse_statement().ok()? } else { Statement::Query(parser.parse_query().ok()?) };
+    (parser.peek_token().token == Token::EOF).then_some(tree)
 }
 
 /// Judges reading one relation.

@@ -5,10 +5,14 @@
 //! [`ShardKey`]. And for each statement that is sent, the hash of that value ([`ShardKey::hash_in`],
 //! [`ShardKey::hash_of_parameter`]). Whatever is not certain names no shard, and goes by the coordinator.
 
+mod conditions;
+mod constant;
 mod distribution;
 mod evaluate;
+mod find;
 mod hashes;
 mod key_type;
+mod level;
 mod spelled;
 #[cfg(test)]
 mod tests;
@@ -19,6 +23,7 @@ use std::sync::{LazyLock, OnceLock};
 use parking_lot::Mutex;
 
 pub use distribution::{DistributedTable, Distribution, TableKind};
+pub(super) use find::find;
 pub use key_type::{Format, KeyType};
 
 /// What a statement's text tells of the nodes that can run it.

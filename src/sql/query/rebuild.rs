@@ -1,15 +1,54 @@
 //! The text that the parser gets: the statement's own tokens, written so that the parser's lexer can't read them in
 //! another way than ours did.
 //!
-//! Comments are gone and every string constant is `'s'`, so quoting and encodings are no matter. And since the text
+//! Comments are gone and every string constant is `'s'` (or its number), so quoting and encodings are no matter. And since the text
 //! is only judged, never run, syntax that sqlparser does not know is left out or written in other words, as long as
 //! every relation, function and sub-query in it stays in place.
 
+use std::fmt::Write as _;
+
 use super::super::cursor::Cursor;
-use super::super::lexer::{Kind, Token};
+use super::super::fold::{Folded, Item};
+use super::super::lexer::{Kind, LexOptions, Lexer, Token};
+
+/// The literals of a text by their places among each other, as fingerprints count them.
+pub(in crate::sql) struct Numbers {
+    opts: LexOptions,
+    /// Where each begins, ascending.
+    starts: Vec<u32>,
+}
+
+impl Numbers {
+    /// Of one that is not among them.
+    pub(in crate::sql) const UNKNOWN: u16 = u16::MAX;
+
+    pub(in crate::sql) fn of(text: &[u8], opts: LexOptions) -> Self {
+        let mut items = Folded::new(text, opts);
+        let items = std::iter::from_fn(|| items.next());
+        let starts = items.filter_map(|item| match item {
+            Item::Literal(token) => Some(token.start),
+            Item::Token(_) => None,
+        });
+        Self { opts, starts: starts.collect() }
+    }
+
+    fn number(&self, token: Token) -> u16 {
+        let at = self.starts.binary_search(&token.start).ok();
+        at.and_then(|at| u16::try_from(at).ok()).unwrap_or(Self::UNKNOWN)
+    }
+
+    /// Whether constants of a list were left out between these tokens (see [`StatementTokens`](super::super::split::StatementTokens)).
+    fn has_lost(&self, text: &[u8], before: Token, token: Token) -> bool {
+        if !matches!(before.kind, Kind::Str | Kind::Number | Kind::Param) || token.of(text) != b")" {
+            return false;
+        }
+        let between = text.get(before.end as usize..token.start as usize).unwrap_or_default();
+        Lexer::new(between, self.opts).next_token().is_some()
+    }
+}
 
 /// Writes the text; `None` for what can't be written safely (`U&"…"` with escapes).
-pub(super) fn rebuild(mut cursor: Cursor<'_>) -> Option<String> {
+pub(super) fn rebuild(mut cursor: Cursor<'_>, numbers: Option<&Numbers>) -> Option<String> {
     let mut out = String::with_capacity(cursor.rest().iter().map(|token| (token.end - token.start) as usize + 1).sum());
     let mut before: Option<Token> = None;
     while let Some(token) = cursor.peek() {
@@ -25,7 +64,21 @@ pub(super) fn rebuild(mut cursor: Cursor<'_>) -> Option<String> {
         if before.is_some_and(|before| gap(before, token)) {
             out.push(' ');
         }
-        write_token(&mut out, token, cursor.bytes(token))?;
+        match (numbers, token.kind) {
+            (Some(numbers), Kind::Str) => {
+                let _ = write!(out, "'{}'", numbers.number(token));
+            }
+            (Some(numbers), Kind::Number) => {
+                let _ = write!(out, "{}", numbers.number(token));
+            }
+            (Some(numbers), _) => {
+                if before.is_some_and(|before| numbers.has_lost(cursor.text(), before, token)) {
+                    out.push_str(", NULL");
+                }
+                write_token(&mut out, token, cursor.bytes(token))?;
+            }
+            (None, _) => write_token(&mut out, token, cursor.bytes(token))?,
+        }
         before = Some(token);
     }
     Some(out)

@@ -66,7 +66,7 @@ impl<'a> Judge<'a> {
 }
 
 /// How many arguments a call has; `None` where the tree does not tell.
-fn count(arguments: &FunctionArguments) -> Option<usize> {
+pub(in crate::sql) fn count(arguments: &FunctionArguments) -> Option<usize> {
     match arguments {
         FunctionArguments::None => Some(0),
         FunctionArguments::Subquery(_) => None,
@@ -75,7 +75,7 @@ fn count(arguments: &FunctionArguments) -> Option<usize> {
 }
 
 /// An identifier in the server's spelling.
-fn spelled(ident: &Ident) -> Cow<'_, str> {
+pub(in crate::sql) fn spelled(ident: &Ident) -> Cow<'_, str> {
     if ident.quote_style.is_none() && ident.value.bytes().any(|b| b.is_ascii_uppercase()) {
         Cow::Owned(ident.value.to_ascii_lowercase())
     } else {
@@ -84,7 +84,7 @@ fn spelled(ident: &Ident) -> Cow<'_, str> {
 }
 
 /// The schema and the name; a database before them is passed over.
-fn split_name(name: &ObjectName) -> Option<(Option<Cow<'_, str>>, Cow<'_, str>)> {
+pub(in crate::sql) fn split_name(name: &ObjectName) -> Option<(Option<Cow<'_, str>>, Cow<'_, str>)> {
     let mut parts = name.0.iter().rev().map(|part| match part {
         ObjectNamePart::Identifier(ident) => Some(spelled(ident)),
         ObjectNamePart::Function(_) => None,

@@ -25,10 +25,26 @@ impl ShardKey {
             (Kind::Str, _) if !negative => {
                 let value = string(token.of(text), opts)?;
                 let value = if array { element(&value)? } else { &value };
-                key.hash_of(value, Format::Text, encoding_is_servers)
+                self.hash_of(key, value, Format::Text, encoding_is_servers)
             }
             _ => None,
         }
+    }
+
+    fn hash_of(&self, key: KeyType, value: &[u8], format: Format, encoding_is_servers: bool) -> Option<i32> {
+        // A column of a given length or precision stores less than this without a word. What it is compared with is not cut.
+        let may_be_cut = match (key, format) {
+            (KeyType::Text, _) => value.last() == Some(&b' '),
+            (KeyType::Timestamp | KeyType::Timestamptz, Format::Text) => value.contains(&b'.'),
+            (KeyType::Timestamp | KeyType::Timestamptz, Format::Binary) => {
+                value.try_into().map_or(0, i64::from_be_bytes) % 1_000_000 != 0
+            }
+            _ => false,
+        };
+        if self.writes && may_be_cut {
+            return None;
+        }
+        key.hash_of(value, format, encoding_is_servers)
     }
 
     /// The hash of the key in a Bind: `declared` is the type that Parse gave the parameter (0: none), `value` what Bind gives for it
@@ -46,7 +62,7 @@ impl ShardKey {
             return None;
         }
         if !array {
-            return key.takes(declared).then(|| key.hash_of(value, format, encoding_is_servers))?;
+            return key.takes(declared).then(|| self.hash_of(key, value, format, encoding_is_servers))?;
         }
         if !key.takes_array(declared) {
             return None;
@@ -55,7 +71,7 @@ impl ShardKey {
             Format::Text => element(value)?,
             Format::Binary => binary_element(key, value)?,
         };
-        key.hash_of(value, format, encoding_is_servers)
+        self.hash_of(key, value, format, encoding_is_servers)
     }
 }
 
