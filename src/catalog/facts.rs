@@ -8,17 +8,9 @@ use crate::sql::{
     Reason, SLOTS, SearchPath, Slots, Target, Verdict, judge_function, judge_system_relation,
 };
 
+use super::extensions;
 use super::read::{Function, Relation};
 use super::snapshot::{Calls, Snapshot};
-
-/// Volatile functions of extensions that any node runs as well: they make things up, or are volatile by mistake.
-const HARMLESS: [(&str, &[&str]); 5] = [
-    ("pgcrypto", &["gen_random_bytes", "gen_random_uuid", "gen_salt", "pgp_pub_encrypt", "pgp_sym_encrypt"]),
-    ("tablefunc", &["normal_rand"]),
-    ("timescaledb", &["hypertable_size", "interpolate", "locf", "time_bucket_gapfill"]),
-    ("tsm_system_rows", &["system_rows"]),
-    ("uuid-ossp", &["uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4"]),
-];
 
 impl Snapshot {
     /// Whether it is VOLATILE, or an aggregate over such a function, and not known to be harmless.
@@ -28,17 +20,13 @@ impl Snapshot {
 
     /// The worst of the function and what it is made of, as far as the catalog says.
     fn volatility(&self, function: &Function) -> u8 {
-        let harmless = function.extension.as_deref().is_some_and(|extension| {
-            HARMLESS.iter().any(|(name, functions)| *name == extension && functions.contains(&&*function.name))
-        });
-        let own = if harmless { b's' } else { function.volatility };
         // The letters are in the order of badness.
         function
             .calls
             .iter()
             .filter_map(|oid| self.function_of(*oid))
             .map(|called| called.volatility)
-            .fold(own, u8::max)
+            .fold(extensions::volatility(function), u8::max)
     }
 
     fn function_of(&self, oid: u32) -> Option<&Function> {
@@ -66,6 +54,10 @@ impl Snapshot {
             let culprit = verdict.culprit.clone().unwrap_or_default();
             let function = format!("{}.{}", self.schema(function.schema), function.name);
             return verdict.with_culprit(format!("argument of {function}: {culprit}"));
+        }
+        if extensions::is_of_node(function) && !lists.calls_harmless(name) {
+            let culprit = format!("function {}.{}", self.schema(function.schema), function.name);
+            return Verdict::primary(Reason::NodeState, Effects::empty()).with_culprit(culprit).reading(Slots::All);
         }
         match self.volatility(function) {
             // It claims to read nothing.

@@ -3,6 +3,7 @@
 //! [`Snapshot`] is what was read, and answers the classifier ([`Facts`](crate::sql::Facts)). [`watch`] reads it anew when it has
 //! changed; a [`Watched`] tells it when to look, and others how it stands.
 
+mod extensions;
 mod facts;
 mod read;
 mod snapshot;

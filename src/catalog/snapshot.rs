@@ -31,7 +31,7 @@ pub struct Snapshot {
     /// By the function: what passing arguments to it calls.
     pub(super) takers: HashMap<u32, Hazard>,
     pub(super) event_triggers: bool,
-    extensions: usize,
+    pub(super) extensions: usize,
 }
 
 /// What an expression calls and reads.
