@@ -199,9 +199,9 @@ fn find_key(
     if found.key.writes != (verdict.reason == Reason::Write) {
         return ShardKeyId::NONE;
     }
-    verdict
-        .effects
-        .set(Effects::LITERAL_MATTERS, found.literal_matters | verdict.effects.contains(Effects::LITERAL_MATTERS));
+    if found.literal_matters {
+        verdict.effects |= Effects::LITERAL_MATTERS;
+    }
     ShardKeyId::of(found.key)
 }
 

@@ -244,10 +244,10 @@ impl<'a, 't> Reader<'a, 't> {
     ) {
         match (self.side(left, condition, around), self.side(right, condition, around)) {
             (Side::Own(one), Side::Own(other)) => same.push((one, other, condition.holds.clone())),
-            (Side::Own(at), Side::Outer(values)) | (Side::Outer(values), Side::Own(at)) => {
-                if condition.holds.contains(&at) {
-                    self.learn(at, &values);
-                }
+            (Side::Own(at), Side::Outer(values)) | (Side::Outer(values), Side::Own(at))
+                if condition.holds.contains(&at) =>
+            {
+                self.learn(at, &values);
             }
             (Side::Own(at), Side::Else(expr)) | (Side::Else(expr), Side::Own(at)) => {
                 self.compare(at, |key| constant(expr, key), false, condition);
