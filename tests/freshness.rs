@@ -172,6 +172,33 @@ fn each_level_sees_what_it_promises_and_no_more() {
     }
 }
 
+/// What is sent while another statement runs on a replica is judged for that replica, too, not only for whatever comes next there.
+#[test]
+fn a_read_that_is_sent_behind_another_one_sees_what_was_committed_meanwhile() {
+    let cluster = cluster(1);
+    let info = cluster.info();
+    make_table(info);
+    for (level, by_protocol) in [("table", false), ("table", true), ("strong", false), ("strong", true)] {
+        let proxy = before(info, &format!("consistency = \"{level}\"")).start();
+        let (mut reader, mut writer) = (client(&proxy), client(&proxy));
+        let run = |sql: &str| if by_protocol { Batch::new().run(sql, &[]).sync() } else { query(sql) };
+        writer.rows("TRUNCATE t");
+        info.wait_replayed().unwrap();
+        until("reads run on the replica", || on_replica(&mut reader));
+        reader.send(&run("/* trunkline: replica */ SELECT pg_sleep(1), count(*), pg_is_in_recovery() FROM t"));
+        thread::sleep(Duration::from_millis(300));
+        set_paused(info, 1, true);
+        writer.rows("INSERT INTO t VALUES (1)");
+        reader.send(&run("SELECT count(*) FROM t"));
+        let frames = reader.recv_ready(2);
+        let rows: Vec<_> = frames.iter().filter(|frame| frame.tag == b'D').map(|frame| frame.columns()).collect();
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(rows[0][1..], [text("0"), text("t")], "{level}: the first one runs on the replica");
+        assert_eq!(rows[1], [text("1")], "{level}, extended protocol: {by_protocol}");
+        set_paused(info, 1, false);
+    }
+}
+
 #[test]
 fn writes_of_every_kind_are_seen_by_the_next_read() {
     let cluster = cluster(1);

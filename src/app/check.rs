@@ -61,11 +61,7 @@ pub fn summary(config: &Config, out: &mut impl Write) -> io::Result<()> {
         let (pool, name) = (&database.pool, &database.name);
         writeln!(out, "database  {name}: {:?} pooling, {} per node, slow queries: {slow}", pool.mode, pool.size)?;
         for node in &database.nodes {
-            let role = match node.role {
-                None => "node",
-                Some(NodeRole::Primary) => "primary",
-                Some(NodeRole::Replica) => "replica",
-            };
+            let role = node.role.map_or("node", NodeRole::as_str);
             let hosts: Vec<String> = node.hosts.iter().map(ToString::to_string).collect();
             write!(out, "  {role} {}: {}", node.name, hosts.join(", "))?;
             if let Some(weight) = node.weight {

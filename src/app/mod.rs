@@ -3,6 +3,7 @@
 pub mod check;
 pub mod cli;
 pub mod demo;
+mod discover;
 mod doors;
 mod ending;
 mod front;

@@ -1,6 +1,5 @@
 //! `trunkline run`: everything started in order, then signals, then everything ended in order.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -20,8 +19,9 @@ use crate::net::{Inherited, ListenError, ServerTlsContext, TlsError};
 use crate::observe::logging::{self, LogError};
 use crate::observe::{DatabaseReadiness, LogHandle, Metrics, Readiness, SlowLog, SlowLogError, panics};
 use crate::session::{Clients, Context};
-use crate::topology::{Directory, Discoverer};
+use crate::topology::Directory;
 
+use super::discover;
 use super::doors::Doors;
 use super::ending::{Ending, Signals, drain};
 use super::front::Front;
@@ -29,8 +29,6 @@ use super::reload::Reloader;
 use super::rt::{self, Workers};
 use super::takeover::{self, Offering, Received, TakeoverError};
 
-/// Time between two looks for replicas that are not configured.
-const DISCOVER_EVERY: Duration = Duration::from_secs(2);
 /// How long it takes at most to start for a replica that does not tell how fresh it is.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 
@@ -142,7 +140,8 @@ async fn serve(
         _ = signals.interrupt.recv() => return Ok(()),
     };
     tokio::spawn(keep_house(ctx.clone()));
-    tokio::spawn(discover(ctx.clone()));
+    tokio::spawn(discover::replicas(ctx.clone()));
+    tokio::spawn(discover::shards(ctx.clone()));
 
     let shutdown = loop {
         tokio::select! {
@@ -253,31 +252,6 @@ async fn keep_house(ctx: Arc<Context>) {
         }
         ctx.clients.tell_of_lost_nodes();
         ctx.all_decisions().iter().for_each(|(_, decisions)| decisions.forget_old());
-    }
-}
-
-/// Looks for replicas that are not configured, where that is wished for.
-async fn discover(ctx: Arc<Context>) {
-    let mut discoverers = BTreeMap::<String, Discoverer>::new();
-    loop {
-        tokio::time::sleep(DISCOVER_EVERY).await;
-        let clusters = ctx.directory.clusters();
-        discoverers.retain(|name, _| clusters.contains_key(name));
-        for (name, cluster) in clusters.iter() {
-            let wanted = cluster.database.discovery.is_some();
-            if !wanted && !discoverers.contains_key(name) {
-                continue;
-            }
-            let found = discoverers.entry(name.clone()).or_default().look(cluster).await;
-            let Some(found) = found else { continue };
-            if ctx.directory.adopt(&ctx.config.load_full(), name, found) {
-                ctx.generation.fetch_add(1, Ordering::AcqRel);
-                ctx.clients.all().iter().for_each(|client| client.nudge());
-            }
-            if !wanted {
-                discoverers.remove(name);
-            }
-        }
     }
 }
 

@@ -111,6 +111,11 @@ impl Settings {
         self.get(name)?.text()
     }
 
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.entries.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
     /// These settings with another value of one of them; `None` takes it away.
     pub fn with(&self, name: &str, value: Option<Value>) -> Arc<Self> {
         let mut entries = self.entries.clone();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Config, Database, HbaRule, ListenAddr, NodeSettings, PoolSettings, RoutingSettings, Secret, ServerTls,
-    TransactionReads, User, UserPool,
+    CitusReads, Config, Database, HbaRule, ListenAddr, NodeSettings, OwnerRouting, PoolSettings, RoutingSettings,
+    Secret, ServerTls, TransactionReads, User, UserPool,
 };
 
 /// One setting that differs. Secrets are never in it.
@@ -179,6 +179,9 @@ impl Changes {
         self.pool(name, &a.pool, &b.pool);
         self.value(&of("slow_query"), &a.slow_query, &b.slow_query);
         self.routing(name, &a.routing, &b.routing);
+        self.value(&of("citus.reads"), &a.citus.reads, &b.citus.reads);
+        self.value(&of("citus.owner_routing"), &a.citus.owner_routing, &b.citus.owner_routing);
+        self.value(&of("citus.interval"), &Some(a.citus.interval), &Some(b.citus.interval));
         self.value(&of("max_clients"), &a.max_clients, &b.max_clients);
         self.value(&of("max_server_connections"), &a.max_server_connections, &b.max_server_connections);
         let timeout = |database: &Database| database.pool.client_idle_timeout;
@@ -327,6 +330,18 @@ impl Shown for bool {
 }
 
 impl Shown for TransactionReads {
+    fn shown(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl Shown for CitusReads {
+    fn shown(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl Shown for OwnerRouting {
     fn shown(&self) -> String {
         self.as_str().to_owned()
     }

@@ -3,6 +3,7 @@
 //! Everything that runs reads this model and nothing else; the TOML schema, the environment and the
 //! command line only build it. A duration that is "off" (`0` in the file) is `None` here.
 
+use super::citus::CitusSettings;
 use crate::sql::Consistency;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -201,6 +202,8 @@ pub struct Database {
     pub slow_query: Option<Duration>,
     /// Reading and balancing.
     pub routing: RoutingSettings,
+    /// What is done with its workers, if it is a Citus database.
+    pub citus: CitusSettings,
     /// Most clients of this database at once; `None` = only the global limit.
     pub max_clients: Option<u32>,
     /// Most server connections on each node, over all users; `None` = only the pools' own sizes.
@@ -231,6 +234,8 @@ pub struct NodeSettings {
     pub weight: Option<u32>,
     /// Where it is; `None` = not said.
     pub zone: Option<String>,
+    /// Its node group in a Citus cluster: 0 = the coordinator's, and that of every node that is no worker.
+    pub group: u32,
 }
 
 /// Role of a node.
@@ -240,6 +245,19 @@ pub enum NodeRole {
     Primary,
     /// Physical standby.
     Replica,
+    /// Primary of a worker group of Citus. Nobody configures one.
+    Worker,
+}
+
+impl NodeRole {
+    /// Its word in logs, tables and labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+            Self::Worker => "worker",
+        }
+    }
 }
 
 /// A host and its port.

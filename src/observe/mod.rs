@@ -14,8 +14,8 @@ pub use horizon::Horizon;
 pub use http::{DatabaseReadiness, HttpServer, Readiness, ReadinessSource};
 pub use logging::LogHandle;
 pub use metrics::{
-    Blame, CatalogMetrics, ClientState, CloseCause, DatabaseStats, ListenerMetrics, Metrics, NodeMetrics, PoolGauges,
-    PoolMetrics, Process, ReadOutcome, RerunCounts, SessionMetrics, StatCounts,
+    Blame, CatalogMetrics, CitusMetrics, ClientState, CloseCause, DatabaseStats, ListenerMetrics, Metrics, NodeMetrics,
+    PoolGauges, PoolMetrics, Process, ReadOutcome, RerunCounts, SessionMetrics, StatCounts,
 };
 pub use moment::Moment;
 pub use routes::{Route, RouteKey, RouteStats, Tally};

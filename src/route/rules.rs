@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::catalog::{Sink, Snapshot, Standing, Watched};
-use crate::sql::{Catalog, FunctionLists, Knowledge, StatementLists};
+use crate::sql::{Catalog, Distribution, FunctionLists, Knowledge, StatementLists};
 
 use super::cache::{DecisionCache, Rules};
 
@@ -61,6 +61,13 @@ impl DecisionCache {
             known.functions = functions.clone();
             known.statements = statements.clone();
         });
+    }
+
+    /// Judges by this distribution of the tables from now on; `None`: nobody distributes them.
+    pub fn distribute(&self, tables: Option<Arc<Distribution>>) {
+        if self.rules.load().known.distribution != tables {
+            self.anew(|known| known.distribution.clone_from(&tables));
+        }
     }
 
     /// Forgets every decision.

@@ -9,10 +9,9 @@ use std::time::{Duration, SystemTime};
 use quanta::Instant;
 
 use crate::backend::{self, OpenError, Value};
-use crate::config::NodeRole;
 use crate::net::Stream;
 use crate::observe::Blame;
-use crate::pool::{CheckOutError, Lease};
+use crate::pool::{CheckOutError, Lease, Pool};
 use crate::wire::{ErrorNotice, Severity, SqlState, build};
 
 use super::buffers::{self, READ_SIZE, drain};
@@ -78,6 +77,7 @@ impl Session {
         self.max_prepared = self.pool_settings.max_prepared as usize;
         self.timing.threshold = config.slow_query(database, &self.client.user);
         self.placement.follow(database);
+        self.shards.follow(&database.citus);
         self.placement.own.consistency.default = config.consistency(database, &self.client.user);
         self.sight.follow(&self.pools.stamps, database);
         Ok(())
@@ -102,11 +102,11 @@ impl Session {
             }
         }
         let Some(mut lease) = self.pools.pools[node].try_check_out(self.now) else { return false };
-        if place == Place::Reader && !self.is_confirmed(&lease) {
+        if place == Place::Reader && !self.is_confirmed(node, &lease) {
             lease.check_in();
             return false;
         }
-        if !self.can_use(&lease) || (place == Place::Primary && !takes_writes(&mut lease)) {
+        if !self.can_use(&lease) || (place == Place::Primary && !self.takes_writes(node, &mut lease)) {
             // Not for this session: closed.
             return false;
         }
@@ -122,6 +122,14 @@ impl Session {
         };
         [0, self.client.id].contains(&lease.temp_schema_of)
             || !self.tracked.settings().get("search_path").is_some_and(is_temp_first)
+    }
+
+    /// Whether the connection is to a node that takes what is written there.
+    fn takes_writes(&self, node: usize, lease: &mut Lease) -> bool {
+        match self.pools.cluster.nodes[node].is_worker_primary() {
+            true => lease.parameters.in_hot_standby() != Some(true),
+            false => takes_writes(lease),
+        }
     }
 
     /// Whether there is a primary, and it is up.
@@ -141,7 +149,6 @@ impl Session {
         let primary = lease.pool().load.is_primary();
         lease.link(self.client.id, self.now);
         self.client.prepared.store(u32::try_from(self.names.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
-        self.metrics.assigned(if primary { NodeRole::Primary } else { NodeRole::Replica }, waited);
         self.timing.waited(waited);
         // A segment that was gathered runs here as a whole.
         self.segment_cleared = true;
@@ -151,6 +158,8 @@ impl Session {
         let unsure = !primary && is_beside && self.pools.default_path.is_wanted();
         let mut link = spare::place(lease, node, primary);
         (link.deaf, link.applying, link.unsure) = (deaf, applying, unsure);
+        self.note_worker(&mut link);
+        self.metrics.assigned(link.role(), waited);
         self.transition(State::Linked(link));
         true
     }
@@ -210,7 +219,7 @@ impl Session {
             }
             match (self.wait_at(node, place, began).await, node) {
                 (Waited::Leased(mut lease), Some(node)) => {
-                    if place == Place::Primary && !takes_writes(&mut lease) {
+                    if place == Place::Primary && !self.takes_writes(node, &mut lease) {
                         // It has been demoted, and that will be known in a moment.
                         drop(lease);
                         if let Some(refusal) = self.no_node(place, began) {
@@ -285,6 +294,7 @@ impl Session {
     async fn wait_at(&mut self, node: Option<usize>, place: Place, began: Instant) -> Waited {
         let pool = node.map(|node| self.pools.pools[node].clone());
         let (slot, cluster) = (self.slot.clone(), self.pools.cluster.clone());
+        let is_worker = node.is_some_and(|node| cluster.nodes[node].is_worker_primary());
         let leased = async {
             match &pool {
                 Some(pool) => match pool.check_out(&slot).await {
@@ -299,12 +309,15 @@ impl Session {
             }
         };
         // Who stands in line for a primary that is none any more was sent away, unless he came a moment later.
-        let is_void = || place == Place::Primary && pool.as_ref().is_some_and(|pool| !pool.load.is_primary());
-        let lease = match self.beside_client(began, is_void, leased).await {
-            Ok(Waited::Leased(lease)) if place == Place::Reader && !self.is_confirmed(&lease) => lease,
-            Ok(waited) | Err(waited) => return waited,
+        let takes_writes = move |pool: &Arc<Pool>| pool.load.is_primary() || is_worker;
+        let is_void = || place == Place::Primary && pool.as_ref().is_some_and(|pool| !takes_writes(pool));
+        let (lease, node) = match (self.beside_client(began, is_void, leased).await, node) {
+            (Ok(Waited::Leased(lease)), Some(node)) if place == Place::Reader && !self.is_confirmed(node, &lease) => {
+                (lease, node)
+            }
+            (Ok(waited) | Err(waited), _) => return waited,
         };
-        match self.confirm(&lease, began).await {
+        match self.confirm(node, &lease, began).await {
             Ok(true) => Waited::Leased(lease),
             unconfirmed => {
                 lease.check_in();

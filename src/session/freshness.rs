@@ -259,7 +259,9 @@ pub(super) enum Choice {
 impl Session {
     /// Judges what the read needs for which a place was found.
     pub(super) fn judge_needs(&mut self) {
-        let arrived = Moment::of(self.timing.arrival());
+        let is_behind = matches!(&self.state, State::Linked(link) if link.replies.owes_client());
+        // The clock of a statement behind another one begins when that has ended.
+        let arrived = Moment::of(if is_behind { self.now } else { self.timing.arrival() });
         let (level, reads) = (self.placement.level(), self.placement.reads);
         self.sight.judge(level, reads, arrived);
         if self.only_sets {
@@ -268,21 +270,34 @@ impl Session {
         }
     }
 
-    /// Whether a read may follow on the link at hand, which is on a replica. One that was just got has been chosen for it.
+    /// Whether a read may follow on the link at hand, which is on a replica. One that was just got has been chosen for it; what comes
+    /// behind something else is judged, whether or not that has been answered meanwhile.
     pub(super) fn suits_link(&mut self) -> bool {
         match &self.state {
-            State::Linked(link) if !link.primary && link.replies.owes_client() => self.judge_needs(),
+            State::Linked(link) if link.primary || link.chosen => return true,
+            State::Linked(link) if link.worker.is_some_and(|group| !self.suits_worker(group)) => return false,
+            State::Linked(_) => self.judge_needs(),
             _ => return true,
         }
         let State::Linked(link) = &self.state else { return true };
-        self.sight.needs.met_by(&link.lease.pool().load)
+        let cluster = &self.pools.cluster;
+        let node = &cluster.nodes[link.node];
+        node.is_worker_primary() || cluster.has_all(node, &self.sight.needs)
     }
 
     /// The node for a place: for a read a replica that has what it needs and was not tried yet, else the primary. While no primary
     /// can be reached, only `eventual` reads run on whatever replica there is; and all, as long as there never was a primary.
     pub(super) fn choose(&mut self, place: Place, tried: u64, may_wait: bool) -> Choice {
-        match self.choose_by_needs(place, tried, may_wait) {
-            Choice::Node(node) if self.pools.cluster.primary() == Some(node) && self.is_overtaken() => {
+        let choice = match self.choose_worker(place, tried) {
+            Some(worker) => Choice::Node(worker),
+            None => self.choose_by_needs(place, tried, may_wait),
+        };
+        let cluster = &self.pools.cluster;
+        match choice {
+            Choice::Node(node)
+                if (cluster.primary() == Some(node) || cluster.nodes[node].is_worker_primary())
+                    && self.is_overtaken() =>
+            {
                 Choice::Overtaken
             }
             choice => choice,
@@ -309,7 +324,7 @@ impl Session {
         }
         let Some(freshest) = cluster.freshest(tried) else { return or_nowhere(cluster.primary()) };
         let now = Moment::now();
-        cluster.freshness.demand(now);
+        cluster.demand_freshness(now);
         let primary = cluster.primary();
         if !primary.is_some_and(|primary| cluster.nodes[primary].load.is_up())
             && (level == Consistency::Eventual || !cluster.freshness.has_had_primary())
@@ -377,21 +392,25 @@ impl Session {
     /// Whether a connection's server is known to be the one that was sampled (a replica that restarts may have lost what it had). Of
     /// one that was just opened that is not known yet. Since the node was chosen it may have restarted and been sampled again, so what
     /// it has is compared once more.
-    pub(super) fn is_confirmed(&self, lease: &Lease) -> bool {
+    pub(super) fn is_confirmed(&self, node: usize, lease: &Lease) -> bool {
+        let cluster = &self.pools.cluster;
+        let node = &cluster.nodes[node];
         let needs = &self.sight.needs;
         let load = &lease.pool().load;
         load.is_primary()
+            || node.is_worker_primary()
             || self.sight.takes_any
             || (needs.needed == Moment::NEVER && needs.seen.is_none())
-            || (load.horizon.covers_connection(Moment::of(lease.opened)) && needs.met_by(load))
+            || (load.horizon.covers_connection(Moment::of(lease.opened)) && cluster.has_all(node, needs))
     }
 
     /// Waits until that is known. `false` = it was not to be known, or what was known is void.
-    pub(super) async fn confirm(&mut self, lease: &Lease, began: Instant) -> Result<bool, Waited> {
+    pub(super) async fn confirm(&mut self, node: usize, lease: &Lease, began: Instant) -> Result<bool, Waited> {
+        let cluster = self.pools.cluster.clone();
         let (load, opened) = (lease.pool().load.clone(), Moment::of(lease.opened));
         let needs = self.sight.needs;
         let known = || load.horizon.covers_connection(opened);
-        Ok(self.wait_for_freshness(CONFIRMATION, began, known).await? && needs.met_by(&load))
+        Ok(self.wait_for_freshness(CONFIRMATION, began, known).await? && cluster.has_all(&cluster.nodes[node], &needs))
     }
 
     async fn wait_for_freshness(
@@ -408,7 +427,7 @@ impl Session {
                 if is_met() {
                     return;
                 }
-                cluster.freshness.demand(Moment::now());
+                cluster.demand_freshness(Moment::now());
                 let _ = tokio::time::timeout(REMINDER, advances.changed()).await;
             }
         };

@@ -38,6 +38,7 @@ pub(super) enum Gathered {
 pub(super) struct Parsed<'a> {
     pub name: &'a [u8],
     pub sql: &'a [u8],
+    pub types: &'a [u8],
     pub decision: Decision,
 }
 
@@ -51,6 +52,7 @@ impl Session {
         let mut executes = false;
         let (mut binds, mut outlasts) = (false, false);
         self.deferred.asks_defaults = false;
+        self.begin_shards_of_segment();
         let mut local = self.ahead();
         loop {
             let frame = match walker.step(frontend_limit) {
@@ -72,7 +74,7 @@ impl Session {
                     let decision = self.judge_names(decision, parse.sql);
                     let decision = self.judge_in_block(decision, parse.sql, std::iter::empty());
                     self.deferred.asks_defaults |= self.wants_defaults(decision, parse.sql);
-                    parsed.push(Parsed { name: parse.name, sql: parse.sql, decision });
+                    parsed.push(Parsed { name: parse.name, sql: parse.sql, types: parse.types, decision });
                     decision
                 }),
                 b'B' => {
@@ -127,14 +129,26 @@ impl Session {
         }
     }
 
-    fn judge_bind(&self, head: frontend::BindHead<'_>, rest: &[u8], parsed: &[Parsed<'_>]) -> Decision {
+    fn judge_bind(&mut self, head: frontend::BindHead<'_>, rest: &[u8], parsed: &[Parsed<'_>]) -> Decision {
         let decision = self.decision_of(head.statement, parsed);
+        self.note_shard_of_bound(decision, head.statement, rest, parsed);
         if !self.deferred.is_open() {
             return decision;
         }
         let text = self.names.get(head.statement).and_then(|named| named.shared()).map_or(&b""[..], |of| &of.sql);
         let values = frontend::bind_parameters(rest).into_iter().flatten();
         self.judge_in_block(decision, text, values.filter_map(|value| value.value))
+    }
+
+    /// Notes which shard a Bind concerns.
+    fn note_shard_of_bound(&mut self, decision: Decision, name: &[u8], rest: &[u8], parsed: &[Parsed<'_>]) {
+        if decision.key == ShardKeyId::NONE {
+            self.note_shard_of_bind(decision, b"", b"", rest);
+        } else if let Some(parsed) = parsed.iter().rev().find(|parsed| parsed.name == name) {
+            self.note_shard_of_bind(decision, parsed.sql, parsed.types, rest);
+        } else if let Some(statement) = self.names.get(name).and_then(|named| named.shared()).cloned() {
+            self.note_shard_of_bind(decision, &statement.sql, &statement.types, rest);
+        }
     }
 
     fn decision_of(&self, name: &[u8], parsed: &[Parsed<'_>]) -> Decision {

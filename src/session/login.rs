@@ -22,6 +22,7 @@ use super::Context;
 use super::clients::{ClientLimits, Identity, Registered};
 use super::logins::LoggingIn;
 use super::own_settings::OwnSettings;
+use super::posing;
 
 /// Length of a cancel secret in protocol 3.2.
 const LONG_SECRET: usize = 32;
@@ -181,8 +182,9 @@ async fn attempt(
     if !pool_settings.connect_query.is_empty() {
         wishes.settings = wishes.settings.over(&backend::base_settings(&pool_settings.connect_query));
     }
-    if pool_settings.mode != PoolMode::Session && poses_as_citus(&wishes.settings) {
-        return Err(refuse(ctx, reserved_name(), Blame::Client));
+    let application_name = wishes.settings.text("application_name").unwrap_or_default();
+    if pool_settings.mode != PoolMode::Session && posing::is_reserved(application_name) {
+        return Err(refuse(ctx, posing::refused(Severity::Fatal), Blame::Client));
     }
     let secret_len = if startup.minor >= 2 { LONG_SECRET } else { 4 };
     let identity = Identity {
@@ -307,23 +309,6 @@ fn wishes(startup: &Startup) -> Result<Wishes, ErrorNotice> {
         }
     }
     Ok(Wishes { settings: Settings::intern(entries), own, replication })
-}
-
-/// Whether `application_name` is one by which Citus knows its own connections: whoever has it sees shards as tables, and distributed
-/// tables are refused to it. Nodes of Citus that come by a pooler need a connection to themselves.
-fn poses_as_citus(settings: &Settings) -> bool {
-    let name = settings.text("application_name").unwrap_or_default();
-    ["citus_internal gpid=", "citus_rebalancer gpid=", "citus_run_command gpid="]
-        .iter()
-        .any(|own| name.starts_with(own))
-}
-
-fn reserved_name() -> ErrorNotice {
-    ErrorNotice::fatal(
-        SqlState::INVALID_PARAMETER_VALUE,
-        "this application_name is reserved for connections between Citus nodes",
-    )
-    .hint("Use another application_name; nodes of Citus need pool mode session.")
 }
 
 /// `replication` as PostgreSQL reads it: `database`, or a boolean.

@@ -3,6 +3,7 @@
 use std::io;
 use std::task::{Context as Cx, Poll};
 
+use crate::config::NodeRole;
 use crate::observe::ClientState as MetricState;
 use crate::pool::Lease;
 use crate::wire::{TxStatus, build};
@@ -22,6 +23,10 @@ pub(super) struct Link {
     pub node: usize,
     /// Whether that node takes writes.
     pub primary: bool,
+    /// The node group of Citus of which that node is the primary, if it is a worker.
+    pub worker: Option<u32>,
+    /// It was got for what comes next: nothing of the client's has been sent on it.
+    pub chosen: bool,
     /// The node's incarnation when the connection was got. What is read here was there in this one: by the time that an answer is
     /// looked at, the node may have restarted and be known as another.
     pub incarnation: u64,
@@ -101,6 +106,8 @@ impl Link {
             lease,
             node,
             primary,
+            worker: None,
+            chosen: true,
             replies: Replies::default(),
             status: TxStatus::Idle,
             segment_open: false,
@@ -136,6 +143,15 @@ impl Link {
         }
     }
 
+    /// What the node is, for what is counted.
+    pub fn role(&self) -> NodeRole {
+        match self.worker {
+            Some(_) => NodeRole::Worker,
+            None if self.primary => NodeRole::Primary,
+            None => NodeRole::Replica,
+        }
+    }
+
     /// Reads of the server. Zero bytes that are no error: what is carried is to be looked at.
     pub fn read_into(&mut self, cx: &mut Cx<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         if std::mem::take(&mut self.unread) {
@@ -159,6 +175,7 @@ impl Link {
 
     /// A Sync goes out, or what has the effect of one.
     pub fn close_segment(&mut self) {
+        self.chosen = false;
         self.segment_open = false;
         self.segment_executed = false;
         self.segment_bound = false;

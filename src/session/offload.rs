@@ -47,6 +47,7 @@ impl Session {
 
     /// Where a statement runs, or the block that begins with it.
     pub(super) fn place_of(&mut self, decision: Decision) -> Place {
+        let shard = self.shards.begin_judging();
         self.placement.only_shows =
             !decision.effects.contains(Effects::WRITES) && !decision.touches.get().reads.is_none();
         if let Some(place) = self.place_again() {
@@ -56,6 +57,7 @@ impl Session {
         }
         if !self.deferred.is_open() {
             let place = self.placement.place(decision);
+            self.shards.settle(shard);
             self.only_sets = place == Place::Primary && self.placement.is_for_any_server(decision);
             return if self.only_sets && !self.has_primary() { Place::Reader } else { place };
         }

@@ -223,10 +223,6 @@ impl Session {
                     return Ok(false);
                 }
                 let Self { state: State::Linked(link), names, timing, .. } = self else { return Err(ServerBroken) };
-                if code == SqlState::READ_ONLY_TRANSACTION && link.primary {
-                    // It may have been demoted (trap 69).
-                    link.lease.pool().load.probe.notify_one();
-                }
                 link.failed = true;
                 self.deferred.fail();
                 if link.copy_syncs > 0 {

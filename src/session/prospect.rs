@@ -70,7 +70,7 @@ impl Session {
         let Some(freshest) = cluster.freshest(tried) else { return Prospect::NoReplica };
         let (level, needs) = self.needs_of(decision, arrived);
         let has = |needs: &Needs| {
-            cluster.pick_reader_if(tried, |node| !node.is_primary() && needs.met_by(&node.load)).is_some()
+            cluster.pick_reader_if(tried, |node| !node.is_primary() && cluster.has_all(node, needs)).is_some()
         };
         if has(&needs) {
             return Prospect::Fresh;
@@ -85,8 +85,8 @@ impl Session {
     pub(super) fn tell_freshness(&self, decision: Decision, arrived: Moment, lines: &mut Vec<String>) {
         let cluster = &self.pools.cluster;
         let (level, needs) = self.needs_of(decision, arrived);
-        for node in cluster.nodes.iter().filter(|node| !node.is_primary()) {
-            let state = match (node.load.is_up(), needs.met_by(&node.load)) {
+        for node in cluster.nodes.iter().filter(|node| !node.is_primary() && !node.is_worker()) {
+            let state = match (node.load.is_up(), cluster.has_all(node, &needs)) {
                 (false, _) => "down",
                 (true, true) => "takes reads",
                 (true, false) => "lacks what it must see",

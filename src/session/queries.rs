@@ -57,6 +57,7 @@ impl Session {
         if let Some(answered) = self.take_block_control(decision, sql) {
             return answered;
         }
+        self.note_shard_of_query(decision, sql);
         if let Some(stop) = self.needs_other_link(decision, range.start, out) {
             return stop;
         }
@@ -111,6 +112,9 @@ impl Session {
                 )
                 .hint("Set pool_mode to \"transaction\" for this database or user."),
             );
+        }
+        if let Some(notice) = self.refuse_posing(effects, sql) {
+            return Some(notice);
         }
         let on_replica = self.link().is_some_and(|link| !link.primary && link.status.in_block());
         let listens = effects.contains(Effects::LISTEN) && !effects.contains(Effects::RELEASES_ONLY);

@@ -31,6 +31,7 @@ use super::notify::Notifying;
 use super::pins::Pins;
 use super::placement::{Place, Placement};
 use super::rerun::Again;
+use super::shards::Shards;
 use super::timing::Timing;
 use super::tracked::{Script, Tracked};
 use super::{Context, passthrough, spare};
@@ -96,6 +97,8 @@ pub struct Session {
     pub(super) used_sequences: bool,
     /// What it has written and read.
     pub(super) sight: Sight,
+    /// Which shards its statements concern, of a database that Citus distributes.
+    pub(super) shards: Shards,
     /// A statement that may change the schema is under way in this transaction.
     pub(super) changes_schema: bool,
     /// Session pooling: the lease is kept until the client leaves.
@@ -154,6 +157,7 @@ impl Session {
         let pool_settings = pools.settings();
         own.consistency.default = config.consistency(database, &pools.user);
         let sight = Sight::new(&pools);
+        let shards = Shards::new(&database.citus);
         let metrics = ctx.metrics.session(&pools.database, &pools.user);
         let now = Instant::now();
         Box::new(Self {
@@ -199,6 +203,7 @@ impl Session {
             only_sets: false,
             used_sequences: false,
             sight,
+            shards,
             timer: None,
             now,
             since: now,

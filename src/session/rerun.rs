@@ -228,6 +228,7 @@ impl Session {
     pub(super) fn rerun(&mut self, body: &[u8], is_fatal: bool, out: &mut Splice<'_>) -> bool {
         let code = ErrorNotice::sqlstate_of(body);
         let routine = ErrorNotice::field_of(body, b'R').unwrap_or_default();
+        self.doubt_map(code);
         let State::Linked(link) = &self.state else { return false };
         let Some(cause) = cause_of(code, routine, is_fatal).filter(|_| !link.primary) else { return false };
         let wants_replica =

@@ -73,6 +73,7 @@ impl Session {
             }
         }
         if let Some(link) = self.link() {
+            link.chosen = false;
             link.rerun.note(effects);
             link.may_set |= search_path::may_set(decision);
         }
@@ -92,6 +93,7 @@ impl Session {
             self.note_writer();
             self.pinned_by(text);
         }
+        self.count_shard(decision);
         self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
         if self.placement.own.explain.get() == Switch::On
             && let Some(notice) = self.explain_notice(decision, text)

@@ -191,7 +191,7 @@ impl Session {
     /// A ReadyForQuery for the client: counts the statement, and logs it when it was slow.
     pub(super) fn statement_ended(&mut self, now: Instant, transaction_ended: bool) {
         let State::Linked(link) = &self.state else { return };
-        let role = if link.primary { NodeRole::Primary } else { NodeRole::Replica };
+        let role = link.role();
         let node = link.node;
         let timing = &mut self.timing;
         timing.between_attempts = false;

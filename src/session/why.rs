@@ -43,6 +43,10 @@ pub(super) enum Why {
     NoReplica,
     /// A replica has failed it.
     Rerun,
+    /// The node has the one shard that it concerns.
+    Owner,
+    /// Any node can answer it.
+    AnyNode,
 }
 
 impl Why {
@@ -61,6 +65,8 @@ impl Why {
             Self::Share => "primary_share",
             Self::NoReplica => "no_replica",
             Self::Rerun => "rerun",
+            Self::Owner => "shard_owner",
+            Self::AnyNode => "any_node",
         }
     }
 
@@ -83,6 +89,8 @@ impl Why {
             Self::Share => "the primary has a weight, and this read is of its share".to_owned(),
             Self::NoReplica => "no replica takes reads".to_owned(),
             Self::Rerun => "it failed on a replica and runs once more".to_owned(),
+            Self::Owner => "it names one shard, and this node has it".to_owned(),
+            Self::AnyNode => "it concerns several shards, and any node can answer (citus.reads = any_node)".to_owned(),
         }
     }
 }
@@ -99,6 +107,9 @@ impl Session {
     /// Why the statement with this decision runs where the session's link is.
     pub(super) fn why(&self, decision: Decision) -> Why {
         let State::Linked(link) = &self.state else { return self.why_elsewhere(decision) };
+        if link.worker.is_some() {
+            return if self.concerns_one_shard() { Why::Owner } else { Why::AnyNode };
+        }
         if !link.primary {
             return match self.placement.own.route.get() {
                 RouteChoice::Replica if decision.target == Target::Primary => Why::Choice(RouteChoice::Replica),
@@ -182,7 +193,7 @@ impl Session {
             // The mode itself keeps it here.
             (Why::Freshness(_), _) => {
                 // As the read itself would have it.
-                self.pools.cluster.freshness.demand(Moment::now());
+                self.pools.cluster.demand_freshness(Moment::now());
                 "stale"
             }
             (Why::Pipeline | Why::Text(Reason::HintReplica), true) => "replica",
@@ -213,18 +224,27 @@ impl Session {
         let place = match &self.state {
             State::Linked(link) if link.primary => Place::Primary,
             State::Linked(link) if link.status.in_block() || !self.pins.is_empty() => Place::Reader,
-            _ => self.place_of(decision),
+            _ => {
+                self.note_shard_of_query(decision, sql);
+                self.place_of(decision)
+            }
         };
         let mut lines = Vec::new();
         let cluster = &self.pools.cluster;
-        match (&self.state, place) {
-            (State::Linked(link), _) => {
+        let worker = if matches!(self.state, State::Linked(_)) { None } else { self.choose_worker(place, 0) };
+        match (&self.state, worker, place) {
+            (State::Linked(link), ..) => {
                 let node = &cluster.nodes[link.node].settings.name;
                 let why = self.why(decision);
-                lines.push(format!("{}: {}", target(link.primary), sentence(why, &report, cluster)));
+                lines.push(format!("{}: {}", link.role().as_str(), sentence(why, &report, cluster)));
                 lines.push(format!("  node {node}, on which the session is"));
             }
-            (_, Place::Reader) => {
+            (_, Some(worker), _) => {
+                let why = if self.concerns_one_shard() { Why::Owner } else { Why::AnyNode };
+                lines.push(format!("worker: {}", why.sentence(cluster)));
+                lines.push(format!("  node {}", cluster.nodes[worker].settings.name));
+            }
+            (_, None, Place::Reader) => {
                 let now = Moment::now();
                 // A block of which all runs there is judged as one.
                 let judged = match self.deferred.is_open() && !self.deferred.offloads {
@@ -286,8 +306,8 @@ impl Session {
             Why::Pipeline if self.placement.what_if() => WHAT_IF.to_owned(),
             why => sentence(why, &explain_for(&self.decisions, text, self.lex, self.search_path()), cluster),
         };
-        let message = if link.primary {
-            format!("trunkline: primary {node}: {because}")
+        let message = if link.primary || link.worker.is_some() {
+            format!("trunkline: {} {node}: {because}", link.role().as_str())
         } else {
             let level = self.placement.needs_of(decision).0.as_str();
             format!("trunkline: replica {node}: {because} ({}, consistency {level})", self.lag_of(link.node))
@@ -298,10 +318,6 @@ impl Session {
 }
 
 const WHAT_IF: &str = "what_if is on; without it a replica would get it";
-
-fn target(primary: bool) -> &'static str {
-    if primary { "primary" } else { "replica" }
-}
 
 /// With the name of what decided, when it is in the text.
 fn sentence(why: Why, report: &RouteReport, cluster: &Cluster) -> String {

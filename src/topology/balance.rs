@@ -35,7 +35,7 @@ impl Cluster {
     /// are the usable nodes that have what the read needs, save those in the bit set `tried`; those of our own zone, unless there is none, or they are
     /// much busier than the others.
     pub fn pick_reader(&self, tried: u64, needs: &Needs) -> Option<usize> {
-        self.pick_reader_if(tried, |node| node.is_primary() || needs.met_by(&node.load))
+        self.pick_reader_if(tried, |node| node.is_primary() || self.has_all(node, needs))
     }
 
     /// As [`Self::pick_reader`], of the nodes for which `fits` holds.

@@ -15,6 +15,7 @@ use crate::net::ClientTlsContext;
 use crate::observe::Metrics;
 use crate::pool::{self, Cap, Gates, Pool};
 
+use super::citus::Citus;
 use super::default_path::DefaultPath;
 use super::defaults::Defaults;
 use super::freshness::{Freshness, Stamps};
@@ -41,6 +42,8 @@ pub struct Cluster {
     pub(super) era: Arc<Era>,
     /// What is known of its replicas' freshness.
     pub freshness: Arc<Freshness>,
+    /// What is known of its workers and shards, if Citus distributes it.
+    pub citus: Arc<Citus>,
 }
 
 /// The pools of one (database, user): one per node, in the cluster's order.
@@ -71,6 +74,8 @@ pub struct UserPools {
     pub defaults: Arc<Defaults>,
     /// Where names without schema lead then.
     pub default_path: Arc<DefaultPath>,
+    /// What the coordinator of a Citus cluster tells a session of this user that has set nothing.
+    pub server_defaults: Arc<ArcSwap<Parameters>>,
 }
 
 /// Accepted statements that are remembered before it begins anew.
@@ -145,6 +150,7 @@ impl Cluster {
             asks_channels: AtomicBool::default(),
             defaults: Arc::default(),
             default_path: Arc::default(),
+            server_defaults: Arc::default(),
         });
         users.insert((database.to_owned(), user.to_owned()), made.clone());
         made
@@ -239,6 +245,7 @@ impl Cluster {
             nodes: own.nodes.clone(),
             read_only: own.read_only,
             discovery: own.discovery.clone(),
+            citus: own.citus.clone(),
             pool: own.pool.clone(),
             routing: own.routing.clone(),
             slow_query: own.slow_query,
@@ -251,7 +258,13 @@ impl Cluster {
 
     /// Whether its replicas are asked how fresh they are.
     pub(super) fn is_sampled(&self) -> bool {
-        self.nodes.len() > 1 && self.can_be_asked && !self.database.read_only
+        let is_compared = |node: &&Arc<Node>| !node.is_worker() || node.is_secondary();
+        self.nodes.iter().filter(is_compared).count() > 1 && self.can_be_asked && !self.database.read_only
+    }
+
+    /// Whether its primary can be asked whether Citus distributes the database.
+    pub fn can_be_surveyed(&self) -> bool {
+        self.can_be_asked && self.database.dbname.is_some() && !self.database.read_only
     }
 
     pub(super) fn is_paused(&self) -> bool {
@@ -280,7 +293,8 @@ impl Cluster {
 
 /// The settings of the pool at one node. The minimum is for nodes that are used at all: a replica without weight is not.
 fn node_settings(settings: &PoolSettings, node: &Node) -> PoolSettings {
-    let unused = !node.is_primary() && node.weight() == 0;
+    // Each connection to a worker takes one of those that the other nodes may open there.
+    let unused = node.is_worker() || (!node.is_primary() && node.weight() == 0);
     PoolSettings { min_size: if unused { 0 } else { settings.min_size }, ..settings.clone() }
 }
 

@@ -23,7 +23,7 @@ impl ControlPools {
             // A reload has brought another one: its nodes may be others.
             *self = Self { of: Some(cluster.clone()), pools: HashMap::new() };
         }
-        let up = |index: &usize| cluster.nodes[*index].load.is_up();
+        let up = |index: &usize| !cluster.nodes[*index].is_worker() && cluster.nodes[*index].load.is_up();
         let at = cluster.primary().filter(up).or_else(|| (0..cluster.nodes.len()).find(up)).or(cluster.primary())?;
         if let Some(pool) = self.pools.get(&at) {
             return Some(pool.clone());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use crate::auth::{AuthContext, AuthQuery};
 use crate::config::{Config, Database, NodeSettings};
@@ -15,10 +16,12 @@ use crate::net::{ClientTlsContext, TlsError, control};
 use crate::observe::{Metrics, Moment};
 use crate::pool::{Gates, Pool};
 
+use super::citus::Citus;
 use super::cluster::{Cluster, UserCaps};
 use super::freshness::{self, Stamps};
 use super::health;
 use super::node::Node;
+use super::roles::Era;
 use super::succession::{Makings, near};
 
 /// No such database is configured.
@@ -36,6 +39,8 @@ pub struct Directory {
     /// Shared state of authentication.
     pub auth: Arc<AuthContext>,
     user_caps: Arc<UserCaps>,
+    /// Wakes whoever looks after the maps of Citus clusters.
+    surveys: Notify,
     /// Held by whoever changes the clusters.
     changing: Mutex<()>,
 }
@@ -54,6 +59,7 @@ impl Directory {
             gates: Arc::default(),
             auth,
             user_caps: Arc::default(),
+            surveys: Notify::new(),
             changing: Mutex::default(),
         };
         directory.apply(config)?;
@@ -77,6 +83,11 @@ impl Directory {
         self.cluster(database).ok().or_else(only)
     }
 
+    /// Wakes whoever looks after the maps of Citus clusters.
+    pub fn surveys(&self) -> &Notify {
+        &self.surveys
+    }
+
     /// The runtime of the control plane.
     pub fn control(&self) -> &Handle {
         &self.control
@@ -93,7 +104,7 @@ impl Directory {
             for cluster in self.clusters().values().filter(|cluster| cluster.is_sampled()) {
                 let mut advances = cluster.freshness.advances();
                 let knows = |node: &Arc<Node>| node.is_primary() || node.load.horizon.get() != Moment::NEVER;
-                while !cluster.nodes.iter().all(knows) {
+                while !cluster.nodes.iter().filter(|node| !node.is_worker()).all(knows) {
                     if advances.changed().await.is_err() {
                         break;
                     }
@@ -147,18 +158,36 @@ impl Directory {
             }
         }
         closing.iter().for_each(Pool::close);
+        self.surveys.notify_one();
         Ok(())
     }
 
-    /// Makes these the nodes of a database besides the configured ones. `false` = they are so already.
+    /// Makes these the replicas of a database besides the configured ones. `false` = they are so already.
     pub fn adopt(&self, config: &Config, name: &str, discovered: Vec<NodeSettings>) -> bool {
+        self.replace_found(config, name, discovered, |era| &era.discovered)
+    }
+
+    /// Makes the workers that its coordinator names nodes of a database. `false` = they are so already.
+    pub fn adopt_workers(&self, config: &Config, name: &str) -> bool {
+        let Some(workers) = self.clusters.load().get(name).map(|cluster| cluster.citus.workers()) else { return false };
+        self.replace_found(config, name, workers, |era| &era.workers)
+    }
+
+    /// Replaces the nodes of a database that were found, of one kind.
+    fn replace_found(
+        &self,
+        config: &Config,
+        name: &str,
+        found: Vec<NodeSettings>,
+        place: impl Fn(&Era) -> &Mutex<Vec<NodeSettings>>,
+    ) -> bool {
         let _changing = self.changing.lock();
         let old = self.clusters.load_full();
         let Some(before) = old.get(name) else { return false };
-        if *before.era.discovered.lock() == discovered {
+        if *place(&before.era).lock() == found {
             return false;
         }
-        *before.era.discovered.lock() = discovered;
+        *place(&before.era).lock() = found;
         let nodes = before.nodes_of(&before.database);
         let makings = Makings { config, auth: &self.auth, metrics: &self.metrics };
         let (cluster, closing) = before.succeeded_by(&before.database, &nodes, &makings);
@@ -190,6 +219,7 @@ impl Directory {
             near: near(&database.nodes, config.zone.as_deref()),
             era: Arc::default(),
             freshness: Arc::default(),
+            citus: Arc::new(Citus::new(self.metrics.citus_of(&database.name))),
             nodes,
             auth_query,
             tls,

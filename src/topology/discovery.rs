@@ -120,7 +120,7 @@ fn node(name: &str, address: Option<&str>, settings: &Discovery, primary: &HostP
     // "walreceiver" is what all are called that nobody has named.
     let name = if name.is_empty() || name == "walreceiver" { format!("{host}:{port}") } else { name.to_owned() };
     let hosts = vec![HostPort { host, port }];
-    Some(NodeSettings { name, role: None, hosts, weight: settings.weight, zone: None })
+    Some(NodeSettings { name, role: None, hosts, weight: settings.weight, zone: None, group: 0 })
 }
 
 /// Names of the configured nodes, and their places as addresses.

@@ -35,6 +35,10 @@ pub enum Standing {
     Primary,
     /// It takes reads.
     Replica,
+    /// The primary of a worker group of a Citus cluster: it takes what is for its shards, and is no candidate here.
+    Worker,
+    /// A standby of a worker group: it takes reads of its shards.
+    Secondary,
     /// It takes nothing, for this reason.
     Refused(String),
 }

@@ -11,6 +11,7 @@ use tokio_postgres::error::SqlState;
 use crate::net::{ConnectOptions, Encryption, connect, control};
 use crate::wire::build;
 
+use super::citus::SecondaryUse;
 use super::cluster::Cluster;
 use super::directory::control_settings;
 use super::facts::{Facts, QUESTION, SHORT_QUESTION, timeline_of};
@@ -28,6 +29,7 @@ const URGENT_PAUSE: Duration = Duration::from_millis(200);
 struct Answer {
     /// `None` = it lives, and could not be asked more.
     facts: Option<Facts>,
+    secondary_use: SecondaryUse,
 }
 
 /// Starts the checks of all nodes of a cluster.
@@ -104,6 +106,7 @@ fn healthy(node: &Node, answer: Answer, asked: Instant) {
     if node.load.set_up(true) {
         tracing::info!(node = node.settings.name, "node is up");
     }
+    node.set_secondary_use(answer.secondary_use);
     if let Some(facts) = answer.facts {
         node.take_facts(facts, asked);
     }
@@ -163,7 +166,8 @@ fn read(row: &tokio_postgres::Row) -> Result<Answer, tokio_postgres::Error> {
         system: system.map(i64::cast_unsigned),
         version: u32::try_from(version).unwrap_or(0),
     };
-    Ok(Answer { facts: Some(facts) })
+    let secondary_use = SecondaryUse::of(row.try_get(5)?, row.try_get(6)?);
+    Ok(Answer { facts: Some(facts), secondary_use })
 }
 
 /// Without a user to log in with: a server that answers an SSLRequest is alive. Its role is what the configuration says.
@@ -177,7 +181,7 @@ async fn knock(node: &Node, tls: &crate::net::ClientTlsContext) -> Result<Answer
     let mut answer = [0];
     stream.read_exact(&mut answer).await.map_err(|error| error.to_string())?;
     match answer[0] {
-        b'S' | b'N' => Ok(Answer { facts: None }),
+        b'S' | b'N' => Ok(Answer { facts: None, secondary_use: SecondaryUse::default() }),
         other => Err(format!("answered {other:#04x} to SSLRequest")),
     }
 }

@@ -1,6 +1,7 @@
 //! Clusters of nodes: roles, health, balance, and the pools of each (database, user).
 
 mod balance;
+mod citus;
 mod cluster;
 mod control;
 mod default_path;
@@ -17,6 +18,7 @@ mod roles;
 mod succession;
 mod switchover;
 
+pub use citus::{Citus, CitusMap, CitusNode, Survey, Surveyor};
 pub use cluster::{Cluster, UserPools};
 pub use control::ControlPools;
 pub use default_path::{BELIEVED_FOR, DefaultPath};

@@ -12,6 +12,7 @@ use crate::config::{NodeSettings, REPLICA_WEIGHT};
 use crate::observe::NodeMetrics;
 use crate::pool::{Cap, NodeLoad};
 
+use super::citus::SecondaryUse;
 use super::election::{Candidate, Standing};
 use super::facts::Facts;
 
@@ -42,6 +43,7 @@ struct State {
     asked: bool,
     standing: Standing,
     checked: Checked,
+    secondary_use: SecondaryUse,
     /// The addresses that its name had last.
     addresses: Vec<IpAddr>,
     /// They have changed since its health was checked.
@@ -65,6 +67,7 @@ impl Node {
             asked: false,
             standing: Standing::Unknown,
             checked: Checked::default(),
+            secondary_use: SecondaryUse::default(),
             addresses: Vec::new(),
             moved: false,
         };
@@ -93,6 +96,35 @@ impl Node {
     /// Whether another configured node is the same server, reached in the same way.
     pub(super) fn is_at(&self, settings: &NodeSettings) -> bool {
         self.settings.name == settings.name && self.settings.hosts == settings.hosts
+    }
+
+    /// Whether it is of a worker group of a Citus cluster.
+    pub fn is_worker(&self) -> bool {
+        self.settings.group != 0
+    }
+
+    /// Whether the coordinator has it as the primary of a worker group.
+    pub fn is_worker_primary(&self) -> bool {
+        self.is_worker() && !self.is_secondary()
+    }
+
+    /// Whether it is the primary of a worker group and can be given statements.
+    pub fn is_usable_worker(&self) -> bool {
+        self.load.is_up() && self.standing() == Standing::Worker
+    }
+
+    /// Whether it is a standby of a worker group and can be given reads.
+    pub fn is_usable_secondary(&self) -> bool {
+        self.load.is_up() && self.standing() == Standing::Secondary
+    }
+
+    /// From where it reads distributed tables, as it said last.
+    pub(super) fn secondary_use(&self) -> SecondaryUse {
+        self.found.state.lock().secondary_use.clone()
+    }
+
+    pub(super) fn set_secondary_use(&self, uses: SecondaryUse) {
+        self.found.state.lock().secondary_use = uses;
     }
 
     /// Whether it takes the cluster's writes.

@@ -18,8 +18,10 @@ use super::node::Node;
 pub(super) struct Era {
     epoch: watch::Sender<u64>,
     state: Mutex<State>,
-    /// Nodes that are not configured.
+    /// Replicas that are not configured.
     pub(super) discovered: Mutex<Vec<NodeSettings>>,
+    /// Workers of Citus.
+    pub(super) workers: Mutex<Vec<NodeSettings>>,
 }
 
 #[derive(Debug, Default)]
@@ -95,7 +97,10 @@ impl Cluster {
     /// whatever it is then. To be called whenever something is known that was not known before.
     pub(super) fn find_roles(&self) {
         let mut state = self.era.state.lock();
-        let candidates: Vec<Candidate<'_>> = self.nodes.iter().map(|node| node.candidate(self.can_be_asked)).collect();
+        // Workers of Citus are clusters of their own.
+        let members: Vec<usize> = (0..self.nodes.len()).filter(|index| !self.nodes[*index].is_worker()).collect();
+        let candidates: Vec<Candidate<'_>> =
+            members.iter().map(|index| self.nodes[*index].candidate(self.can_be_asked)).collect();
         let mut verdict = elect(&candidates, state.system);
         if self.database.read_only {
             // Whatever it says of itself, it is not written to.
@@ -104,11 +109,12 @@ impl Cluster {
             "the database is read-only".clone_into(&mut verdict.why);
         }
         state.system = verdict.system.filter(|system| *system != 0).or(state.system);
-        let primary = verdict.standings.iter().position(|standing| *standing == Standing::Primary);
-        let now = primary.map(|index| {
-            let timeline = candidates[index].facts.map_or(0, |facts| facts.timeline);
-            (self.nodes[index].settings.name.clone(), timeline)
+        let elected = verdict.standings.iter().position(|standing| *standing == Standing::Primary);
+        let now = elected.map(|at| {
+            let timeline = candidates[at].facts.map_or(0, |facts| facts.timeline);
+            (candidates[at].name.to_owned(), timeline)
         });
+        let primary = elected.map(|at| members[at]);
         drop(candidates);
         // Taken from one before it is given to another: in between, writes wait.
         for (index, node) in self.nodes.iter().enumerate().filter(|(index, _)| Some(*index) != primary) {
@@ -117,11 +123,20 @@ impl Cluster {
                 self.all_pools().iter().for_each(|user| user.pools[index].turn_away());
             }
         }
-        for (index, standing) in verdict.standings.into_iter().enumerate() {
+        let workers = (0..self.nodes.len()).filter(|index| self.nodes[*index].is_worker());
+        let standings = members.into_iter().zip(verdict.standings);
+        for (index, standing) in
+            standings.chain(workers.map(|index| (index, self.standing_of_worker(&self.nodes[index]))))
+        {
             let node = &self.nodes[index];
+            let standing = match standing {
+                Standing::Replica => self.standing_of_standby(node).unwrap_or(Standing::Replica),
+                standing => standing,
+            };
             let is_standby = node.facts().is_some_and(|facts| facts.in_recovery);
             let is_refused = matches!(standing, Standing::Refused(_));
-            node.load.set_deposed(Some(index) != primary && (primary.is_some() || is_standby || is_refused));
+            let is_replaced = primary.is_some() && !node.is_worker();
+            node.load.set_deposed(Some(index) != primary && (is_replaced || is_standby || is_refused));
             if self.stand(node, standing) && is_refused {
                 self.all_pools().iter().for_each(|user| user.pools[index].drain());
             }
@@ -166,7 +181,8 @@ impl Cluster {
     fn stand(&self, node: &Node, standing: Standing) -> bool {
         let found = match &standing {
             Standing::Primary => Some(NodeRole::Primary),
-            Standing::Replica => Some(NodeRole::Replica),
+            Standing::Replica | Standing::Secondary => Some(NodeRole::Replica),
+            Standing::Worker => Some(NodeRole::Worker),
             Standing::Unknown | Standing::Refused(_) => None,
         };
         node.metrics.set_role(found, matches!(standing, Standing::Refused(_)), node.is_disabled());

@@ -52,6 +52,7 @@ impl Cluster {
             near: near(nodes, makings.config.zone.as_deref()),
             era: self.era.clone(),
             freshness: self.freshness.clone(),
+            citus: self.citus.clone(),
         });
         let gone = |index: &usize| !places.contains(&Some(*index));
         let mut closing = Vec::new();
@@ -83,6 +84,7 @@ impl Cluster {
                 asks_channels: AtomicBool::new(old.asks_channels.load(Ordering::Relaxed)),
                 defaults: old.defaults.clone(),
                 default_path: old.default_path.clone(),
+                server_defaults: old.server_defaults.clone(),
             };
             closing.extend((0..old.pools.len()).filter(gone).map(|index| old.pools[index].clone()));
             successor.users.lock().insert(key, Arc::new(new));
@@ -95,13 +97,16 @@ impl Cluster {
 }
 
 impl Cluster {
-    /// The nodes of a database: the configured ones, and those that were found, as long as it looks for any.
+    /// The nodes of a database: the configured ones, and replicas and workers that were found, as long as it looks for any.
     pub(super) fn nodes_of(&self, database: &Database) -> Vec<NodeSettings> {
         let mut nodes = database.nodes.clone();
         if database.discovery.is_some() {
             let found = self.era.discovered.lock();
             let is_new = |node: &&NodeSettings| !database.nodes.iter().any(|known| known.name == node.name);
             nodes.extend(found.iter().filter(is_new).cloned());
+        }
+        if database.citus.uses_workers() {
+            nodes.extend(self.era.workers.lock().iter().cloned());
         }
         nodes
     }

@@ -2,6 +2,7 @@
 //! stand on the right, tables of our own have other names.
 
 mod catalog;
+mod citus;
 mod config;
 mod connections;
 mod databases;
@@ -67,6 +68,7 @@ pub const ALL: &[Table] = tables! {
     "active_sockets", "client and server connections in use", connections::SOCKETS, connections::active_sockets;
     "databases", "databases of the configuration", databases::COLUMNS, databases::rows;
     "nodes", "nodes, their health and load", nodes::COLUMNS, nodes::rows;
+    "citus", "nodes and shards of databases that Citus distributes, and what goes there", citus::COLUMNS, citus::rows;
     "catalog", "what is known of functions and relations, by database", catalog::COLUMNS, catalog::rows;
     "pins", "sessions that keep a server connection to themselves", pins::COLUMNS, pins::rows;
     "learned", "statements that replicas have refused, kept on the primary", healing::LEARNED, healing::learned;

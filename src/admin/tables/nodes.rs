@@ -43,7 +43,7 @@ fn row(cluster: &Cluster, node: &Arc<Node>) -> Vec<Value> {
         name(node).into(),
         cluster.database.name.as_str().into(),
         role(node).into(),
-        node.settings.role.map_or("auto", word).into(),
+        node.settings.role.map_or("auto", NodeRole::as_str).into(),
         state(node).into(),
         Value::maybe(host.map(|host| host.host.as_str())),
         Value::count(host.map_or(0, |host| host.port)),
@@ -69,14 +69,9 @@ pub fn role(node: &Node) -> &'static str {
     match node.standing() {
         Standing::Primary => "primary",
         Standing::Replica => "replica",
+        Standing::Worker => "worker",
+        Standing::Secondary => "secondary",
         Standing::Unknown | Standing::Refused(_) => "unknown",
-    }
-}
-
-fn word(role: NodeRole) -> &'static str {
-    match role {
-        NodeRole::Primary => "primary",
-        NodeRole::Replica => "replica",
     }
 }
 

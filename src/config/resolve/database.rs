@@ -8,11 +8,11 @@ use std::time::Duration;
 use serde_spanned::Spanned;
 
 use super::nodes::{self, Servers};
-use super::{Context, KnownUser, Shared, dur, files, get, pool, positive, routing, secret};
+use super::{Context, KnownUser, Shared, dur, files, get, needed, pool, positive, routing, secret, word};
 use crate::config::conninfo::Conninfo;
 use crate::config::schema::value::{Dur, parse_word};
 use crate::config::schema::{self, Opt};
-use crate::config::{Database, NodeRole, Secret, SslMode, User, UserPool};
+use crate::config::{CitusSettings, Database, NodeRole, Secret, SslMode, User, UserPool};
 
 /// Names that the admin console answers to.
 pub(super) const CONSOLE_NAMES: [&str; 2] = ["trunkline", "pgbouncer"];
@@ -121,6 +121,7 @@ pub(super) fn database(
         pool,
         slow_query: dur(&raw.slow_query, shared.slow_query),
         routing,
+        citus: citus(&raw.citus, cx),
         max_clients: raw.max_clients.as_ref().map(|_| positive(&raw.max_clients, 1, cx)),
         max_server_connections: (raw.max_server_connections.as_ref())
             .map(|_| positive(&raw.max_server_connections, 1, cx)),
@@ -198,6 +199,15 @@ fn auth_query(query: &Opt<String>, has_control: bool, cx: &mut Context<'_>) -> O
         );
     }
     Some(query.get_ref().clone())
+}
+
+fn citus(raw: &schema::Citus, cx: &mut Context<'_>) -> CitusSettings {
+    let default = CitusSettings::default();
+    CitusSettings {
+        reads: word(&raw.reads, default.reads),
+        owner_routing: word(&raw.owner_routing, default.owner_routing),
+        interval: needed(&raw.interval, default.interval, cx),
+    }
 }
 
 /// The TLS parameters of a URL.

@@ -249,11 +249,12 @@ fn node(name: String, role: NodeRole, info: &Conninfo, span: Range<usize>, cx: &
     };
     let name = info.param("name").map_or(name, str::to_owned);
     let zone = info.param("zone").map(str::to_owned).filter(|zone| !zone.is_empty());
-    Some(Placed { node: NodeSettings { name, role: Some(role), hosts, weight, zone }, span })
+    Some(Placed { node: NodeSettings { name, role: Some(role), hosts, weight, zone, group: 0 }, span })
 }
 
 fn stand_in(role: NodeRole, span: Range<usize>) -> Placed {
-    let node = NodeSettings { name: "primary".into(), role: Some(role), hosts: Vec::new(), weight: None, zone: None };
+    let (name, hosts) = ("primary".into(), Vec::new());
+    let node = NodeSettings { name, role: Some(role), hosts, weight: None, zone: None, group: 0 };
     Placed { node, span }
 }
 
@@ -282,7 +283,7 @@ fn from_table(
     let default = match role {
         None => format!("node{number}"),
         Some(NodeRole::Primary) => "primary".to_owned(),
-        Some(NodeRole::Replica) => {
+        Some(NodeRole::Replica | NodeRole::Worker) => {
             *replicas += 1;
             format!("replica{replicas}")
         }
@@ -293,6 +294,7 @@ fn from_table(
         hosts,
         weight: raw.weight.as_ref().map(|weight| weight.get_ref().0),
         zone: get(&raw.zone).filter(|zone| !zone.is_empty()),
+        group: 0,
     };
     if node.name.is_empty() {
         cx.problems.error("a node's name is empty").at(table.span(), "name it, or leave the key out");

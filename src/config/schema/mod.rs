@@ -14,7 +14,9 @@ use serde_spanned::Spanned;
 
 use self::value::{Count, Dur, FileMode, List, RawSecret, Size, Word};
 use self::words::Method;
-use super::{ClientTlsMode, HbaKind, LogFormat, NodeRole, PoolMode, SslMode, TransactionReads};
+use super::{
+    CitusReads, ClientTlsMode, HbaKind, LogFormat, NodeRole, OwnerRouting, PoolMode, SslMode, TransactionReads,
+};
 
 /// An optional value with its place.
 pub type Opt<T> = Option<Spanned<T>>;
@@ -189,10 +191,20 @@ pub struct Database {
     pub pool: Pool,
     pub slow_query: Opt<Dur>,
     pub routing: Routing,
+    pub citus: Citus,
     pub max_clients: Opt<Count>,
     pub max_server_connections: Opt<Count>,
     pub client_idle_timeout: Opt<Dur>,
     pub idle_transaction_timeout: Opt<Dur>,
+}
+
+/// `citus` of a database.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Citus {
+    pub reads: Opt<Word<CitusReads>>,
+    pub owner_routing: Opt<Word<OwnerRouting>>,
+    pub interval: Opt<Dur>,
 }
 
 /// `[[databases.NAME.nodes]]`

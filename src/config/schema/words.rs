@@ -1,7 +1,9 @@
 //! The words of the schema's closed sets.
 
 use super::value::Words;
-use crate::config::{ClientTlsMode, HbaKind, LogFormat, NodeRole, PoolMode, SslMode, TransactionReads};
+use crate::config::{
+    CitusReads, ClientTlsMode, HbaKind, LogFormat, NodeRole, OwnerRouting, PoolMode, SslMode, TransactionReads,
+};
 use crate::sql::Consistency;
 
 impl Words for PoolMode {
@@ -12,6 +14,14 @@ impl Words for PoolMode {
 impl Words for TransactionReads {
     const WORDS: &'static [(&'static str, Self)] =
         &[("off", Self::Off), ("read_only", Self::ReadOnly), ("until_write", Self::UntilWrite)];
+}
+
+impl Words for CitusReads {
+    const WORDS: &'static [(&'static str, Self)] = &[("coordinator", Self::Coordinator), ("any_node", Self::AnyNode)];
+}
+
+impl Words for OwnerRouting {
+    const WORDS: &'static [(&'static str, Self)] = &[("off", Self::Off), ("reads", Self::Reads), ("all", Self::All)];
 }
 
 impl Words for Option<NodeRole> {

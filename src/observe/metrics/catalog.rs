@@ -80,6 +80,14 @@ catalog! {
         "In a what-if mode: time of statements by where they would have gone.";
     READS = Counter "trunkline_reads_not_fresh_total"
         "Reads that no replica was fresh enough for at once, by consistency level and what became of them.";
+    CITUS_STATEMENTS = Counter "trunkline_citus_statements_total"
+        "Statements on distributed tables that a worker might have got, by where they went: coordinator, owner of their shard, any_node.";
+    CITUS_LOADS = Counter "trunkline_citus_map_loads_total"
+        "Times that nodes and shards of a Citus cluster were read because something had changed.";
+    CITUS_LOAD_FAILURES = Counter "trunkline_citus_map_failures_total"
+        "Times that the coordinator of a Citus cluster did not tell where its shards are.";
+    CITUS_AGE = Gauge "trunkline_citus_map_age_seconds"
+        "Time since what is known of nodes and shards of a Citus cluster was found to hold.";
     SLOW_STATEMENTS = Counter "trunkline_slow_statements_total"
         "Statements slower than the threshold of the slow-query log.";
     SLOW_LOG_WRITTEN = Counter "trunkline_slow_log_written_total"
@@ -125,7 +133,7 @@ catalog! {
     NODE_UP = Gauge "trunkline_node_up"
         "1 while a node answers its health checks, else 0.";
     NODE_ROLE = Gauge "trunkline_node_role"
-        "1 for the role that a node has now: primary, replica or unknown.";
+        "1 for the role that a node has now: primary, replica, worker (of Citus) or unknown.";
     NODE_STATE = Gauge "trunkline_node_state"
         "1 for the state that a node is in: up, down, refused (not a member, or an outdated primary) or disabled.";
     NODE_LAG = Gauge "trunkline_node_lag_seconds"

@@ -32,19 +32,12 @@ pub fn role_index(role: NodeRole) -> usize {
     match role {
         NodeRole::Primary => 0,
         NodeRole::Replica => 1,
+        NodeRole::Worker => 2,
     }
 }
 
-/// The label's value of a role.
-pub fn role_label(role: NodeRole) -> &'static str {
-    match role {
-        NodeRole::Primary => "primary",
-        NodeRole::Replica => "replica",
-    }
-}
-
-/// Both roles in the order of [`role_index`].
-pub const ROLES: [NodeRole; 2] = [NodeRole::Primary, NodeRole::Replica];
+/// All roles in the order of [`role_index`].
+pub const ROLES: [NodeRole; 3] = [NodeRole::Primary, NodeRole::Replica, NodeRole::Worker];
 
 macro_rules! cells {
     ($($(#[$doc:meta])* $field:ident,)+) => {
@@ -53,9 +46,9 @@ macro_rules! cells {
         #[repr(align(128))]
         pub struct SessionCell {
             /// Whole statements, by role of the node.
-            pub statements: [Histogram; 2],
+            pub statements: [Histogram; ROLES.len()],
             /// Waits for a server connection, by role of the node.
-            pub waits: [Histogram; 2],
+            pub waits: [Histogram; ROLES.len()],
             /// Clients logged in.
             pub clients: AtomicI64,
             /// Of those, in a statement or a transaction (waiting ones included).
@@ -69,9 +62,9 @@ macro_rules! cells {
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct SessionTotals {
             /// Whole statements, by role of the node.
-            pub statements: [histogram::Snapshot; 2],
+            pub statements: [histogram::Snapshot; ROLES.len()],
             /// Waits for a server connection, by role of the node.
-            pub waits: [histogram::Snapshot; 2],
+            pub waits: [histogram::Snapshot; ROLES.len()],
             /// Clients logged in.
             pub clients: i64,
             /// Of those, in a statement or a transaction (waiting ones included).

@@ -7,6 +7,7 @@
 mod blame;
 pub mod catalog;
 mod cells;
+mod citus;
 mod histogram;
 mod listener;
 mod node;
@@ -38,7 +39,8 @@ use crate::config::{AuthMethod, NodeRole};
 use crate::wire::SqlState;
 
 pub use blame::Blame;
-pub use cells::{Labels, OTHER, role_label};
+pub use cells::{Labels, OTHER};
+pub use citus::{CitusCounts, CitusMetrics};
 pub use listener::ListenerMetrics;
 pub use node::NodeMetrics;
 pub use pool::{CloseCause, PoolGauges, PoolMetrics};
@@ -49,6 +51,7 @@ pub use session::{ClientState, SessionMetrics};
 pub use stats::{DatabaseStats, STATS_PERIOD, StatCounts};
 
 use cells::CellRegistry;
+use citus::CitusRegistry;
 use listener::ListenerRegistry;
 use node::NodeRegistry;
 use pins::PinTable;
@@ -90,6 +93,7 @@ struct Inner {
     nodes: Mutex<NodeRegistry>,
     listeners: Mutex<ListenerRegistry>,
     catalogs: Mutex<CatalogRegistry>,
+    citus: Mutex<CitusRegistry>,
     slow_log: Arc<SlowLogCounters>,
     stats: Mutex<StatsTicker>,
     published: Mutex<HashSet<metrics::Key>>,
@@ -144,6 +148,7 @@ impl Metrics {
                 nodes: Mutex::default(),
                 listeners: Mutex::default(),
                 catalogs: Mutex::default(),
+                citus: Mutex::default(),
                 slow_log: Arc::default(),
                 stats: Mutex::new(StatsTicker::new(Duration::ZERO)),
                 published: Mutex::default(),
@@ -190,6 +195,11 @@ impl Metrics {
     /// The handle of whoever reads a database's catalogs. As many databases become labels as are registered.
     pub fn catalog_of(&self, database: &str) -> CatalogMetrics {
         self.inner.catalogs.lock().register(database)
+    }
+
+    /// The handle of a database that Citus may distribute.
+    pub fn citus_of(&self, database: &str) -> CitusMetrics {
+        self.inner.citus.lock().register(database)
     }
 
     /// The counters of the slow-query log.

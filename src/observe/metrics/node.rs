@@ -58,6 +58,7 @@ impl NodeMetrics {
         let role = match role {
             Some(NodeRole::Primary) => 1,
             Some(NodeRole::Replica) => 2,
+            Some(NodeRole::Worker) => 3,
             None => 0,
         };
         self.cells.role.store(role, Relaxed);
@@ -130,6 +131,7 @@ impl NodeRegistry {
                     _ if !cells.up.load(Relaxed) => None,
                     1 => Some(NodeRole::Primary),
                     2 => Some(NodeRole::Replica),
+                    3 => Some(NodeRole::Worker),
                     _ => None,
                 },
                 state: match (cells.disabled.load(Relaxed), cells.refused.load(Relaxed), cells.up.load(Relaxed)) {

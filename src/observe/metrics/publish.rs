@@ -8,7 +8,7 @@ use metrics::{Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::PrometheusRecorder;
 
 use super::catalog as name;
-use super::cells::{Labels, ROLES, SessionTotals, role_index, role_label};
+use super::cells::{Labels, ROLES, SessionTotals, role_index};
 use super::node::NodeState;
 use super::process::Process;
 use super::text::TextWriter;
@@ -85,6 +85,7 @@ pub(super) fn render(inner: &Inner) -> String {
     }
     listeners(&mut publisher, inner);
     catalogs(&mut publisher, inner);
+    citus(&mut publisher, inner);
     slow_log(&publisher, inner);
     general(&mut publisher, inner, process);
     {
@@ -101,7 +102,7 @@ fn sessions(publisher: &mut Publisher<'_>, totals: &BTreeMap<Labels, SessionTota
     for (labels, total) in totals {
         let pairs: Pairs<'_> = &[("database", &labels.database), ("user", &labels.user)];
         for role in ROLES {
-            let with_role = [pairs[0], pairs[1], ("target", role_label(role))];
+            let with_role = [pairs[0], pairs[1], ("target", role.as_str())];
             let (statements, waits) = (&total.statements[role_index(role)], &total.waits[role_index(role)]);
             publisher.counter(name::STATEMENTS, &with_role, statements.count());
             publisher.counter(name::SERVER_ASSIGNMENTS, &with_role, waits.count());
@@ -197,6 +198,7 @@ fn publish_node(publisher: &mut Publisher<'_>, node: &NodeState) {
     for (role, is) in [
         ("primary", node.role == Some(NodeRole::Primary)),
         ("replica", node.role == Some(NodeRole::Replica)),
+        ("worker", node.role == Some(NodeRole::Worker)),
         ("unknown", node.role.is_none()),
     ] {
         publisher.gauge(name::NODE_ROLE, &[pairs[0], pairs[1], ("role", role)], flag(is));
@@ -220,6 +222,22 @@ fn listeners(publisher: &mut Publisher<'_>, inner: &Inner) {
         if let Some((clients, channels)) = state.listening {
             publisher.gauge(name::LISTENING_CLIENTS, pairs, clients as f64);
             publisher.gauge(name::LISTENED_CHANNELS, pairs, channels as f64);
+        }
+    }
+}
+
+fn citus(publisher: &mut Publisher<'_>, inner: &Inner) {
+    for (database, counts) in inner.citus.lock().counts() {
+        let pair = ("database", &*database);
+        for (route, count) in
+            [("coordinator", counts.coordinator), ("owner", counts.owner), ("any_node", counts.any_node)]
+        {
+            publisher.counter(name::CITUS_STATEMENTS, &[pair, ("route", route)], count);
+        }
+        publisher.counter(name::CITUS_LOADS, &[pair], counts.loads);
+        publisher.counter(name::CITUS_LOAD_FAILURES, &[pair], counts.failures);
+        if let Some(age) = counts.age {
+            publisher.gauge(name::CITUS_AGE, &[pair], age.as_secs_f64());
         }
     }
 }
@@ -273,7 +291,7 @@ fn own_text(totals: &BTreeMap<Labels, SessionTotals>, inner: &Inner, process: Pr
         for (labels, total) in totals {
             let histograms = if waits { &total.waits } else { &total.statements };
             for role in ROLES {
-                let pairs = [("database", &*labels.database), ("user", &*labels.user), ("target", role_label(role))];
+                let pairs = [("database", &*labels.database), ("user", &*labels.user), ("target", role.as_str())];
                 text.histogram(name, &pairs, &histograms[role_index(role)]);
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cells::{Labels, SessionTotals};
+use super::histogram::Snapshot;
 
 /// How often the averages move on.
 pub const STATS_PERIOD: Duration = Duration::from_secs(60);
@@ -58,17 +59,17 @@ counts! {
 
 impl StatCounts {
     fn of(totals: &SessionTotals) -> Self {
-        let [primary, replica] = &totals.statements;
-        let [primary_wait, replica_wait] = &totals.waits;
+        let sum = |of: &[Snapshot], what: fn(&Snapshot) -> u64| of.iter().map(what).sum();
+        let (statements, waits) = (&totals.statements, &totals.waits);
         Self {
-            server_assignment_count: primary_wait.count() + replica_wait.count(),
+            server_assignment_count: sum(waits, Snapshot::count),
             xact_count: totals.transactions,
-            query_count: primary.count() + replica.count(),
+            query_count: sum(statements, Snapshot::count),
             received: totals.client_received,
             sent: totals.server_received,
             xact_time: totals.transaction_ns / 1_000,
-            query_time: primary.sum_us() + replica.sum_us(),
-            wait_time: primary_wait.sum_us() + replica_wait.sum_us(),
+            query_time: sum(statements, Snapshot::sum_us),
+            wait_time: sum(waits, Snapshot::sum_us),
             client_parse_count: totals.client_parses,
             server_parse_count: totals.server_parses,
             bind_count: totals.binds,

@@ -59,6 +59,9 @@ fn busy() -> Busy {
     catalog.checked(true);
     catalog.checked(false);
     catalog.failed();
+    let citus = metrics.citus_of("shop");
+    citus.checked(true);
+    citus.at_owner();
     metrics.error(SqlState::INVALID_PASSWORD, Blame::Client);
     metrics.accepted("tcp");
     metrics.refused("max_clients");
@@ -132,6 +135,7 @@ fn values_arrive_under_their_labels() {
         "trunkline_reads_not_fresh_total{level=\"table\",outcome=\"behind\"} 1".into(),
         "trunkline_authentication_failures_total{method=\"scram-sha-256\"} 1".into(),
         "trunkline_client_connections_max 100".into(),
+        "trunkline_citus_statements_total{database=\"shop\",route=\"owner\"} 1".into(),
     ] {
         assert!(text.lines().any(|line| line == expected), "no {expected} in\n{text}");
     }

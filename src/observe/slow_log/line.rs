@@ -10,7 +10,6 @@ use serde::Serialize;
 use super::Parameter;
 use super::record::StatementRecord;
 use crate::config::{LogFormat, SlowLogSettings};
-use crate::observe::metrics::role_label;
 use crate::sql::{normalize, sql_tags};
 
 /// What of the settings concerns a line.
@@ -93,7 +92,7 @@ impl<'a> Line<'a> {
             wait_ms: ms(record.wait),
             first_byte_ms: ms(record.first_byte),
             transfer_ms: ms(record.transfer),
-            target: role_label(record.role),
+            target: record.role.as_str(),
             node: &record.node,
             reason: record.reason.as_str(),
             fingerprint: record.fingerprint.to_string(),

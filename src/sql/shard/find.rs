@@ -133,9 +133,13 @@ impl<'a> Finder<'a> {
         }
         let table = self.distribution.find(schema.as_deref(), &bare, &self.known.catalog)?;
         match &table.kind {
-            TableKind::Hash { colocation, column, key } => {
-                Some(Named::Hash(HashTable { schema: &table.schema, colocation: *colocation, column, key: *key }))
-            }
+            TableKind::Hash { colocation, column, key } => Some(Named::Hash(HashTable {
+                schema: &table.schema,
+                colocation: *colocation,
+                column,
+                key: *key,
+                is_numbered: table.is_numbered,
+            })),
             TableKind::Reference => Some(Named::Reference),
             TableKind::Other => None,
         }
@@ -187,6 +191,9 @@ impl<'a> Finder<'a> {
     fn insert(&mut self, insert: &Insert) -> Option<()> {
         let TableObject::TableName(name) = &insert.table else { return None };
         let Some(Named::Hash(table)) = self.named(name) else { return None };
+        if table.is_numbered {
+            return None;
+        }
         let SetExpr::Values(values) = &*insert.source.as_ref()?.body else { return None };
         let [row] = values.rows.as_slice() else { return None };
         if row.content.len() != insert.columns.len() {

@@ -26,6 +26,7 @@ pub(super) struct HashTable<'a> {
     pub(super) colocation: u32,
     pub(super) column: &'a str,
     pub(super) key: Option<KeyType>,
+    pub(super) is_numbered: bool,
 }
 
 /// What a name in FROM stands for.

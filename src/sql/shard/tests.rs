@@ -266,7 +266,12 @@ fn a_number_stands_for_one_key() {
 
 #[test]
 fn a_distribution_is_what_its_tables_are() {
-    let table = |schema: &str, name: &str, kind| DistributedTable { schema: schema.into(), name: name.into(), kind };
+    let table = |schema: &str, name: &str, kind| DistributedTable {
+        schema: schema.into(),
+        name: name.into(),
+        is_numbered: name == "numbered",
+        kind,
+    };
     let one = table("public", "plans", TableKind::Reference);
     let two = table("other", "plans", TableKind::Other);
     let both = Distribution::new([one.clone(), two.clone()]);

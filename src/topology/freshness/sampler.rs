@@ -46,7 +46,11 @@ pub(in crate::topology) fn start(cluster: &Arc<Cluster>, control: &Handle) {
         return;
     }
     let mut tasks = Vec::new();
-    for index in 0..cluster.nodes.len() {
+    let has_standby = |group: u32| cluster.nodes.iter().any(|node| node.settings.group == group && node.is_secondary());
+    for (index, node) in cluster.nodes.iter().enumerate() {
+        if node.is_worker() && !has_standby(node.settings.group) {
+            continue;
+        }
         let Some(asker) = Asker::new(cluster, index) else { continue };
         tasks.push(control.spawn(asker.run()).abort_handle());
     }
@@ -58,6 +62,8 @@ struct Asker {
     cluster: Weak<Cluster>,
     freshness: Arc<Freshness>,
     loads: Vec<Arc<NodeLoad>>,
+    /// The node's group: the primary's positions are those of this group's.
+    group: u32,
     node: Arc<Node>,
     index: usize,
     pool: Pool,
@@ -74,10 +80,19 @@ impl Asker {
     fn new(cluster: &Arc<Cluster>, index: usize) -> Option<Self> {
         let node = cluster.nodes[index].clone();
         let pool = control::pool(control_settings(&cluster.database, &node, &cluster.tls)?).ok()?;
+        let group = node.settings.group;
+        // What is seen through a coordinator's standby is on those of the workers.
+        let is_concerned = |other: &&Arc<Node>| {
+            other.settings.group == group || (node.is_worker() && !other.is_worker() && !other.is_primary())
+        };
         Some(Self {
             cluster: Arc::downgrade(cluster),
-            freshness: cluster.freshness.clone(),
-            loads: cluster.nodes.iter().map(|node| node.load.clone()).collect(),
+            freshness: match group {
+                0 => cluster.freshness.clone(),
+                group => cluster.citus.freshness_of(group),
+            },
+            loads: cluster.nodes.iter().filter(is_concerned).map(|node| node.load.clone()).collect(),
+            group,
             node,
             index,
             pool,
@@ -93,7 +108,7 @@ impl Asker {
         let Some(mut roles) = self.cluster.upgrade().map(|cluster| cluster.roles()) else { return };
         loop {
             let Some(cluster) = self.cluster.upgrade() else { return };
-            let (primary, paused) = (cluster.primary(), cluster.is_paused());
+            let (primary, paused) = (cluster.primary_of(self.group), cluster.is_paused());
             drop(cluster);
             if paused {
                 // Of a database that is paused no connection is kept.
@@ -144,13 +159,21 @@ impl Asker {
             drop(Client::take(link.client));
         }
         self.pool.retain(|_, _| false);
+        self.forget_horizon();
+    }
+
+    /// What is known of what the server has is void; and of what is seen through those that read from it.
+    fn forget_horizon(&self) {
         self.node.load.horizon.forget();
+        if self.node.is_secondary() {
+            self.loads.iter().for_each(|load| load.horizon.forget());
+        }
     }
 
     async fn link<'a>(&self, link: &'a mut Option<Link>) -> Result<&'a Link, String> {
         if link.is_none() {
             // Nobody knows whether the server is the one that was asked last, as after a reload.
-            self.node.load.horizon.forget();
+            self.forget_horizon();
             let client = self.pool.get().await.map_err(text)?;
             let row = client.query_one(LAYOUT, &[]).await.map_err(text)?;
             let bytes = |column| row.try_get(column).map_err(text).map(|bytes: i64| bytes.unsigned_abs());
@@ -173,7 +196,7 @@ impl Asker {
         };
         let (begun, position, timeline) = in_time(self.patience, asked).await?;
         // Demoted meanwhile: what it says does not count.
-        if self.cluster.upgrade().and_then(|cluster| cluster.primary()) == Some(self.index) {
+        if self.cluster.upgrade().and_then(|cluster| cluster.primary_of(self.group)) == Some(self.index) {
             self.freshness.take_sample(self.index, timeline, begun, position, &self.loads);
         }
         Ok(())
@@ -196,7 +219,7 @@ impl Asker {
             Some(replayed) => self.freshness.take_replayed(&self.node.load, epoch, begun, timeline, replayed.into()),
             // No standby: whatever it is, it is none of this primary's.
             None => {
-                self.node.load.horizon.forget();
+                self.forget_horizon();
                 self.node.load.probe.notify_one();
             }
         }

@@ -61,7 +61,12 @@ impl Facts for Names {
 }
 
 fn distribution() -> Distribution {
-    let table = |schema: &str, name: &str, kind| DistributedTable { schema: schema.into(), name: name.into(), kind };
+    let table = |schema: &str, name: &str, kind| DistributedTable {
+        schema: schema.into(),
+        name: name.into(),
+        is_numbered: name == "numbered",
+        kind,
+    };
     let hash = |colocation, column: &str, key| TableKind::Hash { colocation, column: column.into(), key };
     Distribution::new([
         table("public", "events", hash(1, "project_id", Some(KeyType::Int))),
@@ -71,6 +76,7 @@ fn distribution() -> Distribution {
         table("public", "things", hash(3, "id", Some(KeyType::Uuid))),
         table("public", "flags", hash(4, "is_set", Some(KeyType::Bool))),
         table("public", "odd", hash(5, "amount", None)),
+        table("public", "numbered", hash(1, "project_id", Some(KeyType::Int))),
         table("public", "twice", hash(1, "project_id", Some(KeyType::Int))),
         table("public", "plans", TableKind::Reference),
         table("public", "local_only", TableKind::Other),

@@ -244,6 +244,9 @@ fn writes_of_one_shard() {
         ("DELETE FROM events USING issues i WHERE events.project_id = i.project_id AND i.project_id = 5", "1:0 w"),
         ("DELETE FROM events WHERE project_id = $1 AND id IN (SELECT id FROM issues WHERE project_id = $1)", "1:$1 w"),
         ("INSERT INTO events VALUES (5, 'a')", "none"),
+        // Its numbers are the coordinator's.
+        ("INSERT INTO numbered (project_id) VALUES (5)", "none"),
+        ("UPDATE numbered SET x = 1 WHERE project_id = 5", "1:1 w"),
         ("INSERT INTO events (x) VALUES (5)", "none"),
         ("INSERT INTO events (project_id) VALUES (5), (6)", "none"),
         ("INSERT INTO events (project_id, x) VALUES (5)", "none"),

@@ -1,0 +1,14 @@
+//! Databases that Citus distributes, before a stand-in of plain servers (`tests/citus/fixture.rs`).
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+#[path = "citus/discovery.rs"]
+mod discovery;
+#[path = "citus/fixture.rs"]
+mod fixture;
+#[path = "citus/keys.rs"]
+mod keys;
+#[path = "citus/routing.rs"]
+mod routing;

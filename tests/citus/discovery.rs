@@ -1,0 +1,144 @@
+//! What is found out about a Citus cluster, and what is made of it when it changes.
+
+use trunkline::app::demo::StopMode;
+
+use super::fixture::{Fixture, config, nodes};
+use crate::support::process::Setup;
+
+const READ: &str = "SELECT w.node, (SELECT count(*) FROM k0 WHERE k = 5) FROM whoami AS w";
+
+/// The group that has the value 5 of `k0`, and the other one.
+fn owner(fixture: &Fixture) -> (u32, u32) {
+    let sql = "SELECT groupid FROM pg_dist_shard JOIN pg_dist_placement USING (shardid) \
+        WHERE logicalrelid = 'k0'::regclass AND hashint8(5) BETWEEN shardminvalue::int8 AND shardmaxvalue::int8";
+    let owner = fixture.run(0, sql).parse().unwrap();
+    (owner, 3 - owner)
+}
+
+/// Moves the shard with the value 5 of `k0` to another group, as every node is told.
+fn move_shard(fixture: &Fixture, to: u32) {
+    fixture.run_everywhere(&format!(
+        "UPDATE pg_dist_placement SET groupid = {to} WHERE shardid IN (SELECT shardid FROM pg_dist_shard \
+         WHERE logicalrelid = 'k0'::regclass AND hashint8(5) BETWEEN shardminvalue::int8 AND shardmaxvalue::int8)"
+    ));
+}
+
+fn workers_are_found_with_the_coordinator_alone(fixture: &Fixture) {
+    let mut console = fixture.console();
+    let rows = console.rows("SELECT groupid, role, active, synced, used, shards, version FROM citus");
+    let rows: Vec<Vec<String>> =
+        rows.into_iter().map(|row| row.into_iter().map(Option::unwrap_or_default).collect()).collect();
+    let shards = |group: usize| (16 * 15).to_string().repeat(usize::from(group > 0));
+    assert_eq!(rows.len(), 3, "{rows:?}");
+    for (group, row) in rows.iter().enumerate() {
+        let used = if group == 0 { "coordinator" } else { "yes" };
+        let shards = if group == 0 { "0".to_owned() } else { shards(group) };
+        assert_eq!(row[..6], [&group.to_string(), "primary", "yes", "yes", used, &shards], "{row:?}");
+        assert!(row[6].starts_with("Citus"), "{row:?}");
+    }
+    let roles = console.rows("SELECT role, state FROM nodes ORDER BY role");
+    let roles: Vec<String> = roles.into_iter().map(|row| row[0].clone().unwrap()).collect();
+    assert_eq!(roles, ["primary", "worker", "worker"]);
+    let age: u64 = console.value("SELECT age_ms FROM citus WHERE groupid = 0").parse().unwrap();
+    assert!(age < 20_000, "{age} ms");
+    let (_, metrics) = fixture.proxy.http("/metrics");
+    for wanted in [
+        "trunkline_citus_map_age_seconds{database=\"app\"}",
+        "trunkline_citus_map_loads_total{database=\"app\"} 1",
+        "role=\"worker\"} 1",
+    ] {
+        assert!(metrics.contains(wanted), "{wanted} is not in {metrics}");
+    }
+}
+
+fn a_shard_that_moves_is_followed_and_an_outdated_map_costs_no_answer(fixture: &Fixture) {
+    let (owner, other) = owner(fixture);
+    let mut client = fixture.client();
+    assert_eq!(client.value(READ), format!("group {owner}"));
+    move_shard(fixture, other);
+    // Right from the first statement on, wherever it runs.
+    fixture.until("the shard is followed", || {
+        let row = client.rows(READ).remove(0);
+        assert_eq!(row[1].as_deref(), Some("0"));
+        row[0].as_deref() == Some(&format!("group {other}"))
+    });
+}
+
+fn ranges_may_be_of_any_width(fixture: &Fixture) {
+    let (owner, other) = owner(fixture);
+    // The tenant 5 gets a shard of its own, on another node; its neighbours stay.
+    fixture.run_everywhere(&format!(
+        "WITH old AS (DELETE FROM pg_dist_shard WHERE logicalrelid = 'k0'::regclass \
+            AND hashint8(5) BETWEEN shardminvalue::int8 AND shardmaxvalue::int8 RETURNING *), \
+         new AS (INSERT INTO pg_dist_shard SELECT logicalrelid, 900001, 't', shardminvalue, (hashint8(5) - 1)::text FROM old \
+            UNION ALL SELECT logicalrelid, 900002, 't', hashint8(5)::text, hashint8(5)::text FROM old \
+            UNION ALL SELECT logicalrelid, 900003, 't', (hashint8(5) + 1)::text, shardmaxvalue FROM old) \
+         INSERT INTO pg_dist_placement VALUES (900001, 900001, 1, 0, {owner}), (900002, 900002, 1, 0, {other}), (900003, 900003, 1, 0, {owner})"
+    ));
+    let mut client = fixture.client();
+    fixture.until("the shard of one tenant is used", || client.value(READ) == format!("group {other}"));
+    // Another key of the range that was cut.
+    let neighbour = fixture.run(
+        0,
+        "SELECT n FROM generate_series(6, 100000) AS n, pg_dist_shard WHERE shardid IN (900001, 900003) \
+         AND hashint8(n) BETWEEN shardminvalue::int8 AND shardmaxvalue::int8 LIMIT 1",
+    );
+    assert_eq!(client.value(&READ.replace('5', &neighbour)), format!("group {owner}"));
+}
+
+fn a_worker_that_is_gone_costs_no_read(fixture: &Fixture) {
+    let (owner, other) = owner(fixture);
+    let mut client = fixture.client();
+    assert_eq!(client.value(READ), format!("group {owner}"));
+    fixture.nodes[owner as usize].primary().stop(StopMode::Immediate).unwrap();
+    for _ in 0..20 {
+        assert_eq!(client.value(READ), "group 0");
+    }
+    let elsewhere = fixture.run(
+        0,
+        &format!(
+            "SELECT n FROM generate_series(1, 1000) AS n, pg_dist_shard JOIN pg_dist_placement USING (shardid) \
+             WHERE logicalrelid = 'k0'::regclass AND groupid = {other} \
+             AND hashint8(n) BETWEEN shardminvalue::int8 AND shardmaxvalue::int8 LIMIT 1"
+        ),
+    );
+    assert_eq!(
+        client.value(&READ.replace('5', &elsewhere)),
+        format!("group {other}"),
+        "other shards are where they are"
+    );
+    fixture.nodes[owner as usize].primary().start().unwrap();
+    fixture.until("the worker is back", || client.value(READ) == format!("group {owner}"));
+}
+
+fn a_worker_without_metadata_is_not_used(fixture: &Fixture) {
+    let (owner, _) = owner(fixture);
+    fixture.run(0, &format!("UPDATE pg_dist_node SET metadatasynced = false WHERE groupid = {owner}"));
+    let mut client = fixture.client();
+    fixture.until("the coordinator is back in charge", || client.value(READ) == "group 0");
+    let mut console = fixture.console();
+    assert_eq!(console.value(&format!("SELECT used FROM citus WHERE groupid = {owner}")), "no");
+    fixture.run(0, &format!("UPDATE pg_dist_node SET metadatasynced = true WHERE groupid = {owner}"));
+    fixture.until("the worker is used again", || client.value(READ) == format!("group {owner}"));
+}
+
+#[test]
+fn a_cluster_is_found_and_followed() {
+    let fixture = Fixture::new("");
+    workers_are_found_with_the_coordinator_alone(&fixture);
+    a_worker_without_metadata_is_not_used(&fixture);
+    a_worker_that_is_gone_costs_no_read(&fixture);
+    a_shard_that_moves_is_followed_and_an_outdated_map_costs_no_answer(&fixture);
+    ranges_may_be_of_any_width(&fixture);
+}
+
+#[test]
+fn a_worker_taken_for_the_coordinator_is_an_ordinary_database() {
+    let nodes = nodes();
+    let proxy = Setup::config(config(nodes[1].info().primary_port(), "", "")).start();
+    let fixture = Fixture { proxy, nodes };
+    let mut client = fixture.client();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(client.value(READ), "group 1");
+    assert_eq!(fixture.console().rows("SHOW CITUS").len(), 0);
+}
