@@ -108,7 +108,7 @@ impl Session {
         let (known, relies) = self.known(head.statement, || describes_portal(rest, head.portal));
         let decision = known.as_ref().map_or(UNSEEN, |named| self.judge_named(named));
         let text = known.as_ref().and_then(|named| named.shared()).map_or(&b""[..], |statement| &statement.sql);
-        if let Some(notice) = self.refusal(decision.effects, text) {
+        if let Some(notice) = self.refusal(decision, text) {
             self.refuse(notice, out);
             return Flow::Taken;
         }

@@ -24,6 +24,7 @@ use super::pins::Pins;
 use super::placement::{NOTIFICATIONS, Place};
 use super::relay::Session;
 use super::replies::Expect;
+use super::shards::Shard;
 use super::splice::Splice;
 
 /// What a read may say beside its block.
@@ -72,6 +73,11 @@ impl Session {
             return Place::Primary;
         }
         let place = self.placement.place(self.deferred.decision);
+        if shard != Shard::Coordinator {
+            // All of the block runs where its first statement's shard is.
+            self.shards.settle(shard);
+            return place;
+        }
         if place == Place::Reader || !self.may_offload(decision) {
             return place;
         }

@@ -11,7 +11,7 @@ use super::placement::RouteChoice;
 use super::relay::Session;
 
 /// The names that there are, for hints.
-const KNOWN: &str = "Known: trunkline.consistency, trunkline.explain, trunkline.route, trunkline.transaction_reads.";
+const KNOWN: &str = "Known: trunkline.consistency, trunkline.explain, trunkline.route, trunkline.shard_blocks, trunkline.transaction_reads.";
 
 /// What a setting can be.
 pub(super) trait OwnValue: Copy {
@@ -80,6 +80,8 @@ pub(super) struct OwnSettings {
     pub explain: Own<Switch>,
     /// `trunkline.consistency`; the default is the user's or the database's.
     pub consistency: Own<Consistency>,
+    /// `trunkline.shard_blocks`
+    pub shard_blocks: Own<Switch>,
     /// `trunkline.transaction_reads`
     pub transaction_reads: Own<TransactionReads>,
 }
@@ -90,13 +92,15 @@ impl OwnSettings {
             "consistency" => Some(&mut self.consistency),
             "explain" => Some(&mut self.explain),
             "route" => Some(&mut self.route),
+            "shard_blocks" => Some(&mut self.shard_blocks),
             "transaction_reads" => Some(&mut self.transaction_reads),
             _ => None,
         }
     }
 
-    fn slots(&mut self) -> [&mut dyn Slot; 4] {
-        [&mut self.consistency, &mut self.explain, &mut self.route, &mut self.transaction_reads]
+    fn slots(&mut self) -> [&mut dyn Slot; 5] {
+        let Self { consistency, explain, route, shard_blocks, transaction_reads } = self;
+        [consistency, explain, route, shard_blocks, transaction_reads]
     }
 
     /// A value that the client brings along in its startup packet; `name` without the prefix `trunkline.`.

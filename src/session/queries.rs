@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::sql::{Effects, Reason};
+use crate::sql::{Decision, Effects, Reason};
 use crate::wire::{ErrorNotice, SqlState, TxStatus, build};
 
 use super::inbound::{Flow, Need, UNSEEN};
@@ -45,7 +45,7 @@ impl Session {
             return Flow::Taken;
         }
         self.deferred.asks_defaults = self.wants_defaults(decision, sql);
-        if let Some(notice) = self.refusal(effects, sql) {
+        if let Some(notice) = self.refusal(decision, sql) {
             if let Some(stop) = self.needs_quiet(out) {
                 return stop;
             }
@@ -103,7 +103,8 @@ impl Session {
     }
 
     /// What must be refused in this mode, or on this node.
-    pub(super) fn refusal(&mut self, effects: Effects, sql: &[u8]) -> Option<ErrorNotice> {
+    pub(super) fn refusal(&mut self, decision: Decision, sql: &[u8]) -> Option<ErrorNotice> {
+        let effects = decision.effects;
         if self.statement_mode && effects.contains(Effects::BEGIN) {
             return Some(
                 ErrorNotice::error(
@@ -113,7 +114,7 @@ impl Session {
                 .hint("Set pool_mode to \"transaction\" for this database or user."),
             );
         }
-        if let Some(notice) = self.refuse_posing(effects, sql) {
+        if let Some(notice) = self.refuse_posing(effects, sql).or_else(|| self.refuse_at_worker(decision)) {
             return Some(notice);
         }
         let on_replica = self.link().is_some_and(|link| !link.primary && link.status.in_block());

@@ -1,7 +1,7 @@
 //! Statements on tables that Citus distributes: those that name one shard go to the node that has it, where they cost a fraction of what
 //! they cost through the coordinator; reads of several shards may go to any node.
 //!
-//! Only statements outside of blocks do, of sessions that have nothing of their own on which a result may depend: what is sent to
+//! Only statements outside of blocks do (and whole blocks, for sessions that ask for it: `trunkline.shard_blocks`), of sessions that have nothing of their own on which a result may depend: what is sent to
 //! the coordinator runs on workers with the workers' own settings, and both ways must give the same. Whatever goes wrong on a worker, a read runs
 //! once more on the coordinator, and the map is read again.
 
@@ -10,11 +10,13 @@ use std::sync::Arc;
 use crate::backend::{Settings, Value};
 use crate::config::{CitusReads, CitusSettings, OwnerRouting};
 use crate::sql::{Decision, Effects, Format, KeyAt, KeySource, ShardKey};
-use crate::wire::SqlState;
 use crate::wire::frontend::bind_parameters;
+use crate::wire::{ErrorNotice, SqlState};
 
 use super::machine::{Link, State};
-use super::placement::{Place, RouteChoice};
+use super::own_settings::Switch;
+use super::pins::Pins;
+use super::placement::{NOTIFICATIONS, Place, RouteChoice};
 use super::relay::Session;
 
 /// What a statement concerns.
@@ -143,15 +145,17 @@ impl Session {
     fn usable_key(&mut self, decision: Decision) -> Option<&'static ShardKey> {
         let key = decision.key.get()?;
         let settings = &self.shards.settings;
+        let of_block = self.deferred.is_open();
+        let writes = key.writes || (of_block && self.deferred.read_only() != Some(true));
         let allowed = match key.source {
-            KeySource::AnyNode => settings.reads == CitusReads::AnyNode,
-            KeySource::Owner { .. } if key.writes => settings.owner_routing == OwnerRouting::All,
+            KeySource::AnyNode => settings.reads == CitusReads::AnyNode && !of_block,
+            KeySource::Owner { .. } if writes => settings.owner_routing == OwnerRouting::All,
             KeySource::Owner { .. } => settings.uses_workers(),
         };
         let free = allowed
             && !self.keeps_lease
             && self.pins.is_empty()
-            && !self.deferred.is_open()
+            && (!of_block || self.placement.own.shard_blocks.get() == Switch::On)
             && !self.placement.what_if()
             && !self.placement.is_serializable()
             && !decision.effects.contains(Effects::HINTED)
@@ -227,6 +231,24 @@ impl Session {
     /// Whether what was judged last concerns one shard alone.
     pub(super) fn concerns_one_shard(&self) -> bool {
         matches!(self.shards.judged, Shard::Of(_))
+    }
+
+    /// Refuses in a block on a worker what would be made there and nowhere else.
+    pub(super) fn refuse_at_worker(&mut self, decision: Decision) -> Option<ErrorNotice> {
+        let in_block = matches!(&self.state, State::Linked(link) if link.worker.is_some() && link.status.in_block());
+        let concerns_node = decision.touches.get().schema
+            || decision.effects.intersects(NOTIFICATIONS)
+            || !Pins::of(decision.effects).is_empty();
+        if !in_block || !concerns_node {
+            return None;
+        }
+        let notice = ErrorNotice::error(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "this is not possible in a transaction that runs on the node of its shard",
+        );
+        Some(
+            notice.hint("SET trunkline.shard_blocks = off before the transaction, so that it runs on the coordinator."),
+        )
     }
 
     /// Whether what was judged last may follow on a link to a worker.

@@ -120,6 +120,43 @@ fn by_default_reads_of_one_shard_go_to_its_owner_and_nothing_else_does() {
     a_reload_switches_it_off_and_on(&fixture);
 }
 
+fn blocks_run_with_their_shard_when_a_session_asks_for_it(fixture: &Fixture) {
+    let [one, two] = tenants(fixture);
+    let mut client = fixture.client();
+    client.rows("SET trunkline.shard_blocks = on");
+    for by_protocol in [false, true] {
+        let mut run = |sql: &str| {
+            let batch = if by_protocol { Batch::new().run(sql, &[]).sync() } else { Batch::new().query(sql) };
+            let frames = client.exchange(&batch);
+            let row = frames.iter().find(|frame| frame.tag == b'D').map(|frame| frame.columns()[0].clone().unwrap());
+            let failed = frames.iter().find(|frame| frame.tag == b'E').map(|frame| frame.sqlstate());
+            row.or(failed).unwrap_or_default()
+        };
+        run("BEGIN");
+        assert_eq!(run(&read(&one)), "group 1");
+        assert_eq!(run(&read(&two)), "group 1", "a block stays where it began");
+        assert_eq!(run(&format!("INSERT INTO k0 (k, v) VALUES ({one}, 'in a block')")), "");
+        run("COMMIT");
+        assert_eq!(fixture.run(1, "DELETE FROM k0 WHERE v = 'in a block' RETURNING 1").lines().next(), Some("1"));
+        run("BEGIN");
+        assert_eq!(run("SELECT w.node FROM whoami AS w"), "group 0", "the first statement names no shard");
+        assert_eq!(run(&read(&one)), "group 0");
+        run("ROLLBACK");
+        for refused in ["CREATE TABLE here (n int)", "CREATE TEMP TABLE here (n int)", "LISTEN x", "SELECT 1 INTO here"]
+        {
+            run("BEGIN");
+            assert_eq!(run(&read(&two)), "group 2");
+            assert_eq!(run(refused), "0A000", "{refused}");
+            run("ROLLBACK");
+        }
+        assert_eq!(run(&read(&two)), "group 2");
+    }
+    client.rows("RESET trunkline.shard_blocks");
+    client.rows("BEGIN");
+    assert_eq!(client.value(&read(&one)), "group 0");
+    client.rows("COMMIT");
+}
+
 fn what_changes_the_schema_never_reaches_a_worker(fixture: &Fixture) {
     let mut client = fixture.client();
     client.rows("CREATE TABLE fresh (n int); CREATE SEQUENCE numbers; CREATE MATERIALIZED VIEW m AS SELECT 1 AS n");
@@ -209,6 +246,7 @@ fn a_reload_switches_it_off_and_on(fixture: &Fixture) {
 fn writes_and_reads_of_several_shards_leave_the_coordinator_when_that_is_asked_for() {
     let fixture = Fixture::new("owner_routing = \"all\"\nreads = \"any_node\"");
     writes_go_to_the_owner_when_that_is_asked_for(&fixture);
+    blocks_run_with_their_shard_when_a_session_asks_for_it(&fixture);
     what_changes_the_schema_never_reaches_a_worker(&fixture);
     fixture.reconfigure("owner_routing = \"off\"\nreads = \"any_node\"");
     reads_of_several_shards_are_spread_over_all_nodes_when_that_is_asked_for(&fixture);
