@@ -10,5 +10,9 @@ mod discovery;
 mod fixture;
 #[path = "citus/keys.rs"]
 mod keys;
+#[path = "citus/real.rs"]
+mod real;
 #[path = "citus/routing.rs"]
 mod routing;
+#[path = "citus/standbys.rs"]
+mod standbys;

@@ -94,6 +94,14 @@ fn a_worker_that_is_gone_costs_no_read(fixture: &Fixture) {
     for _ in 0..20 {
         assert_eq!(client.value(READ), "group 0");
     }
+    // A coordinator that cannot reach a worker says so with an error of class 08, and is well itself.
+    let mut console = fixture.console();
+    for _ in 0..5 {
+        let error = client.failure("SELECT count(*) FROM events");
+        assert!(error.starts_with("08"), "{error}");
+        assert_eq!(console.value("SELECT state FROM nodes WHERE name = 'coordinator'"), "up");
+        assert_eq!(client.value("SELECT v FROM local_only"), "on the coordinator");
+    }
     let elsewhere = fixture.run(
         0,
         &format!(

@@ -40,8 +40,13 @@ pub fn config(coordinator: u16, database: &str, citus: &str) -> String {
 
 /// Three servers, which know of each other.
 pub fn nodes() -> Vec<Cluster> {
-    let options = || ClusterOptions {
-        replicas: 0,
+    nodes_with(0)
+}
+
+/// The same, each with so many standbys, of which Citus does not know.
+pub fn nodes_with(standbys: usize) -> Vec<Cluster> {
+    let options = move || ClusterOptions {
+        replicas: standbys,
         hba: vec!["host all postgres 127.0.0.1/32 trust".to_owned()],
         ..clusters::options()
     };
@@ -65,6 +70,7 @@ pub fn nodes() -> Vec<Cluster> {
         let done = thread.join().unwrap();
         assert_eq!(done.code, 0, "{}", done.stderr);
     }
+    nodes.iter().for_each(|node| node.info().wait_replayed().unwrap());
     nodes
 }
 

@@ -8,14 +8,14 @@ use crate::support::frames::Batch;
 use crate::support::sql::{block_on, connect_with};
 
 /// A type of distribution column: the number of its table, what PostgreSQL hashes a value by, and values as literals.
-struct Key {
-    table: usize,
+pub struct Key {
+    pub table: usize,
     hash: &'static str,
-    values: &'static [&'static str],
+    pub values: &'static [&'static str],
 }
 
 /// The hash opclass functions behind each type; of those that can't be called with it, the same over what they see.
-const KEYS: [Key; 12] = [
+pub const KEYS: [Key; 12] = [
     Key { table: 0, hash: "hashint8($$%$$)", values: &["5", "-7", "0", "9223372036854775807", "4294967296"] },
     Key { table: 1, hash: "hashint4($$%$$)", values: &["5", "-7", "2147483647"] },
     Key { table: 2, hash: "hashint2($$%$$::int2)", values: &["5", "-7", "32767"] },
