@@ -6,6 +6,8 @@ mod support;
 
 #[path = "faults/lost.rs"]
 mod lost;
+#[path = "faults/openings.rs"]
+mod openings;
 
 use std::thread;
 use std::time::{Duration, Instant};

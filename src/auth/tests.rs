@@ -466,6 +466,7 @@ fn trap_77_credentials_stay_with_their_user() {
         dbname: None,
         nodes: Vec::new(),
         discovery: None,
+        patroni: None,
         read_only: false,
         server_user: None,
         server_password: None,

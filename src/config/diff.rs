@@ -167,6 +167,9 @@ impl Changes {
         if a.discovery != b.discovery {
             self.note(format!("{} changed", of("discover_replicas")));
         }
+        if a.patroni != b.patroni {
+            self.note(format!("{} changed", of("patroni")));
+        }
         self.value(&of("read_only"), &a.read_only, &b.read_only);
         self.value(&of("server_user"), &a.server_user, &b.server_user);
         self.secret(&of("server_password"), a.server_password.as_ref(), b.server_password.as_ref());

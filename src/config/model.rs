@@ -3,6 +3,7 @@
 //! Everything that runs reads this model and nothing else; the TOML schema, the environment and the
 //! command line only build it. A duration that is "off" (`0` in the file) is `None` here.
 
+use super::Patroni;
 use crate::sql::Consistency;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -181,6 +182,8 @@ pub struct Database {
     pub nodes: Vec<NodeSettings>,
     /// Replicas are looked for besides those nodes; `None` = not.
     pub discovery: Option<Discovery>,
+    /// Patroni is asked who leads; `None` = not.
+    pub patroni: Option<Patroni>,
     /// Nothing is written: no node is the primary, whatever it says of itself.
     pub read_only: bool,
     /// User and secret for all server connections, instead of the client's own.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use crate::auth::{AuthContext, AuthQuery};
 use crate::config::{Config, Database, NodeSettings};
@@ -36,6 +37,8 @@ pub struct Directory {
     /// Shared state of authentication.
     pub auth: Arc<AuthContext>,
     user_caps: Arc<UserCaps>,
+    /// Told when a node has stopped answering, or another one takes writes: who waits for one that is lost is to be looked at.
+    pub lost: Arc<Notify>,
     /// Held by whoever changes the clusters.
     changing: Mutex<()>,
 }
@@ -54,6 +57,7 @@ impl Directory {
             gates: Arc::default(),
             auth,
             user_caps: Arc::default(),
+            lost: Arc::default(),
             changing: Mutex::default(),
         };
         directory.apply(config)?;
@@ -135,7 +139,7 @@ impl Directory {
         }
         for (name, cluster) in &new {
             if !old.get(name).is_some_and(|before| Arc::ptr_eq(before, cluster)) {
-                health::start(cluster, &self.control);
+                health::start(cluster, &self.control, &self.metrics);
                 freshness::start(cluster, &self.control);
             }
         }
@@ -162,7 +166,7 @@ impl Directory {
         let nodes = before.nodes_of(&before.database);
         let makings = Makings { config, auth: &self.auth, metrics: &self.metrics };
         let (cluster, closing) = before.succeeded_by(&before.database, &nodes, &makings);
-        health::start(&cluster, &self.control);
+        health::start(&cluster, &self.control, &self.metrics);
         freshness::start(&cluster, &self.control);
         let mut new = (*old).clone();
         new.insert(name.to_owned(), cluster);
@@ -197,6 +201,7 @@ impl Directory {
             users: Default::default(),
             user_caps: self.user_caps.clone(),
             checks: Default::default(),
+            lost: self.lost.clone(),
         });
         cluster.limit_servers();
         cluster.find_roles();

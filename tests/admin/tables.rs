@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-const TABLES: [&str; 29] = [
+const TABLES: [&str; 30] = [
     "POOLS",
     "POOLS_EXTENDED",
     "CLIENTS",
@@ -16,6 +16,7 @@ const TABLES: [&str; 29] = [
     "ACTIVE_SOCKETS",
     "DATABASES",
     "NODES",
+    "PATRONI",
     "PINS",
     "LEARNED",
     "RERUNS",

@@ -9,6 +9,7 @@ mod healing;
 mod lists;
 mod memory;
 mod nodes;
+mod patroni;
 mod pins;
 mod pools;
 mod prepared;
@@ -67,6 +68,7 @@ pub const ALL: &[Table] = tables! {
     "active_sockets", "client and server connections in use", connections::SOCKETS, connections::active_sockets;
     "databases", "databases of the configuration", databases::COLUMNS, databases::rows;
     "nodes", "nodes, their health and load", nodes::COLUMNS, nodes::rows;
+    "patroni", "whether Patroni answers, and whom it names", patroni::COLUMNS, patroni::rows;
     "catalog", "what is known of functions and relations, by database", catalog::COLUMNS, catalog::rows;
     "pins", "sessions that keep a server connection to themselves", pins::COLUMNS, pins::rows;
     "learned", "statements that replicas have refused, kept on the primary", healing::LEARNED, healing::learned;

@@ -4,6 +4,7 @@ mod auth;
 mod database;
 mod files;
 mod nodes;
+mod patroni;
 mod pool;
 mod server;
 

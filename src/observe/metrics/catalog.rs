@@ -132,6 +132,8 @@ catalog! {
         "How old a replica's data may be at most: the time since the primary's last position that it has replayed for certain.";
     HEALTH_CHECKS = Counter "trunkline_node_health_checks_total"
         "Health checks of a node, by outcome.";
+    PATRONI_LOOKS = Counter "trunkline_patroni_looks_total"
+        "Looks at the Patroni of a database, by outcome: ok, or failed when no member has answered.";
     LISTENING_CLIENTS = Gauge "trunkline_listening_clients"
         "Clients that LISTEN, all served by one server connection for each database.";
     LISTENED_CHANNELS = Gauge "trunkline_listened_channels"

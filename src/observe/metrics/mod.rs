@@ -10,6 +10,7 @@ mod cells;
 mod histogram;
 mod listener;
 mod node;
+mod patroni;
 mod pins;
 mod pool;
 mod process;
@@ -41,6 +42,7 @@ pub use blame::Blame;
 pub use cells::{Labels, OTHER, role_label};
 pub use listener::ListenerMetrics;
 pub use node::NodeMetrics;
+pub use patroni::PatroniMetrics;
 pub use pool::{CloseCause, PoolGauges, PoolMetrics};
 pub use process::Process;
 pub use reruns::RerunCounts;
@@ -51,6 +53,7 @@ pub use stats::{DatabaseStats, STATS_PERIOD, StatCounts};
 use cells::CellRegistry;
 use listener::ListenerRegistry;
 use node::NodeRegistry;
+use patroni::PatroniRegistry;
 use pins::PinTable;
 use pool::{PoolLabels, PoolRegistry};
 pub use reads::ReadOutcome;
@@ -90,6 +93,7 @@ struct Inner {
     nodes: Mutex<NodeRegistry>,
     listeners: Mutex<ListenerRegistry>,
     catalogs: Mutex<CatalogRegistry>,
+    patroni: Mutex<PatroniRegistry>,
     slow_log: Arc<SlowLogCounters>,
     stats: Mutex<StatsTicker>,
     published: Mutex<HashSet<metrics::Key>>,
@@ -144,6 +148,7 @@ impl Metrics {
                 nodes: Mutex::default(),
                 listeners: Mutex::default(),
                 catalogs: Mutex::default(),
+                patroni: Mutex::default(),
                 slow_log: Arc::default(),
                 stats: Mutex::new(StatsTicker::new(Duration::ZERO)),
                 published: Mutex::default(),
@@ -190,6 +195,11 @@ impl Metrics {
     /// The handle of whoever reads a database's catalogs. As many databases become labels as are registered.
     pub fn catalog_of(&self, database: &str) -> CatalogMetrics {
         self.inner.catalogs.lock().register(database)
+    }
+
+    /// The handle of whoever watches a database's Patroni.
+    pub fn patroni(&self, database: &str) -> PatroniMetrics {
+        self.inner.patroni.lock().register(database)
     }
 
     /// The counters of the slow-query log.

@@ -85,6 +85,7 @@ pub(super) fn render(inner: &Inner) -> String {
     }
     listeners(&mut publisher, inner);
     catalogs(&mut publisher, inner);
+    patroni(&mut publisher, inner);
     slow_log(&publisher, inner);
     general(&mut publisher, inner, process);
     {
@@ -220,6 +221,14 @@ fn listeners(publisher: &mut Publisher<'_>, inner: &Inner) {
         if let Some((clients, channels)) = state.listening {
             publisher.gauge(name::LISTENING_CLIENTS, pairs, clients as f64);
             publisher.gauge(name::LISTENED_CHANNELS, pairs, channels as f64);
+        }
+    }
+}
+
+fn patroni(publisher: &mut Publisher<'_>, inner: &Inner) {
+    for (database, ok, failed) in inner.patroni.lock().states() {
+        for (outcome, count) in [("ok", ok), ("failed", failed)] {
+            publisher.counter(name::PATRONI_LOOKS, &[("database", &database), ("outcome", outcome)], count);
         }
     }
 }

@@ -59,6 +59,7 @@ fn busy() -> Busy {
     catalog.checked(true);
     catalog.checked(false);
     catalog.failed();
+    metrics.patroni("shop").looked(false);
     metrics.error(SqlState::INVALID_PASSWORD, Blame::Client);
     metrics.accepted("tcp");
     metrics.refused("max_clients");
