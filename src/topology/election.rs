@@ -85,7 +85,8 @@ pub(super) fn elect(candidates: &[Candidate<'_>], system: Option<u64>, leadershi
         }
     }
     let member = |index: usize| !matches!(standings[index], Standing::Refused(_)) && !candidates[index].disabled;
-    let timeline = |index: usize| candidates[index].timeline();
+    // Not what Patroni tells: each member says it when its turn comes, a promoted leader later than who follows it.
+    let timeline = |index: usize| candidates[index].facts.map_or(0, |facts| facts.timeline);
     let newest = (0..candidates.len()).filter(|index| member(*index)).map(timeline).max().unwrap_or(0);
     let claims: Vec<usize> =
         (0..candidates.len()).filter(|i| member(*i) && standings[*i] == Standing::Primary).collect();
@@ -108,6 +109,7 @@ pub(super) fn elect(candidates: &[Candidate<'_>], system: Option<u64>, leadershi
         [] if claims.is_empty() && matches!(leadership, Leadership::Held { .. }) => {
             why = unfit_leader(candidates, leadership)
         }
+        [] if claims.is_empty() && is_asking => ASKING.clone_into(&mut why),
         [] => why = no_claim(candidates, &claims, newest, &names),
         [one] => {
             // While some have not been asked, one of them may be on a newer timeline; whoever took writes before goes on, and so does
@@ -202,6 +204,7 @@ fn unfit_leader(candidates: &[Candidate<'_>], leadership: &Leadership) -> String
         Some(leader) if leader.disabled => "which is disabled (ENABLE NODE on the console ends that)",
         Some(Candidate { facts: Some(facts), .. }) if facts.in_recovery => "which is still in recovery",
         Some(Candidate { facts: None, can_be_asked: false, .. }) => "which is still being promoted",
+        Some(Candidate { facts: None, asked: false, .. }) => return ASKING.to_owned(),
         Some(Candidate { facts: None, .. }) => "which does not answer",
         Some(_) => "which does not belong to this cluster",
     };

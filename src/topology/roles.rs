@@ -103,6 +103,12 @@ impl Cluster {
         self.told_of(node).map(|told| told.role)
     }
 
+    /// The timeline of a node, by its own word or Patroni's; `None` = not known.
+    pub fn timeline_of(&self, node: &Node) -> Option<u32> {
+        let told = || self.told_of(node).map(|told| told.timeline);
+        node.facts().map(|facts| facts.timeline).or_else(told).filter(|timeline| *timeline > 0)
+    }
+
     /// What is known of Patroni; `None` = it is not watched.
     pub fn patroni(&self) -> Option<Report> {
         self.database.patroni.as_ref().map(|_| self.era.patroni.report())

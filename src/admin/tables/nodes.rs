@@ -38,7 +38,7 @@ pub fn rows(view: &View<'_>) -> Rows {
 fn row(cluster: &Cluster, node: &Arc<Node>) -> Vec<Value> {
     let checked = node.checked();
     let host = node.settings.hosts.first();
-    let timeline = node.facts().map(|facts| facts.timeline).filter(|timeline| *timeline > 0);
+    let timeline = cluster.timeline_of(node);
     let staleness = node.load.horizon.staleness();
     vec![
         name(node).into(),
