@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "faults/breaker.rs"]
+mod breaker;
 #[path = "faults/lost.rs"]
 mod lost;
 #[path = "faults/openings.rs"]

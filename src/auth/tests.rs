@@ -491,6 +491,7 @@ fn trap_77_credentials_stay_with_their_user() {
             primary_statements: Vec::new(),
             read_only_statements: Vec::new(),
             catalog_interval: None,
+            breaker: Default::default(),
         },
         max_clients: None,
         max_server_connections: None,

@@ -4,8 +4,8 @@ use crate::sql::Consistency;
 use std::time::Duration;
 
 use super::{
-    AuthMethod, ClientSettings, ClientTls, ClientTlsMode, HbaKind, HbaRule, LogFormat, LogSettings, PoolMode,
-    PoolSettings, RoutingSettings, ServerTls, SlowLogSettings, SslMode, TransactionReads,
+    AuthMethod, BreakerSettings, ClientSettings, ClientTls, ClientTlsMode, HbaKind, HbaRule, LogFormat, LogSettings,
+    PoolMode, PoolSettings, RoutingSettings, ServerTls, SlowLogSettings, SslMode, TransactionReads,
 };
 
 /// Where clients connect.
@@ -106,6 +106,7 @@ impl Default for RoutingSettings {
             primary_statements: Vec::new(),
             read_only_statements: Vec::new(),
             catalog_interval: Some(secs(10)),
+            breaker: BreakerSettings::default(),
         }
     }
 }

@@ -264,6 +264,9 @@ impl Changes {
         self.value(&of("primary_statements"), &a.primary_statements, &b.primary_statements);
         self.value(&of("read_only_statements"), &a.read_only_statements, &b.read_only_statements);
         self.value(&of("catalog_interval"), &a.catalog_interval, &b.catalog_interval);
+        self.value(&of("breaker_failures"), &a.breaker.failures, &b.breaker.failures);
+        self.value(&of("breaker_window"), &Some(a.breaker.window), &Some(b.breaker.window));
+        self.value(&of("breaker_pause"), &Some(a.breaker.pause), &Some(b.breaker.pause));
     }
 
     fn users(&mut self, old: &BTreeMap<String, Arc<User>>, new: &BTreeMap<String, Arc<User>>) {

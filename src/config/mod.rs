@@ -4,6 +4,7 @@
 //! wrong type at once, with the environment's overrides grafted in), `resolve` checks it and fills the defaults
 //! in. What is wrong is collected as [`Problem`]s, shown redacted. [`Config::from_urls`] joins at `resolve`.
 
+mod breaker;
 mod conninfo;
 mod defaults;
 mod diff;
@@ -23,6 +24,7 @@ mod suggest;
 mod tests;
 mod urls;
 
+pub use breaker::BreakerSettings;
 pub use defaults::{REPLICA_WEIGHT, SLOW_QUERY as DEFAULT_SLOW_QUERY};
 pub use diff::{Change, Diff};
 pub use environment::Environment;

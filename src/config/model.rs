@@ -3,7 +3,7 @@
 //! Everything that runs reads this model and nothing else; the TOML schema, the environment and the
 //! command line only build it. A duration that is "off" (`0` in the file) is `None` here.
 
-use super::Patroni;
+use super::{BreakerSettings, Patroni};
 use crate::sql::Consistency;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -408,6 +408,8 @@ pub struct RoutingSettings {
     pub read_only_statements: Vec<String>,
     /// Time between two looks whether the catalog has changed; `None` = only when Trunkline has a reason to.
     pub catalog_interval: Option<Duration>,
+    /// When a statement that keeps failing is refused.
+    pub breaker: BreakerSettings,
 }
 
 /// A user known in the configuration.

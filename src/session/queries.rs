@@ -126,6 +126,12 @@ impl Session {
                 .hint("Use SET LOCAL, or do it before BEGIN."),
             );
         }
+        if self.timing.breaks
+            && self.decisions.breaker().refuses_any()
+            && let Some(notice) = self.broken(sql)
+        {
+            return Some(notice);
+        }
         self.refuse_listening(effects, sql)
     }
 }

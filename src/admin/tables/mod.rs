@@ -74,6 +74,7 @@ pub const ALL: &[Table] = tables! {
     "learned", "statements that replicas have refused, kept on the primary", healing::LEARNED, healing::learned;
     "reruns", "statements that failed on a replica", healing::RERUNS, healing::reruns;
     "routes", "where statements go, why, and what time that takes", routes::ROUTES, routes::routes;
+    "breakers", "statements that have failed of late, and whether they are refused (routing.breaker_failures)", healing::BREAKERS, healing::breakers;
     "whatif", "where statements would go (routing.what_if)", routes::WHAT_IF, routes::what_if;
     "prepared", "prepared statements that clients share", prepared::COLUMNS, prepared::rows;
     "users", "users and their limits", users::COLUMNS, users::rows;

@@ -150,6 +150,9 @@ pub struct Routing {
     pub primary_statements: Opt<List>,
     pub read_only_statements: Opt<List>,
     pub catalog_interval: Opt<Dur>,
+    pub breaker_failures: Opt<Count>,
+    pub breaker_window: Opt<Dur>,
+    pub breaker_pause: Opt<Dur>,
 }
 
 /// `[server_tls]`, and `tls` of a database: towards the servers.

@@ -82,6 +82,8 @@ catalog! {
         "Reads that no replica was fresh enough for at once, by consistency level and what became of them.";
     SLOW_STATEMENTS = Counter "trunkline_slow_statements_total"
         "Statements slower than the threshold of the slow-query log.";
+    BREAKER_REFUSED = Counter "trunkline_breaker_refused_total"
+        "Statements that the circuit breaker has refused, as they had failed too often.";
     SLOW_LOG_WRITTEN = Counter "trunkline_slow_log_written_total"
         "Lines written to the slow-query log.";
     SLOW_LOG_DROPPED = Counter "trunkline_slow_log_dropped_total"

@@ -118,6 +118,7 @@ fn sessions(publisher: &mut Publisher<'_>, totals: &BTreeMap<Labels, SessionTota
             (name::BINDS, total.binds),
             (name::CLIENT_LOGINS, total.logins),
             (name::SLOW_STATEMENTS, total.slow),
+            (name::BREAKER_REFUSED, total.broken),
         ] {
             publisher.counter(name, pairs, value);
         }
