@@ -107,6 +107,8 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::net::Stream;
+    use crate::net::testing::Certificates;
 
     /// What a client gets of a server that says this to whatever it is asked.
     async fn answered(said: Vec<u8>) -> Result<Bytes, HttpError> {
@@ -141,5 +143,31 @@ mod tests {
         assert!(matches!(answered(Vec::new()).await, Err(HttpError::Protocol(_))));
         let endless = [b"HTTP/1.1 200 OK\r\nA: ".to_vec(), vec![b'a'; 100_000]].concat();
         assert!(matches!(answered(endless).await, Err(HttpError::Protocol(_))));
+    }
+
+    #[tokio::test]
+    async fn https_is_verified_by_its_own_ca() {
+        let certificates = Certificates::make();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = HostPort { host: "localhost".to_owned(), port: listener.local_addr().unwrap().port() };
+        let accepting = certificates.accepting();
+        let server = tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = accepting.accept(Stream::from(socket), &[]).await else { continue };
+                let mut request = vec![0; 1024];
+                if stream.read_some(&mut request).await.is_ok_and(|n| n > 0) {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await;
+                }
+            }
+        });
+        let client = |ca: Option<&str>| HttpClient::new(ca.map(|name| certificates.path(name)).as_deref()).unwrap();
+        assert_eq!(client(Some("ca.pem")).get(true, &address, "/", 100).await.unwrap(), "{}");
+        for untrusted in [Some("other-ca.pem"), None] {
+            assert!(matches!(client(untrusted).get(true, &address, "/", 100).await, Err(HttpError::Io(_))));
+        }
+        let elsewhere = HostPort { host: "127.0.0.1".to_owned(), ..address };
+        assert!(client(Some("ca.pem")).get(true, &elsewhere, "/", 100).await.is_err(), "another name");
+        server.abort();
     }
 }

@@ -1,5 +1,7 @@
-//! A circuit breaker for each statement: one that keeps running into its time-out, or keeps taking its server down, is refused for a
+//! A circuit breaker for each statement of a user: one that keeps running into its time-out, or keeps taking its server down, is refused for a
 //! while; then one is let through as a trial.
+//!
+//! By user, so that nobody can have another one's statements refused by a short time-out of its own.
 //!
 //! While no statement is refused, asking costs one relaxed load. Only failures are counted: a success is told when it was a trial.
 
@@ -51,6 +53,8 @@ pub enum Passage {
 /// A statement that has failed of late, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breaking {
+    /// Whose it is.
+    pub user: String,
     /// Its stable fingerprint.
     pub fingerprint: Fingerprint,
     /// Its text without literals.
@@ -79,12 +83,15 @@ struct Known {
     on_trial: bool,
 }
 
+/// A user's statement.
+type Key = (String, u128);
+
 /// All statements of one database that have failed of late.
 #[derive(Debug, Default)]
 pub struct Breaker {
     /// How many are refused.
     open: AtomicUsize,
-    known: Mutex<HashMap<u128, Known>>,
+    known: Mutex<HashMap<Key, Known>>,
 }
 
 impl Breaker {
@@ -96,9 +103,9 @@ impl Breaker {
 
     /// Whether this statement may run now. Of those that ask when its time is over one gets the trial, the others wait for its
     /// outcome; when nobody tells it, there is another one after a further pause.
-    pub fn ask(&self, fingerprint: Fingerprint, settings: &BreakerSettings, now: Instant) -> Passage {
+    pub fn ask(&self, user: &str, fingerprint: Fingerprint, settings: &BreakerSettings, now: Instant) -> Passage {
         let mut all = self.known.lock();
-        let Some(known) = all.get_mut(&fingerprint.0) else { return Passage::Free };
+        let Some(known) = all.get_mut(&key(user, fingerprint)) else { return Passage::Free };
         let Some(until) = known.until else { return Passage::Free };
         if now < until {
             known.refused += 1;
@@ -112,17 +119,19 @@ impl Breaker {
     /// A statement has failed. `text` makes its text without literals. Returns whether it is refused from now on, and was not.
     pub fn failed(
         &self,
+        user: &str,
         fingerprint: Fingerprint,
         how: Failing,
         text: impl FnOnce() -> String,
         settings: &BreakerSettings,
         now: Instant,
     ) -> bool {
+        let key = key(user, fingerprint);
         let mut all = self.known.lock();
-        if all.len() >= MAX_KNOWN && !all.contains_key(&fingerprint.0) {
+        if all.len() >= MAX_KNOWN && !all.contains_key(&key) {
             self.make_room(&mut all);
         }
-        let known = all.entry(fingerprint.0).or_insert_with(|| Known {
+        let known = all.entry(key).or_insert_with(|| Known {
             statement: text(),
             failures: Vec::new(),
             last: how,
@@ -154,8 +163,8 @@ impl Breaker {
     }
 
     /// A trial has ended well: the statement runs again, as if it had never failed.
-    pub fn passed(&self, fingerprint: Fingerprint) {
-        let gone = self.known.lock().remove(&fingerprint.0);
+    pub fn passed(&self, user: &str, fingerprint: Fingerprint) {
+        let gone = self.known.lock().remove(&key(user, fingerprint));
         if gone.is_some_and(|known| known.until.is_some()) {
             self.open.fetch_sub(1, Ordering::Relaxed);
         }
@@ -172,7 +181,7 @@ impl Breaker {
         let all = self.known.lock();
         let mut shown: Vec<Breaking> = all
             .iter()
-            .filter_map(|(fingerprint, known)| {
+            .filter_map(|((user, fingerprint), known)| {
                 let recent = known.failures.iter().filter(|at| now.saturating_duration_since(**at) < settings.window);
                 let failures = recent.count();
                 let (state, left) = match known.until {
@@ -182,29 +191,28 @@ impl Breaker {
                     Some(until) if until <= now => ("half-open", Duration::ZERO),
                     Some(until) => ("open", until - now),
                 };
-                let (statement, last, refused) = (known.statement.clone(), known.last, known.refused);
-                Some(Breaking {
-                    fingerprint: Fingerprint(*fingerprint),
-                    statement,
-                    state,
-                    failures,
-                    last,
-                    refused,
-                    left,
-                })
+                let (user, fingerprint, statement) = (user.clone(), Fingerprint(*fingerprint), known.statement.clone());
+                let (last, refused) = (known.last, known.refused);
+                Some(Breaking { user, fingerprint, statement, state, failures, last, refused, left })
             })
             .collect();
-        shown.sort_by_key(|one| (std::cmp::Reverse(one.state), one.fingerprint.0));
+        shown.sort_by(|a, b| {
+            b.state.cmp(a.state).then_with(|| (&a.user, a.fingerprint.0).cmp(&(&b.user, b.fingerprint.0)))
+        });
         shown
     }
 
-    fn make_room(&self, all: &mut HashMap<u128, Known>) {
+    fn make_room(&self, all: &mut HashMap<Key, Known>) {
         let oldest = all.iter().min_by_key(|(_, known)| (known.until.is_some(), known.failures.last().copied()));
-        let Some(key) = oldest.map(|(key, _)| *key) else { return };
+        let Some(key) = oldest.map(|(key, _)| key.clone()) else { return };
         if all.remove(&key).is_some_and(|known| known.until.is_some()) {
             self.open.fetch_sub(1, Ordering::Relaxed);
         }
     }
+}
+
+fn key(user: &str, fingerprint: Fingerprint) -> Key {
+    (user.to_owned(), fingerprint.0)
 }
 
 #[cfg(test)]
@@ -216,7 +224,7 @@ mod tests {
     const KEY: Fingerprint = Fingerprint(7);
 
     fn fail(breaker: &Breaker, key: Fingerprint, how: Failing, now: Instant) -> bool {
-        breaker.failed(key, how, || "select ?".to_owned(), &SETTINGS, now)
+        breaker.failed("u", key, how, || "select ?".to_owned(), &SETTINGS, now)
     }
 
     #[test]
@@ -228,22 +236,23 @@ mod tests {
         assert!(!breaker.refuses_any());
         assert!(!fail(&breaker, KEY, Failing::TimedOut, at(62)) && fail(&breaker, KEY, Failing::TimedOut, at(63)));
         assert!(breaker.refuses_any());
-        assert_eq!(breaker.ask(KEY, &SETTINGS, at(73)), Passage::Refused(Duration::from_secs(20)));
-        assert_eq!(breaker.ask(Fingerprint(8), &SETTINGS, at(73)), Passage::Free);
+        assert_eq!(breaker.ask("u", KEY, &SETTINGS, at(73)), Passage::Refused(Duration::from_secs(20)));
+        assert_eq!(breaker.ask("u", Fingerprint(8), &SETTINGS, at(73)), Passage::Free);
+        assert_eq!(breaker.ask("other", KEY, &SETTINGS, at(73)), Passage::Free);
         let shown = &breaker.all(&SETTINGS, at(73))[0];
         assert_eq!((shown.state, shown.failures, shown.refused, shown.left.as_secs()), ("open", 3, 1, 20));
         // One trial, that fails: another pause, at once.
-        assert_eq!(breaker.ask(KEY, &SETTINGS, at(93)), Passage::Trial);
+        assert_eq!(breaker.ask("u", KEY, &SETTINGS, at(93)), Passage::Trial);
         assert_eq!(breaker.all(&SETTINGS, at(93))[0].state, "half-open");
-        assert!(matches!(breaker.ask(KEY, &SETTINGS, at(94)), Passage::Refused(_)), "one at a time");
+        assert!(matches!(breaker.ask("u", KEY, &SETTINGS, at(94)), Passage::Refused(_)), "one at a time");
         assert!(!fail(&breaker, KEY, Failing::TimedOut, at(100)), "no news");
-        assert_eq!(breaker.ask(KEY, &SETTINGS, at(101)), Passage::Refused(Duration::from_secs(29)));
+        assert_eq!(breaker.ask("u", KEY, &SETTINGS, at(101)), Passage::Refused(Duration::from_secs(29)));
         // One of which nobody tells the outcome, and one that passes.
-        assert_eq!(breaker.ask(KEY, &SETTINGS, at(130)), Passage::Trial);
-        assert_eq!(breaker.ask(KEY, &SETTINGS, at(160)), Passage::Trial);
-        breaker.passed(KEY);
+        assert_eq!(breaker.ask("u", KEY, &SETTINGS, at(130)), Passage::Trial);
+        assert_eq!(breaker.ask("u", KEY, &SETTINGS, at(160)), Passage::Trial);
+        breaker.passed("u", KEY);
         assert!(!breaker.refuses_any() && breaker.all(&SETTINGS, at(160)).is_empty());
-        assert_eq!(breaker.ask(KEY, &SETTINGS, at(160)), Passage::Free);
+        assert_eq!(breaker.ask("u", KEY, &SETTINGS, at(160)), Passage::Free);
     }
 
     #[test]
@@ -268,6 +277,6 @@ mod tests {
             fail(&breaker, Fingerprint(1000 + n), Failing::TimedOut, start);
         }
         assert_eq!(breaker.known.lock().len(), MAX_KNOWN);
-        assert!(matches!(breaker.ask(KEY, &SETTINGS, start), Passage::Refused(_)));
+        assert!(matches!(breaker.ask("u", KEY, &SETTINGS, start), Passage::Refused(_)));
     }
 }

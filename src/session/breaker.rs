@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::route::{Failing, Passage};
-use crate::sql::{Fingerprint, fingerprint, normalize};
+use crate::sql::{Effects, Fingerprint, fingerprint, normalize};
 use crate::wire::{ErrorNotice, SqlState, TxStatus};
 
 use super::machine::State;
@@ -13,12 +13,22 @@ use super::timing::KEPT_TEXT;
 /// Bytes of a statement's text without literals that are shown.
 const SHOWN_TEXT: usize = 1000;
 
+/// Statements that mean what others have prepared under that name, or what a block has done: their texts say nothing.
+const NO_TEXT: Effects =
+    Effects::SQL_EXECUTE.union(Effects::CURSOR).union(Effects::BEGIN).union(Effects::TX_END).union(Effects::SAVEPOINT);
+
+/// Whether a statement is known by its text at all.
+fn is_known_by(text: &[u8], effects: Effects) -> bool {
+    !text.is_empty() && (effects.contains(Effects::MULTI) || !effects.intersects(NO_TEXT))
+}
+
 impl Session {
     /// Why the statement is not run, if it is one that has failed too often of late.
     #[cold]
-    pub(super) fn broken(&mut self, text: &[u8]) -> Option<ErrorNotice> {
-        // A Query within a block that a server knows of would have to fail that, too.
-        if matches!(&self.state, State::Linked(link) if link.status != TxStatus::Idle) && !self.deferred.is_open() {
+    pub(super) fn broken(&mut self, text: &[u8], effects: Effects) -> Option<ErrorNotice> {
+        // Whoever is in a block that a server knows of has it run there: it would have to fail that, too.
+        let in_block = matches!(&self.state, State::Linked(link) if link.status != TxStatus::Idle);
+        if (in_block && !self.deferred.is_open()) || !is_known_by(text, effects) {
             return None;
         }
         let key = self.fingerprint_of(text);
@@ -27,7 +37,7 @@ impl Session {
             return None;
         }
         let settings = self.pools.cluster.database.routing.breaker;
-        match self.decisions.breaker().ask(key, &settings, Instant::now()) {
+        match self.decisions.breaker().ask(&self.client.user, key, &settings, Instant::now()) {
             Passage::Free => None,
             Passage::Trial => {
                 self.timing.trial = Some(key);
@@ -67,7 +77,7 @@ impl Session {
             && !cancelled
         {
             tracing::info!(database = self.client.database, fingerprint = %trial, "a statement that was refused runs again");
-            self.decisions.breaker().passed(trial);
+            self.decisions.breaker().passed(&self.client.user, trial);
         }
     }
 
@@ -84,7 +94,9 @@ impl Session {
     pub(super) fn note_failing(&mut self, how: Failing) {
         self.timing.trial = None;
         // Of several that were sent together nobody knows which it was.
-        let Some(text) = self.timing.only_text() else { return };
+        let Some(text) = self.timing.only_text().filter(|text| is_known_by(text, self.timing.effects())) else {
+            return;
+        };
         let key = self.fingerprint_of(text);
         let settings = self.pools.cluster.database.routing.breaker;
         let shown = || {
@@ -92,9 +104,10 @@ impl Session {
             shown.truncate(shown.floor_char_boundary(SHOWN_TEXT));
             shown
         };
-        if self.decisions.breaker().failed(key, how, shown, &settings, Instant::now()) {
+        if self.decisions.breaker().failed(&self.client.user, key, how, shown, &settings, Instant::now()) {
             tracing::warn!(
                 database = self.client.database,
+                user = self.client.user,
                 fingerprint = %key,
                 last = how.as_str(),
                 pause = ?settings.pause,

@@ -128,7 +128,7 @@ impl Session {
         }
         if self.timing.breaks
             && self.decisions.breaker().refuses_any()
-            && let Some(notice) = self.broken(sql)
+            && let Some(notice) = self.broken(sql, effects)
         {
             return Some(notice);
         }

@@ -136,6 +136,11 @@ impl Timing {
         self.running
     }
 
+    /// What the statement under way does besides its result.
+    pub fn effects(&self) -> Effects {
+        self.decision.effects
+    }
+
     /// The text of the statement under way, or that has just ended, when it was the only one.
     pub fn only_text(&self) -> Option<&[u8]> {
         let text = self.prepared.as_ref().map_or(&self.text[..], |prepared| &prepared.sql);

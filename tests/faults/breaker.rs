@@ -62,6 +62,11 @@ fn refuses_what_keeps_running_into_its_time_out_until_a_trial_passes() {
     let hint = frames[0].field(b'H').unwrap();
     assert!(hint.contains("breaker_pause") && hint.contains("seconds"), "{hint}");
     assert_eq!(second.value("SELECT 1"), "1", "all else runs");
+    // A name says nothing of what another client means by it.
+    first.rows("PREPARE s AS SELECT pg_sleep(9), 's'");
+    for _ in 0..4 {
+        assert_eq!(first.failure("EXECUTE s"), "57014");
+    }
     // As the first statement of a block it fails that.
     second.rows("BEGIN");
     assert_eq!(second.failure("SELECT pg_sleep(0.01)"), "53400");

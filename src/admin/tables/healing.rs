@@ -50,6 +50,7 @@ pub fn reruns(view: &View<'_>) -> Rows {
 /// Columns of `SHOW BREAKERS`.
 pub const BREAKERS: &[Column] = &[
     text("database"),
+    text("user"),
     text("fingerprint"),
     text("statement"),
     text("state"),
@@ -67,6 +68,7 @@ pub fn breakers(view: &View<'_>) -> Rows {
         for one in cache.breaker().all(&configured.routing.breaker, Instant::now()) {
             rows.push(vec![
                 database.as_str().into(),
+                one.user.into(),
                 one.fingerprint.to_string().into(),
                 one.statement.into(),
                 one.state.into(),
