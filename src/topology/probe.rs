@@ -95,7 +95,10 @@ impl Prober {
                     // The first one's connection may never answer again; which it is, is not worth knowing.
                     self.let_go();
                 }
-                self.patience.answered(probed.took);
+                if is_up {
+                    // Else it tells how long the node was away.
+                    self.patience.answered(probed.took);
+                }
                 Ok(probed.answer)
             }
             Err(failure) => {

@@ -40,7 +40,8 @@ pub(super) async fn watch(cluster: Weak<Cluster>, settings: Patroni, metrics: Pa
     let client = match HttpClient::new(settings.ca.as_deref()) {
         Ok(client) => client,
         Err(error) => {
-            tracing::error!(database, %error, "Patroni cannot be watched");
+            tracing::error!(database, %error, "Patroni cannot be watched: the servers alone are asked");
+            era.patroni.give_up();
             return;
         }
     };

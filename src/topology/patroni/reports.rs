@@ -114,6 +114,11 @@ impl Reports {
         };
     }
 
+    /// Nobody will be asked: nothing is to be waited for.
+    pub(super) fn give_up(&self) {
+        self.state.lock().has_looked = true;
+    }
+
     /// Whether an answer tells of an older timeline than was heard not long ago.
     pub(super) fn is_outdated(&self, view: &View) -> bool {
         let state = self.state.lock();
