@@ -368,3 +368,21 @@ fn the_takeover_socket() {
     insta::assert_snapshot!(texts.join("\n---\n"));
     assert!(check(&format!("{APP}[general]\ntakeover_socket = \"/tmp/takeover.sock\"\n")).starts_with("good"));
 }
+
+#[test]
+fn patroni() {
+    insta::assert_snapshot!(check(
+        r#"[databases.app]
+patroni = ["http://db1.example:8008", "db2:8008", "http://me:pw@db3", "http://db4/cluster"]
+[[databases.app.nodes]]
+host = "db1"
+[databases.other]
+url = "postgres://app:secret@db1/app"
+patroni_interval = "2s"
+[databases.third]
+url = "postgres://app:secret@db1/app"
+patroni = "https://db1"
+patroni_interval = "0"
+"#
+    ));
+}

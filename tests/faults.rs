@@ -4,8 +4,12 @@
 
 mod support;
 
+#[path = "faults/breaker.rs"]
+mod breaker;
 #[path = "faults/lost.rs"]
 mod lost;
+#[path = "faults/openings.rs"]
+mod openings;
 
 use std::thread;
 use std::time::{Duration, Instant};

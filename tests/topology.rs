@@ -8,8 +8,14 @@ mod support;
 mod balance;
 #[path = "topology/fixture.rs"]
 mod fixture;
+#[path = "topology/hung.rs"]
+mod hung;
 #[path = "topology/membership.rs"]
 mod membership;
+#[path = "topology/patroni.rs"]
+mod patroni;
+#[path = "topology/rest.rs"]
+mod rest;
 #[path = "topology/roles.rs"]
 mod roles;
 #[path = "topology/switchover.rs"]

@@ -43,6 +43,8 @@ pub enum Action {
     ForgetLearned(Option<String>),
     /// `FORGET ROUTES`
     ForgetRoutes,
+    /// `FORGET BREAKERS`
+    ForgetBreakers,
     /// `RELOAD`
     Reload,
     /// `SET key = value`
@@ -77,6 +79,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("RECONNECT [db]", "open server connections anew as they come free"),
     ("KILL [db]", "drop clients and server connections at once, and pause"),
     ("FORGET LEARNED [db]", "let replicas try again what they have refused (SHOW LEARNED)"),
+    ("FORGET BREAKERS", "let statements run again that have failed too often (SHOW BREAKERS)"),
     ("FORGET ROUTES", "count statements from zero again (SHOW ROUTES, SHOW WHATIF)"),
     ("KILL_CLIENT id", "drop a client and its server connection"),
     ("SUSPEND", "read nothing more from clients and servers"),
@@ -109,7 +112,8 @@ impl Action {
                     optional("forget learned", rest).map(Self::ForgetLearned)
                 }
                 [Word::Name(what)] if what.eq_ignore_ascii_case("routes") => Ok(Self::ForgetRoutes),
-                _ => Err(bad("FORGET what? FORGET LEARNED [db], or FORGET ROUTES")),
+                [Word::Name(what)] if what.eq_ignore_ascii_case("breakers") => Ok(Self::ForgetBreakers),
+                _ => Err(bad("FORGET what? FORGET LEARNED [db], FORGET ROUTES, or FORGET BREAKERS")),
             },
             "wait_close" => optional(name, words).map(Self::WaitClose),
             "shutdown" => shutdown(words).map(Self::Shutdown),
@@ -136,6 +140,7 @@ impl Action {
             Self::Shutdown(_) => "SHUTDOWN",
             Self::ForgetLearned(_) => "FORGET LEARNED",
             Self::ForgetRoutes => "FORGET ROUTES",
+            Self::ForgetBreakers => "FORGET BREAKERS",
             Self::Reload => "RELOAD",
             Self::Set { key, value } => return format!("SET {key}={}", value.replace('\0', "")),
         }

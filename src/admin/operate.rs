@@ -78,6 +78,12 @@ impl Handler {
                 self.console.ctx.metrics.route_stats().values().for_each(|stats| stats.reset());
                 Ok(())
             }
+            Action::ForgetBreakers => {
+                let caches = self.console.ctx.all_decisions();
+                let refused: usize = caches.iter().map(|(_, cache)| cache.breaker().reset()).sum();
+                tracing::info!(refused, "statements that had failed too often may run again");
+                Ok(())
+            }
             Action::KillClient(id) => self.kill_client(*id).await,
             Action::Suspend => self.suspend().await,
             Action::WaitClose(name) => {

@@ -241,12 +241,19 @@ async fn announce_successor() {
     }
 }
 
-/// Once a second: idle connections are looked after, and those who wait for a node that does not answer.
+/// Once a second: idle connections are looked after, and those who wait for a node that does not answer; these also as soon as one is
+/// lost.
 async fn keep_house(ctx: Arc<Context>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = ctx.directory.lost.notified() => {
+                ctx.clients.tell_of_lost_nodes();
+                continue;
+            }
+        }
         for cluster in ctx.directory.clusters().values() {
             cluster.tend();
         }

@@ -4,8 +4,8 @@ use crate::sql::Consistency;
 use std::time::Duration;
 
 use super::{
-    AuthMethod, ClientSettings, ClientTls, ClientTlsMode, HbaKind, HbaRule, LogFormat, LogSettings, PoolMode,
-    PoolSettings, RoutingSettings, ServerTls, SlowLogSettings, SslMode, TransactionReads,
+    AuthMethod, BreakerSettings, ClientSettings, ClientTls, ClientTlsMode, HbaKind, HbaRule, LogFormat, LogSettings,
+    PoolMode, PoolSettings, RoutingSettings, ServerTls, SlowLogSettings, SslMode, TransactionReads,
 };
 
 /// Where clients connect.
@@ -18,6 +18,8 @@ pub(super) const SERVER_PORT: u16 = 5432;
 pub(super) const UNIX_SOCKET_MODE: u32 = 0o777;
 /// `[general] batch_sends`.
 pub(super) const BATCH_SENDS: bool = true;
+/// Time between two looks at Patroni.
+pub(super) const PATRONI_INTERVAL: Duration = secs(1);
 /// Most clients at once.
 pub(super) const MAX_CLIENTS: u32 = 1000;
 /// Statements slower than this are logged.
@@ -104,6 +106,7 @@ impl Default for RoutingSettings {
             primary_statements: Vec::new(),
             read_only_statements: Vec::new(),
             catalog_interval: Some(secs(10)),
+            breaker: BreakerSettings::default(),
         }
     }
 }

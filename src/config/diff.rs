@@ -167,6 +167,9 @@ impl Changes {
         if a.discovery != b.discovery {
             self.note(format!("{} changed", of("discover_replicas")));
         }
+        if a.patroni != b.patroni {
+            self.note(format!("{} changed", of("patroni")));
+        }
         self.value(&of("read_only"), &a.read_only, &b.read_only);
         self.value(&of("server_user"), &a.server_user, &b.server_user);
         self.secret(&of("server_password"), a.server_password.as_ref(), b.server_password.as_ref());
@@ -264,6 +267,9 @@ impl Changes {
         self.value(&of("primary_statements"), &a.primary_statements, &b.primary_statements);
         self.value(&of("read_only_statements"), &a.read_only_statements, &b.read_only_statements);
         self.value(&of("catalog_interval"), &a.catalog_interval, &b.catalog_interval);
+        self.value(&of("breaker_failures"), &a.breaker.failures, &b.breaker.failures);
+        self.value(&of("breaker_window"), &Some(a.breaker.window), &Some(b.breaker.window));
+        self.value(&of("breaker_pause"), &Some(a.breaker.pause), &Some(b.breaker.pause));
     }
 
     fn users(&mut self, old: &BTreeMap<String, Arc<User>>, new: &BTreeMap<String, Arc<User>>) {

@@ -4,6 +4,7 @@
 //! wrong type at once, with the environment's overrides grafted in), `resolve` checks it and fills the defaults
 //! in. What is wrong is collected as [`Problem`]s, shown redacted. [`Config::from_urls`] joins at `resolve`.
 
+mod breaker;
 mod citus;
 mod conninfo;
 mod defaults;
@@ -13,6 +14,7 @@ mod environment;
 mod load;
 mod model;
 mod origin;
+mod patroni;
 mod problem;
 mod redact;
 mod resolve;
@@ -23,6 +25,7 @@ mod suggest;
 mod tests;
 mod urls;
 
+pub use breaker::BreakerSettings;
 pub use citus::{CitusReads, CitusSettings, OwnerRouting};
 pub use defaults::{REPLICA_WEIGHT, SLOW_QUERY as DEFAULT_SLOW_QUERY};
 pub use diff::{Change, Diff};
@@ -30,6 +33,7 @@ pub use environment::Environment;
 pub use load::{Loaded, load, load_text};
 pub use model::*;
 pub use origin::Origin;
+pub use patroni::{Patroni, PatroniEndpoint};
 pub use problem::{Errors, Problem, render_all};
 pub use suggest::nearest;
 pub use urls::UrlArgs;

@@ -3,7 +3,7 @@
 //! Everything that runs reads this model and nothing else; the TOML schema, the environment and the
 //! command line only build it. A duration that is "off" (`0` in the file) is `None` here.
 
-use super::citus::CitusSettings;
+use super::{BreakerSettings, CitusSettings, Patroni};
 use crate::sql::Consistency;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -182,6 +182,8 @@ pub struct Database {
     pub nodes: Vec<NodeSettings>,
     /// Replicas are looked for besides those nodes; `None` = not.
     pub discovery: Option<Discovery>,
+    /// Patroni is asked who leads; `None` = not.
+    pub patroni: Option<Patroni>,
     /// Nothing is written: no node is the primary, whatever it says of itself.
     pub read_only: bool,
     /// User and secret for all server connections, instead of the client's own.
@@ -423,6 +425,8 @@ pub struct RoutingSettings {
     pub read_only_statements: Vec<String>,
     /// Time between two looks whether the catalog has changed; `None` = only when Trunkline has a reason to.
     pub catalog_interval: Option<Duration>,
+    /// When a statement that keeps failing is refused.
+    pub breaker: BreakerSettings,
 }
 
 /// A user known in the configuration.

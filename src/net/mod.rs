@@ -6,6 +6,7 @@
 pub mod batch;
 mod connect;
 pub mod control;
+mod http;
 mod listen;
 mod names;
 mod open;
@@ -17,6 +18,7 @@ mod stream;
 mod tls;
 
 pub use connect::{ConnectError, ConnectOptions, Encryption, HostError, HostFailure, SslPlan, connect, look_up};
+pub use http::{HttpClient, HttpError};
 pub use listen::{Accepted, Inherited, ListenError, ListenOptions, Listener};
 pub use names::looked_up;
 pub use open::{OpenError, OpenSettings, Opened, open};

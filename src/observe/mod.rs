@@ -9,14 +9,16 @@ mod moment;
 pub mod panics;
 pub mod routes;
 pub mod slow_log;
+mod sparing;
 
 pub use horizon::Horizon;
 pub use http::{DatabaseReadiness, HttpServer, Readiness, ReadinessSource};
 pub use logging::LogHandle;
 pub use metrics::{
     Blame, CatalogMetrics, CitusMetrics, ClientState, CloseCause, DatabaseStats, ListenerMetrics, Metrics, NodeMetrics,
-    PoolGauges, PoolMetrics, Process, ReadOutcome, RerunCounts, SessionMetrics, StatCounts,
+    PatroniMetrics, PoolGauges, PoolMetrics, Process, ReadOutcome, RerunCounts, SessionMetrics, StatCounts,
 };
 pub use moment::Moment;
 pub use routes::{Route, RouteKey, RouteStats, Tally};
 pub use slow_log::{Parameter, SlowLog, SlowLogError, SlowStatement};
+pub use sparing::Sparing;

@@ -40,7 +40,7 @@ pub fn tend(pool: &Arc<Pool>) {
         && !pool.closed.load(std::sync::atomic::Ordering::Acquire)
     {
         let wanted = settings.min_size.min(settings.size) as usize;
-        if state.open + state.opening < wanted && state.opening == 0 {
+        if state.open + state.opening < wanted && state.opening == 0 && !state.backoff.is_on(now) {
             pool.start_opening(&mut state, Turn::Own, None);
         }
         pool.open_for_waiters(&mut state);

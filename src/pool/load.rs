@@ -1,14 +1,14 @@
 //! Load and health of a node, shared by everything that talks to it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use quanta::Instant;
 use tokio::sync::Notify;
 
-use crate::observe::Horizon;
+use crate::observe::{Horizon, Sparing};
 
 /// How much of the average a new latency makes: one in so many.
 const MEMORY: i64 = 8;
@@ -17,7 +17,9 @@ const MEMORY: i64 = 8;
 /// the roles of a cluster's nodes. It stays the same through reloads that keep the node.
 #[derive(Debug)]
 pub struct NodeLoad {
-    outstanding: AtomicU32,
+    /// Leases that are out, in the lower half; in the upper one how many have ended, modulo 2³²: one word, so that a lease costs
+    /// one operation at its beginning and one at its end.
+    leases: AtomicU64,
     up: AtomicBool,
     draining: AtomicBool,
     primary: AtomicBool,
@@ -30,13 +32,18 @@ pub struct NodeLoad {
     pub horizon: Arc<Horizon>,
     /// Wakes the node's health check before its time.
     pub probe: Notify,
+    /// Nobody has a connection, and who looks after the node sleeps until somebody gets one.
+    at_rest: AtomicBool,
+    stir: Notify,
+    /// Openings that fail are told once in a while.
+    pub(super) complaints: Sparing,
 }
 
 impl Default for NodeLoad {
     /// A node counts as up until something says otherwise, and takes neither reads nor writes before its role is known.
     fn default() -> Self {
         Self {
-            outstanding: AtomicU32::new(0),
+            leases: AtomicU64::new(0),
             up: AtomicBool::new(true),
             draining: AtomicBool::new(false),
             primary: AtomicBool::new(false),
@@ -46,6 +53,9 @@ impl Default for NodeLoad {
             primary_since: Mutex::new(None),
             horizon: Arc::default(),
             probe: Notify::new(),
+            at_rest: AtomicBool::new(false),
+            stir: Notify::new(),
+            complaints: Sparing::default(),
         }
     }
 }
@@ -53,15 +63,42 @@ impl Default for NodeLoad {
 impl NodeLoad {
     /// Leases that are out.
     pub fn outstanding(&self) -> u32 {
-        self.outstanding.load(Ordering::Relaxed)
+        self.traffic().out
+    }
+
+    /// What its connections are doing, to be compared with what they do a moment later.
+    pub fn traffic(&self) -> Traffic {
+        let leases = self.leases.load(Ordering::SeqCst);
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        Traffic { out: half(leases), ended: half(leases >> 32) }
     }
 
     pub(super) fn leased(&self) {
-        self.outstanding.fetch_add(1, Ordering::Relaxed);
+        // Ordered with what follows as `is_at_rest_until_leased` is: one of the two sees the other.
+        self.leases.fetch_add(1, Ordering::SeqCst);
+        if self.at_rest.load(Ordering::SeqCst) && self.at_rest.swap(false, Ordering::SeqCst) {
+            self.stir.notify_one();
+        }
+    }
+
+    /// Whether no lease is out. Then the next one is told to who waits for it ([`Self::stirred`]).
+    pub fn is_at_rest_until_leased(&self) -> bool {
+        self.at_rest.store(true, Ordering::SeqCst);
+        let is_at_rest = self.outstanding() == 0;
+        if !is_at_rest {
+            self.at_rest.store(false, Ordering::SeqCst);
+        }
+        is_at_rest
+    }
+
+    /// A lease has begun since it was at rest. One wake-up may be an old one.
+    pub async fn stirred(&self) {
+        self.stir.notified().await;
     }
 
     pub(super) fn returned(&self) {
-        self.outstanding.fetch_sub(1, Ordering::Relaxed);
+        // One less in the lower half, carried as one more into the upper one.
+        self.leases.fetch_add(u64::from(u32::MAX), Ordering::Relaxed);
     }
 
     /// Whether the node is believed to be reachable.
@@ -150,6 +187,23 @@ impl NodeLoad {
     }
 }
 
+/// What a node's connections were doing at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    /// Leases that were out.
+    out: u32,
+    /// Leases that had ended.
+    ended: u32,
+}
+
+impl Traffic {
+    /// Whether leases were out now and before, and none has ended in between. That may be one long statement, or a block in which its
+    /// client thinks; or a server that has stopped answering.
+    pub fn is_stuck_since(self, before: Self) -> bool {
+        self.out > 0 && before.out > 0 && self.ended == before.ended
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -168,6 +222,41 @@ mod tests {
             load.answered(Duration::from_millis(9));
         }
         assert!(load.latency().unwrap() > Duration::from_micros(8900));
+    }
+
+    #[test]
+    fn traffic_without_an_end_is_seen() {
+        let load = NodeLoad::default();
+        let idle = load.traffic();
+        assert!(!load.traffic().is_stuck_since(idle), "nobody waits");
+        load.leased();
+        let began = load.traffic();
+        assert!(!began.is_stuck_since(idle), "it has just begun");
+        assert!(load.traffic().is_stuck_since(began));
+        load.leased();
+        load.returned();
+        assert_eq!(load.outstanding(), 1);
+        assert!(!load.traffic().is_stuck_since(began), "one of them was answered");
+        load.leases.store(u64::MAX - u64::from(u32::MAX) + 1, Ordering::Relaxed);
+        let last = load.traffic();
+        load.returned();
+        load.leased();
+        assert_eq!((load.outstanding(), load.traffic().is_stuck_since(last)), (1, false), "the number begins anew");
+    }
+
+    #[test]
+    fn who_sleeps_while_nothing_is_out_is_woken_by_the_first_lease() {
+        let load = NodeLoad::default();
+        load.leased();
+        assert!(!load.is_at_rest_until_leased(), "one is out");
+        load.returned();
+        assert!(load.is_at_rest_until_leased());
+        load.leased();
+        let mut woken = std::pin::pin!(load.stirred());
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(woken.as_mut().poll(&mut cx).is_ready());
+        load.leased();
+        assert!(std::pin::pin!(load.stirred()).poll(&mut cx).is_pending(), "nobody sleeps");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! goes straight to the oldest of them. Connections are opened by tasks of their own, never inside a waiting
 //! client's future, so a client that gives up swallows nothing (trap 81).
 
+mod backoff;
 mod cap;
 mod check;
 mod gate;
@@ -39,7 +40,7 @@ pub use cap::Cap;
 pub use gate::{Gate, Gates, Service};
 pub use janitor::tend;
 pub use lease::Lease;
-pub use load::NodeLoad;
+pub use load::{NodeLoad, Traffic};
 pub use waiter::WaiterSlot;
 
 use state::State;
@@ -180,6 +181,12 @@ impl Pool {
             {
                 drop(state);
                 return Ok(Lease::new(conn, self.clone()));
+            }
+            // For what the primary does there is no other node: it waits for the next attempt.
+            if !self.load.is_primary()
+                && let Some(error) = state.known_failure(Instant::now())
+            {
+                return Err(CheckOutError::Open(error));
             }
             let wait = waiter::Wait::enqueue(self, slot, &mut state);
             self.check_for_waiters(&mut state);
@@ -354,6 +361,14 @@ impl Pool {
     /// Opens connections for those who have waited for the end of a pause.
     fn go_on(self: &Arc<Self>) {
         self.open_for_waiters(&mut self.state.lock());
+    }
+
+    /// The node answers again: who waits for the next attempt to open a connection need not any longer.
+    pub fn try_again(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if state.backoff.end() {
+            self.open_for_waiters(&mut state);
+        }
     }
 
     /// Connections that are open or being opened.

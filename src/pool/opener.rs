@@ -24,8 +24,13 @@ impl Pool {
         if state.waiters.is_empty() || self.gate.is_paused() {
             return;
         }
+        if state.backoff.is_on(Instant::now()) {
+            return;
+        }
         let settings = self.settings.load();
-        while state.opening < MAX_OPENING && state.wanted(&settings) > 0 {
+        // After a failure one goes ahead.
+        let most = if state.backoff.is_careful() { 1 } else { MAX_OPENING };
+        while state.opening < most && state.wanted(&settings) > 0 {
             let since = state.oldest_wait();
             if !self.start_opening(state, turn, since) {
                 return;
@@ -81,15 +86,26 @@ impl Pool {
         let mut state = self.state.lock();
         state.opening -= 1;
         state.opened(conn.info.clone(), places);
+        let others_waited = state.backoff.end();
         drop(state);
         self.put_back(Box::new(conn), Instant::now());
+        if others_waited {
+            self.go_on();
+        }
     }
 
     /// All waiters learn of the failure when nothing else is open or opening that could
-    /// serve them; while other connections live they go on waiting for those (trap 67).
+    /// serve them; while other connections live they go on waiting for those (trap 67). The next attempt is made after a pause.
     fn opening_failed(self: &Arc<Self>, error: OpenError) {
         self.metrics.open_failed();
-        tracing::warn!(pool = %self.spec, %error, "cannot open a server connection");
+        let now = Instant::now();
+        match self.load.complaints.line(now) {
+            Some(0) => tracing::warn!(pool = %self.spec, %error, "cannot open a server connection"),
+            Some(left_out) => {
+                tracing::warn!(pool = %self.spec, %error, left_out, "cannot open a server connection")
+            }
+            None => {}
+        }
         if error.says_node_is_down() {
             self.load.suspect();
         }
@@ -97,6 +113,16 @@ impl Pool {
         let mut state = self.state.lock();
         state.opening -= 1;
         state.failure = Some(error.clone());
+        if let Some(pause) = state.backoff.failed(now) {
+            let pool = Arc::downgrade(self);
+            home::spawn(async move {
+                // Not a moment too early.
+                tokio::time::sleep(pause + Duration::from_millis(1)).await;
+                if let Some(pool) = pool.upgrade() {
+                    pool.go_on();
+                }
+            });
+        }
         if state.open > 0 || state.opening > 0 || self.gate.is_paused() {
             return;
         }

@@ -8,6 +8,7 @@ use quanta::Instant;
 use crate::backend::{OpenError, ServerConn, ServerInfo};
 use crate::config::PoolSettings;
 
+use super::backoff::Backoff;
 use super::cap::Places;
 use super::line;
 use super::waiter::Waiter;
@@ -35,6 +36,8 @@ pub(super) struct State {
     places: Vec<(u64, Places)>,
     /// The last failure to open, until a success.
     pub failure: Option<Arc<OpenError>>,
+    /// When the next opening may begin.
+    pub backoff: Backoff,
 }
 
 impl State {
@@ -126,6 +129,12 @@ impl State {
     pub fn take_oldest_idle(&mut self) -> Option<Owned> {
         let list = self.idle.iter_mut().filter(|list| !list.is_empty()).min_by_key(|list| list[0].idle_since)?;
         Some(list.remove(0))
+    }
+
+    /// The failure that a client need not wait to see again: nothing is open, and nothing is opened yet.
+    pub fn known_failure(&self, now: Instant) -> Option<Arc<OpenError>> {
+        let hopeless = self.open == 0 && self.opening == 0 && self.backoff.is_on(now);
+        self.failure.clone().filter(|_| hopeless)
     }
 
     /// Notes a connection that was opened, and the places that it takes.

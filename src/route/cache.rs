@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
 
+use super::breaker::Breaker;
 use super::learned::{Learned, LearnedStatement, RerunCause};
 use super::rules::Switch;
 use crate::catalog::Watched;
@@ -49,6 +50,7 @@ pub struct DecisionCache {
     /// What keeps the catalog of the database, if there is one.
     pub(super) catalog: OnceLock<Arc<Watched>>,
     pub(super) learned: Learned,
+    breaker: Breaker,
     /// That of `rules`, where the text cache reads it without more.
     epoch: AtomicU64,
     misses: AtomicU64,
@@ -99,6 +101,7 @@ impl DecisionCache {
             switch: Mutex::default(),
             catalog: OnceLock::new(),
             learned: Learned::new(random_seed()),
+            breaker: Breaker::default(),
             misses: AtomicU64::new(0),
         }
     }
@@ -268,6 +271,11 @@ impl DecisionCache {
             self.judge_anew();
         }
         forgotten
+    }
+
+    /// What keeps statements away that keep failing.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
     }
 
     /// The statements that a standby has refused, the newest first.

@@ -14,6 +14,7 @@ use crate::observe::Blame;
 use crate::pool::{CheckOutError, Lease, Pool};
 use crate::wire::{ErrorNotice, Severity, SqlState, build};
 
+use super::breaker::breaks;
 use super::buffers::{self, READ_SIZE, drain};
 use super::clients::Request;
 use super::freshness::Choice;
@@ -76,6 +77,7 @@ impl Session {
         self.pool_settings = self.pools.settings();
         self.max_prepared = self.pool_settings.max_prepared as usize;
         self.timing.threshold = config.slow_query(database, &self.client.user);
+        self.timing.breaks = breaks(&database.routing.breaker);
         self.placement.follow(database);
         self.shards.follow(&database.citus);
         self.placement.own.consistency.default = config.consistency(database, &self.client.user);

@@ -7,6 +7,7 @@
 
 mod acquire;
 mod binding;
+mod breaker;
 mod buffers;
 mod cancel;
 mod clearing;

@@ -131,6 +131,12 @@ impl Session {
                 .hint("Use SET LOCAL, or do it before BEGIN."),
             );
         }
+        if self.timing.breaks
+            && self.decisions.breaker().refuses_any()
+            && let Some(notice) = self.broken(sql, effects)
+        {
+            return Some(notice);
+        }
         self.refuse_listening(effects, sql)
     }
 }

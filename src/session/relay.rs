@@ -20,6 +20,7 @@ use crate::sql::LexOptions;
 use crate::topology::UserPools;
 use crate::wire::ErrorNotice;
 
+use super::breaker::breaks;
 use super::clients::{Client, Registered, Request};
 use super::deferred::Deferred;
 use super::evidence::Evidence;
@@ -169,7 +170,7 @@ impl Session {
             statement_mode: pool_settings.mode == PoolMode::Statement,
             max_prepared: pool_settings.max_prepared as usize,
             max_inspect: config.client.max_inspect_bytes as usize,
-            timing: Timing::new(config.slow_query(database, &pools.user)),
+            timing: Timing::new(config.slow_query(database, &pools.user), breaks(&database.routing.breaker)),
             generation,
             decisions: ctx.decisions(database, &pools.database),
             pool_settings,

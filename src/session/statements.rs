@@ -102,6 +102,12 @@ impl Session {
             link.replies.push(Expect::Notice(Box::new(notice)));
         }
         if self.timing.begin(decision, sql, prepared) {
+            if self.timing.breaks {
+                self.timing.cancels = self.client.cancels_sent();
+                if self.timing.trial.is_some() {
+                    self.begin_trial(text);
+                }
+            }
             self.sample(decision, text, self.timing.arrival());
         }
         fault::point("statement", text);

@@ -7,6 +7,7 @@ use quanta::Instant;
 use tokio::time::Instant as TokioInstant;
 
 use crate::observe::Blame;
+use crate::route::Failing;
 use crate::wire::{ErrorNotice, SqlState};
 
 use super::machine::State;
@@ -126,6 +127,9 @@ impl Session {
                 Some(Ending::Told(Box::new(notice), Blame::Client))
             }
             Limit::Query if self.query_cancelled => {
+                if self.timing.breaks {
+                    self.note_failing(Failing::TimedOut);
+                }
                 told(SqlState::QUERY_CANCELED, "query_timeout passed and the server did not stop the statement")
             }
             Limit::Query => {

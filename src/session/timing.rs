@@ -8,7 +8,7 @@ use quanta::Instant;
 use crate::backend::Prepared;
 use crate::config::NodeRole;
 use crate::observe::{Parameter, SlowLog};
-use crate::sql::{Decision, Effects, Reason, ShardKeyId, Target, TouchId};
+use crate::sql::{Decision, Effects, Fingerprint, Reason, ShardKeyId, Target, TouchId};
 use crate::wire::SqlState;
 use crate::wire::frontend::bind_parameters;
 
@@ -17,7 +17,7 @@ use super::relay::Session;
 use super::why::Sampled;
 
 /// Bytes of a statement's text that are kept for the slow-query log.
-const KEPT_TEXT: usize = 16 * 1024;
+pub(super) const KEPT_TEXT: usize = 16 * 1024;
 
 /// One statement, or one segment of the extended protocol: from its arrival to its ReadyForQuery.
 #[derive(Debug)]
@@ -42,10 +42,18 @@ pub(super) struct Timing {
     between_attempts: bool,
     /// It is counted by its text, too.
     pub sampled: Option<Sampled>,
+    /// Failures count for the circuit breaker of the database.
+    pub breaks: bool,
+    /// The statement under way, or about to be, runs as a trial.
+    pub trial: Option<Fingerprint>,
+    /// Cancel requests that had been sent to servers when it began.
+    pub cancels: u32,
+    /// It is not the only one until the next ReadyForQuery.
+    several: bool,
 }
 
 impl Timing {
-    pub fn new(threshold: Option<Duration>) -> Self {
+    pub fn new(threshold: Option<Duration>, breaks: bool) -> Self {
         let decision = Decision {
             by_path: false,
             key: ShardKeyId::NONE,
@@ -72,6 +80,10 @@ impl Timing {
             rerun: None,
             between_attempts: false,
             sampled: None,
+            breaks,
+            trial: None,
+            cancels: 0,
+            several: false,
         }
     }
 
@@ -97,9 +109,11 @@ impl Timing {
     /// Returns whether it is the first of those.
     pub fn begin(&mut self, decision: Decision, sql: &[u8], prepared: Option<&Arc<Prepared>>) -> bool {
         if self.running {
+            self.several = true;
             return false;
         }
         self.running = true;
+        self.several = false;
         self.sampled = None;
         if !std::mem::take(&mut self.between_attempts) {
             self.rerun = None;
@@ -109,13 +123,29 @@ impl Timing {
         self.rows = 0;
         self.bytes = 0;
         self.error = None;
-        if self.threshold.is_some() {
+        if self.threshold.is_some() || self.breaks {
             self.text.clear();
             self.text.extend_from_slice(&sql[..sql.len().min(KEPT_TEXT)]);
             self.prepared = prepared.cloned();
             self.parameters.clear();
         }
         true
+    }
+
+    /// Whether one is under way.
+    pub fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// What the statement under way does besides its result.
+    pub fn effects(&self) -> Effects {
+        self.decision.effects
+    }
+
+    /// The text of the statement under way, or that has just ended, when it was the only one.
+    pub fn only_text(&self) -> Option<&[u8]> {
+        let text = self.prepared.as_ref().map_or(&self.text[..], |prepared| &prepared.sql);
+        (!self.several).then_some(text)
     }
 
     /// When the statement under way arrived.
@@ -201,6 +231,9 @@ impl Session {
             let took = now.duration_since(timing.arrived);
             self.metrics.statement(role, took);
             self.count_sampled(took);
+            if self.timing.breaks {
+                self.judge_for_breaker(self.timing.error);
+            }
             let timing = &self.timing;
             if timing.threshold.is_some_and(|threshold| took >= threshold) {
                 self.log_slow(node, role, took, now);

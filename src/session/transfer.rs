@@ -66,7 +66,10 @@ impl Session {
                     buffers.read.resize(room, 0);
                 }
                 let n = match link.read_into(cx, &mut buffers.read[carried..room]) {
-                    Poll::Ready(Err(_)) => return self.leave_lost().map(Some),
+                    Poll::Ready(Err(_)) => {
+                        self.note_lost_for_breaker();
+                        return self.leave_lost().map(Some);
+                    }
                     Poll::Ready(Ok(n)) => n,
                     Poll::Pending => return Ok(None),
                 };

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::auth::{AuthContext, AuthQuery, ServerCredential, ServerLogin};
@@ -35,6 +36,8 @@ pub struct Cluster {
     pub(super) users: Mutex<HashMap<(String, String), Arc<UserPools>>>,
     pub(super) user_caps: Arc<UserCaps>,
     pub(super) checks: Mutex<Vec<AbortHandle>>,
+    /// Told when a node has stopped answering: somebody may wait for it.
+    pub(super) lost: Arc<Notify>,
     /// The nodes can be asked over SQL for their roles.
     pub(super) can_be_asked: bool,
     /// The nodes of our own zone, as a bit set; all, when zones do not matter.
@@ -198,6 +201,12 @@ impl Cluster {
         self.all_pools().iter().for_each(|user| user.pools[index].turn_away());
     }
 
+    /// The node is up again: connections to it may be opened at once.
+    pub(super) fn try_again_at(&self, node: &Arc<Node>) {
+        let Some(index) = self.nodes.iter().position(|one| Arc::ptr_eq(one, node)) else { return };
+        self.all_pools().iter().for_each(|user| user.pools[index].try_again());
+    }
+
     /// All pools, by database and user.
     pub fn all_pools(&self) -> Vec<Arc<UserPools>> {
         let mut all: Vec<_> = self.users.lock().values().cloned().collect();
@@ -246,6 +255,7 @@ impl Cluster {
             read_only: own.read_only,
             discovery: own.discovery.clone(),
             citus: own.citus.clone(),
+            patroni: own.patroni.clone(),
             pool: own.pool.clone(),
             routing: own.routing.clone(),
             slow_query: own.slow_query,

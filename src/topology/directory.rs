@@ -41,6 +41,8 @@ pub struct Directory {
     user_caps: Arc<UserCaps>,
     /// Wakes whoever looks after the maps of Citus clusters.
     surveys: Notify,
+    /// Told when a node has stopped answering, or another one takes writes: who waits for one that is lost is to be looked at.
+    pub lost: Arc<Notify>,
     /// Held by whoever changes the clusters.
     changing: Mutex<()>,
 }
@@ -60,6 +62,7 @@ impl Directory {
             auth,
             user_caps: Arc::default(),
             surveys: Notify::new(),
+            lost: Arc::default(),
             changing: Mutex::default(),
         };
         directory.apply(config)?;
@@ -146,7 +149,7 @@ impl Directory {
         }
         for (name, cluster) in &new {
             if !old.get(name).is_some_and(|before| Arc::ptr_eq(before, cluster)) {
-                health::start(cluster, &self.control);
+                health::start(cluster, &self.control, &self.metrics);
                 freshness::start(cluster, &self.control);
             }
         }
@@ -191,7 +194,7 @@ impl Directory {
         let nodes = before.nodes_of(&before.database);
         let makings = Makings { config, auth: &self.auth, metrics: &self.metrics };
         let (cluster, closing) = before.succeeded_by(&before.database, &nodes, &makings);
-        health::start(&cluster, &self.control);
+        health::start(&cluster, &self.control, &self.metrics);
         freshness::start(&cluster, &self.control);
         let mut new = (*old).clone();
         new.insert(name.to_owned(), cluster);
@@ -227,6 +230,7 @@ impl Directory {
             users: Default::default(),
             user_caps: self.user_caps.clone(),
             checks: Default::default(),
+            lost: self.lost.clone(),
         });
         cluster.limit_servers();
         cluster.find_roles();

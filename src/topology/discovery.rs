@@ -1,4 +1,4 @@
-//! Replicas that nobody has configured: found in the primary's `pg_stat_replication`.
+//! Nodes that nobody has configured: found in the primary's `pg_stat_replication`, or named by Patroni where that is watched.
 //!
 //! What is found there is only where to look. A node counts for something when it has been asked itself, as any other: an
 //! archiver has nobody who answers, and the server of a logical subscriber is of another cluster.
@@ -44,6 +44,10 @@ impl Discoverer {
             self.found.clear();
             return Some(Vec::new());
         };
+        if cluster.database.patroni.is_some() {
+            let found = members(cluster, settings)?;
+            return Some(self.found_now(found, None));
+        }
         let primary = &cluster.nodes[cluster.primary()?];
         if self.pool.as_ref().is_none_or(|(hosts, _)| *hosts != primary.settings.hosts) {
             let pool = control::pool(control_settings(&cluster.database, primary, &cluster.tls)?).ok()?;
@@ -73,22 +77,46 @@ impl Discoverer {
         };
         let configured = configured(cluster).await;
         let own = primary.settings.hosts.first()?;
-        let now = Instant::now();
+        let mut found = Vec::new();
         for (name, address) in named {
             let Some(node) = node(&name, address.as_deref(), settings, own) else { continue };
             let is_configured = configured.iter().any(|(known, places)| {
                 *known == node.name || node.hosts.first().is_some_and(|place| places.contains(place))
             });
             if !is_configured {
-                self.found.insert(node.name.clone(), (node, now));
+                found.push(node);
             }
         }
         // The primary does not name itself.
-        self.found.retain(|name, (_, seen)| now - *seen < FORGOTTEN_AFTER || *name == primary.settings.name);
+        Some(self.found_now(found, Some(&primary.settings.name)))
+    }
+
+    /// Adds what was found, and takes out what was not named for long; not the one to be kept.
+    fn found_now(&mut self, found: Vec<NodeSettings>, kept: Option<&String>) -> Vec<NodeSettings> {
+        let now = Instant::now();
+        self.found.extend(found.into_iter().map(|node| (node.name.clone(), (node, now))));
+        self.found.retain(|name, (_, seen)| now - *seen < FORGOTTEN_AFTER || Some(name) == kept);
         let mut all: Vec<NodeSettings> = self.found.values().map(|(node, _)| node.clone()).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
-        Some(all)
+        all
     }
+}
+
+/// The members that Patroni names and nobody has configured; `None` while it does not answer.
+fn members(cluster: &Cluster, settings: &Discovery) -> Option<Vec<NodeSettings>> {
+    let configured: Vec<&str> = cluster.database.nodes.iter().map(|node| node.name.as_str()).collect();
+    let strangers = cluster.era.patroni.strangers(&configured)?;
+    // A name that a configured node has is that node's.
+    let strangers = strangers.into_iter().filter(|(name, _)| !configured.contains(&name.as_str()));
+    let node = |(name, place)| NodeSettings {
+        name,
+        role: None,
+        hosts: vec![place],
+        weight: settings.weight,
+        zone: None,
+        group: 0,
+    };
+    Some(strangers.map(node).collect())
 }
 
 type Named = Vec<(String, Option<String>)>;

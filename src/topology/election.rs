@@ -1,11 +1,13 @@
 //! Which node takes writes, and which take part at all: decided from what the nodes say of themselves.
 //!
 //! Never a node in recovery, never one of another cluster, never one on an older timeline than one that is known (traps 87
-//! and 90). Where nothing tells which of two is right, none is: writes wait, and somebody has to say.
+//! and 90). Where nothing tells which of two is right, none is: writes wait, and somebody has to say. Where Patroni says who leads,
+//! nobody else does: it is who holds the lock that a failover is decided by.
 
 use crate::config::NodeRole;
 
 use super::facts::Facts;
+use super::patroni::{Leadership, Told};
 
 /// What is known of one node when the roles are found.
 #[derive(Debug, Clone)]
@@ -22,8 +24,22 @@ pub(super) struct Candidate<'a> {
     pub asked: bool,
     /// What it said last.
     pub facts: Option<Facts>,
+    /// What Patroni says of it.
+    pub told: Option<&'a Told>,
     /// It takes writes until now.
     pub incumbent: bool,
+}
+
+impl Candidate<'_> {
+    /// Its timeline; 0 = not known.
+    pub fn timeline(&self) -> u32 {
+        self.facts.map_or_else(|| self.told.map_or(0, |told| told.timeline), |facts| facts.timeline)
+    }
+
+    /// Whether Patroni says that it takes writes.
+    fn is_told_to_lead(&self) -> bool {
+        self.told.is_some_and(|told| told.takes_writes)
+    }
 }
 
 /// What a node is for.
@@ -58,12 +74,22 @@ pub(super) struct Verdict {
 pub(super) const ASKING: &str = "the nodes are still being asked for their roles";
 
 /// Finds the roles. `system` is the identifier that the cluster has had until now.
-pub(super) fn elect(candidates: &[Candidate<'_>], system: Option<u64>) -> Verdict {
-    let asking = candidates.iter().any(|one| one.can_be_asked && !one.asked && !one.disabled);
+pub(super) fn elect(candidates: &[Candidate<'_>], system: Option<u64>, leadership: &Leadership) -> Verdict {
+    let is_asking = *leadership == Leadership::Asking;
+    let asking = is_asking || candidates.iter().any(|one| one.can_be_asked && !one.asked && !one.disabled);
     // The first to answer may be the stranger.
     let system = if asking && system.is_none() { None } else { system_of(candidates, system) };
     let mut standings: Vec<Standing> = candidates.iter().map(|one| standing(one, system)).collect();
+    let leads =
+        |one: &Candidate<'_>| matches!(leadership, Leadership::Held { node, .. } if node.as_deref() == Some(one.name));
+    if let Leadership::Held { name, .. } = leadership {
+        let claims = |(one, standing): &(&Candidate<'_>, &mut Standing)| **standing == Standing::Primary && !leads(one);
+        for (_, standing) in candidates.iter().zip(&mut standings).filter(claims) {
+            *standing = Standing::Refused(format!("takes writes, but Patroni names {name} as the leader"));
+        }
+    }
     let member = |index: usize| !matches!(standings[index], Standing::Refused(_)) && !candidates[index].disabled;
+    // Not what Patroni tells: each member says it when its turn comes, a promoted leader later than who follows it.
     let timeline = |index: usize| candidates[index].facts.map_or(0, |facts| facts.timeline);
     let newest = (0..candidates.len()).filter(|index| member(*index)).map(timeline).max().unwrap_or(0);
     let claims: Vec<usize> =
@@ -84,10 +110,15 @@ pub(super) fn elect(candidates: &[Candidate<'_>], system: Option<u64>) -> Verdic
         }
     }
     match newer.as_slice() {
+        [] if claims.is_empty() && matches!(leadership, Leadership::Held { .. }) => {
+            why = unfit_leader(candidates, leadership)
+        }
+        [] if claims.is_empty() && is_asking => ASKING.clone_into(&mut why),
         [] => why = no_claim(candidates, &claims, newest, &names),
         [one] => {
-            // While some have not been asked, one of them may be on a newer timeline; whoever took writes before goes on.
-            if asking && !candidates[*one].incumbent {
+            // While some have not been asked, one of them may be on a newer timeline; whoever took writes before goes on, and so does
+            // whom Patroni names.
+            if asking && !candidates[*one].incumbent && !leads(&candidates[*one]) {
                 standings[*one] = Standing::Unknown;
                 ASKING.clone_into(&mut why);
             }
@@ -99,8 +130,14 @@ pub(super) fn elect(candidates: &[Candidate<'_>], system: Option<u64>) -> Verdic
             ASKING.clone_into(&mut why);
         }
         several => {
-            let declared: Vec<usize> =
-                several.iter().copied().filter(|i| candidates[*i].declared == Some(NodeRole::Primary)).collect();
+            let those = |wanted: &dyn Fn(&Candidate<'_>) -> bool| -> Vec<usize> {
+                several.iter().copied().filter(|index| wanted(&candidates[*index])).collect()
+            };
+            // A cluster in maintenance still has its leader, who may be right.
+            let mut declared = those(&|one| one.is_told_to_lead());
+            if declared.is_empty() {
+                declared = those(&|one| one.declared == Some(NodeRole::Primary));
+            }
             if declared.len() != 1 {
                 why = format!(
                     "{} both take writes on timeline {newest}, and nothing tells which is right",
@@ -126,7 +163,14 @@ fn standing(one: &Candidate<'_>, system: Option<u64>) -> Standing {
             _ if facts.in_recovery => Standing::Replica,
             _ => Standing::Primary,
         },
-        // Nobody can ask: what the configuration says is all there is.
+        // Nobody can ask: what Patroni says, or else the configuration, is all there is.
+        (None, _) if !one.can_be_asked && one.told.is_some() => {
+            if one.is_told_to_lead() {
+                Standing::Primary
+            } else {
+                Standing::Replica
+            }
+        }
         (None, Some(NodeRole::Primary)) if !one.can_be_asked => Standing::Primary,
         (None, Some(NodeRole::Replica)) if !one.can_be_asked => Standing::Replica,
         (None, _) => Standing::Unknown,
@@ -153,6 +197,22 @@ fn system_of(candidates: &[Candidate<'_>], before: Option<u64>) -> Option<u64> {
         [one] => Some(*one),
         _ => Some(0),
     }
+}
+
+/// Why the member that Patroni names takes no writes.
+fn unfit_leader(candidates: &[Candidate<'_>], leadership: &Leadership) -> String {
+    let Leadership::Held { name, node } = leadership else { return String::new() };
+    let leader = candidates.iter().find(|one| node.as_deref() == Some(one.name));
+    let is = match leader {
+        None => "which is no node of this database",
+        Some(leader) if leader.disabled => "which is disabled (ENABLE NODE on the console ends that)",
+        Some(Candidate { facts: Some(facts), .. }) if facts.in_recovery => "which is still in recovery",
+        Some(Candidate { facts: None, can_be_asked: false, .. }) => "which is still being promoted",
+        Some(Candidate { facts: None, asked: false, .. }) => return ASKING.to_owned(),
+        Some(Candidate { facts: None, .. }) => "which does not answer",
+        Some(_) => "which does not belong to this cluster",
+    };
+    format!("Patroni names {name} as the leader, {is}")
 }
 
 fn no_claim(

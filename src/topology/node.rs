@@ -34,6 +34,7 @@ pub struct Node {
 #[derive(Debug)]
 struct Found {
     disabled: AtomicBool,
+    spared: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -78,7 +79,11 @@ impl Node {
             load,
             servers: Arc::default(),
             metrics: Arc::new(metrics),
-            found: Arc::new(Found { disabled: AtomicBool::new(false), state: Mutex::new(state) }),
+            found: Arc::new(Found {
+                disabled: AtomicBool::new(false),
+                spared: AtomicBool::new(false),
+                state: Mutex::new(state),
+            }),
         })
     }
 
@@ -198,6 +203,7 @@ impl Node {
             can_be_asked,
             asked: state.asked,
             facts: state.facts,
+            told: None,
             incumbent: self.is_primary(),
         }
     }
@@ -209,8 +215,17 @@ impl Node {
         (before != state.standing).then_some(before)
     }
 
-    /// Its weight among the readers, as it stands now: what is configured, else 1 for a replica and 0 for the primary.
+    /// Notes whether it takes no reads, as somebody else says (Patroni's tag `noloadbalance`).
+    pub(super) fn spare(&self, spared: bool) {
+        self.found.spared.store(spared, Ordering::Release);
+    }
+
+    /// Its weight among the readers, as it stands now: what is configured, else 1 for a replica and 0 for the primary; 0 when it is to
+    /// be spared.
     pub fn weight(&self) -> u32 {
+        if self.found.spared.load(Ordering::Acquire) {
+            return 0;
+        }
         self.settings.weight.unwrap_or(if self.is_primary() { 0 } else { REPLICA_WEIGHT })
     }
 }

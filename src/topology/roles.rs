@@ -12,6 +12,7 @@ use super::cluster::Cluster;
 use super::directory::control_settings;
 use super::election::{ASKING, Candidate, Standing, elect};
 use super::node::Node;
+use super::patroni::{Leadership, Report, Reports, Told};
 
 /// What the roles of a cluster's nodes were until now. It goes on through reloads.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(super) struct Era {
     pub(super) discovered: Mutex<Vec<NodeSettings>>,
     /// Workers of Citus.
     pub(super) workers: Mutex<Vec<NodeSettings>>,
+    /// What Patroni says, where it is watched.
+    pub(super) patroni: Reports,
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +91,31 @@ impl Cluster {
         news
     }
 
+    /// What Patroni says of a node, where it is watched.
+    pub(super) fn told_of(&self, node: &Node) -> Option<Told> {
+        self.database.patroni.as_ref().and_then(|_| self.era.patroni.told(&node.settings.name))
+    }
+
+    fn leadership(&self) -> Leadership {
+        self.database.patroni.as_ref().map_or(Leadership::Open, |_| self.era.patroni.leadership())
+    }
+
+    /// The role of a node in Patroni's word; `None` where it says nothing of it.
+    pub fn patroni_role(&self, node: &Node) -> Option<String> {
+        self.told_of(node).map(|told| told.role)
+    }
+
+    /// The timeline of a node, by its own word or Patroni's; `None` = not known.
+    pub fn timeline_of(&self, node: &Node) -> Option<u32> {
+        let told = || self.told_of(node).map(|told| told.timeline);
+        node.facts().map(|facts| facts.timeline).or_else(told).filter(|timeline| *timeline > 0)
+    }
+
+    /// What is known of Patroni; `None` = it is not watched.
+    pub fn patroni(&self) -> Option<Report> {
+        self.database.patroni.as_ref().map(|_| self.era.patroni.report())
+    }
+
     /// The node is about to be taken out of service for a switchover.
     pub(super) fn note_leaving(&self, name: &str) {
         self.era.state.lock().leaving = Some(name.to_owned());
@@ -99,9 +127,14 @@ impl Cluster {
         let mut state = self.era.state.lock();
         // Workers of Citus are clusters of their own.
         let members: Vec<usize> = (0..self.nodes.len()).filter(|index| !self.nodes[*index].is_worker()).collect();
-        let candidates: Vec<Candidate<'_>> =
-            members.iter().map(|index| self.nodes[*index].candidate(self.can_be_asked)).collect();
-        let mut verdict = elect(&candidates, state.system);
+        let told: Vec<Option<Told>> = members.iter().map(|index| self.told_of(&self.nodes[*index])).collect();
+        let leadership = self.leadership();
+        let candidates: Vec<Candidate<'_>> = members
+            .iter()
+            .zip(&told)
+            .map(|(index, told)| Candidate { told: told.as_ref(), ..self.nodes[*index].candidate(self.can_be_asked) })
+            .collect();
+        let mut verdict = elect(&candidates, state.system, &leadership);
         if self.database.read_only {
             // Whatever it says of itself, it is not written to.
             let claims = verdict.standings.iter_mut().filter(|standing| **standing == Standing::Primary);
@@ -111,7 +144,7 @@ impl Cluster {
         state.system = verdict.system.filter(|system| *system != 0).or(state.system);
         let elected = verdict.standings.iter().position(|standing| *standing == Standing::Primary);
         let now = elected.map(|at| {
-            let timeline = candidates[at].facts.map_or(0, |facts| facts.timeline);
+            let timeline = candidates[at].timeline();
             (candidates[at].name.to_owned(), timeline)
         });
         let primary = elected.map(|at| members[at]);
@@ -163,6 +196,9 @@ impl Cluster {
                 "node takes writes"
             );
         }
+        for (node, told) in self.nodes.iter().zip(&told) {
+            node.spare(told.as_ref().is_some_and(|told| told.spared));
+        }
         self.share_reads();
         self.ask_for_users(&mut state, primary);
         let left = primary.and_then(|primary| state.leaving.take_if(|name| *name != self.nodes[primary].settings.name));
@@ -171,6 +207,8 @@ impl Cluster {
         if is_news {
             self.era.epoch.send_modify(|epoch| *epoch += 1);
             self.fit_pools();
+            self.lost.notify_one();
+            self.era.patroni.wake.notify_one();
         }
         if let Some(index) = left.and_then(|name| self.nodes.iter().position(|node| node.settings.name == name)) {
             self.enable_node(index);

@@ -48,6 +48,7 @@ impl Cluster {
             users: Mutex::default(),
             user_caps: self.user_caps.clone(),
             checks: Mutex::default(),
+            lost: self.lost.clone(),
             can_be_asked: self.can_be_asked,
             near: near(nodes, makings.config.zone.as_deref()),
             era: self.era.clone(),

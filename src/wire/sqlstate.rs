@@ -65,6 +65,8 @@ impl SqlState {
     pub const DUPLICATE_STATEMENT: Self = Self(*b"42P05");
     /// 53300 too_many_connections
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
+    /// 53400 configuration_limit_exceeded
+    pub const CONFIGURATION_LIMIT_EXCEEDED: Self = Self(*b"53400");
     /// 54000 program_limit_exceeded
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self(*b"54000");
     /// 55000 object_not_in_prerequisite_state

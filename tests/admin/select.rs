@@ -61,5 +61,5 @@ fn every_table_can_be_selected_from() {
         }
         count += 1;
     }
-    assert_eq!(count, 31);
+    assert_eq!(count, 33);
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-const TABLES: [&str; 30] = [
+const TABLES: [&str; 32] = [
     "POOLS",
     "POOLS_EXTENDED",
     "CLIENTS",
@@ -17,10 +17,12 @@ const TABLES: [&str; 30] = [
     "DATABASES",
     "NODES",
     "CITUS",
+    "PATRONI",
     "PINS",
     "LEARNED",
     "RERUNS",
     "ROUTES",
+    "BREAKERS",
     "WHATIF",
     "PREPARED",
     "USERS",
@@ -140,7 +142,7 @@ fn columns_types_and_rows() {
     }
     // The help and the test know the same tables.
     let help = client.exchange(&Batch::new().query("SHOW HELP"))[0].field(b'D').unwrap();
-    assert_eq!(help.matches("SHOW ").count(), TABLES.len() + 5, "SHOW HELP itself, and what FORGET refers to");
+    assert_eq!(help.matches("SHOW ").count(), TABLES.len() + 6, "SHOW HELP itself, and what FORGET refers to");
 }
 
 #[test]

@@ -11,11 +11,11 @@ use crate::support::raw::RawClient;
 use crate::{before, before_patiently, client};
 use trunkline::app::demo::ClusterOptions;
 
-/// Longest time until a node that hangs is known to be down (two checks), and who waits for it has been told.
-const KNOWN_AFTER: Duration = Duration::from_secs(6);
+/// Longest time until a node that hangs is known to be down (a second or so), and who waits for it has been told.
+const KNOWN_AFTER: Duration = Duration::from_secs(4);
 
 /// A Trunkline before the primary only, by way of an injector.
-fn before_link(db: &TestDb, link: &Injector) -> Trunkline {
+pub(crate) fn before_link(db: &TestDb, link: &Injector) -> Trunkline {
     let name = &db.name;
     Setup::config(format!(
         "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[users.{APP}]\npassword = \"{APP_PASSWORD}\"\n[databases.{name}]\n\

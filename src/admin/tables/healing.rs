@@ -1,7 +1,9 @@
-//! `SHOW LEARNED` and `SHOW RERUNS`: statements that failed on a replica.
+//! `SHOW LEARNED` and `SHOW RERUNS`: statements that failed on a replica. `SHOW BREAKERS`: those that keep failing anywhere.
+
+use std::time::Instant;
 
 use super::{View, moment};
-use crate::admin::value::{Column, Rows, Value, big, text};
+use crate::admin::value::{Column, Rows, Value, big, int, text};
 
 /// Columns of `SHOW LEARNED`.
 pub const LEARNED: &[Column] =
@@ -43,4 +45,39 @@ pub fn reruns(view: &View<'_>) -> Rows {
         ]
     };
     view.ctx.metrics.reruns().into_iter().map(row).collect()
+}
+
+/// Columns of `SHOW BREAKERS`.
+pub const BREAKERS: &[Column] = &[
+    text("database"),
+    text("user"),
+    text("fingerprint"),
+    text("statement"),
+    text("state"),
+    int("failures"),
+    text("last"),
+    big("refused"),
+    int("left_seconds"),
+];
+
+/// Statements that have failed of late; `database` is the name in the configuration.
+pub fn breakers(view: &View<'_>) -> Rows {
+    let mut rows = Rows::new();
+    for (database, cache) in view.ctx.all_decisions() {
+        let Some(configured) = view.config.databases.get(&database) else { continue };
+        for one in cache.breaker().all(&configured.routing.breaker, Instant::now()) {
+            rows.push(vec![
+                database.as_str().into(),
+                one.user.into(),
+                one.fingerprint.to_string().into(),
+                one.statement.into(),
+                one.state.into(),
+                Value::count(one.failures),
+                one.last.as_str().into(),
+                Value::count(one.refused),
+                Value::count(one.left.as_secs()),
+            ]);
+        }
+    }
+    rows
 }

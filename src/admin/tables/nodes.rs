@@ -25,6 +25,7 @@ pub const COLUMNS: &[Column] = &[
     int("staleness_ms"),
     text("horizon"),
     text("last_check"),
+    text("patroni"),
     text("reason"),
 ];
 
@@ -37,7 +38,7 @@ pub fn rows(view: &View<'_>) -> Rows {
 fn row(cluster: &Cluster, node: &Arc<Node>) -> Vec<Value> {
     let checked = node.checked();
     let host = node.settings.hosts.first();
-    let timeline = node.facts().map(|facts| facts.timeline).filter(|timeline| *timeline > 0);
+    let timeline = cluster.timeline_of(node);
     let staleness = node.load.horizon.staleness();
     vec![
         name(node).into(),
@@ -55,6 +56,7 @@ fn row(cluster: &Cluster, node: &Arc<Node>) -> Vec<Value> {
         staleness.map_or(Value::Null, |age| Value::count(age.as_millis())),
         staleness.and_then(|age| SystemTime::now().checked_sub(age)).map_or(Value::Null, moment),
         checked.at.map_or(Value::Null, moment),
+        Value::maybe(cluster.patroni_role(node)),
         Value::maybe(cluster.refusal_of(node).or(checked.error)),
     ]
 }

@@ -288,7 +288,9 @@ fn why_not(key: &str, value: &Value) -> Option<&'static str> {
         "dns_max_ttl" | "dns_nxdomain_ttl" | "dns_zone_check_period" | "resolv_conf" => {
             "names are looked up at each connection"
         }
-        "server_login_retry" => "a node that is down is asked again by health checks (routing.health_interval)",
+        "server_login_retry" => {
+            "a server that refuses is tried again after 50 ms, then with pauses of a second at most"
+        }
         "cancel_wait_timeout" => "cancel requests need no connection of the pool",
         "suspend_timeout" => "not needed",
         "client_tls_ciphers"

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_spanned::Spanned;
 
 use super::nodes::{self, Servers};
+use super::patroni::patroni;
 use super::{Context, KnownUser, Shared, dur, files, get, needed, pool, positive, routing, secret, word};
 use crate::config::conninfo::Conninfo;
 use crate::config::schema::value::{Dur, parse_word};
@@ -88,12 +89,13 @@ pub(super) fn database(
     }
     let routing = routing(&raw.routing, shared.routing.clone(), cx);
     let discovers = raw.discover_replicas.as_ref().is_some_and(|wanted| *wanted.get_ref());
-    let unknown = discovers || nodes.iter().any(|node| node.role.is_none());
+    let patroni = patroni(raw, cx);
+    let unknown = (discovers || nodes.iter().any(|node| node.role.is_none())) && patroni.is_none();
     if unknown && control_user.is_none() && !unread_url {
         cx.problems
             .error(format!("the roles of the nodes of database {label} can't be found"))
             .at(name.span(), "a node without a role, and no control_user to ask with")
-            .help("add control_user and control_password, or give each node its role");
+            .help("add control_user and control_password, or patroni, or give each node its role");
     }
     let replicas = nodes.iter().filter(|node| node.role != Some(NodeRole::Primary));
     let weights: Vec<Option<u32>> = replicas.map(|node| node.weight).collect();
@@ -111,6 +113,7 @@ pub(super) fn database(
         dbname,
         nodes,
         discovery: nodes::discovery(raw, cx),
+        patroni,
         read_only: get(&raw.read_only).unwrap_or(false),
         server_user,
         server_password,

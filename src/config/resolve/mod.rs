@@ -4,6 +4,7 @@ mod auth;
 mod database;
 mod files;
 mod nodes;
+mod patroni;
 mod pool;
 mod server;
 
@@ -22,8 +23,8 @@ use super::problem::Problems;
 use super::schema::value::{Count, Dur, RawSecret, Word};
 use super::schema::{self, Opt, RawConfig};
 use super::{
-    ClientSettings, Config, LogSettings, PoolSettings, RoutingSettings, Secret, ServerTls, SlowLogSettings, User,
-    defaults,
+    BreakerSettings, ClientSettings, Config, LogSettings, PoolSettings, RoutingSettings, Secret, ServerTls,
+    SlowLogSettings, User, defaults,
 };
 use crate::sql::{Pattern, PatternMistake};
 
@@ -245,6 +246,11 @@ fn routing(raw: &schema::Routing, base: RoutingSettings, cx: &mut Context<'_>) -
         primary_statements,
         read_only_statements,
         catalog_interval: dur(&raw.catalog_interval, base.catalog_interval),
+        breaker: BreakerSettings {
+            failures: count(&raw.breaker_failures, base.breaker.failures),
+            window: needed(&raw.breaker_window, base.breaker.window, cx),
+            pause: needed(&raw.breaker_pause, base.breaker.pause, cx),
+        },
     }
 }
 

@@ -152,6 +152,9 @@ pub struct Routing {
     pub primary_statements: Opt<List>,
     pub read_only_statements: Opt<List>,
     pub catalog_interval: Opt<Dur>,
+    pub breaker_failures: Opt<Count>,
+    pub breaker_window: Opt<Dur>,
+    pub breaker_pause: Opt<Dur>,
 }
 
 /// `[server_tls]`, and `tls` of a database: towards the servers.
@@ -180,6 +183,9 @@ pub struct Database {
     pub discover_port: Opt<i64>,
     pub discover_ports: Option<BTreeMap<String, Spanned<i64>>>,
     pub discover_weight: Opt<Count>,
+    pub patroni: Opt<List>,
+    pub patroni_interval: Opt<Dur>,
+    pub patroni_ca: Opt<String>,
     pub server_user: Opt<String>,
     pub server_password: Opt<RawSecret>,
     pub server_password_file: Opt<String>,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -19,6 +20,25 @@ pub struct ClientTlsContext {
     direct: bool,
     /// `None` when the mode never encrypts.
     config: Option<Arc<ClientConfig>>,
+}
+
+/// What a client of the web's protocols needs: certificates are verified by these roots, or by the Mozilla roots, and for the name.
+pub(in crate::net) fn web_client(ca: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    let (roots, pinned) = match ca {
+        Some(path) => pem::roots("CA", path)?,
+        None => (public_roots(), Vec::new()),
+    };
+    let verifier = Verifier::new(Check::ChainAndName, roots, pinned);
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn public_roots() -> RootCertStore {
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
 }
 
 impl ClientTlsContext {
@@ -50,9 +70,7 @@ impl ClientTlsContext {
         };
         let (roots, pinned) = match &settings.ca {
             Some(path) if check != Check::Nothing => pem::roots("server CA", path)?,
-            _ if check != Check::Nothing => {
-                (RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }, Vec::new())
-            }
+            _ if check != Check::Nothing => (public_roots(), Vec::new()),
             _ => (RootCertStore::empty(), Vec::new()),
         };
         let builder = ClientConfig::builder_with_provider(provider())

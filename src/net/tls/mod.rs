@@ -9,6 +9,7 @@ mod stream;
 mod verify;
 
 pub use client::ClientTlsContext;
+pub(super) use client::web_client;
 pub use error::TlsError;
 pub use info::TlsInfo;
 pub use server::ServerTlsContext;

@@ -90,6 +90,8 @@ catalog! {
         "Time since what is known of nodes and shards of a Citus cluster was found to hold.";
     SLOW_STATEMENTS = Counter "trunkline_slow_statements_total"
         "Statements slower than the threshold of the slow-query log.";
+    BREAKER_REFUSED = Counter "trunkline_breaker_refused_total"
+        "Statements that the circuit breaker has refused, as they had failed too often.";
     SLOW_LOG_WRITTEN = Counter "trunkline_slow_log_written_total"
         "Lines written to the slow-query log.";
     SLOW_LOG_DROPPED = Counter "trunkline_slow_log_dropped_total"
@@ -140,6 +142,8 @@ catalog! {
         "How old a replica's data may be at most: the time since the primary's last position that it has replayed for certain.";
     HEALTH_CHECKS = Counter "trunkline_node_health_checks_total"
         "Health checks of a node, by outcome.";
+    PATRONI_LOOKS = Counter "trunkline_patroni_looks_total"
+        "Looks at the Patroni of a database, by outcome: ok, or failed when no member has answered.";
     LISTENING_CLIENTS = Gauge "trunkline_listening_clients"
         "Clients that LISTEN, all served by one server connection for each database.";
     LISTENED_CHANNELS = Gauge "trunkline_listened_channels"

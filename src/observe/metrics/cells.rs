@@ -113,6 +113,8 @@ cells! {
     logins,
     /// Statements over the slow-query threshold.
     slow,
+    /// Statements that the circuit breaker has refused.
+    broken,
 }
 
 /// A (database, user) as a label.

@@ -11,6 +11,7 @@ mod citus;
 mod histogram;
 mod listener;
 mod node;
+mod patroni;
 mod pins;
 mod pool;
 mod process;
@@ -43,6 +44,7 @@ pub use cells::{Labels, OTHER};
 pub use citus::{CitusCounts, CitusMetrics};
 pub use listener::ListenerMetrics;
 pub use node::NodeMetrics;
+pub use patroni::PatroniMetrics;
 pub use pool::{CloseCause, PoolGauges, PoolMetrics};
 pub use process::Process;
 pub use reruns::RerunCounts;
@@ -54,6 +56,7 @@ use cells::CellRegistry;
 use citus::CitusRegistry;
 use listener::ListenerRegistry;
 use node::NodeRegistry;
+use patroni::PatroniRegistry;
 use pins::PinTable;
 use pool::{PoolLabels, PoolRegistry};
 pub use reads::ReadOutcome;
@@ -94,6 +97,7 @@ struct Inner {
     listeners: Mutex<ListenerRegistry>,
     catalogs: Mutex<CatalogRegistry>,
     citus: Mutex<CitusRegistry>,
+    patroni: Mutex<PatroniRegistry>,
     slow_log: Arc<SlowLogCounters>,
     stats: Mutex<StatsTicker>,
     published: Mutex<HashSet<metrics::Key>>,
@@ -149,6 +153,7 @@ impl Metrics {
                 listeners: Mutex::default(),
                 catalogs: Mutex::default(),
                 citus: Mutex::default(),
+                patroni: Mutex::default(),
                 slow_log: Arc::default(),
                 stats: Mutex::new(StatsTicker::new(Duration::ZERO)),
                 published: Mutex::default(),
@@ -200,6 +205,11 @@ impl Metrics {
     /// The handle of a database that Citus may distribute.
     pub fn citus_of(&self, database: &str) -> CitusMetrics {
         self.inner.citus.lock().register(database)
+    }
+
+    /// The handle of whoever watches a database's Patroni.
+    pub fn patroni(&self, database: &str) -> PatroniMetrics {
+        self.inner.patroni.lock().register(database)
     }
 
     /// The counters of the slow-query log.

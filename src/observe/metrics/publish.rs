@@ -86,6 +86,7 @@ pub(super) fn render(inner: &Inner) -> String {
     listeners(&mut publisher, inner);
     catalogs(&mut publisher, inner);
     citus(&mut publisher, inner);
+    patroni(&mut publisher, inner);
     slow_log(&publisher, inner);
     general(&mut publisher, inner, process);
     {
@@ -118,6 +119,7 @@ fn sessions(publisher: &mut Publisher<'_>, totals: &BTreeMap<Labels, SessionTota
             (name::BINDS, total.binds),
             (name::CLIENT_LOGINS, total.logins),
             (name::SLOW_STATEMENTS, total.slow),
+            (name::BREAKER_REFUSED, total.broken),
         ] {
             publisher.counter(name, pairs, value);
         }
@@ -238,6 +240,14 @@ fn citus(publisher: &mut Publisher<'_>, inner: &Inner) {
         publisher.counter(name::CITUS_LOAD_FAILURES, &[pair], counts.failures);
         if let Some(age) = counts.age {
             publisher.gauge(name::CITUS_AGE, &[pair], age.as_secs_f64());
+        }
+    }
+}
+
+fn patroni(publisher: &mut Publisher<'_>, inner: &Inner) {
+    for (database, ok, failed) in inner.patroni.lock().states() {
+        for (outcome, count) in [("ok", ok), ("failed", failed)] {
+            publisher.counter(name::PATRONI_LOOKS, &[("database", &database), ("outcome", outcome)], count);
         }
     }
 }

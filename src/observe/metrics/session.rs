@@ -202,6 +202,11 @@ impl SessionMetrics {
         &self.tables.routes
     }
 
+    /// A statement was refused by the circuit breaker.
+    pub fn broken(&self) {
+        self.cell.broken.fetch_add(1, Relaxed);
+    }
+
     /// A statement was slower than its threshold.
     pub fn slow(&self) {
         self.cell.slow.fetch_add(1, Relaxed);

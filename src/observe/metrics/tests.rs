@@ -28,6 +28,7 @@ fn busy() -> Busy {
     session.transaction(Duration::from_millis(3));
     session.error(SqlState::SYNTAX_ERROR, Blame::Server);
     session.slow();
+    session.broken();
     let key = RouteKey { fingerprint: 1, replica: false, why: "read" };
     session.routes().begin(key, || "select".to_owned());
     session.routes().end(key, Some("replica"), 1, Duration::from_millis(3));
@@ -62,6 +63,7 @@ fn busy() -> Busy {
     let citus = metrics.citus_of("shop");
     citus.checked(true);
     citus.at_owner();
+    metrics.patroni("shop").looked(false);
     metrics.error(SqlState::INVALID_PASSWORD, Blame::Client);
     metrics.accepted("tcp");
     metrics.refused("max_clients");

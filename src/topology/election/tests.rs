@@ -1,5 +1,9 @@
 use super::*;
 
+fn elect(candidates: &[Candidate<'_>], system: Option<u64>) -> Verdict {
+    super::elect(candidates, system, &Leadership::Open)
+}
+
 const SYSTEM: u64 = 7;
 
 fn node(name: &str, in_recovery: bool, timeline: u32) -> Candidate<'_> {
@@ -10,6 +14,7 @@ fn node(name: &str, in_recovery: bool, timeline: u32) -> Candidate<'_> {
         can_be_asked: true,
         asked: true,
         facts: Some(Facts { in_recovery, timeline, system: Some(SYSTEM), version: 150_000 }),
+        told: None,
         incumbent: false,
     }
 }
@@ -125,4 +130,60 @@ fn the_first_to_answer_does_not_say_which_cluster_it_is() {
     let verdict = elect(&[node("a", false, 1), node("b", true, 1), stranger(true)], None);
     assert_eq!((verdict.system, &verdict.standings[0]), (Some(SYSTEM), &Standing::Primary));
     assert!(refused(&verdict, 2));
+}
+
+fn told(takes_writes: bool) -> Told {
+    let role = if takes_writes { "leader" } else { "replica" };
+    Told { role: role.to_owned(), takes_writes, timeline: 5, spared: false }
+}
+
+fn held(node: Option<&str>) -> Leadership {
+    Leadership::Held { name: "member".to_owned(), node: node.map(str::to_owned) }
+}
+
+#[test]
+fn whom_patroni_names_leads_and_nobody_else() {
+    let split = [node("a", false, 1), node("b", false, 2), node("c", true, 1)];
+    let verdict = super::elect(&split, None, &held(Some("a")));
+    assert_eq!((&verdict.standings[0], verdict.why.as_str()), (&Standing::Primary, ""), "whatever the timelines");
+    assert!(refused(&verdict, 1));
+    // What a server says of itself stays decisive.
+    let verdict = super::elect(&split, None, &held(Some("c")));
+    assert!(refused(&verdict, 0) && refused(&verdict, 1) && verdict.standings[2] == Standing::Replica);
+    assert_eq!(verdict.why, "Patroni names member as the leader, which is still in recovery");
+    let verdict = super::elect(&split, None, &held(None));
+    assert!(refused(&verdict, 0) && refused(&verdict, 1));
+    assert_eq!(verdict.why, "Patroni names member as the leader, which is no node of this database");
+    // Followers of another one have seen a newer timeline.
+    let verdict = super::elect(&[node("a", false, 1), node("b", true, 2)], None, &held(Some("a")));
+    assert!(refused(&verdict, 0), "{verdict:?}");
+    // It need not be waited for the others.
+    let others = [node("a", false, 1), Candidate { asked: false, facts: None, ..node("b", true, 1) }];
+    assert_eq!(super::elect(&others, None, &held(Some("a"))).standings[0], Standing::Primary);
+}
+
+#[test]
+fn before_patroni_was_heard_nobody_new_leads() {
+    let both = [node("a", false, 1), node("b", true, 1)];
+    let verdict = super::elect(&both, None, &Leadership::Asking);
+    assert_eq!((&verdict.standings[0], verdict.why.as_str()), (&Standing::Unknown, ASKING));
+    let [a, b] = both;
+    let verdict = super::elect(&[Candidate { incumbent: true, ..a }, b], None, &Leadership::Asking);
+    assert_eq!(verdict.standings[0], Standing::Primary, "who took writes goes on");
+}
+
+#[test]
+fn patroni_tells_what_cannot_be_asked_and_which_of_two_is_right() {
+    let (leads, follows) = (told(true), told(false));
+    let blind = |name, role, told| Candidate { can_be_asked: false, asked: false, told, ..silent(name, role) };
+    let nodes =
+        [blind("a", Some(NodeRole::Primary), Some(&follows)), blind("b", None, Some(&leads)), blind("c", None, None)];
+    let verdict = super::elect(&nodes, None, &Leadership::Open);
+    assert_eq!(verdict.standings, [Standing::Replica, Standing::Primary, Standing::Unknown]);
+    assert_eq!(nodes[1].timeline(), 5);
+    // In maintenance.
+    let [a, b] = [node("a", false, 1), node("b", false, 1)];
+    let declared = Candidate { declared: Some(NodeRole::Primary), told: Some(&follows), ..a };
+    let verdict = super::elect(&[declared, Candidate { told: Some(&leads), ..b }], None, &Leadership::Open);
+    assert!(refused(&verdict, 0) && verdict.standings[1] == Standing::Primary, "{verdict:?}");
 }
