@@ -176,7 +176,8 @@ impl Session {
                     .is_some_and(|(value, (_, default))| default.eq_ignore_ascii_case(value.as_bytes()))
             };
             self.shards.matters = settings.iter().any(|(name, value)| matters(name, value) && !is_default(name, value));
-            self.shards.observed = Some(settings.clone());
+            // As long as no server has told its defaults, the question stays open.
+            self.shards.observed = told.iter().next().map(|_| settings.clone());
         }
         self.shards.matters
     }
@@ -236,10 +237,13 @@ impl Session {
     /// Refuses in a block on a worker what would be made there and nowhere else.
     pub(super) fn refuse_at_worker(&mut self, decision: Decision) -> Option<ErrorNotice> {
         let in_block = matches!(&self.state, State::Linked(link) if link.worker.is_some() && link.status.in_block());
+        if !in_block {
+            return None;
+        }
         let concerns_node = decision.touches.get().schema
             || decision.effects.intersects(NOTIFICATIONS)
             || !Pins::of(decision.effects).is_empty();
-        if !in_block || !concerns_node {
+        if !concerns_node {
             return None;
         }
         let notice = ErrorNotice::error(

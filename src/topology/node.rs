@@ -34,8 +34,25 @@ pub struct Node {
 #[derive(Debug)]
 struct Found {
     disabled: AtomicBool,
+    reads_from_secondaries: AtomicBool,
+    /// It takes statements on its shards: what every such statement asks, without a lock.
+    is_worker: AtomicBool,
+    is_secondary: AtomicBool,
     spared: AtomicBool,
     state: Mutex<State>,
+}
+
+impl Found {
+    fn new(state: State) -> Self {
+        Self {
+            disabled: AtomicBool::new(false),
+            spared: AtomicBool::new(false),
+            reads_from_secondaries: AtomicBool::new(false),
+            is_worker: AtomicBool::new(false),
+            is_secondary: AtomicBool::new(false),
+            state: Mutex::new(state),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -79,11 +96,7 @@ impl Node {
             load,
             servers: Arc::default(),
             metrics: Arc::new(metrics),
-            found: Arc::new(Found {
-                disabled: AtomicBool::new(false),
-                spared: AtomicBool::new(false),
-                state: Mutex::new(state),
-            }),
+            found: Arc::new(Found::new(state)),
         })
     }
 
@@ -115,12 +128,12 @@ impl Node {
 
     /// Whether it is the primary of a worker group and can be given statements.
     pub fn is_usable_worker(&self) -> bool {
-        self.load.is_up() && self.standing() == Standing::Worker
+        self.load.is_up() && self.found.is_worker.load(Ordering::Acquire)
     }
 
     /// Whether it is a standby of a worker group and can be given reads.
     pub fn is_usable_secondary(&self) -> bool {
-        self.load.is_up() && self.standing() == Standing::Secondary
+        self.load.is_up() && self.found.is_secondary.load(Ordering::Acquire)
     }
 
     /// From where it reads distributed tables, as it said last.
@@ -128,7 +141,14 @@ impl Node {
         self.found.state.lock().secondary_use.clone()
     }
 
+    /// Whether it reads distributed tables from standbys. No lock: every read on a replica asks.
+    pub(super) fn reads_from_secondaries(&self) -> bool {
+        self.found.reads_from_secondaries.load(Ordering::Acquire)
+    }
+
     pub(super) fn set_secondary_use(&self, uses: SecondaryUse) {
+        let from_secondaries = matches!(uses, SecondaryUse::Always(_));
+        self.found.reads_from_secondaries.store(from_secondaries, Ordering::Release);
         self.found.state.lock().secondary_use = uses;
     }
 
@@ -211,6 +231,8 @@ impl Node {
     /// Notes what it is for from now on. Returns what it was for until now, if that was something else.
     pub(super) fn stand(&self, standing: Standing) -> Option<Standing> {
         let mut state = self.found.state.lock();
+        self.found.is_worker.store(standing == Standing::Worker, Ordering::Release);
+        self.found.is_secondary.store(standing == Standing::Secondary, Ordering::Release);
         let before = std::mem::replace(&mut state.standing, standing);
         (before != state.standing).then_some(before)
     }

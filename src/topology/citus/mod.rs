@@ -41,6 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Citus {
     map: ArcSwapOption<CitusMap>,
     standing: Mutex<Standing>,
+    /// There is a map.
+    known: AtomicBool,
     doubted: AtomicBool,
     surveyed: AtomicBool,
     /// By worker group.
@@ -66,6 +68,7 @@ impl Citus {
         Self {
             map: ArcSwapOption::empty(),
             standing: Mutex::default(),
+            known: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
             surveyed: AtomicBool::new(false),
             freshness: Mutex::default(),
@@ -86,7 +89,7 @@ impl Citus {
     /// Whether it is a Citus database.
     #[inline]
     pub fn is_known(&self) -> bool {
-        self.map.load().is_some()
+        self.known.load(Ordering::Acquire)
     }
 
     /// The group that has the shard of this hash.
@@ -220,6 +223,7 @@ impl Surveyor {
             Look::NoCitus => {
                 self.mark = None;
                 cluster.citus.metrics.gone();
+                cluster.citus.known.store(false, Ordering::Release);
                 let was = cluster.citus.map.swap(None).is_some();
                 if was || first { Survey::New } else { Survey::Same }
             }
@@ -236,6 +240,7 @@ impl Surveyor {
                 standing.loaded_at = now;
                 standing.version += 1;
                 cluster.citus.map.store(Some(Arc::from(map)));
+                cluster.citus.known.store(true, Ordering::Release);
                 Survey::New
             }
         }

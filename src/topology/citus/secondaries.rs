@@ -108,7 +108,10 @@ impl Cluster {
         if !needs.met_by(&node.load) {
             return false;
         }
-        let SecondaryUse::Always(cluster) = node.secondary_use_of_coordinator() else { return true };
+        if !node.reads_from_secondaries() || node.is_worker() || node.is_primary() {
+            return true;
+        }
+        let SecondaryUse::Always(cluster) = node.secondary_use() else { return true };
         let Some(map) = self.citus.map() else { return true };
         // What was seen through it was seen on them.
         let seen_there = needs.seen.is_some_and(|(incarnation, _)| incarnation == node.load.horizon.incarnation());
@@ -131,10 +134,5 @@ impl Node {
     fn is_at_place(&self, place: &super::CitusNode) -> bool {
         self.settings.group == place.group
             && self.settings.hosts.iter().any(|at| at.host == place.host && at.port == place.port)
-    }
-
-    /// From where it reads, if it is a standby of a coordinator.
-    fn secondary_use_of_coordinator(&self) -> SecondaryUse {
-        if self.is_worker() || self.is_primary() { SecondaryUse::NoCitus } else { self.secondary_use() }
     }
 }
