@@ -30,6 +30,12 @@ fn that_refuse_connections_are_asked_with_pauses_and_used_again_at_once() {
         db.name
     );
     db.cluster().query(0, "postgres", &sql).unwrap();
+    // They have ended, and that is known: who gets one that is about to end hears of it.
+    let left = sql.replace("pg_terminate_backend(pid)", "count(*)");
+    while db.cluster().query(0, "postgres", &left).unwrap() != "0" {
+        thread::sleep(Duration::from_millis(10));
+    }
+    thread::sleep(Duration::from_millis(200));
     let (before, lines, began) = (link.accepted(), complaints(&proxy).len(), Instant::now());
     clients.iter_mut().for_each(|client| client.send(&Batch::new().query("INSERT INTO t VALUES (1)")));
     thread::sleep(Duration::from_secs(3));

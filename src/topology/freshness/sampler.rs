@@ -172,11 +172,12 @@ impl Asker {
 
     async fn link<'a>(&self, link: &'a mut Option<Link>) -> Result<&'a Link, String> {
         if link.is_none() {
-            // Nobody knows whether the server is the one that was asked last, as after a reload.
-            self.forget_horizon();
             let client = self.pool.get().await.map_err(text)?;
             let row = client.query_one(LAYOUT, &[]).await.map_err(text)?;
             let bytes = |column| row.try_get(column).map_err(text).map(|bytes: i64| bytes.unsigned_abs());
+            // Nobody knows whether the server is the one that was asked last, as after a reload. Until now what was known held for the
+            // connections that are as old (`Horizon::covers_connection`).
+            self.forget_horizon();
             *link = Some(Link { layout: Layout { page: bytes(0)?, segment: bytes(1)? }, client });
         }
         link.as_ref().ok_or_else(String::new)
