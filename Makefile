@@ -2,12 +2,12 @@
 # distribution's packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos compat fuzz lint bench idle budget
+.PHONY: help demo test chaos compat fuzz lint bench bench-citus idle budget
 
 CARGO ?= cargo
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
 demo: ## a throw-away primary and two replicas with Trunkline before them; ARGS="--port 6000 --keep"
 	@.ci/install-tools build postgres
@@ -62,6 +62,13 @@ lint: ## formatting, lints, no OpenSSL among the dependencies; their licences if
 bench: ## what Trunkline costs beside PgBouncer and others (25 minutes); ARGS="--suites pgbench --filter c16"
 	@.ci/install-tools build postgres pgbouncer
 	$(CARGO) bench --locked --bench e2e -- $(ARGS)
+
+CITUS_RESULTS = $(or $(CARGO_TARGET_DIR),target)/citus
+
+bench-citus: ## what sending statements to the owner of their shard saves (3 minutes); TRUNKLINE_TEST_CITUS=postgres://user:pw@coordinator/db
+	@.ci/install-tools build postgres
+	$(CARGO) bench --locked --bench e2e -- --suites citus --scale 1 \
+		--json $(CITUS_RESULTS).json --markdown $(CITUS_RESULTS).md $(ARGS)
 
 idle: ## of these, only what many idle clients cost; ARGS="--idle-clients 5000"
 	@$(MAKE) --no-print-directory bench ARGS='--suites idle $(ARGS)'

@@ -18,6 +18,8 @@ mod search_path_properties;
 mod support;
 #[path = "catalog/temporary.rs"]
 mod temporary;
+#[path = "catalog/timescaledb.rs"]
+mod timescaledb;
 #[path = "catalog/touches.rs"]
 mod touches;
 

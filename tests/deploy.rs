@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "deploy/extensions.rs"]
+mod extensions;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -275,33 +278,51 @@ fn kubernetes_objects_fit_together() {
     assert_eq!(volumes[0]["configMap"]["name"], kustomization["configMapGenerator"][0]["name"]);
 }
 
-#[test]
-fn compose_services_volumes_and_files_exist() {
-    let compose = yaml("docker-compose.yml");
+/// Every service has a pinned image, and what it mounts is there; `folder` is where the compose file is, below `deploy`.
+fn check_services(folder: &str, compose: &Value) {
     let services = compose["services"].as_object().unwrap();
-    for name in ["primary", "replica1", "replica2", "trunkline", "prometheus", "loki", "alloy", "grafana"] {
-        let service = services.get(name).unwrap_or_else(|| panic!("no service {name}"));
+    for (name, service) in services {
         let image = service["image"].as_str().unwrap_or_else(|| panic!("{name} has no image"));
         assert!(image.contains(':') && (name == "trunkline" || !image.ends_with(":latest")), "{name}: {image}");
-        for volume in strings(&service["volumes"]) {
+        for volume in service.get("volumes").map(strings).unwrap_or_default() {
             let from = volume.split(':').next().unwrap();
             if from.starts_with('.') {
-                assert!(path(from).exists(), "{name} mounts {from}, which isn't there");
+                assert!(path(folder).join(from).exists(), "{name} mounts {from}, which isn't there");
             } else {
                 assert!(compose["volumes"].get(from).is_some(), "{name}: no volume {from}");
             }
         }
-    }
-    let init = text("postgres/primary-init.sh");
-    for (name, service) in services {
-        let Some(slot) = service["environment"].get("REPLICATION_SLOT") else { continue };
-        assert!(init.contains(&format!("pg_create_physical_replication_slot('{}')", slot.as_str().unwrap())), "{name}");
-    }
-    for script in ["postgres/primary-init.sh", "postgres/replica.sh"] {
-        if let Some((success, said)) = tool("bash", &["-n", path(script).to_str().unwrap()]) {
-            assert!(success, "{script}: {said}");
+        if let Some(others) = service.get("depends_on").and_then(Value::as_object) {
+            others.keys().for_each(|other| assert!(services.contains_key(other), "{name} waits for {other}"));
         }
     }
+}
+
+/// A slot of a replica is made by the script that runs on its primary.
+fn check_slots(compose: &Value, init: &str) {
+    for (name, service) in compose["services"].as_object().unwrap() {
+        let Some(slot) = service.get("environment").and_then(|environment| environment.get("REPLICATION_SLOT")) else {
+            continue;
+        };
+        assert!(init.contains(&format!("pg_create_physical_replication_slot('{}')", slot.as_str().unwrap())), "{name}");
+    }
+}
+
+fn check_script(script: &str) {
+    if let Some((success, said)) = tool("bash", &["-n", path(script).to_str().unwrap()]) {
+        assert!(success, "{script}: {said}");
+    }
+}
+
+#[test]
+fn compose_services_volumes_and_files_exist() {
+    let compose = yaml("docker-compose.yml");
+    for name in ["primary", "replica1", "replica2", "trunkline", "prometheus", "loki", "alloy", "grafana"] {
+        assert!(compose["services"].get(name).is_some(), "no service {name}");
+    }
+    check_services("", &compose);
+    check_slots(&compose, &text("postgres/primary-init.sh"));
+    ["postgres/primary-init.sh", "postgres/replica.sh"].into_iter().for_each(check_script);
     let scrape = yaml("prometheus/prometheus.yml");
     assert_eq!(scrape["scrape_configs"][0]["static_configs"][0]["targets"][0], "trunkline:9127");
 }

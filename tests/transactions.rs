@@ -246,3 +246,69 @@ fn other_users_and_roles_are_apart_trap_61() {
     let mut client = world.client();
     assert_eq!(client.value("SELECT current_setting('role')"), "none");
 }
+
+const ALONE: &str = "
+    CREATE TABLE log (n int, zone text); CREATE SEQUENCE numbers;
+    CREATE PROCEDURE commits(n int) LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO log VALUES (n, current_setting('TimeZone')); COMMIT;
+        INSERT INTO log VALUES (n, current_setting('TimeZone')); COMMIT;
+    END $$";
+
+/// What may not be part of a block (2D000 of a procedure that commits, 25001 of VACUUM) reaches its server alone: nothing of ours is in the
+/// same string, or before the same Sync, whatever the connection needs first.
+#[test]
+fn what_must_run_alone_does() {
+    let world = Plan { sql: ALONE, pool: "size = 1", primary_only: true, ..Plan::default() }.start();
+    let mut direct = world.direct();
+    assert_eq!(direct.failure("SET TimeZone = 'UTC'; CALL commits(0)"), "2D000", "what it would be without care");
+    let piped = direct.exchange(&batch().run("SELECT 1", &[]).run("VACUUM log", &[]).sync());
+    assert!(piped.iter().any(|frame| frame.tag == b'E' && frame.sqlstate() == "25001"), "{piped:?}");
+
+    // Each on its own way into the session, and each time on a connection that another client has left with other settings.
+    let mut other = world.client_with(&[("options", "-c work_mem=1MB"), ("application_name", "other")]);
+    let mut interfere = |how: &Batch| drop(other.exchange(how));
+    let plain = batch().query("SET TimeZone = 'Asia/Tokyo'");
+    let with_sequences = batch().query("SELECT nextval('numbers')");
+    let with_a_stray = batch().parse("s", "SELECT nowhere", &[]).sync();
+    let mut client = world.client();
+    client.exchange(&batch().query("LISTEN news"));
+    client.exchange(&batch().parse("call", "CALL commits($1)", &[23]).parse("vacuum", "VACUUM log", &[]).sync());
+    let mut number = 0;
+    for ready_for in [
+        "SET TimeZone = 'Europe/Rome'",
+        "SET LOCAL TimeZone = 'Europe/Oslo'",
+        "BEGIN; SELECT 1; COMMIT",
+        "SET trunkline.transaction_reads = 'until_write'",
+        "SET search_path = public, pg_catalog",
+    ] {
+        client.exchange(&batch().query(ready_for));
+        // A block that no server has heard of.
+        client.exchange(&batch().query("BEGIN"));
+        client.exchange(&batch().query("COMMIT"));
+        for before in [&plain, &with_sequences, &with_a_stray] {
+            number += 1;
+            let text = number.to_string();
+            for alone in [
+                batch().query(&format!("CALL commits({number})")),
+                batch().run("CALL commits($1)", &[Some(&text)]).sync(),
+                batch().bind("", "call", &[Some(&text)]).describe(b'P', "").execute("", 0).sync(),
+                batch().query("VACUUM log"),
+                batch().run("VACUUM log", &[]).sync(),
+                batch().bind("", "vacuum", &[]).execute("", 0).sync(),
+                batch().query("SELECT 1").run("CALL commits($1)", &[Some(&text)]).sync().query("VACUUM log"),
+            ] {
+                interfere(before);
+                client.send(&alone);
+                let frames = client.recv_ready(alone.readies());
+                assert!(frames.iter().all(|frame| frame.tag != b'E'), "{ready_for}: {}", summary(&frames));
+            }
+        }
+    }
+    let rows = format!("SELECT count(*), count(DISTINCT n), min(zone), max(zone) FROM log WHERE n <= {number}");
+    let wanted = [&(number * 8).to_string(), &number.to_string(), "Europe/Rome", "Europe/Rome"].map(str::to_owned);
+    assert_eq!(client.rows(&rows).remove(0), wanted.map(Some));
+    // In a block of the client's own it fails as on a server.
+    client.exchange(&batch().query("BEGIN"));
+    assert_eq!(client.failure("CALL commits(0)"), "2D000");
+    client.exchange(&batch().query("ROLLBACK"));
+}

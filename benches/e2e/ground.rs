@@ -10,6 +10,7 @@ use rustls::client::Resumption;
 use rustls::{ClientConfig, RootCertStore};
 use trunkline::app::demo::{Cluster, PgBinaries};
 
+use super::citus::Citus;
 use super::client::{Keys, Target};
 use super::options::{Options, SuiteName};
 use super::suites::{pgbench, transfer};
@@ -33,6 +34,7 @@ pub struct Ground {
     /// And of its key.
     pub key: PathBuf,
     trusting: Arc<ClientConfig>,
+    citus: Option<Citus>,
     /// What was chosen.
     pub options: Options,
 }
@@ -69,8 +71,14 @@ impl Ground {
         let mut trusting = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         // As libpq: each login is a handshake of its own.
         trusting.resumption = Resumption::disabled();
+        let citus = options.wants_suite(SuiteName::Citus).then(Citus::prepare);
         let (keys, options, trusting) = (Keys::new(APP_PASSWORD), options.clone(), Arc::new(trusting));
-        Self { db, _cluster: cluster, pg, keys, certificate, key, trusting, options }
+        Self { db, _cluster: cluster, pg, keys, certificate, key, trusting, citus, options }
+    }
+
+    /// The Citus cluster; only of its own suite.
+    pub fn citus(&self) -> &Citus {
+        self.citus.as_ref().unwrap()
     }
 
     /// A login to whatever listens on this port.

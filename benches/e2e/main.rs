@@ -10,6 +10,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod citus;
 mod client;
 mod ground;
 mod machine;
@@ -22,6 +23,9 @@ mod report;
 mod results;
 mod roster;
 mod sockets;
+#[expect(dead_code, reason = "the tests' servers alone are needed")]
+#[path = "../../tests/citus/fixture.rs"]
+mod standin;
 mod suites;
 mod throttle;
 

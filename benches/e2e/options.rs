@@ -25,6 +25,8 @@ pub enum SuiteName {
     Threads,
     /// Two worker threads against two PgBouncers
     Pairs,
+    /// Statements on one shard of a Citus cluster (make bench-citus); only when it is named
+    Citus,
 }
 
 /// All options.
@@ -96,7 +98,7 @@ pub struct Options {
 impl Options {
     /// Whether this suite is to run.
     pub fn wants_suite(&self, suite: SuiteName) -> bool {
-        self.suites.is_empty() || self.suites.contains(&suite)
+        self.suites.contains(&suite) || (self.suites.is_empty() && suite != SuiteName::Citus)
     }
 
     /// Whether this case is to run.

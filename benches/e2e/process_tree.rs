@@ -89,6 +89,11 @@ impl ProcessTree {
     }
 }
 
+/// The process that has started this one.
+pub fn parent(pid: u32) -> Option<u32> {
+    stat(pid).map(|stat| stat.parent)
+}
+
 /// Whether the process of this number is still the one that started then.
 pub fn is_alive(pid: u32, started: u64) -> bool {
     stat(pid).is_some_and(|stat| stat.started == started)

@@ -25,7 +25,8 @@ mod sync {
 }
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -34,7 +35,7 @@ use quanta::Instant;
 use crate::backend::{ConnectSpec, OpenError, ServerConn, ServerInfo, ServerState};
 use crate::config::PoolSettings;
 use crate::net::{ConnectOptions, TcpLiveness};
-use crate::observe::{CloseCause, PoolGauges, PoolMetrics};
+use crate::observe::{CloseCause, Moment, PoolGauges, PoolMetrics};
 
 pub use cap::Cap;
 pub use gate::{Gate, Gates, Service};
@@ -87,6 +88,8 @@ pub struct Pool {
     settings: ArcSwap<PoolSettings>,
     state: Mutex<State>,
     closed: AtomicBool,
+    /// When an opening failed last, as a [`Moment`]; `NEVER` after one that did not.
+    failed: AtomicU64,
     metrics: PoolMetrics,
     /// The limits over several pools.
     caps: Vec<Arc<Cap>>,
@@ -109,6 +112,7 @@ impl Pool {
             settings: ArcSwap::from_pointee(settings),
             state: Mutex::new(State::default()),
             closed: AtomicBool::new(false),
+            failed: AtomicU64::new(Moment::NEVER.nanos()),
             metrics,
             caps,
         });
@@ -136,6 +140,12 @@ impl Pool {
             self.reconnect();
         }
         self.open_for_waiters(&mut self.state.lock());
+    }
+
+    /// Whether the last attempt to open a connection failed, not longer ago than this.
+    pub fn has_failed_within(&self, time: Duration, now: Instant) -> bool {
+        let failed = Moment::from_nanos(self.failed.load(Ordering::Relaxed));
+        failed != Moment::NEVER && failed.until(Moment::of(now)) <= time
     }
 
     /// Takes an idle connection, if one is here and nobody waits for it. One uncontended lock and a pop.

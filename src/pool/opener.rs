@@ -1,11 +1,13 @@
 //! Opening connections, in tasks of their own.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quanta::Instant;
 
 use crate::backend::{self, OpenError, ServerConn};
+use crate::observe::Moment;
 
 use super::cap::{Places, Turn};
 use super::state::State;
@@ -81,6 +83,7 @@ impl Pool {
             // It has another role than we believe: somebody has to look (trap 69).
             self.load.probe.notify_one();
         }
+        self.failed.store(Moment::NEVER.nanos(), Ordering::Relaxed);
         self.metrics.opened();
         tracing::debug!(pool = %self.spec, pid = conn.info.cancel.pid, "server connection opened");
         let mut state = self.state.lock();
@@ -97,6 +100,7 @@ impl Pool {
     /// All waiters learn of the failure when nothing else is open or opening that could
     /// serve them; while other connections live they go on waiting for those (trap 67). The next attempt is made after a pause.
     fn opening_failed(self: &Arc<Self>, error: OpenError) {
+        self.failed.store(Moment::now().nanos(), Ordering::Relaxed);
         self.metrics.open_failed();
         let now = Instant::now();
         match self.load.complaints.line(now) {

@@ -275,7 +275,8 @@ impl Session {
         )
     }
 
-    /// A failure to open: a read goes to another node; a write waits for its primary until the time for waiting is over.
+    /// A failure to open: a read goes to another node, and whatever was for a worker to the coordinator; a write waits for its primary
+    /// until the time for waiting is over.
     fn may_try_again(
         &self,
         place: Place,
@@ -286,7 +287,8 @@ impl Session {
     ) -> bool {
         let is_primary = node.is_some() && self.pools.cluster.primary() == node;
         *tried |= node.map_or(0, |node| 1 << (node % 64));
-        if place == Place::Reader && !is_primary {
+        let is_worker = node.is_some_and(|node| self.pools.cluster.nodes[node].is_worker());
+        if is_worker || (place == Place::Reader && !is_primary) {
             return true;
         }
         error.says_node_is_down() && self.pool_settings.wait_timeout.is_none_or(|limit| began.elapsed() < limit)

@@ -6,6 +6,7 @@
 //! once more on the coordinator, and the map is read again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backend::{Settings, Value};
 use crate::config::{CitusReads, CitusSettings, OwnerRouting};
@@ -18,6 +19,9 @@ use super::own_settings::Switch;
 use super::pins::Pins;
 use super::placement::{NOTIFICATIONS, Place, RouteChoice};
 use super::relay::Session;
+
+/// How long a worker that has refused the user's login, or could not be reached, is left alone: there is another way to its shards.
+const REFUSED: Duration = Duration::from_secs(5);
 
 /// What a statement concerns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -191,7 +195,8 @@ impl Session {
     pub(super) fn choose_worker(&self, place: Place, tried: u64) -> Option<usize> {
         let cluster = &self.pools.cluster;
         let nodes = &cluster.nodes;
-        let all = || (0..nodes.len()).filter(|index| tried & 1 << (index % 64) == 0);
+        let refuses = |index: usize| self.pools.pools[index].has_failed_within(REFUSED, self.now);
+        let all = || (0..nodes.len()).filter(|index| tried & 1 << (index % 64) == 0 && !refuses(*index));
         let of = |group: u32| all().filter(move |index| nodes[*index].settings.group == group);
         match self.shards.judged {
             Shard::Coordinator => None,

@@ -1,5 +1,7 @@
 //! What is found out about a Citus cluster, and what is made of it when it changes.
 
+use std::time::{Duration, Instant};
+
 use trunkline::app::demo::StopMode;
 
 use super::fixture::{Fixture, config, nodes};
@@ -119,6 +121,21 @@ fn a_worker_that_is_gone_costs_no_read(fixture: &Fixture) {
     fixture.until("the worker is back", || client.value(READ) == format!("group {owner}"));
 }
 
+/// Reads of one shard, that is; and writes of one, where those go to its owner.
+fn a_coordinator_that_is_gone_costs_nothing_that_a_worker_can_answer(fixture: &Fixture) {
+    let (owner, _) = owner(fixture);
+    let mut client = fixture.client();
+    assert_eq!(client.value(READ), format!("group {owner}"));
+    fixture.nodes[0].primary().stop(StopMode::Immediate).unwrap();
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        assert_eq!(client.value(READ), format!("group {owner}"));
+    }
+    assert_eq!(fixture.client().value(READ), format!("group {owner}"), "nor one who comes now");
+    fixture.nodes[0].primary().start().unwrap();
+    fixture.until("the coordinator is back", || client.rows("SELECT count(*) FROM k0").len() == 1);
+}
+
 fn a_worker_without_metadata_is_not_used(fixture: &Fixture) {
     let (owner, _) = owner(fixture);
     fixture.run(0, &format!("UPDATE pg_dist_node SET metadatasynced = false WHERE groupid = {owner}"));
@@ -136,6 +153,7 @@ fn a_cluster_is_found_and_followed() {
     workers_are_found_with_the_coordinator_alone(&fixture);
     a_worker_without_metadata_is_not_used(&fixture);
     a_worker_that_is_gone_costs_no_read(&fixture);
+    a_coordinator_that_is_gone_costs_nothing_that_a_worker_can_answer(&fixture);
     a_shard_that_moves_is_followed_and_an_outdated_map_costs_no_answer(&fixture);
     ranges_may_be_of_any_width(&fixture);
 }

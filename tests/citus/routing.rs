@@ -1,7 +1,11 @@
 //! What of a Citus database goes where.
 
+use std::fs;
+
 use super::fixture::Fixture;
+use crate::support::clusters::{OTHER, OTHER_PASSWORD};
 use crate::support::frames::Batch;
+use crate::support::raw::RawClient;
 
 /// Says which node answers, of a tenant whose shard `%` is.
 fn read(tenant: &str) -> String {
@@ -250,4 +254,33 @@ fn writes_and_reads_of_several_shards_leave_the_coordinator_when_that_is_asked_f
     what_changes_the_schema_never_reaches_a_worker(&fixture);
     fixture.reconfigure("owner_routing = \"off\"\nreads = \"any_node\"");
     reads_of_several_shards_are_spread_over_all_nodes_when_that_is_asked_for(&fixture);
+}
+
+fn attempts(fixture: &Fixture) -> u64 {
+    let (_, metrics) = fixture.proxy.http("/metrics");
+    let of_other = |line: &&str| {
+        line.starts_with("trunkline_server_connection_open_failures_total{")
+            && line.contains(&format!("user=\"{OTHER}\""))
+    };
+    metrics.lines().filter(of_other).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+}
+
+#[test]
+fn a_worker_that_does_not_let_the_user_in_costs_no_statement() {
+    let fixture = Fixture::new(&format!("owner_routing = \"all\"\n[users.{OTHER}]\npassword = \"{OTHER_PASSWORD}\""));
+    for worker in &fixture.nodes[1..] {
+        let node = worker.primary();
+        let rules = fs::read_to_string(node.data_dir().join("pg_hba.conf")).unwrap();
+        node.write_file("pg_hba.conf", &format!("host all {OTHER} 127.0.0.1/32 reject\n{rules}")).unwrap();
+        node.reload();
+    }
+    let [one, two] = tenants(&fixture);
+    let mut client = RawClient::connect(fixture.proxy.port(), OTHER, OTHER_PASSWORD, "app");
+    fixture.until("it is not let in", || client.value(&read(&one)) == "group 0");
+    for _ in 0..50 {
+        assert_eq!(client.value(&read(&two)), "group 0");
+        client.rows(&format!("INSERT INTO k0 (k, v) VALUES ({one}, 'a')"));
+    }
+    assert_eq!(fixture.run(0, "SELECT count(*) FROM k0"), "50");
+    assert!(attempts(&fixture) < 10, "{} attempts to log in for 100 statements", attempts(&fixture));
 }

@@ -1,13 +1,14 @@
 //! What is measured: PostgreSQL itself, PgBouncer, Trunkline, and whatever the command line names.
 
 mod children;
+mod citus;
 mod pgbouncer;
 mod trunkline;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::client::Client;
+use super::client::{Client, Target};
 use super::ground::Ground;
 use super::process_tree::ProcessTree;
 use super::support::frames::Batch;
@@ -46,6 +47,13 @@ pub enum Kind {
     Trunkline {
         /// Before two replicas, too.
         split: bool,
+    },
+    /// The coordinator's own port.
+    Coordinator,
+    /// Trunkline before the coordinator of a Citus cluster.
+    Citus {
+        /// `citus.owner_routing`.
+        owner_routing: &'static str,
     },
     /// A command with placeholders.
     Command(String),
@@ -98,9 +106,14 @@ impl Spec {
             Kind::Direct => self.direct(ground),
             Kind::PgBouncer { program, pkt_buf } => pgbouncer::start(self, program, *pkt_buf, ground, demands)?,
             Kind::Trunkline { split } => trunkline::start(self, *split, ground, demands),
+            Kind::Coordinator => self.coordinator(ground)?,
+            Kind::Citus { owner_routing } => citus::start(self, owner_routing, ground)?,
             Kind::Command(template) => self.command(template, ground)?,
         };
-        peer.wait_for_answer(ground)?;
+        peer.wait_for_answer(&match self.kind {
+            Kind::Coordinator | Kind::Citus { .. } => ground.citus().target(peer.port),
+            _ => ground.target(peer.port),
+        })?;
         if let (Some(tree), Some(percent)) = (&peer.tree, demands.share) {
             peer.throttle = Some(Throttle::threads(tree, percent)?);
         }
@@ -126,6 +139,16 @@ impl Spec {
         Peer { tree: None, ..peer }
     }
 
+    fn coordinator(&self, ground: &Ground) -> Result<Peer, String> {
+        let citus = ground.citus();
+        if !citus.is_local() {
+            return Err("the coordinator is on another machine".to_owned());
+        }
+        let peer =
+            self.peer(format!("the coordinator's own port; {}", citus.what), citus.port, Vec::new(), Process::Server);
+        Ok(Peer { tree: None, ..peer })
+    }
+
     fn command(&self, template: &str, ground: &Ground) -> Result<Peer, String> {
         let tls = template.contains("{certificate}");
         let mut children = Children::new(ground)?;
@@ -137,10 +160,10 @@ impl Spec {
 }
 
 impl Peer {
-    fn wait_for_answer(&self, ground: &Ground) -> Result<(), String> {
+    fn wait_for_answer(&self, target: &Target<'_>) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let asked = Client::connect(&ground.target(self.port), 1024).and_then(|mut client| {
+            let asked = Client::connect(target, 1024).and_then(|mut client| {
                 client.exchange(&Batch::new().query("SELECT 1"))?;
                 client.leave();
                 Ok(())

@@ -1,5 +1,6 @@
 //! The suites: which cases, through which peers, measuring what.
 
+mod citus;
 mod connect;
 mod idle;
 mod latency;
@@ -53,7 +54,7 @@ type Make = fn(&Options) -> Suite;
 
 /// The chosen suites, with the chosen cases and peers.
 pub fn chosen(options: &Options) -> Vec<Suite> {
-    let all: [(SuiteName, Make); 8] = [
+    let all: [(SuiteName, Make); 9] = [
         (SuiteName::Pgbench, pgbench::suite),
         (SuiteName::Mix, pgbench::mix),
         (SuiteName::Transfer, transfer::suite),
@@ -62,6 +63,7 @@ pub fn chosen(options: &Options) -> Vec<Suite> {
         (SuiteName::Idle, idle::suite),
         (SuiteName::Threads, threads::one_and_two),
         (SuiteName::Pairs, threads::pairs),
+        (SuiteName::Citus, citus::suite),
     ];
     let wanted = all.into_iter().filter(|(name, _)| options.wants_suite(*name));
     let mut suites: Vec<Suite> = wanted.map(|(_, make)| make(options)).collect();
