@@ -33,20 +33,25 @@ const HARMLESS: &Listed = &[
             "approximate_row_count",
             "chunks_detailed_size",
             "generate_uuidv7",
+            "has_invalidation_trigger",
             "hypertable_approximate_detailed_size",
             "hypertable_approximate_size",
             "hypertable_detailed_size",
             "hypertable_index_size",
             "hypertable_size",
-            "interpolate",
-            "locf",
             "show_tablespaces",
-            "time_bucket_gapfill",
+            "to_uuidv7",
         ],
     ),
     ("tsm_system_rows", &["system_rows"]),
     ("uuid-ossp", &["uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4"]),
 ];
+
+/// The same of those that look at nothing but their arguments; and at how far an aggregate goes, which changes with its table.
+const PURE: &Listed = &[("timescaledb", &["cagg_watermark", "interpolate", "locf", "time_bucket_gapfill"])];
+
+/// Triggers that change nothing but what their extension notes for itself, and reads on the primary alone.
+const QUIET_TRIGGERS: &Listed = &[("timescaledb", &["continuous_agg_invalidation_trigger", "insert_blocker"])];
 
 /// They change nothing, but answer for the server that they run on, or by its role: the primary's answer is the one that is meant.
 const OF_NODE: &Listed = &[(
@@ -82,6 +87,8 @@ const WRITES: &Listed = &[("citus", &["citus_internal_adjust_local_clock_to_remo
 pub(super) fn volatility(function: &Function) -> u8 {
     if is_in(WRITES, function) {
         b'v'
+    } else if is_in(PURE, function) {
+        b'i'
     } else if is_in(HARMLESS, function) {
         b's'
     } else {
@@ -94,9 +101,18 @@ pub(super) fn is_of_node(function: &Function) -> bool {
     is_in(OF_NODE, function)
 }
 
+/// Whether a table may be changed by a trigger with this function, of this extension.
+pub(super) fn has_a_say(trigger: &str, extension: Option<&str>) -> bool {
+    !is_named(QUIET_TRIGGERS, extension, trigger)
+}
+
 fn is_in(lists: &Listed, function: &Function) -> bool {
+    is_named(lists, function.extension.as_deref(), &function.name)
+}
+
+fn is_named(lists: &Listed, extension: Option<&str>, name: &str) -> bool {
     let of_extension = |extension| lists.iter().find(|(name, _)| *name == extension);
-    function.extension.as_deref().and_then(of_extension).is_some_and(|(_, names)| names.contains(&&*function.name))
+    extension.and_then(of_extension).is_some_and(|(_, names)| names.contains(&name))
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use tokio_postgres::{Client, Error, Row, Transaction};
 
 use crate::sql::{Effects, FIRST_USER_OID};
 
+use super::extensions;
+
 /// One number for the state of all that a reading reads: what is changed has another `xmin`.
 const FINGERPRINT: &str = "SELECT coalesce(sum(h), 0)::text, count(*), pg_is_in_recovery() FROM (
     SELECT oid::int8 * 31 + xmin::text::int8 * 1000003 + 1 AS h FROM pg_class
@@ -78,8 +80,10 @@ const TREES: &str = "SELECT kind, owner, ARRAY(SELECT DISTINCT m[1] || ' ' || m[
 const BUILTINS: &str = "SELECT oid, proname FROM pg_proc WHERE oid = ANY($1)";
 
 const TRIGGERS: &str =
-    "SELECT tgrelid, bit_or(tgtype::int4) FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D'
-    GROUP BY 1 ORDER BY 1";
+    "SELECT t.tgrelid, bit_or(t.tgtype::int4), p.proname, e.extname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+    LEFT JOIN pg_extension e ON e.oid = d.refobjid
+    WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' GROUP BY 1, 3, 4 ORDER BY 1, 3, 4";
 
 const RULES: &str =
     "SELECT DISTINCT ev_class FROM pg_rewrite WHERE ev_type <> '1' AND ev_enabled <> 'D' AND oid >= 16384 ORDER BY 1";
@@ -196,7 +200,7 @@ pub(super) struct Reading {
     pub relations: Vec<Relation>,
     pub trees: Vec<Tree>,
     pub builtins: Vec<(u32, String)>,
-    /// `tgtype` bits of all triggers of a table.
+    /// `tgtype` bits of the triggers of a table; it may stand several times.
     pub triggers: Vec<(u32, i32)>,
     pub rules: Vec<u32>,
     /// Referenced, referencing, on update, on delete.
@@ -241,13 +245,21 @@ pub(super) async fn read(
     Ok((mark, reading, took))
 }
 
+async fn triggers(tx: &Transaction<'_>) -> Result<Vec<(u32, i32)>, Error> {
+    let all = rows(tx, TRIGGERS, |row| {
+        let has_a_say = extensions::has_a_say(row.try_get(2)?, row.try_get(3)?);
+        Ok(if has_a_say { Some((row.try_get(0)?, row.try_get(1)?)) } else { None })
+    });
+    Ok(all.await?.into_iter().flatten().collect())
+}
+
 async fn read_all(tx: &Transaction<'_>) -> Result<Reading, Error> {
     let mut reading = Reading {
         schemas: rows(tx, SCHEMAS, |row| Ok((row.try_get(0)?, row.try_get(1)?))).await?,
         functions: rows(tx, FUNCTIONS, function).await?,
         relations: rows(tx, RELATIONS, relation).await?,
         trees: rows(tx, TREES, tree).await?,
-        triggers: rows(tx, TRIGGERS, |row| Ok((row.try_get(0)?, row.try_get(1)?))).await?,
+        triggers: triggers(tx).await?,
         rules: rows(tx, RULES, |row| row.try_get(0)).await?,
         foreign_keys: rows(tx, FOREIGN_KEYS, |row| {
             Ok((row.try_get(0)?, row.try_get(1)?, letter(row, 2)?, letter(row, 3)?))

@@ -86,7 +86,9 @@ impl Snapshot {
             }
         }
         new.event_triggers = reading.event_triggers;
-        new.triggers = reading.triggers.into_iter().collect();
+        for (relation, fires) in reading.triggers {
+            *new.triggers.entry(relation).or_default() |= fires;
+        }
         new.rules = reading.rules.into_iter().collect();
         for (referenced, referencing, on_update, on_delete) in reading.foreign_keys {
             let key = ForeignKey { referencing, on_update, on_delete };

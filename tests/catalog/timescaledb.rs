@@ -21,10 +21,24 @@ const STANDIN: &str = "
     CREATE FUNCTION create_hypertable(regclass, name) RETURNS text LANGUAGE sql AS 'INSERT INTO made VALUES ($2) RETURNING what';
     CREATE FUNCTION add_job(text, interval) RETURNS text LANGUAGE sql AS 'INSERT INTO made VALUES ($1) RETURNING what';
     CREATE FUNCTION compress_chunk(regclass) RETURNS text LANGUAGE sql AS 'INSERT INTO made VALUES ($1) RETURNING what';
+    CREATE FUNCTION has_invalidation_trigger(regclass) RETURNS bool LANGUAGE sql AS 'SELECT true';
+    CREATE FUNCTION insert_blocker() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+    CREATE FUNCTION continuous_agg_invalidation_trigger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE FUNCTION cagg_watermark(int) RETURNS timestamptz STABLE LANGUAGE sql AS 'SELECT max(time) FROM metrics';
+    CREATE VIEW live AS SELECT time, value FROM metrics WHERE time >= cagg_watermark(2);
+    CREATE TABLE chunk () INHERITS (metrics);
+    CREATE TRIGGER ts_insert_blocker BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION insert_blocker();
+    CREATE TRIGGER ts_cagg_invalidation_trigger AFTER INSERT OR UPDATE OR DELETE ON metrics FOR EACH ROW
+        EXECUTE FUNCTION continuous_agg_invalidation_trigger();
+    CREATE TRIGGER ts_cagg_invalidation_trigger AFTER INSERT OR UPDATE OR DELETE ON chunk FOR EACH ROW
+        EXECUTE FUNCTION continuous_agg_invalidation_trigger();
     CREATE SCHEMA own;
+    CREATE TABLE watched (n int);
+    CREATE FUNCTION own.insert_blocker() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+    CREATE TRIGGER ts_insert_blocker BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION own.insert_blocker();
     CREATE FUNCTION own.hypertable_size(regclass) RETURNS text LANGUAGE sql AS 'INSERT INTO made VALUES ($1) RETURNING what';
     DO $$ DECLARE f regprocedure; BEGIN
-        FOR f IN SELECT oid FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prolang = (SELECT oid FROM pg_language WHERE lanname = 'sql') LOOP
+        FOR f IN SELECT oid FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c') LOOP
             EXECUTE format('ALTER EXTENSION fuzzystrmatch ADD FUNCTION %s', f);
         END LOOP;
     END $$;
@@ -49,6 +63,7 @@ fn timescaledbs_reads_run_on_replicas_and_what_it_manages_on_the_primary() {
         ("public.hypertable_size('metrics'), approximate_row_count('metrics')", "metrics"),
         ("value", "hourly"),
         ("chunk", "show_chunks('metrics') AS chunk"),
+        ("has_invalidation_trigger('metrics')", "metrics"),
     ] {
         let sql = format!("SELECT {list}, on_replica() FROM {rest} LIMIT 1");
         is_read(&world, &sql);
@@ -65,5 +80,14 @@ fn timescaledbs_reads_run_on_replicas_and_what_it_manages_on_the_primary() {
         assert_eq!(client.value(manages), said);
     }
     assert_eq!(world.db.run("SELECT count(*) FROM made"), "4");
+    // What is written to a hypertable is seen where that is read, and no other table's reads wait for it.
+    let hypertable = touched(&world, "SELECT * FROM metrics").0;
+    for write in ["INSERT INTO metrics VALUES (now(), 1, 1)", "UPDATE metrics SET value = 1", "DELETE FROM metrics"] {
+        assert_eq!(touched(&world, write).1, hypertable, "{write}");
+    }
+    for read in ["SELECT * FROM chunk", "SELECT * FROM live", "SELECT locf(avg(value)) FROM metrics"] {
+        assert_eq!(touched(&world, read).0, hypertable, "{read}");
+    }
+    assert_eq!(touched(&world, "INSERT INTO watched VALUES (1)").1, "all", "a trigger of the user's own, of that name");
     assert_eq!(world.counter("trunkline_reruns_total", &[]), 0.0, "nothing was tried on a replica first");
 }
