@@ -200,8 +200,10 @@ impl Session {
                         return Ok(false);
                     }
                 }
+                let is_committing = self.sight.is_committing();
                 let Self { state: State::Linked(link), names, .. } = self else { return Err(ServerBroken) };
                 if settings && !fatal {
+                    link.refused_with_commit = is_committing;
                     link.settings_refused = Some(body.into());
                     // It does not have what it is taken to have.
                     link.retired = Some("it refused the session's settings");

@@ -169,6 +169,12 @@ impl Replies {
         self.queue.is_empty()
     }
 
+    /// How many ReadyForQuery come before the session's settings are in force; 0 = they are.
+    pub fn until_settings(&self) -> usize {
+        let last = self.queue.iter().rposition(|expect| matches!(expect, Expect::Settings));
+        last.map_or(0, |last| self.queue.iter().take(last + 1).filter(|expect| expect.is_ready()).count())
+    }
+
     pub fn push(&mut self, expect: Expect) {
         self.pushed += 1;
         if expect.is_ready() {
