@@ -181,6 +181,14 @@ impl Sight {
         self.commit_ended();
     }
 
+    /// A transaction has been committed. `more` = what is under way behind it may commit something, too.
+    pub fn committed(&mut self, more: bool) {
+        self.stamp(Moment::now());
+        if !more {
+            self.commit_ended();
+        }
+    }
+
     /// A ReadyForQuery came from a node that was in this incarnation before the statement was sent. `ended` = a transaction has ended since the last one; `quiet` = nothing
     /// more is under way.
     pub fn ready(&mut self, now: Moment, incarnation: u64, status: TxStatus, ended: bool, quiet: bool) {

@@ -171,9 +171,10 @@ impl Link {
         self.awaits_settings && !self.replies.is_empty()
     }
 
-    /// Whether what follows waits for the end of what is under way, unless it is part of it.
+    /// Whether what follows waits for the end of what is under way, unless it is part of it. A server that refuses to begin a block
+    /// skips no more than what comes before the next Sync: what comes behind that would run outside the block.
     pub fn is_fenced(&self) -> bool {
-        (self.barrier || self.fence) && !self.segment_open && !self.replies.is_empty()
+        (self.barrier || self.fence || self.replies.owes_begin()) && !self.segment_open && !self.replies.is_empty()
     }
 
     /// A Sync goes out, or what has the effect of one.

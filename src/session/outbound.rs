@@ -472,7 +472,7 @@ impl Session {
                 || (link.status == TxStatus::Idle && matches!(link.replies.head(), Some(Expect::Simple { .. }))))
         {
             // Committed before the tag was sent: whoever sees it may act upon it.
-            self.sight.settle();
+            self.sight.committed(link.replies.owes_more());
         }
         let Self { state: State::Linked(link), tracked, placement, names, decisions, lex, told, .. } = self else {
             return;

@@ -151,6 +151,8 @@ pub(super) struct Replies {
     ready: u64,
     /// The same of the last one that changes what the session keeps.
     scripts: u64,
+    /// The same of the last one that begins a block.
+    begins: u64,
     pushed: u64,
 }
 
@@ -182,6 +184,9 @@ impl Replies {
         }
         if expect.has_script() {
             self.scripts = self.pushed;
+        }
+        if matches!(expect, Expect::Begin) {
+            self.begins = self.pushed;
         }
         self.queue.push_back(expect);
     }
@@ -221,6 +226,16 @@ impl Replies {
         self.ready > self.answered()
     }
 
+    /// Whether another statement of the client's is under way behind the one that is answered now.
+    pub fn owes_more(&self) -> bool {
+        self.queue.iter().skip(1).any(|expect| matches!(expect, Expect::Simple { .. } | Expect::Execute { .. }))
+    }
+
+    /// Whether it is not known yet that the server has begun a block.
+    pub fn owes_begin(&self) -> bool {
+        self.begins > self.answered()
+    }
+
     /// How many of those awaited are no longer.
     fn answered(&self) -> u64 {
         self.pushed - self.queue.len() as u64
@@ -232,6 +247,7 @@ impl Replies {
         let count = |at: Option<usize>| at.map_or(0, |at| answered + at as u64 + 1);
         self.ready = count(self.queue.iter().rposition(Expect::is_ready));
         self.scripts = count(self.queue.iter().rposition(Expect::has_script));
+        self.begins = count(self.queue.iter().rposition(|expect| matches!(expect, Expect::Begin)));
     }
 
     /// Whether something under way may change what this name of the client's stands for.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -124,16 +125,29 @@ async fn one(ledger: Arc<Ledger>, port: u16, number: u32, mut rng: Rng) -> io::R
                     sleep(Duration::from_millis(pieces.u64(time))).await;
                 }
             }
-            match cuts {
-                Some(_) => sleep(Duration::from_millis(pieces.u64(0..30))).await,
-                None => std::future::pending().await,
+            if cuts.is_some() {
+                sleep(Duration::from_millis(pieces.u64(0..30))).await;
             }
         };
         let heard = {
-            let hear = session.hear_all(&mut reader);
-            tokio::select! {
-                () = write => Err(End::Closed),
-                heard = hear => heard,
+            let (mut write, mut written) = (pin!(write), false);
+            let mut hear = pin!(session.hear_all(&mut reader));
+            loop {
+                tokio::select! {
+                    () = &mut write, if !written => {
+                        written = true;
+                        if cuts.is_some() {
+                            break Err(End::Closed);
+                        }
+                    }
+                    heard = &mut hear => {
+                        // Data of a COPY that was refused may still be on their way.
+                        if heard.is_ok() && !written {
+                            write.await;
+                        }
+                        break if cuts.is_some() { Err(End::Closed) } else { heard };
+                    }
+                }
             }
         };
         if let Err(end) = heard {
