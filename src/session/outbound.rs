@@ -129,6 +129,9 @@ impl Session {
                 }
                 let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
                 link.begin_refused = true;
+                // What was sent behind it has been skipped: what is known of its statements does not hold.
+                link.retired = Some("it refused to begin a block");
+                link.dying |= is_fatal(body);
                 return Ok(true);
             }
             (Some(Expect::Spoiled), b'E') if !is_fatal(body) => return Ok(false),
