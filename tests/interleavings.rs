@@ -3,7 +3,7 @@
 //!
 //! Nobody gets what is meant for somebody else, what was executed is not executed again, what was acknowledged is there once, nothing gets
 //! stuck, and in the end everything is at rest. The seeds are fixed; `TRUNKLINE_SEEDS=7,8,9` runs others, and
-//! `TRUNKLINE_INTERLEAVINGS_SECONDS=600` as many as fit in that time. What is drawn is the seed's, what comes first is the machine's: a
+//! `TRUNKLINE_INTERLEAVINGS_SECONDS=600` (by `cargo test`; nextest ends what takes long) as many as fit in that time. What is drawn is the seed's, what comes first is the machine's: a
 //! seed that fails may have to run several times to do so again. The story of a failure is told at its end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

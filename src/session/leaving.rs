@@ -41,7 +41,7 @@ impl Session {
     /// There is nowhere else: the session ends.
     pub(super) fn settings_refused(&mut self) -> Result<(), Ending> {
         let Some(link) = self.link() else { return Ok(()) };
-        let error = link.settings_refused.take().unwrap_or_default();
+        let error = link.settings_refused.clone().unwrap_or_default();
         let (sent, on_replica, committing) = (!link.awaits_settings, !link.primary, link.refused_with_commit);
         let code = ErrorNotice::sqlstate_of(&error);
         let struck = code == SqlState::QUERY_CANCELED;

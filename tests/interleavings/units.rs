@@ -124,7 +124,7 @@ impl Author {
                 let kind = self.kind();
                 let begins_late = kind == Kind::Begin && number > 0;
                 let is_alone = matches!(kind, Kind::DiscardAll | Kind::Empty | Kind::Reset);
-                if !(several && is_alone) && !begins_late {
+                if !(begins_late || several && is_alone) {
                     break kind;
                 }
             };
