@@ -10,10 +10,14 @@
 
 mod support;
 
+#[path = "interleavings/acts.rs"]
+mod acts;
 #[path = "interleavings/client.rs"]
 mod client;
 #[path = "interleavings/engine.rs"]
 mod engine;
+#[path = "interleavings/hearing.rs"]
+mod hearing;
 #[path = "interleavings/ledger.rs"]
 mod ledger;
 #[path = "interleavings/operator.rs"]
@@ -24,6 +28,8 @@ mod server;
 mod statement;
 #[path = "interleavings/units.rs"]
 mod units;
+#[path = "interleavings/work.rs"]
+mod work;
 
 use std::collections::HashMap;
 use std::path::Path;
