@@ -57,6 +57,10 @@ impl Work {
                 if self.engine.status == b'E' && !matches!(Kind::of(&second), Kind::Commit | Kind::Rollback) {
                     return Ok(self.refuse("25P02"));
                 }
+                if second.starts_with("the block has failed") {
+                    // It is no SQL.
+                    return Ok(self.refuse("42601"));
+                }
                 if !first.is_empty() && self.engine.statements.contains_key(&first) {
                     return Ok(self.refuse("42P05"));
                 }
