@@ -2,12 +2,14 @@
 //! verified, or ended and closed, each within a bounded time. While that goes on the connection still counts for its pool, so a server never has more statements
 //! running than the pool's size.
 
+use std::io;
 use std::time::Duration;
 
 use crate::backend;
 use crate::observe::Blame;
 use crate::pool::Lease;
-use crate::wire::build;
+use crate::wire::frame::backend_limit;
+use crate::wire::{FrameWalker, Step, build};
 
 use super::machine::{Link, State};
 use super::notify::Notifying;
@@ -27,7 +29,8 @@ pub(super) async fn clear(link: Link, within_message: bool, reusable: bool) -> O
     }
     let rests_in_block = usable && link.rests_in_block();
     let statement_runs = !link.replies.is_empty() && !link.dying;
-    let mut lease = link.lease;
+    let until_settings = if link.awaits_settings { 0 } else { link.replies.until_settings() };
+    let (mut lease, carry, pass) = (link.lease, link.carry, link.pass);
     lease.info.set_state(backend::ServerState::Tested, 0);
     if rests_in_block {
         // Between the statements of a transaction: nothing is in the way of a ROLLBACK.
@@ -37,7 +40,9 @@ pub(super) async fn clear(link: Link, within_message: bool, reusable: bool) -> O
             _ => None,
         };
     }
-    if statement_runs {
+    let set = tokio::time::timeout(STEP, settings_answered(&mut lease, carry, pass, until_settings)).await;
+    // What a cancel request struck before that would be the settings, and the statement behind them would run with another session's.
+    if statement_runs && matches!(set, Ok(Ok(()))) {
         // A server notices that nobody listens only when it has something to say.
         let cancel = backend::cancel(&lease.pool().spec, &lease.info.cancel);
         if !matches!(tokio::time::timeout(STEP, cancel).await, Ok(Ok(()))) {
@@ -46,6 +51,29 @@ pub(super) async fn clear(link: Link, within_message: bool, reusable: bool) -> O
     }
     let _ = tokio::time::timeout(STEP, say_goodbye(&mut lease, within_message)).await;
     None
+}
+
+/// Reads until so many ReadyForQuery have come. `read` = the beginning of a frame, or nothing and `pass` bytes of one are still to come.
+async fn settings_answered(lease: &mut Lease, mut read: Vec<u8>, mut pass: usize, mut left: usize) -> io::Result<()> {
+    let mut buffer = [0; 1024];
+    while left > 0 {
+        let passed = pass.min(read.len());
+        read.drain(..passed);
+        pass -= passed;
+        let mut walker = FrameWalker::new(&read);
+        while let Step::Whole(frame) = walker.step(backend_limit).map_err(io::Error::other)? {
+            left -= usize::from(frame.tag == b'Z' && left > 0);
+        }
+        let walked = walker.position();
+        read.drain(..walked);
+        if left > 0 {
+            match lease.stream.read_some(&mut buffer).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => read.extend_from_slice(&buffer[..n]),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Ends the connection and waits for the server to do so, too: then it has rolled back.
@@ -64,9 +92,9 @@ async fn say_goodbye(lease: &mut Lease, within_message: bool) {
 
 impl Link {
     /// Whether the client has the beginning of a frame of which the rest has not come: nothing else can be said to it. A row that
-    /// answers a statement of ours is nothing to it.
+    /// answers a statement of ours is nothing to it, and so is what comes from a connection that refused its settings.
     fn is_within_clients_frame(&self) -> bool {
-        self.pass > 0 && !self.drops_rows()
+        self.pass > 0 && !self.drops_rows() && self.settings_refused.is_none()
     }
 }
 

@@ -86,6 +86,10 @@ impl Session {
     }
 
     pub(super) fn begin_refused(&mut self) -> Ending {
+        if matches!(&self.state, State::Linked(link) if link.dying) {
+            // The client saw the server's own FATAL.
+            return Ending::ClientGone;
+        }
         let notice =
             ErrorNotice::fatal(SqlState::CONNECTION_FAILURE, "the transaction could not be begun on the server")
                 .detail("Nothing of it was executed.")

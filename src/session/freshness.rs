@@ -62,6 +62,8 @@ pub(super) struct Sight {
     writing: SmallVec<[TouchId; 4]>,
     /// When that which may commit it was sent.
     committing: Option<Moment>,
+    /// The end of a block was sent, and what followed it in the same pipeline runs outside one.
+    past_end: bool,
     /// What is under way shows something that its own writes do not change.
     reads: bool,
     /// As `seen` and `reads`, without the reads that only a what-if mode keeps on the primary.
@@ -103,6 +105,7 @@ impl Sight {
             seen: None,
             writing: SmallVec::new(),
             committing: None,
+            past_end: false,
             reads: false,
             seen_if_split: None,
             reads_if_split: false,
@@ -138,7 +141,8 @@ impl Sight {
                 self.writing.push(decision.touches);
             }
         }
-        if commits && self.is_writing() && self.committing.is_none() {
+        self.past_end |= decision.effects.intersects(Effects::TX_END);
+        if (commits || self.past_end) && self.is_writing() && self.committing.is_none() {
             let now = Moment::now();
             self.stamps.commit_sent(now);
             self.committing = Some(now);
@@ -181,6 +185,14 @@ impl Sight {
         self.commit_ended();
     }
 
+    /// A transaction has been committed. `more` = what is under way behind it may commit something, too.
+    pub fn committed(&mut self, more: bool) {
+        self.stamp(Moment::now());
+        if !more {
+            self.commit_ended();
+        }
+    }
+
     /// A ReadyForQuery came from a node that was in this incarnation before the statement was sent. `ended` = a transaction has ended since the last one; `quiet` = nothing
     /// more is under way.
     pub fn ready(&mut self, now: Moment, incarnation: u64, status: TxStatus, ended: bool, quiet: bool) {
@@ -200,6 +212,7 @@ impl Sight {
             }
         }
         if quiet {
+            self.past_end = false;
             self.commit_ended();
         }
     }

@@ -43,7 +43,7 @@ pub(super) const UNSEEN: Decision = Decision::unknown(Reason::Unparsed);
 impl Session {
     /// Takes as many frames from `data` as it can. Returns how many bytes are done with, and why it stopped.
     pub(super) fn take_client(&mut self, data: &[u8], out: &mut Splice<'_>) -> (usize, Need) {
-        if matches!(&self.state, State::Linked(link) if link.awaits_its_settings()) {
+        if matches!(&self.state, State::Linked(link) if link.awaits_its_settings() || link.settings_refused.is_some()) {
             return (0, Need::Quiet);
         }
         let mut start = 0;

@@ -41,8 +41,8 @@ impl Session {
     /// There is nowhere else: the session ends.
     pub(super) fn settings_refused(&mut self) -> Result<(), Ending> {
         let Some(link) = self.link() else { return Ok(()) };
-        let error = link.settings_refused.take().unwrap_or_default();
-        let (sent, on_replica) = (!link.awaits_settings, !link.primary);
+        let error = link.settings_refused.clone().unwrap_or_default();
+        let (sent, on_replica, committing) = (!link.awaits_settings, !link.primary, link.refused_with_commit);
         let code = ErrorNotice::sqlstate_of(&error);
         let struck = code == SqlState::QUERY_CANCELED;
         tracing::warn!(database = self.client.database, user = self.client.user, %code, "a server refused the settings of a session");
@@ -59,8 +59,9 @@ impl Session {
         } else {
             "The statement that followed was not executed."
         };
+        let unknown = sent && committing;
         let notice = ErrorNotice::fatal(
-            SqlState::CONNECTION_FAILURE,
+            if unknown { SqlState::RESOLUTION_UNKNOWN } else { SqlState::CONNECTION_FAILURE },
             "the session's settings could not be applied to another server connection",
         )
         .detail(format!("The server said: {said} ({code}). {outcome}"))

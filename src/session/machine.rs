@@ -54,6 +54,8 @@ pub(super) struct Link {
     pub awaits_settings: bool,
     /// The error with which the server refused the session's settings: the connection must not be used, and nothing more of it is told.
     pub settings_refused: Option<Box<[u8]>>,
+    /// What may commit something had been sent when the server refused them.
+    pub refused_with_commit: bool,
     /// The server said FATAL: its end of the connection is about to close.
     pub dying: bool,
     /// A statement is under way that changes what the session knows of its connection (`RESET`, `DEALLOCATE ALL`,
@@ -120,6 +122,7 @@ impl Link {
             applying: false,
             awaits_settings: false,
             settings_refused: None,
+            refused_with_commit: false,
             dying: false,
             barrier: false,
             copy_syncs: 0,
@@ -168,9 +171,10 @@ impl Link {
         self.awaits_settings && !self.replies.is_empty()
     }
 
-    /// Whether what follows waits for the end of what is under way, unless it is part of it.
+    /// Whether what follows waits for the end of what is under way, unless it is part of it. A server that refuses to begin a block
+    /// skips no more than what comes before the next Sync: what comes behind that would run outside the block.
     pub fn is_fenced(&self) -> bool {
-        (self.barrier || self.fence) && !self.segment_open && !self.replies.is_empty()
+        (self.barrier || self.fence || self.replies.owes_begin()) && !self.segment_open && !self.replies.is_empty()
     }
 
     /// A Sync goes out, or what has the effect of one.

@@ -129,6 +129,9 @@ impl Session {
                 }
                 let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
                 link.begin_refused = true;
+                // What was sent behind it has been skipped: what is known of its statements does not hold.
+                link.retired = Some("it refused to begin a block");
+                link.dying |= is_fatal(body);
                 return Ok(true);
             }
             (Some(Expect::Spoiled), b'E') if !is_fatal(body) => return Ok(false),
@@ -200,8 +203,10 @@ impl Session {
                         return Ok(false);
                     }
                 }
+                let is_committing = self.sight.is_committing();
                 let Self { state: State::Linked(link), names, .. } = self else { return Err(ServerBroken) };
                 if settings && !fatal {
+                    link.refused_with_commit = is_committing;
                     link.settings_refused = Some(body.into());
                     // It does not have what it is taken to have.
                     link.retired = Some("it refused the session's settings");
@@ -470,7 +475,7 @@ impl Session {
                 || (link.status == TxStatus::Idle && matches!(link.replies.head(), Some(Expect::Simple { .. }))))
         {
             // Committed before the tag was sent: whoever sees it may act upon it.
-            self.sight.settle();
+            self.sight.committed(link.replies.owes_more());
         }
         let Self { state: State::Linked(link), tracked, placement, names, decisions, lex, told, .. } = self else {
             return;

@@ -151,6 +151,8 @@ pub(super) struct Replies {
     ready: u64,
     /// The same of the last one that changes what the session keeps.
     scripts: u64,
+    /// The same of the last one that begins a block.
+    begins: u64,
     pushed: u64,
 }
 
@@ -169,6 +171,12 @@ impl Replies {
         self.queue.is_empty()
     }
 
+    /// How many ReadyForQuery come before the session's settings are in force; 0 = they are.
+    pub fn until_settings(&self) -> usize {
+        let last = self.queue.iter().rposition(|expect| matches!(expect, Expect::Settings));
+        last.map_or(0, |last| self.queue.iter().take(last + 1).filter(|expect| expect.is_ready()).count())
+    }
+
     pub fn push(&mut self, expect: Expect) {
         self.pushed += 1;
         if expect.is_ready() {
@@ -176,6 +184,9 @@ impl Replies {
         }
         if expect.has_script() {
             self.scripts = self.pushed;
+        }
+        if matches!(expect, Expect::Begin) {
+            self.begins = self.pushed;
         }
         self.queue.push_back(expect);
     }
@@ -215,6 +226,16 @@ impl Replies {
         self.ready > self.answered()
     }
 
+    /// Whether another statement of the client's is under way behind the one that is answered now.
+    pub fn owes_more(&self) -> bool {
+        self.queue.iter().skip(1).any(|expect| matches!(expect, Expect::Simple { .. } | Expect::Execute { .. }))
+    }
+
+    /// Whether it is not known yet that the server has begun a block.
+    pub fn owes_begin(&self) -> bool {
+        self.begins > self.answered()
+    }
+
     /// How many of those awaited are no longer.
     fn answered(&self) -> u64 {
         self.pushed - self.queue.len() as u64
@@ -226,6 +247,7 @@ impl Replies {
         let count = |at: Option<usize>| at.map_or(0, |at| answered + at as u64 + 1);
         self.ready = count(self.queue.iter().rposition(Expect::is_ready));
         self.scripts = count(self.queue.iter().rposition(Expect::has_script));
+        self.begins = count(self.queue.iter().rposition(|expect| matches!(expect, Expect::Begin)));
     }
 
     /// Whether something under way may change what this name of the client's stands for.
