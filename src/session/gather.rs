@@ -52,6 +52,8 @@ impl Session {
         let mut executes = false;
         let (mut binds, mut outlasts) = (false, false);
         self.deferred.asks_defaults = false;
+        // Not all of what follows is judged: what held for the statement before does not hold for it.
+        self.only_sets = false;
         self.begin_shards_of_segment();
         let mut local = self.ahead();
         loop {

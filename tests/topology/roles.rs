@@ -6,7 +6,7 @@ use trunkline::app::demo::{ClusterOptions, StopMode};
 
 use crate::fixture::*;
 use crate::support::clusters::{self, APP, APP_PASSWORD};
-use crate::support::frames::Batch;
+use crate::support::frames::{Batch, tags};
 use crate::support::process::Setup;
 
 #[test]
@@ -134,6 +134,26 @@ fn without_a_primary_writes_fail_after_their_time_and_say_why_trap_85() {
     let mut client = crate::fixture::client(&proxy);
     assert_eq!(client.failure(WRITE), "25006");
     assert_eq!(client.value("SELECT count(*) FROM t"), "0");
+}
+
+/// A SET may run on whatever server there is while there is no primary. What comes behind it may not: nor what is not looked at as a
+/// whole, since it is flushed before its Sync.
+#[test]
+fn a_write_behind_a_set_waits_for_the_primary() {
+    let fixture = Fixture::new(1);
+    let mut client = fixture.client();
+    assert_eq!(client.value(WRITE), fixture.port(0));
+    fixture.wait_node("replica1", "role", "replica");
+    fixture.cluster.primary().stop(StopMode::Fast).unwrap();
+    fixture.wait_node("primary", "state", "down");
+    client.rows("SET work_mem = '7MB'");
+    client.send(&Batch::new().run("INSERT INTO t VALUES (2)", &[]).flush());
+    assert!(client.is_silent_for(Duration::from_secs(1)), "it waits");
+    fixture.cluster.primary().start().unwrap();
+    assert_eq!(tags(&client.recv_frames(4)), "12nC");
+    client.send(&Batch::new().sync());
+    client.recv_ready(1);
+    assert_eq!(client.value("/* trunkline: primary */ SELECT count(*) FROM t"), "2");
 }
 
 #[test]
