@@ -52,7 +52,7 @@ impl Session {
         let mut executes = false;
         let (mut binds, mut outlasts) = (false, false);
         self.deferred.asks_defaults = false;
-        self.begin_shards_of_segment();
+        self.forget_shards();
         let mut local = self.ahead();
         loop {
             let frame = match walker.step(frontend_limit) {

@@ -107,9 +107,11 @@ impl Session {
         }
     }
 
-    /// Notes that a segment begins.
-    pub(super) fn begin_shards_of_segment(&mut self) {
+    /// Notes that something comes of which nothing is known yet: a segment begins, or a message that is not looked into. Not all of
+    /// that is judged, and what is not must not go where the statement before it went.
+    pub(super) fn forget_shards(&mut self) {
         self.shards.next = None;
+        self.shards.judged = Shard::Coordinator;
     }
 
     /// Notes which shard a Bind of the segment concerns, of a statement with this text and these types (as in Parse); `rest` is what

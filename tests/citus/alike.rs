@@ -1,0 +1,45 @@
+//! What an application must not be able to tell from the coordinator's own answers.
+
+use super::fixture::Fixture;
+use super::routing::{read, tenants};
+use crate::support::frames::Batch;
+
+const WHO: &str = "SELECT w.node, length($1) FROM whoami AS w";
+
+fn first(frames: &[crate::support::frames::Frame]) -> String {
+    let row = frames.iter().find(|frame| frame.tag == b'D').map(|frame| frame.columns()[0].clone().unwrap());
+    let failed = frames.iter().find(|frame| frame.tag == b'E').map(|frame| frame.sqlstate());
+    row.or(failed).unwrap_or_default()
+}
+
+fn what_is_not_judged_does_not_follow_the_statement_before_it(fixture: &Fixture) {
+    let [one, _] = tenants(fixture);
+    let mut client = fixture.client();
+    // A segment that is too long to be waited for.
+    assert_eq!(client.value(&read(&one)), "group 1");
+    let long = "x".repeat(100_000);
+    assert_eq!(first(&client.exchange(&Batch::new().run(WHO, &[Some(&long)]).sync())), "group 0", "a long segment");
+    // One that ends with a Flush.
+    assert_eq!(client.value(&read(&one)), "group 1");
+    let flushed = Batch::new().run(WHO, &[Some("x")]).flush().sync();
+    assert_eq!(first(&client.exchange(&flushed)), "group 0", "a segment that is flushed");
+    // A call of inet_server_port() behind a statement that has stayed with the coordinator because of what was before it.
+    client.send(&Batch::new().query("SELECT 1").query("SELECT count(*) FROM k0").query(&read(&one)));
+    client.recv_ready(3);
+    let call = [&2199u32.to_be_bytes()[..], &[0, 0, 0, 0, 0, 0]].concat();
+    let frames = client.exchange(&Batch::new().raw(b'F', &call));
+    let answer = frames.iter().find(|frame| frame.tag == b'V').map(|frame| frame.body[4..].to_vec()).unwrap();
+    let port = fixture.nodes[0].info().primary_port();
+    assert_eq!(String::from_utf8(answer).unwrap(), port.to_string(), "a function call");
+    // A statement that is not inspected.
+    client.send(&Batch::new().query("SELECT count(*) FROM k0").query(&read(&one)));
+    client.recv_ready(2);
+    let long = format!("SELECT w.node, '{}' FROM whoami AS w", "x".repeat(2 << 20));
+    assert_eq!(first(&client.exchange(&Batch::new().query(&long))), "group 0", "a long statement");
+}
+
+#[test]
+fn what_is_not_judged_stays_with_the_coordinator() {
+    let fixture = Fixture::new("");
+    what_is_not_judged_does_not_follow_the_statement_before_it(&fixture);
+}
