@@ -267,6 +267,15 @@ impl Session {
         self.shards.judged.may_run_at(group)
     }
 
+    /// Whether the link at hand was got for the write that was judged last, on the node of its shard: who has waited in line for it
+    /// must not give it back.
+    pub(super) fn is_at_chosen_worker(&self) -> bool {
+        let State::Linked(link) = &self.state else { return false };
+        link.chosen
+            && self.pools.cluster.nodes[link.node].is_worker_primary()
+            && link.worker.is_some_and(|group| self.suits_worker(group))
+    }
+
     /// Notes whether a link is to a worker. What is read there is as fresh as on the coordinator, so it counts as read there.
     pub(super) fn note_worker(&self, link: &mut Link) {
         let cluster = &self.pools.cluster;

@@ -43,3 +43,28 @@ fn what_is_not_judged_stays_with_the_coordinator() {
     let fixture = Fixture::new("");
     what_is_not_judged_does_not_follow_the_statement_before_it(&fixture);
 }
+
+#[test]
+fn writes_wait_in_line_for_a_workers_connection() {
+    let fixture = Fixture::new("owner_routing = \"all\"\n[databases.app.pool]\nsize = 1");
+    let [one, _] = tenants(&fixture);
+    let insert = format!("INSERT INTO k0 (k, v) VALUES ({one}, 'a')");
+    let lock = "BEGIN; LOCK TABLE k0; SELECT pg_sleep(1); COMMIT";
+    std::thread::scope(|scope| {
+        scope.spawn(|| fixture.run(1, lock));
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        for by_protocol in [false, true, false, true, false, true] {
+            let (fixture, insert) = (&fixture, &insert);
+            scope.spawn(move || {
+                let mut client = fixture.client();
+                for _ in 0..20 {
+                    let batch =
+                        if by_protocol { Batch::new().run(insert, &[]).sync() } else { Batch::new().query(insert) };
+                    assert_eq!(first(&client.exchange(&batch)), "");
+                }
+            });
+        }
+    });
+    assert_eq!(fixture.run(1, "SELECT count(*) FROM k0"), "120");
+    assert_eq!(fixture.run(0, "SELECT count(*) FROM k0"), "0");
+}
