@@ -45,6 +45,21 @@ fn what_is_not_judged_stays_with_the_coordinator() {
 }
 
 #[test]
+fn read_only_holds_for_workers_too() {
+    let fixture = Fixture::new("owner_routing = \"all\"");
+    let [one, _] = tenants(&fixture);
+    let insert = format!("INSERT INTO k0 (k, v) VALUES ({one}, 'a')");
+    let mut client = fixture.client();
+    client.rows(&insert);
+    assert_eq!(fixture.run(1, "SELECT count(*) FROM k0"), "1");
+    let port = fixture.nodes[0].info().primary_port();
+    fixture.proxy.rewrite_config(&super::fixture::config(port, "read_only = true", "owner_routing = \"all\""));
+    fixture.console().rows("RELOAD");
+    assert_eq!(client.failure(&insert), "25006");
+    assert_eq!(fixture.run(1, "SELECT count(*) FROM k0"), "1");
+}
+
+#[test]
 fn writes_wait_in_line_for_a_workers_connection() {
     let fixture = Fixture::new("owner_routing = \"all\"\n[databases.app.pool]\nsize = 1");
     let [one, _] = tenants(&fixture);
