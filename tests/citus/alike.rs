@@ -60,6 +60,36 @@ fn read_only_holds_for_workers_too() {
 }
 
 #[test]
+fn defaults_that_take_their_value_from_a_sequence_unseen_are_the_coordinators() {
+    let fixture = Fixture::new("owner_routing = \"all\"");
+    fixture.run_everywhere(
+        "SET standin.allow_ddl = on; CREATE SEQUENCE numbers; GRANT ALL ON numbers TO PUBLIC; \
+         CREATE FUNCTION next_number() RETURNS bigint LANGUAGE sql AS $$SELECT nextval('numbers')$$",
+    );
+    let [one, _] = tenants(&fixture);
+    let mut client = fixture.client();
+    let insert = format!("INSERT INTO k0 (k, v) VALUES ({one}, 'a')");
+    client.rows(&insert);
+    assert_eq!(fixture.run(1, "DELETE FROM k0 RETURNING v").lines().next(), Some("a"));
+    fixture.run_everywhere("SET standin.allow_ddl = on; ALTER TABLE k0 ADD COLUMN n bigint DEFAULT 0");
+    for default in ["next_number()", "nextval('numbers'::text)", "nextval('numbers')"] {
+        fixture.run_everywhere("SET standin.allow_ddl = on; ALTER TABLE k0 ALTER COLUMN n SET DEFAULT 0");
+        fixture.until("it goes to the worker", || {
+            client.rows(&insert);
+            fixture.run(1, "SELECT count(*) FROM k0") != "0"
+        });
+        fixture.run_everywhere(&format!(
+            "SET standin.allow_ddl = on; ALTER TABLE k0 ALTER COLUMN n SET DEFAULT {default}"
+        ));
+        fixture.until(default, || {
+            fixture.run(1, "DELETE FROM k0");
+            client.rows(&insert);
+            fixture.run(1, "SELECT count(*) FROM k0") == "0"
+        });
+    }
+}
+
+#[test]
 fn writes_wait_in_line_for_a_workers_connection() {
     let fixture = Fixture::new("owner_routing = \"all\"\n[databases.app.pool]\nsize = 1");
     let [one, _] = tenants(&fixture);

@@ -18,7 +18,7 @@ pub struct DistributedTable {
     pub schema: Box<str>,
     /// Its name.
     pub name: Box<str>,
-    /// A column takes its value from a sequence, which gives other numbers on workers (the group stands in the
+    /// A column takes its value from a sequence, or from a function that may ask one, which gives other numbers on workers (the group stands in the
     /// upper 16 bits, and columns of 4 bytes fail): new rows are the coordinator's.
     pub is_numbered: bool,
     /// Where its rows are.
