@@ -23,6 +23,9 @@ use super::relay::Session;
 /// How long a worker that has refused the user's login, or could not be reached, is left alone: there is another way to its shards.
 const REFUSED: Duration = Duration::from_secs(5);
 
+/// From here on OIDs of types are given by each node for itself (PostgreSQL's `FirstNormalObjectId`).
+const FIRST_OWN_TYPE: u32 = 16384;
+
 /// What a statement concerns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Shard {
@@ -123,11 +126,14 @@ impl Session {
     }
 
     fn shard_of_bind(&self, key: &ShardKey, text: &[u8], types: &[u8], rest: &[u8]) -> Shard {
+        let (oids, _) = types.get(2..).unwrap_or_default().as_chunks::<4>();
+        if oids.iter().any(|oid| u32::from_be_bytes(*oid) >= FIRST_OWN_TYPE) {
+            return Shard::Coordinator;
+        }
         let KeySource::Owner { colocation, at: KeyAt::Param { number, .. }, .. } = key.source else {
             return self.shard_of_query(key, text);
         };
         let index = usize::from(number).saturating_sub(1);
-        let (oids, _) = types.get(2..).unwrap_or_default().as_chunks::<4>();
         let declared = oids.get(index).map_or(0, |oid| u32::from_be_bytes(*oid));
         let bound = bind_parameters(rest).and_then(|mut values| values.nth(index));
         let hash = bound.and_then(|bound| {

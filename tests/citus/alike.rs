@@ -45,6 +45,50 @@ fn what_is_not_judged_stays_with_the_coordinator() {
 }
 
 #[test]
+fn types_of_ones_own_have_the_coordinators_numbers() {
+    let fixture = Fixture::new("owner_routing = \"all\"");
+    // The numbers of types differ from node to node.
+    fixture.run(1, "SET standin.allow_ddl = on; CREATE TYPE apart AS ENUM ('x'); CREATE TYPE apart2 AS ENUM ('x')");
+    let made = "SET standin.allow_ddl = on; CREATE TYPE mood AS ENUM ('sad', 'happy'); \
+        CREATE TABLE moody (k bigint NOT NULL, m mood, v text); GRANT ALL ON moody TO PUBLIC; \
+        INSERT INTO pg_dist_partition VALUES ('moody', 'h', '{VAR :varno 1 :varattno 1 :varlevelsup 0}', 100, 's', false)";
+    fixture.run_everywhere(made);
+    let [one, two] = tenants(&fixture);
+    let oid = fixture.run(0, "SELECT 'mood'::regtype::oid");
+    assert_ne!(oid, fixture.run(1, "SELECT 'mood'::regtype::oid"));
+    let mut client = fixture.client();
+    fixture.until("the table is known", || {
+        client.value(&format!("SELECT w.node, (SELECT count(v) FROM moody WHERE k = {two}) FROM whoami AS w"))
+            == "group 2"
+    });
+    let type_of = |frames: &[crate::support::frames::Frame]| {
+        let row = frames.iter().find(|frame| frame.tag == b'T').unwrap();
+        let end = row.body.iter().skip(2).position(|byte| *byte == 0).unwrap() + 3;
+        u32::from_be_bytes(row.body[end + 6..end + 10].try_into().unwrap()).to_string()
+    };
+    for sql in [
+        format!("SELECT m FROM moody WHERE k = {one}"),
+        format!("SELECT \"m\" FROM moody AS x WHERE x.k = {one}"),
+        format!("SELECT m AS n, * FROM moody WHERE k = {one}"),
+        format!("SELECT max(s.n) FROM (SELECT m AS n FROM moody WHERE k = {one}) AS s"),
+        format!("SELECT c FROM moody AS x (a, c, d) WHERE a = {one}"),
+        format!("SELECT 'happy'::mood FROM moody WHERE k = {one} UNION ALL SELECT NULL"),
+        format!("UPDATE moody SET v = 'x' WHERE k = {one} RETURNING m"),
+        format!("INSERT INTO moody (k, m) VALUES ({one}, 'sad') RETURNING m"),
+    ] {
+        assert_eq!(type_of(&client.exchange(&Batch::new().query(&sql))), oid, "{sql}");
+        assert_eq!(type_of(&client.exchange(&Batch::new().run(&sql, &[]).sync())), oid, "{sql}");
+    }
+    let whole = format!("SELECT moody FROM moody WHERE k = {one}");
+    let row_type = fixture.run(0, "SELECT 'moody'::regtype::oid");
+    assert_eq!(type_of(&client.exchange(&Batch::new().query(&whole))), row_type);
+    // A parameter of that type.
+    let insert = "INSERT INTO moody (k, m) VALUES ($1, $2)";
+    let typed = Batch::new().parse("", insert, &[20, oid.parse().unwrap()]).bind("", "", &[Some(&one), Some("happy")]);
+    assert_eq!(first(&client.exchange(&typed.execute("", 0).sync())), "");
+}
+
+#[test]
 fn read_only_holds_for_workers_too() {
     let fixture = Fixture::new("owner_routing = \"all\"");
     let [one, _] = tenants(&fixture);

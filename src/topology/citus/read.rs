@@ -32,7 +32,10 @@ const TABLES: &str = "SELECT n.nspname::text, c.relname::text, p.partmethod::tex
                 OR EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_proc q ON q.oid = d.refobjid AND q.provolatile = 'v' \
                     JOIN pg_catalog.pg_language g ON g.oid = q.prolang AND g.lanname NOT IN ('internal', 'c') \
                     WHERE d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.refclassid = 'pg_catalog.pg_proc'::regclass \
-                    AND d.objid = f.oid))) \
+                    AND d.objid = f.oid))), \
+    ARRAY(SELECT o.attname::text FROM pg_catalog.pg_attribute o JOIN pg_catalog.pg_type t ON t.oid = o.atttypid \
+        WHERE o.attrelid = p.logicalrelid AND o.attnum > 0 AND NOT o.attisdropped \
+        AND CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END OPERATOR(pg_catalog.>=) 16384::oid ORDER BY o.attnum) \
     FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_class c ON c.oid = p.logicalrelid \
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     LEFT JOIN pg_catalog.pg_attribute a \
@@ -143,6 +146,7 @@ fn table(row: &Row) -> Result<DistributedTable, Error> {
         schema: row.try_get::<_, String>(0)?.into(),
         name: row.try_get::<_, String>(1)?.into(),
         is_numbered: row.try_get(8)?,
+        own_types: row.try_get::<_, Vec<String>>(9)?.into_iter().map(Into::into).collect(),
         kind,
     })
 }
