@@ -134,6 +134,25 @@ fn defaults_that_take_their_value_from_a_sequence_unseen_are_the_coordinators() 
 }
 
 #[test]
+fn a_node_that_is_not_the_worker_it_is_taken_for_is_not_used() {
+    let fixture = Fixture::new("owner_routing = \"all\"");
+    let [one, two] = tenants(&fixture);
+    let mut client = fixture.client();
+    assert_eq!(client.value(&read(&one)), "group 1");
+    for port in [fixture.proxy.port(), fixture.nodes[2].info().primary_port()] {
+        fixture.run(0, "UPDATE pg_dist_node SET nodeport = nodeport + 10000 WHERE groupid = 2");
+        fixture.run(0, &format!("UPDATE pg_dist_node SET nodeport = {port} WHERE groupid = 1"));
+        fixture.until("it is not used", || {
+            fixture.console().value("SELECT count(*) FROM citus WHERE used = 'yes'") == "0"
+        });
+        for _ in 0..20 {
+            assert_eq!(client.value(&read(&one)), "group 0", "{port}");
+            assert_eq!(client.value(&read(&two)), "group 0", "{port}");
+        }
+    }
+}
+
+#[test]
 fn writes_wait_in_line_for_a_workers_connection() {
     let fixture = Fixture::new("owner_routing = \"all\"\n[databases.app.pool]\nsize = 1");
     let [one, _] = tenants(&fixture);

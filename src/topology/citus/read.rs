@@ -12,7 +12,7 @@ use crate::sql::{DistributedTable, Distribution, KeyType, TableKind};
 /// Whether Citus is there at all, and where we are: workers know what the coordinator knows, and must not be taken for it.
 const WHO: &str = "SELECT pg_catalog.to_regclass('pg_catalog.pg_dist_node') IS NOT NULL, \
     pg_catalog.to_regproc('pg_catalog.citus_version') IS NOT NULL";
-const GROUP: &str = "SELECT groupid FROM pg_catalog.pg_dist_local_group";
+pub(in crate::topology) const GROUP: &str = "SELECT groupid FROM pg_catalog.pg_dist_local_group";
 const VERSION: &str = "SELECT pg_catalog.citus_version()::text";
 
 const NODES: &str = "SELECT nodeid, groupid, nodename::text, nodeport, noderole::text, nodecluster::text, isactive, \

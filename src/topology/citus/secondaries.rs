@@ -74,6 +74,14 @@ impl Cluster {
     /// What a node of a worker group is for, by what it says of itself.
     pub(in crate::topology) fn standing_of_worker(&self, node: &Node) -> Standing {
         let Some(facts) = node.facts().filter(|_| !node.is_disabled()) else { return Standing::Unknown };
+        let told = node.told_group();
+        if told != Some(node.settings.group) {
+            let told = told.map_or_else(|| "not of any".to_owned(), |group| format!("of group {group}"));
+            return Standing::Refused(format!(
+                "is not the node that the coordinator means by this address: it says that it is {told}, and should be of group {}",
+                node.settings.group
+            ));
+        }
         match (node.is_secondary(), facts.in_recovery, node.secondary_use()) {
             (false, false, _) => Standing::Worker,
             (false, true, _) => {
