@@ -1,8 +1,14 @@
 //! What an application must not be able to tell from the coordinator's own answers.
 
-use super::fixture::Fixture;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::fixture::{Fixture, PATIENCE};
 use super::routing::{read, tenants};
+use crate::support::clusters::{self, APP, APP_PASSWORD};
 use crate::support::frames::Batch;
+use crate::support::process::Setup;
+use crate::support::raw::RawClient;
 
 const WHO: &str = "SELECT w.node, length($1) FROM whoami AS w";
 
@@ -158,9 +164,9 @@ fn writes_wait_in_line_for_a_workers_connection() {
     let [one, _] = tenants(&fixture);
     let insert = format!("INSERT INTO k0 (k, v) VALUES ({one}, 'a')");
     let lock = "BEGIN; LOCK TABLE k0; SELECT pg_sleep(1); COMMIT";
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| fixture.run(1, lock));
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        thread::sleep(Duration::from_millis(300));
         for by_protocol in [false, true, false, true, false, true] {
             let (fixture, insert) = (&fixture, &insert);
             scope.spawn(move || {
@@ -175,4 +181,66 @@ fn writes_wait_in_line_for_a_workers_connection() {
     });
     assert_eq!(fixture.run(1, "SELECT count(*) FROM k0"), "120");
     assert_eq!(fixture.run(0, "SELECT count(*) FROM k0"), "0");
+}
+
+#[test]
+fn a_write_whose_worker_is_lost_is_never_sent_twice() {
+    let fixture = Fixture::new("owner_routing = \"all\"");
+    let [one, _] = tenants(&fixture);
+    let insert = format!("INSERT INTO k0 (k, v) VALUES ({one}, 'a')");
+    for by_protocol in [false, true] {
+        let mut client = fixture.client();
+        client.rows(&format!("DELETE FROM k0 WHERE k = {one}"));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                fixture.run(
+                    1,
+                    "BEGIN; LOCK TABLE k0; SELECT pg_sleep(0.7); \
+                SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO k0%'; COMMIT",
+                )
+            });
+            thread::sleep(Duration::from_millis(200));
+            let batch = if by_protocol { Batch::new().run(&insert, &[]).sync() } else { Batch::new().query(&insert) };
+            client.send(&batch);
+            let code = loop {
+                let frame = client.recv();
+                if frame.tag == b'E' {
+                    break frame.sqlstate();
+                }
+                assert_ne!(frame.tag, b'C');
+            };
+            assert!(["57P01", "08007"].contains(&code.as_str()), "{code}");
+        });
+        assert_eq!([0, 1, 2].map(|group| fixture.run(group, "SELECT count(*) FROM k0")), ["0", "0", "0"]);
+    }
+}
+
+#[test]
+fn servers_that_have_citus_loaded_serve_databases_that_are_not_looked_at() {
+    let cluster = clusters::start(clusters::options());
+    cluster.info().wait_replayed().unwrap();
+    for node in cluster.nodes() {
+        node.configure(&[("citus.use_secondary_nodes", "never")]).unwrap();
+        node.reload();
+    }
+    let ports: Vec<u16> = cluster.nodes().iter().map(|node| node.port()).collect();
+    let nodes: String =
+        ports.iter().map(|port| format!("{{ name = \"n{port}\", host = \"127.0.0.1\", port = {port} }},")).collect();
+    let common = format!("control_user = \"{APP}\"\ncontrol_password = \"{APP_PASSWORD}\"\nnodes = [{nodes}]\n");
+    let proxy = Setup::config(format!(
+        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[admin]\nadmin_users = [\"{APP}\"]\n\
+         [users.{APP}]\npassword = \"{APP_PASSWORD}\"\n\
+         [databases.calm]\ndbname = \"app\"\nread_only = true\n{common}[databases.\"*\"]\n{common}"
+    ))
+    .start();
+    let mut console = RawClient::connect(proxy.port(), APP, APP_PASSWORD, "trunkline");
+    let deadline = Instant::now() + PATIENCE;
+    while console.value("SELECT count(*) FROM nodes WHERE role = 'replica'") != (2 * ports.len() - 1).to_string() {
+        assert!(Instant::now() < deadline, "{:?}\n{}", console.rows("SHOW NODES"), proxy.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+    for database in ["calm", "app"] {
+        let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, database);
+        assert_eq!(client.value("SELECT 1"), "1", "{database}");
+    }
 }

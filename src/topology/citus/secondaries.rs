@@ -56,6 +56,15 @@ impl Cluster {
     /// What a standby of the coordinator is for in a Citus cluster; `None`: what it would be for without Citus.
     pub(in crate::topology) fn standing_of_standby(&self, node: &Node) -> Option<Standing> {
         let uses = node.secondary_use();
+        if self.database.read_only {
+            // All of its nodes are, and nobody asks how fresh they are.
+            return None;
+        }
+        if !self.can_be_surveyed() {
+            // Distributed tables are read from primaries, if there are any; of standbys of workers nothing is known.
+            let reason = "reads from a Citus cluster's standbys, of which nothing is known: name the database in the configuration";
+            return matches!(uses, SecondaryUse::Always(_)).then(|| Standing::Refused(reason.to_owned()));
+        }
         let Some(map) = self.citus.map() else {
             // It may turn out to be one.
             return (uses != SecondaryUse::NoCitus && !self.citus.is_surveyed()).then_some(Standing::Unknown);
