@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::backend::{Settings, Value};
 use crate::config::{CitusReads, CitusSettings, OwnerRouting};
+use crate::pool::Lease;
 use crate::sql::{Decision, Effects, Format, KeyAt, KeySource, ShardKey};
 use crate::wire::frontend::bind_parameters;
 use crate::wire::{ErrorNotice, SqlState};
@@ -273,6 +274,22 @@ impl Session {
         self.shards.judged.may_run_at(group)
     }
 
+    /// Whether the connection, if it is to a worker, has the defaults on which results depend as the coordinator has them. If it has not,
+    /// the worker is left alone for a while.
+    pub(super) fn is_as_coordinator(&self, node: usize, lease: &Lease) -> bool {
+        if !self.pools.cluster.nodes[node].is_worker() || !lease.settings.is_empty() {
+            return true;
+        }
+        let told = self.pools.server_defaults.load();
+        let is_as_told = |name: &&[u8]| told.get(name).is_none_or(|value| lease.parameters.get(name) == Some(value));
+        let is_alike = DEFAULTS.iter().all(is_as_told);
+        if !is_alike {
+            self.pools.pools[node]
+                .complain("this worker's defaults (TimeZone, DateStyle, ...) are not the coordinator's");
+        }
+        is_alike
+    }
+
     /// Whether the link at hand was got for the write that was judged last, on the node of its shard: who has waited in line for it
     /// must not give it back.
     pub(super) fn is_at_chosen_worker(&self) -> bool {
@@ -315,6 +332,16 @@ impl Session {
         }
     }
 }
+
+/// What servers tell of their defaults on which results depend.
+const DEFAULTS: [&[u8]; 6] = [
+    b"DateStyle",
+    b"IntervalStyle",
+    b"TimeZone",
+    b"default_transaction_read_only",
+    b"server_encoding",
+    b"standard_conforming_strings",
+];
 
 /// Settings that are applied on every node in the same way, or on which no result depends.
 const HARMLESS: [&str; 12] = [

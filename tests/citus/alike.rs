@@ -244,3 +244,85 @@ fn servers_that_have_citus_loaded_serve_databases_that_are_not_looked_at() {
         assert_eq!(client.value("SELECT 1"), "1", "{database}");
     }
 }
+
+#[test]
+fn a_worker_with_other_defaults_answers_as_the_coordinator() {
+    let fixture = Fixture::new("");
+    let [one, _] = tenants(&fixture);
+    let worker = fixture.nodes[1].primary();
+    worker.configure(&[("timezone", "Asia/Tokyo"), ("datestyle", "SQL, DMY")]).unwrap();
+    worker.reload();
+    let mut client = fixture.client();
+    let told = "SELECT timestamptz '2020-01-31 00:00+00', count(*) FROM k0 WHERE k = ";
+    let right = client.rows(&format!("/* trunkline: primary */ {told}{one}"));
+    for _ in 0..10 {
+        assert_eq!(client.rows(&format!("{told}{one}")), right);
+    }
+}
+
+#[test]
+fn blocks_wait_in_line_for_a_workers_connection() {
+    let fixture = Fixture::new("owner_routing = \"all\"\n[databases.app.pool]\nsize = 1");
+    let [one, _] = tenants(&fixture);
+    thread::scope(|scope| {
+        for by_protocol in [false, true, false, true] {
+            let (fixture, one) = (&fixture, &one);
+            scope.spawn(move || {
+                let mut client = fixture.client();
+                client.rows("SET trunkline.shard_blocks = on");
+                for _ in 0..15 {
+                    for sql in ["BEGIN", &read(one), &format!("INSERT INTO k0 (k, v) VALUES ({one}, 'a')"), "COMMIT"] {
+                        let batch =
+                            if by_protocol { Batch::new().run(sql, &[]).sync() } else { Batch::new().query(sql) };
+                        let said = first(&client.exchange(&batch));
+                        assert!(["", "group 1"].contains(&said.as_str()), "{sql}: {said}");
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!([0, 1].map(|group| fixture.run(group, "SELECT count(*) FROM k0")), ["0", "60"]);
+}
+
+#[test]
+fn a_statement_prepared_before_its_table_was_undistributed_goes_to_the_coordinator() {
+    let fixture = Fixture::new("owner_routing = \"all\"");
+    let [one, _] = tenants(&fixture);
+    let mut client = fixture.client();
+    let insert = "INSERT INTO k0 (k, v) VALUES ($1, 'a')";
+    client.exchange(&Batch::new().parse("s", insert, &[]).parse("r", &read("$1"), &[]).sync());
+    let run = |client: &mut RawClient, name: &str| {
+        first(&client.exchange(&Batch::new().bind("", name, &[Some(&one)]).execute("", 0).sync()))
+    };
+    assert_eq!((run(&mut client, "r"), run(&mut client, "s")), ("group 1".to_owned(), String::new()));
+    assert_eq!(fixture.run(1, "DELETE FROM k0 RETURNING v").lines().next(), Some("a"));
+    fixture.run_everywhere("DELETE FROM pg_dist_partition WHERE logicalrelid = 'k0'::regclass");
+    fixture.until("it is followed", || run(&mut client, "r") == "group 0");
+    assert_eq!(run(&mut client, "s"), "");
+    assert_eq!(fixture.run(1, "SELECT count(*) FROM k0"), "0");
+}
+
+#[test]
+fn what_runs_on_a_worker_can_be_cancelled_and_times_out() {
+    let fixture = Fixture::new("owner_routing = \"all\"\n[databases.app.pool]\nquery_timeout = \"3s\"");
+    let [one, _] = tenants(&fixture);
+    let port = fixture.proxy.port();
+    let insert = format!("INSERT INTO k0 (k, v) VALUES ({one}, 'a')");
+    let read = read(&one);
+    for sql in [&insert, &read] {
+        for cancels in [true, false] {
+            thread::scope(|scope| {
+                scope.spawn(|| fixture.run(1, "BEGIN; LOCK TABLE k0; SELECT pg_sleep(5); COMMIT"));
+                thread::sleep(Duration::from_millis(300));
+                let mut client = fixture.client();
+                client.send(&Batch::new().query(sql));
+                thread::sleep(Duration::from_millis(300));
+                if cancels {
+                    client.cancel(port);
+                }
+                assert_eq!(first(&client.recv_ready(1)), "57014", "{sql} {cancels}");
+            });
+        }
+    }
+    assert_eq!(fixture.run(1, "SELECT count(*) FROM k0"), "0");
+}
