@@ -219,7 +219,8 @@ impl Session {
             }
             Shard::AnyNode => {
                 let workers = all().filter(|index| nodes[*index].is_usable_worker());
-                let chosen = self.idlest(cluster.primary().into_iter().chain(workers))?;
+                let primary = cluster.primary().filter(|primary| nodes[*primary].load.is_up());
+                let chosen = self.idlest(primary.into_iter().chain(workers))?;
                 nodes[chosen].is_worker().then_some(chosen)
             }
         }

@@ -3,16 +3,18 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use trunkline::app::demo::StopMode;
+
 use super::fixture::{Fixture, PATIENCE};
 use super::routing::{read, tenants};
 use crate::support::clusters::{self, APP, APP_PASSWORD};
-use crate::support::frames::Batch;
+use crate::support::frames::{Batch, Frame};
 use crate::support::process::Setup;
 use crate::support::raw::RawClient;
 
 const WHO: &str = "SELECT w.node, length($1) FROM whoami AS w";
 
-fn first(frames: &[crate::support::frames::Frame]) -> String {
+fn first(frames: &[Frame]) -> String {
     let row = frames.iter().find(|frame| frame.tag == b'D').map(|frame| frame.columns()[0].clone().unwrap());
     let failed = frames.iter().find(|frame| frame.tag == b'E').map(|frame| frame.sqlstate());
     row.or(failed).unwrap_or_default()
@@ -67,7 +69,7 @@ fn types_of_ones_own_have_the_coordinators_numbers() {
         client.value(&format!("SELECT w.node, (SELECT count(v) FROM moody WHERE k = {two}) FROM whoami AS w"))
             == "group 2"
     });
-    let type_of = |frames: &[crate::support::frames::Frame]| {
+    let type_of = |frames: &[Frame]| {
         let row = frames.iter().find(|frame| frame.tag == b'T').unwrap();
         let end = row.body.iter().skip(2).position(|byte| *byte == 0).unwrap() + 3;
         u32::from_be_bytes(row.body[end + 6..end + 10].try_into().unwrap()).to_string()
@@ -325,4 +327,144 @@ fn what_runs_on_a_worker_can_be_cancelled_and_times_out() {
         }
     }
     assert_eq!(fixture.run(1, "SELECT count(*) FROM k0"), "0");
+}
+
+/// What a client sees of answers, node by node alike.
+fn seen(frames: &[Frame]) -> Vec<String> {
+    let told = |frame: &Frame| match frame.tag {
+        b'S' | b'N' => None,
+        b'D' => Some(format!("D {:?}", frame.columns())),
+        b'E' => Some(format!("E {} {:?}", frame.sqlstate(), frame.field(b'M'))),
+        b'C' => Some(format!("C {}", frame.strings()[0])),
+        b'Z' => Some(format!("Z {}", char::from(frame.body[0]))),
+        tag => Some(char::from(tag).to_string()),
+    };
+    frames.iter().filter_map(told).collect()
+}
+
+#[test]
+fn conversations_are_as_with_the_coordinator() {
+    let fixture = Fixture::new("owner_routing = \"all\"\nreads = \"any_node\"");
+    let read = "SELECT id, payload FROM events WHERE project_id = $1 ORDER BY id";
+    let insert = "INSERT INTO events (project_id, id) VALUES ($1, $2) RETURNING project_id, id";
+    let five = [Some("5")];
+    let new = |id: &'static str| [Some("5"), Some(id)];
+    let conversations: Vec<(&str, Vec<Batch>)> = vec![
+        ("rows in parts", vec![Batch::new().parse("", read, &[]).bind("", "", &five).execute("", 2).execute("", 2).execute("", 0).sync()]),
+        ("a named portal", vec![Batch::new().parse("s", read, &[]).bind("p", "s", &five).execute("p", 3).sync(), Batch::new().execute("p", 0).sync()]),
+        ("a portal in a block", vec![
+            Batch::new().query("BEGIN"),
+            Batch::new().parse("t", read, &[]).bind("p", "t", &five).execute("p", 3).sync(),
+            Batch::new().execute("p", 0).close(b'P', "p").sync(),
+            Batch::new().query("COMMIT"),
+        ]),
+        ("flushes", vec![Batch::new().parse("u", read, &[20]).describe(b'S', "u").flush().bind("", "u", &five).execute("", 1).flush().execute("", 0).sync()]),
+        ("an error in a pipeline", vec![Batch::new().run(insert, &new("100")).run(insert, &new("100")).run(read, &five).sync()]),
+        ("after it", vec![Batch::new().run(read, &five).sync()]),
+        ("writes in one segment", vec![Batch::new().run(insert, &new("101")).run(insert, &new("102")).run(read, &five).sync()]),
+        ("of two tenants", vec![Batch::new().run(insert, &new("103")).run(insert, &[Some("8"), Some("1")]).run(insert, &new("103")).sync(), Batch::new().run(read, &five).run(read, &[Some("8")]).sync()]),
+        ("syncs in a row", vec![Batch::new().run(insert, &new("104")).sync().run(insert, &new("104")).sync().run(read, &five).sync().query("SELECT 1")]),
+        ("NULL", vec![Batch::new().run(read, &[None]).sync().run(insert, &[None, Some("1")]).sync()]),
+        ("what is no number", vec![Batch::new().run(read, &[Some("x")]).sync().run(insert, &[Some("99999999999999999999"), Some("1")]).sync()]),
+        ("no parameter", vec![Batch::new().parse("", read, &[]).bind("", "", &[]).execute("", 0).sync()]),
+        ("strings of two", vec![Batch::new().query("INSERT INTO events (project_id, id) VALUES (5, 200); SELECT id FROM events WHERE project_id = 5 ORDER BY id; SELECT 1/0")]),
+        ("after them", vec![Batch::new().query("SELECT id FROM events WHERE project_id = 5 ORDER BY id")]),
+        ("SQL PREPARE", vec![
+            Batch::new().query("PREPARE q (bigint) AS SELECT id FROM events WHERE project_id = $1 ORDER BY id"),
+            Batch::new().query("EXECUTE q (5)").query("EXPLAIN (COSTS off) SELECT 1"),
+            Batch::new().bind("", "q", &five).execute("", 0).sync(),
+            Batch::new().query("DEALLOCATE q").query("EXECUTE q (5)"),
+        ]),
+        ("a cursor", vec![
+            Batch::new().query("BEGIN").query("DECLARE c CURSOR FOR SELECT id FROM events WHERE project_id = 5 ORDER BY id"),
+            Batch::new().query("FETCH 2 FROM c").query("UPDATE events SET payload = '1' WHERE project_id = 5 AND id = 1").query("FETCH ALL FROM c").query("ROLLBACK"),
+        ]),
+        ("COPY out", vec![Batch::new().query("COPY (SELECT id FROM events WHERE project_id = 5 ORDER BY id) TO STDOUT")]),
+        ("a failed block", vec![
+            Batch::new().query("BEGIN").query("INSERT INTO events (project_id, id) VALUES (5, 1)").query("SELECT id FROM events WHERE project_id = 5").query("COMMIT"),
+        ]),
+        ("upserts", vec![
+            Batch::new().query("UPDATE events SET payload = '{\"a\": 1}' WHERE project_id = 5 AND id < 3 RETURNING id, payload"),
+            Batch::new().query("DELETE FROM events WHERE project_id = 5 AND id = 3 RETURNING id"),
+            Batch::new().query("DELETE FROM events e USING plans p WHERE e.project_id = 5 AND e.id = p.id RETURNING e.id, p.name"),
+            Batch::new().query("WITH w AS (DELETE FROM events WHERE project_id = 5 AND id = 4 RETURNING id) SELECT * FROM w"),
+        ]),
+        ("SET LOCAL", vec![Batch::new().query("BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo'; SELECT timestamptz '2020-01-01 00:00+00', count(*) FROM events WHERE project_id = 5; COMMIT")]),
+        ("unnamed ends", vec![Batch::new().parse("", read, &[]).sync(), Batch::new().query("SELECT 1"), Batch::new().bind("", "", &five).execute("", 0).sync()]),
+        ("functions", vec![Batch::new().query("SELECT current_user, count(*), inet_server_port() > 0 FROM events WHERE project_id = 5")]),
+    ];
+    fixture.run_everywhere("ANALYZE plans");
+    let coordinator = fixture.nodes[0].info().primary_port();
+    let mut fill = RawClient::connect(coordinator, APP, APP_PASSWORD, "app");
+    for blocks in ["off", "on"] {
+        let mut direct = RawClient::connect(coordinator, APP, APP_PASSWORD, "app");
+        let mut proxied = fixture.client();
+        proxied.rows(&format!("SET trunkline.shard_blocks = {blocks}"));
+        for (what, batches) in &conversations {
+            let mut told = [&mut direct, &mut proxied].map(|client| {
+                fill.rows("DELETE FROM events");
+                fill.rows("INSERT INTO events (project_id, id) SELECT p, i FROM generate_series(1, 7) AS i, (VALUES (5), (8)) AS t (p) WHERE p = 5 OR i > 1");
+                let mut told = Vec::new();
+                for batch in batches {
+                    client.send(batch);
+                    told.extend(seen(&client.recv_ready(batch.readies())));
+                }
+                told
+            });
+            let proxied = std::mem::take(&mut told[1]);
+            assert_eq!(proxied, told[0], "{what}, shard_blocks = {blocks}");
+        }
+    }
+    let counts = fixture.console().rows("SELECT at_owner FROM citus").remove(0);
+    assert!(counts[0].as_ref().unwrap().parse::<u64>().unwrap() > 10, "{counts:?}");
+}
+
+#[test]
+fn workers_come_and_go_while_statements_run() {
+    let fixture = Fixture::new("owner_routing = \"all\"");
+    let [one, two] = tenants(&fixture);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for (number, tenant) in [&one, &two, &one, &two].into_iter().enumerate() {
+            let (fixture, stop) = (&fixture, &stop);
+            scope.spawn(move || {
+                let mut client = fixture.client();
+                let insert = format!("INSERT INTO events (project_id, id) VALUES ({tenant}, $1)");
+                let count = format!("SELECT count(*) FROM events WHERE project_id = {tenant} AND id % 4 = {number}");
+                let mut written = 0;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let id = (4 * written + number).to_string();
+                    assert_eq!(first(&client.exchange(&Batch::new().run(&insert, &[Some(&id)]).sync())), "");
+                    written += 1;
+                    assert_eq!(client.value(&count), written.to_string());
+                }
+            });
+        }
+        for round in 0..12 {
+            let group = 1 + round % 2;
+            fixture.run(0, &format!("UPDATE pg_dist_node SET isactive = NOT isactive WHERE groupid = {group}"));
+            thread::sleep(Duration::from_millis(400));
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(!fixture.proxy.log().contains("panicked"));
+}
+
+#[test]
+fn reads_of_several_shards_go_on_without_the_coordinator() {
+    let fixture = Fixture::new("reads = \"any_node\"");
+    let ready = fixture.proxy.http("/readyz").1;
+    assert!(ready.contains("\"replicas\":0"), "workers are no replicas: {ready}");
+    let mut client = fixture.client();
+    let sql = "SELECT w.node, (SELECT count(*) FROM k0) FROM whoami AS w";
+    client.value(sql);
+    fixture.nodes[0].primary().stop(StopMode::Immediate).unwrap();
+    fixture.until("it is known to be down", || {
+        fixture.console().value("SELECT state FROM nodes WHERE name = 'coordinator'") != "up"
+    });
+    let began = Instant::now();
+    for _ in 0..20 {
+        assert_ne!(client.value(sql), "group 0");
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
