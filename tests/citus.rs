@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "citus/alike.rs"]
+mod alike;
 #[path = "citus/discovery.rs"]
 mod discovery;
 #[path = "citus/fixture.rs"]

@@ -265,14 +265,14 @@ async fn keep_house(ctx: Arc<Context>) {
 fn readiness(ctx: &Context) -> Readiness {
     let clusters = ctx.directory.clusters();
     let databases = clusters.values().map(|cluster| {
-        let up = |primary: bool| {
-            cluster.nodes.iter().filter(|node| node.is_primary() == primary && node.load.is_up()).count()
-        };
+        // What workers of Citus do, their coordinator does without them.
+        let nodes = || cluster.nodes.iter().filter(|node| !node.is_worker());
+        let up = |primary: bool| nodes().filter(|node| node.is_primary() == primary && node.load.is_up()).count();
         DatabaseReadiness {
             database: cluster.database.name.clone(),
             primary: up(true) > 0,
             replicas_up: up(false),
-            replicas: cluster.nodes.iter().filter(|node| !node.is_primary()).count(),
+            replicas: nodes().filter(|node| !node.is_primary()).count(),
         }
     });
     Readiness { draining: ctx.draining.load(Ordering::Acquire), databases: databases.collect() }

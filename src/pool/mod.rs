@@ -148,6 +148,14 @@ impl Pool {
         failed != Moment::NEVER && failed.until(Moment::of(now)) <= time
     }
 
+    /// Its server is not as it should be: that counts as an attempt to open a connection that has failed.
+    pub fn complain(&self, why: &'static str) {
+        self.failed.store(Moment::now().nanos(), Ordering::Relaxed);
+        if let Some(left_out) = self.load.complaints.line(Instant::now()) {
+            tracing::warn!(pool = %self.spec, left_out, why, "server connections cannot be used");
+        }
+    }
+
     /// Takes an idle connection, if one is here and nobody waits for it. One uncontended lock and a pop.
     pub fn try_check_out(self: &Arc<Self>, now: Instant) -> Option<Lease> {
         let mut state = self.state.lock();

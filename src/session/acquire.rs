@@ -108,7 +108,10 @@ impl Session {
             lease.check_in();
             return false;
         }
-        if !self.can_use(&lease) || (place == Place::Primary && !self.takes_writes(node, &mut lease)) {
+        if !self.can_use(&lease)
+            || !self.is_as_coordinator(node, &lease)
+            || (place == Place::Primary && !self.takes_writes(node, &mut lease))
+        {
             // Not for this session: closed.
             return false;
         }
@@ -228,7 +231,7 @@ impl Session {
                             return Err(Ok(refusal));
                         }
                         tokio::time::sleep(RETRY_PAUSE).await;
-                    } else if self.can_use(&lease) {
+                    } else if self.can_use(&lease) && self.is_as_coordinator(node, &lease) {
                         return Ok((lease, node, began.elapsed()));
                     }
                 }

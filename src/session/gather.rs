@@ -54,7 +54,7 @@ impl Session {
         self.deferred.asks_defaults = false;
         // Not all of what follows is judged: what held for the statement before does not hold for it.
         self.only_sets = false;
-        self.begin_shards_of_segment();
+        self.forget_shards();
         let mut local = self.ahead();
         loop {
             let frame = match walker.step(frontend_limit) {

@@ -146,7 +146,10 @@ impl Session {
             }
             _ => self.place_of(decision),
         };
-        let suits = place == Place::Reader && self.suits_link();
+        let suits = match place {
+            Place::Reader => self.suits_link(),
+            Place::Primary => self.is_at_chosen_worker(),
+        };
         match &self.state {
             State::Linked(_) if suits => None,
             State::Linked(_) => Some(self.leave_replica(out)),

@@ -332,6 +332,9 @@ async fn server_parameters(pools: &UserPools, settings: &Arc<Settings>) -> Resul
         return Ok(known);
     }
     let mut lease = any_server(pools).await?;
+    if lease.settings.is_empty() && lease.pool().load.is_primary() {
+        pools.server_defaults.store(Arc::new(lease.parameters.clone()));
+    }
     if !Arc::ptr_eq(&lease.settings, settings) {
         let applied = backend::apply_settings(&mut lease, settings).await;
         match applied {

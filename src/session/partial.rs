@@ -61,6 +61,7 @@ impl Session {
     /// A message too long to be inspected: it streams to the primary as it is. A Parse of that kind stays on its connection,
     /// which is pinned, since the text is not kept for another one.
     fn take_unseen(&mut self, tag: u8, head: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+        self.forget_shards();
         if let Some(stop) = self.needs_other_link(UNSEEN, range.start, out) {
             return stop;
         }

@@ -85,6 +85,7 @@ impl Session {
     }
 
     pub(super) fn take_function_call(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
+        self.forget_shards();
         if let Some(stop) = self.needs_other_link(UNSEEN, range.start, out) {
             return stop;
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::backend::{Settings, Value};
 use crate::config::{CitusReads, CitusSettings, OwnerRouting};
+use crate::pool::Lease;
 use crate::sql::{Decision, Effects, Format, KeyAt, KeySource, ShardKey};
 use crate::wire::frontend::bind_parameters;
 use crate::wire::{ErrorNotice, SqlState};
@@ -22,6 +23,9 @@ use super::relay::Session;
 
 /// How long a worker that has refused the user's login, or could not be reached, is left alone: there is another way to its shards.
 const REFUSED: Duration = Duration::from_secs(5);
+
+/// From here on OIDs of types are given by each node for itself (PostgreSQL's `FirstNormalObjectId`).
+const FIRST_OWN_TYPE: u32 = 16384;
 
 /// What a statement concerns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,9 +111,11 @@ impl Session {
         }
     }
 
-    /// Notes that a segment begins.
-    pub(super) fn begin_shards_of_segment(&mut self) {
+    /// Notes that something comes of which nothing is known yet: a segment begins, or a message that is not looked into. Not all of
+    /// that is judged, and what is not must not go where the statement before it went.
+    pub(super) fn forget_shards(&mut self) {
         self.shards.next = None;
+        self.shards.judged = Shard::Coordinator;
     }
 
     /// Notes which shard a Bind of the segment concerns, of a statement with this text and these types (as in Parse); `rest` is what
@@ -121,11 +127,14 @@ impl Session {
     }
 
     fn shard_of_bind(&self, key: &ShardKey, text: &[u8], types: &[u8], rest: &[u8]) -> Shard {
+        let (oids, _) = types.get(2..).unwrap_or_default().as_chunks::<4>();
+        if oids.iter().any(|oid| u32::from_be_bytes(*oid) >= FIRST_OWN_TYPE) {
+            return Shard::Coordinator;
+        }
         let KeySource::Owner { colocation, at: KeyAt::Param { number, .. }, .. } = key.source else {
             return self.shard_of_query(key, text);
         };
         let index = usize::from(number).saturating_sub(1);
-        let (oids, _) = types.get(2..).unwrap_or_default().as_chunks::<4>();
         let declared = oids.get(index).map_or(0, |oid| u32::from_be_bytes(*oid));
         let bound = bind_parameters(rest).and_then(|mut values| values.nth(index));
         let hash = bound.and_then(|bound| {
@@ -210,7 +219,8 @@ impl Session {
             }
             Shard::AnyNode => {
                 let workers = all().filter(|index| nodes[*index].is_usable_worker());
-                let chosen = self.idlest(cluster.primary().into_iter().chain(workers))?;
+                let primary = cluster.primary().filter(|primary| nodes[*primary].load.is_up());
+                let chosen = self.idlest(primary.into_iter().chain(workers))?;
                 nodes[chosen].is_worker().then_some(chosen)
             }
         }
@@ -265,6 +275,31 @@ impl Session {
         self.shards.judged.may_run_at(group)
     }
 
+    /// Whether the connection, if it is to a worker, has the defaults on which results depend as the coordinator has them. If it has not,
+    /// the worker is left alone for a while.
+    pub(super) fn is_as_coordinator(&self, node: usize, lease: &Lease) -> bool {
+        if !self.pools.cluster.nodes[node].is_worker() || !lease.settings.is_empty() {
+            return true;
+        }
+        let told = self.pools.server_defaults.load();
+        let is_as_told = |name: &&[u8]| told.get(name).is_none_or(|value| lease.parameters.get(name) == Some(value));
+        let is_alike = DEFAULTS.iter().all(is_as_told);
+        if !is_alike {
+            self.pools.pools[node]
+                .complain("this worker's defaults (TimeZone, DateStyle, ...) are not the coordinator's");
+        }
+        is_alike
+    }
+
+    /// Whether the link at hand was got for the write that was judged last, on the node of its shard: who has waited in line for it
+    /// must not give it back.
+    pub(super) fn is_at_chosen_worker(&self) -> bool {
+        let State::Linked(link) = &self.state else { return false };
+        link.chosen
+            && self.pools.cluster.nodes[link.node].is_worker_primary()
+            && link.worker.is_some_and(|group| self.suits_worker(group))
+    }
+
     /// Notes whether a link is to a worker. What is read there is as fresh as on the coordinator, so it counts as read there.
     pub(super) fn note_worker(&self, link: &mut Link) {
         let cluster = &self.pools.cluster;
@@ -298,6 +333,16 @@ impl Session {
         }
     }
 }
+
+/// What servers tell of their defaults on which results depend.
+const DEFAULTS: [&[u8]; 6] = [
+    b"DateStyle",
+    b"IntervalStyle",
+    b"TimeZone",
+    b"default_transaction_read_only",
+    b"server_encoding",
+    b"standard_conforming_strings",
+];
 
 /// Settings that are applied on every node in the same way, or on which no result depends.
 const HARMLESS: [&str; 12] = [

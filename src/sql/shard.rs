@@ -13,6 +13,7 @@ mod find;
 mod hashes;
 mod key_type;
 mod level;
+mod own_types;
 mod spelled;
 #[cfg(test)]
 mod tests;

@@ -136,6 +136,7 @@ fn healthy(node: &Node, answer: Answer, asked: Instant) -> bool {
         tracing::info!(node = node.settings.name, "node is up");
     }
     node.set_secondary_use(answer.secondary_use);
+    node.set_group(answer.group);
     if let Some(facts) = answer.facts {
         node.take_facts(facts, asked);
     }

@@ -62,6 +62,8 @@ struct State {
     standing: Standing,
     checked: Checked,
     secondary_use: SecondaryUse,
+    /// Of which node group of Citus it says that it is.
+    group: Option<i32>,
     /// The addresses that its name had last.
     addresses: Vec<IpAddr>,
     /// They have changed since its health was checked.
@@ -86,6 +88,7 @@ impl Node {
             standing: Standing::Unknown,
             checked: Checked::default(),
             secondary_use: SecondaryUse::default(),
+            group: None,
             addresses: Vec::new(),
             moved: false,
         };
@@ -150,6 +153,15 @@ impl Node {
         let from_secondaries = matches!(uses, SecondaryUse::Always(_));
         self.found.reads_from_secondaries.store(from_secondaries, Ordering::Release);
         self.found.state.lock().secondary_use = uses;
+    }
+
+    /// Of which node group it said last that it is; `None`: of none.
+    pub(super) fn told_group(&self) -> Option<u32> {
+        self.found.state.lock().group.and_then(|group| u32::try_from(group).ok())
+    }
+
+    pub(super) fn set_group(&self, group: Option<i32>) {
+        self.found.state.lock().group = group;
     }
 
     /// Whether it takes the cluster's writes.

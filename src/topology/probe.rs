@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Client, Pool};
 use futures::future::select_ok;
 use quanta::Instant;
 use tokio::time::timeout;
@@ -17,7 +17,7 @@ use tokio_postgres::error::SqlState;
 use crate::net::{ClientTlsContext, ConnectOptions, Encryption, connect};
 use crate::wire::build;
 
-use super::citus::SecondaryUse;
+use super::citus::{GROUP, SecondaryUse};
 use super::facts::{Facts, QUESTION, SHORT_QUESTION, timeline_of};
 use super::node::Node;
 
@@ -48,6 +48,8 @@ pub(super) struct Answer {
     pub facts: Option<Facts>,
     /// From where it reads distributed tables, if Citus is loaded there.
     pub secondary_use: SecondaryUse,
+    /// Of a worker: the node group of Citus of which it says that it is.
+    pub group: Option<i32>,
 }
 
 /// A probe that was answered.
@@ -161,7 +163,23 @@ impl Prober {
         if is_warm {
             self.node.load.answered(began.elapsed());
         }
-        read(&row).map_err(|error| error.to_string())
+        let answer = read(&row).map_err(|error| error.to_string())?;
+        let group = if self.node.is_worker() { self.ask_group(&client).await? } else { None };
+        Ok(Answer { group, ..answer })
+    }
+
+    /// Of which group a worker is: the coordinator's name for it may lead to another server from here.
+    async fn ask_group(&self, client: &Client) -> Result<Option<i32>, String> {
+        let asked = async {
+            let statement = client.prepare_cached(GROUP).await?;
+            let row = client.query_opt(&statement, &[]).await?;
+            row.map(|row| row.try_get(0)).transpose()
+        };
+        match asked.await {
+            // It has no Citus, or does not tell.
+            Err(error) if error.as_db_error().is_some_and(|error| error.code().code().starts_with("42")) => Ok(None),
+            asked => asked.map_err(|error| error.to_string()),
+        }
     }
 
     /// Without a user to log in with: a server that answers an SSLRequest is alive. Its role is what the configuration says.
@@ -175,7 +193,7 @@ impl Prober {
         let mut answer = [0];
         stream.read_exact(&mut answer).await.map_err(|error| error.to_string())?;
         match answer[0] {
-            b'S' | b'N' => Ok(Answer { facts: None, secondary_use: SecondaryUse::default() }),
+            b'S' | b'N' => Ok(Answer { facts: None, secondary_use: SecondaryUse::default(), group: None }),
             other => Err(format!("answered {other:#04x} to SSLRequest")),
         }
     }
@@ -196,7 +214,7 @@ fn read(row: &tokio_postgres::Row) -> Result<Answer, tokio_postgres::Error> {
         version: u32::try_from(version).unwrap_or(0),
     };
     let secondary_use = SecondaryUse::of(row.try_get(5)?, row.try_get(6)?);
-    Ok(Answer { facts: Some(facts), secondary_use })
+    Ok(Answer { facts: Some(facts), secondary_use, group: None })
 }
 
 /// How long a node takes to answer.

@@ -99,6 +99,7 @@ impl Cluster {
 
 impl Cluster {
     /// The nodes of a database: the configured ones, and replicas and workers that were found, as long as it looks for any.
+    /// Nobody looks after workers of a database that is read-only, and they take writes.
     pub(super) fn nodes_of(&self, database: &Database) -> Vec<NodeSettings> {
         let mut nodes = database.nodes.clone();
         if database.discovery.is_some() {
@@ -106,7 +107,7 @@ impl Cluster {
             let is_new = |node: &&NodeSettings| !database.nodes.iter().any(|known| known.name == node.name);
             nodes.extend(found.iter().filter(is_new).cloned());
         }
-        if database.citus.uses_workers() {
+        if database.citus.uses_workers() && !database.read_only {
             nodes.extend(self.era.workers.lock().iter().cloned());
         }
         nodes

@@ -8,12 +8,12 @@ use crate::support::frames::Batch;
 use crate::support::raw::RawClient;
 
 /// Says which node answers, of a tenant whose shard `%` is.
-fn read(tenant: &str) -> String {
+pub fn read(tenant: &str) -> String {
     format!("SELECT w.node, (SELECT count(*) FROM k0 WHERE k = {tenant}) FROM whoami AS w")
 }
 
 /// A tenant of each worker.
-fn tenants(fixture: &Fixture) -> [String; 2] {
+pub fn tenants(fixture: &Fixture) -> [String; 2] {
     [1, 2].map(|group| {
         let sql = format!(
             "SELECT n FROM generate_series(1, 1000) AS n, pg_dist_shard JOIN pg_dist_placement USING (shardid) \

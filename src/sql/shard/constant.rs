@@ -119,3 +119,42 @@ pub(super) fn looks_up(data_type: &DataType) -> bool {
         _ => false,
     }
 }
+
+/// Whether it is one of PostgreSQL's own types, which have the same OID everywhere.
+pub(super) fn is_built_in(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Array(
+            ArrayElemTypeDef::SquareBracket(of, _)
+            | ArrayElemTypeDef::Qualified(of, _)
+            | ArrayElemTypeDef::AngleBracket(of)
+            | ArrayElemTypeDef::Parenthesis(of),
+        ) => is_built_in(of),
+        DataType::Custom(name, _) => match name.0.as_slice() {
+            [ObjectNamePart::Identifier(name)] => BUILT_IN.iter().any(|own| name.value.eq_ignore_ascii_case(own)),
+            _ => false,
+        },
+        _ => true,
+    }
+}
+
+/// Those that the parser has no word for, and that are worth one.
+const BUILT_IN: [&str; 18] = [
+    "bpchar",
+    "box",
+    "cidr",
+    "daterange",
+    "inet",
+    "int4range",
+    "int8range",
+    "jsonpath",
+    "macaddr",
+    "macaddr8",
+    "money",
+    "name",
+    "numrange",
+    "oid",
+    "pg_lsn",
+    "tsrange",
+    "tstzrange",
+    "xml",
+];

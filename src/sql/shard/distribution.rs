@@ -18,9 +18,12 @@ pub struct DistributedTable {
     pub schema: Box<str>,
     /// Its name.
     pub name: Box<str>,
-    /// A column takes its value from a sequence, which gives other numbers on workers (the group stands in the
+    /// A column takes its value from a sequence, or from a function that may ask one, which gives other numbers on workers (the group stands in the
     /// upper 16 bits, and columns of 4 bytes fail): new rows are the coordinator's.
     pub is_numbered: bool,
+    /// Columns of types that are not PostgreSQL's own, whose OIDs differ from node to node: a client that is told one of a worker
+    /// would look for it on the coordinator.
+    pub own_types: Box<[Box<str>]>,
     /// Where its rows are.
     pub kind: TableKind,
 }

@@ -19,7 +19,8 @@ use super::super::split::StatementTokens;
 use super::conditions::Reader;
 use super::constant::{constant, looks_up};
 use super::level::{HashTable, Held, Level, Named, Values};
-use super::{Distribution, KeySource, ShardKey, TableKind};
+use super::own_types::OwnTypes;
+use super::{DistributedTable, Distribution, KeySource, ShardKey, TableKind};
 
 /// What was found in one text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,9 @@ struct Finder<'a> {
     writes: bool,
     /// It holds no query: an INSERT.
     plain: bool,
+    /// It tells something of its rows.
+    shows: bool,
+    own: OwnTypes<'a>,
     /// The next relation is the name of a function.
     is_call: bool,
     relations: usize,
@@ -98,6 +102,8 @@ impl<'a> Finder<'a> {
             statements: 0,
             writes: false,
             plain: false,
+            shows: true,
+            own: OwnTypes::default(),
             is_call: false,
             relations: 0,
             met: 0,
@@ -108,7 +114,7 @@ impl<'a> Finder<'a> {
     }
 
     fn found(self) -> Option<Found> {
-        if self.relations == 0 || self.met != self.placed {
+        if self.relations == 0 || self.met != self.placed || (self.shows && self.own.may_be_shown()) {
             return None;
         }
         let held = self.values.unwrap_or_default();
@@ -131,7 +137,7 @@ impl<'a> Finder<'a> {
             let facts = self.known.catalog.facts()?;
             return facts.relation(None, &bare, &self.known.functions).is_none().then_some(Named::Expression);
         }
-        let table = self.distribution.find(schema.as_deref(), &bare, &self.known.catalog)?;
+        let table = self.table(name)?;
         match &table.kind {
             TableKind::Hash { colocation, column, key } => Some(Named::Hash(HashTable {
                 schema: &table.schema,
@@ -143,6 +149,11 @@ impl<'a> Finder<'a> {
             TableKind::Reference => Some(Named::Reference),
             TableKind::Other => None,
         }
+    }
+
+    fn table(&self, name: &ObjectName) -> Option<&'a DistributedTable> {
+        let (schema, bare) = split_name(name)?;
+        self.distribution.find(schema.as_deref(), &bare, &self.known.catalog)
     }
 
     /// Counts in a table and what it is held to.
@@ -283,6 +294,7 @@ impl Visitor for Finder<'_> {
             _ => None,
         };
         self.writes = true;
+        self.shows = self.own.returns(statement);
         if understood.is_some() { GO_ON } else { NONE }
     }
 
@@ -304,6 +316,7 @@ impl Visitor for Finder<'_> {
         if self.plain || select.into.is_some() {
             return NONE;
         }
+        self.own.project(&select.projection);
         self.enter(self.read(&select.from, select.selection.as_ref()));
         GO_ON
     }
@@ -323,11 +336,15 @@ impl Visitor for Finder<'_> {
             Some(Named::Expression) => return GO_ON,
             Some(Named::Reference) => {}
         }
+        if let Some(table) = self.table(name) {
+            self.own.met(table);
+        }
         self.relations += 1;
         GO_ON
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        self.own.name(factor);
         match factor {
             TableFactor::Table { name, args: Some(_), .. } => {
                 self.is_call = true;
@@ -351,6 +368,7 @@ impl Visitor for Finder<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        self.own.mention(expr);
         let is_harmless = match expr {
             Expr::Function(function) => self.is_harmless(&function.name, count(&function.args)),
             Expr::Cast { data_type, .. } => !looks_up(data_type),

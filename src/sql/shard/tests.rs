@@ -270,6 +270,7 @@ fn a_distribution_is_what_its_tables_are() {
         schema: schema.into(),
         name: name.into(),
         is_numbered: name == "numbered",
+        own_types: Box::default(),
         kind,
     };
     let one = table("public", "plans", TableKind::Reference);

@@ -25,6 +25,7 @@ use crate::observe::{CitusMetrics, Moment};
 use read::Look;
 
 pub use map::{CitusMap, CitusNode};
+pub(super) use read::GROUP;
 pub(super) use secondaries::SecondaryUse;
 
 /// Time between two looks whether a database has become one of Citus'.

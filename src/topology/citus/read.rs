@@ -12,7 +12,7 @@ use crate::sql::{DistributedTable, Distribution, KeyType, TableKind};
 /// Whether Citus is there at all, and where we are: workers know what the coordinator knows, and must not be taken for it.
 const WHO: &str = "SELECT pg_catalog.to_regclass('pg_catalog.pg_dist_node') IS NOT NULL, \
     pg_catalog.to_regproc('pg_catalog.citus_version') IS NOT NULL";
-const GROUP: &str = "SELECT groupid FROM pg_catalog.pg_dist_local_group";
+pub(in crate::topology) const GROUP: &str = "SELECT groupid FROM pg_catalog.pg_dist_local_group";
 const VERSION: &str = "SELECT pg_catalog.citus_version()::text";
 
 const NODES: &str = "SELECT nodeid, groupid, nodename::text, nodeport, noderole::text, nodecluster::text, isactive, \
@@ -27,6 +27,15 @@ const TABLES: &str = "SELECT n.nspname::text, c.relname::text, p.partmethod::tex
             JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S' \
             WHERE d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass \
             AND f.adrelid = p.logicalrelid) \
+        OR EXISTS (SELECT FROM pg_catalog.pg_attrdef f WHERE f.adrelid = p.logicalrelid \
+            AND (pg_catalog.strpos(pg_catalog.pg_get_expr(f.adbin, f.adrelid), 'nextval') OPERATOR(pg_catalog.>) 0 \
+                OR EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_proc q ON q.oid = d.refobjid AND q.provolatile = 'v' \
+                    JOIN pg_catalog.pg_language g ON g.oid = q.prolang AND g.lanname NOT IN ('internal', 'c') \
+                    WHERE d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.refclassid = 'pg_catalog.pg_proc'::regclass \
+                    AND d.objid = f.oid))), \
+    ARRAY(SELECT o.attname::text FROM pg_catalog.pg_attribute o JOIN pg_catalog.pg_type t ON t.oid = o.atttypid \
+        WHERE o.attrelid = p.logicalrelid AND o.attnum > 0 AND NOT o.attisdropped \
+        AND CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END OPERATOR(pg_catalog.>=) 16384::oid ORDER BY o.attnum) \
     FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_class c ON c.oid = p.logicalrelid \
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     LEFT JOIN pg_catalog.pg_attribute a \
@@ -40,12 +49,14 @@ const SHARDS: &str = "SELECT DISTINCT p.colocationid, s.shardminvalue::int4, s.s
     JOIN pg_catalog.pg_dist_placement pl ON pl.shardid = s.shardid AND pl.shardstate = 1 \
     WHERE p.partmethod = 'h' AND s.shardminvalue IS NOT NULL AND s.shardmaxvalue IS NOT NULL";
 
-/// All of that in one number: small to send, and cheap to compare.
+/// All of that in one number: small to send, and cheap to compare. A default that is set anew, a column that is renamed or becomes an
+/// identity do not change their table's own row.
 const FINGERPRINT: &str = "SELECT pg_catalog.md5(pg_catalog.concat(\
     (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(',', nodeid, groupid, nodename, nodeport, noderole, nodecluster, \
         isactive, hasmetadata, metadatasynced), ';' ORDER BY nodeid) FROM pg_catalog.pg_dist_node), '|', \
     (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(',', p.logicalrelid::oid, c.xmin, c.relname, c.relnamespace, p.partmethod, \
-        p.partkey, p.colocationid, p.repmodel, (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attrdef f WHERE f.adrelid = c.oid)), \
+        p.partkey, p.colocationid, p.repmodel, (SELECT pg_catalog.sum(f.oid::int8) FROM pg_catalog.pg_attrdef f WHERE f.adrelid = c.oid), \
+        (SELECT pg_catalog.sum(a.xmin::text::int8) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)), \
         ';' ORDER BY p.logicalrelid::oid) \
         FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_class c ON c.oid = p.logicalrelid), '|', \
     (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(',', s.shardid, s.shardminvalue, s.shardmaxvalue, pl.groupid, \
@@ -135,6 +146,7 @@ fn table(row: &Row) -> Result<DistributedTable, Error> {
         schema: row.try_get::<_, String>(0)?.into(),
         name: row.try_get::<_, String>(1)?.into(),
         is_numbered: row.try_get(8)?,
+        own_types: row.try_get::<_, Vec<String>>(9)?.into_iter().map(Into::into).collect(),
         kind,
     })
 }

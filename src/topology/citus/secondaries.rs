@@ -56,6 +56,15 @@ impl Cluster {
     /// What a standby of the coordinator is for in a Citus cluster; `None`: what it would be for without Citus.
     pub(in crate::topology) fn standing_of_standby(&self, node: &Node) -> Option<Standing> {
         let uses = node.secondary_use();
+        if self.database.read_only {
+            // All of its nodes are, and nobody asks how fresh they are.
+            return None;
+        }
+        if !self.can_be_surveyed() {
+            // Distributed tables are read from primaries, if there are any; of standbys of workers nothing is known.
+            let reason = "reads from a Citus cluster's standbys, of which nothing is known: name the database in the configuration";
+            return matches!(uses, SecondaryUse::Always(_)).then(|| Standing::Refused(reason.to_owned()));
+        }
         let Some(map) = self.citus.map() else {
             // It may turn out to be one.
             return (uses != SecondaryUse::NoCitus && !self.citus.is_surveyed()).then_some(Standing::Unknown);
@@ -74,6 +83,14 @@ impl Cluster {
     /// What a node of a worker group is for, by what it says of itself.
     pub(in crate::topology) fn standing_of_worker(&self, node: &Node) -> Standing {
         let Some(facts) = node.facts().filter(|_| !node.is_disabled()) else { return Standing::Unknown };
+        let told = node.told_group();
+        if told != Some(node.settings.group) {
+            let told = told.map_or_else(|| "not of any".to_owned(), |group| format!("of group {group}"));
+            return Standing::Refused(format!(
+                "is not the node that the coordinator means by this address: it says that it is {told}, and should be of group {}",
+                node.settings.group
+            ));
+        }
         match (node.is_secondary(), facts.in_recovery, node.secondary_use()) {
             (false, false, _) => Standing::Worker,
             (false, true, _) => {

@@ -24,8 +24,8 @@ struct Names {
 }
 
 /// In `public`, all but one; `twice` is in another schema, too.
-const RELATIONS: [&str; 10] =
-    ["events", "issues", "docs", "things", "flags", "plans", "local_only", "odd", "coord", "twice"];
+const RELATIONS: [&str; 11] =
+    ["events", "issues", "docs", "things", "flags", "plans", "local_only", "odd", "coord", "twice", "moody"];
 
 impl Facts for Names {
     fn function(&self, function: FunctionName<'_>, _: Option<usize>, _: &FunctionLists) -> Option<Verdict> {
@@ -65,6 +65,7 @@ fn distribution() -> Distribution {
         schema: schema.into(),
         name: name.into(),
         is_numbered: name == "numbered",
+        own_types: if name == "moody" { [Box::from("mood")].into() } else { Box::default() },
         kind,
     };
     let hash = |colocation, column: &str, key| TableKind::Hash { colocation, column: column.into(), key };
@@ -78,6 +79,7 @@ fn distribution() -> Distribution {
         table("public", "odd", hash(5, "amount", None)),
         table("public", "numbered", hash(1, "project_id", Some(KeyType::Int))),
         table("public", "twice", hash(1, "project_id", Some(KeyType::Int))),
+        table("public", "moody", hash(1, "project_id", Some(KeyType::Int))),
         table("public", "plans", TableKind::Reference),
         table("public", "local_only", TableKind::Other),
     ])

@@ -281,3 +281,28 @@ fn writes_of_one_shard() {
         ("EXPLAIN ANALYZE DELETE FROM events WHERE project_id = 5", "none"),
     ]);
 }
+
+/// `moody.mood` is of a type of its own.
+#[test]
+fn types_of_ones_own_are_shown_by_the_coordinator() {
+    check(&[
+        ("SELECT x FROM moody WHERE project_id = 5", "1:0"),
+        ("SELECT count(*) FROM moody WHERE project_id = 5", "1:0"),
+        ("INSERT INTO moody (project_id, mood) VALUES (5, 'sad'::mood)", "1:0 w"),
+        ("UPDATE moody SET mood = 'sad' WHERE project_id = 5 AND mood = 'happy' RETURNING x", "none"),
+        ("UPDATE moody SET mood = 'sad' WHERE project_id = 5 AND mood = 'happy'", "1:1 w"),
+        ("DELETE FROM moody WHERE project_id = 5 RETURNING x", "1:0 w"),
+        ("DELETE FROM moody WHERE project_id = 5 RETURNING *", "none"),
+        ("SELECT * FROM moody WHERE project_id = 5", "none"),
+        ("SELECT mood FROM moody WHERE project_id = 5", "none"),
+        ("SELECT m.\"mood\" FROM moody AS m WHERE m.project_id = 5", "none"),
+        ("SELECT m.* FROM events AS e JOIN moody AS m USING (project_id) WHERE project_id = 5", "none"),
+        ("SELECT b FROM moody AS m (a, b) WHERE a = 5", "none"),
+        ("SELECT m FROM moody AS m WHERE m.project_id = 5", "none"),
+        ("SELECT events FROM events WHERE project_id = 5", "none"),
+        ("SELECT x::mood FROM events WHERE project_id = 5", "none"),
+        ("SELECT x::mood[] FROM events WHERE project_id = 5", "none"),
+        ("SELECT x::inet FROM events WHERE project_id = 5", "1:0"),
+        ("SELECT x::public.inet FROM events WHERE project_id = 5", "none"),
+    ]);
+}
