@@ -146,6 +146,8 @@ fn prometheus_scrapes_and_answers_the_dashboard() {
         let unanswered: Vec<_> = questions
             .iter()
             .filter(|(panel, _)| !may_be_empty.contains(&panel.as_str()))
+            // Of a database that Citus distributes: `tests/citus` has one.
+            .filter(|(_, expression)| !expression.contains("trunkline_citus_"))
             .filter(|(_, expression)| !prometheus.query(expression).is_ok_and(|series| has_numbers(&series)))
             .collect();
         if unanswered.is_empty() {
