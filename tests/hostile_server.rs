@@ -15,6 +15,9 @@ use support::frames::{Batch, Frame, summary};
 use support::process::{Setup, Trunkline};
 use support::raw::RawClient;
 
+/// A statement has been executed, and the connection ends before its ReadyForQuery.
+const BROKEN_OFF: &str = "an answer without its end";
+
 /// How many answers are made up for the second test.
 const MADE_UP: u64 = 400;
 
@@ -77,6 +80,7 @@ fn scripts() -> Vec<(&'static str, Vec<u8>)> {
         ("a tag of a command that is none", [message(b'C', b"\xff\xff"), ready(b'I')].concat()),
         ("ParseComplete to a Query", [message(b'1', b""), message(b'2', b""), answer("x")].concat()),
         ("a FATAL that goes on", [message(b'E', b"SFATAL\0C57P01\0Mgone\0\0"), answer("x")].concat()),
+        (BROKEN_OFF, message(b'C', b"INSERT 0 1\0")),
         ("rows without end", message(b'D', &[0; 1000]).repeat(30_000)),
         ("notices without end", message(b'N', b"SNOTICE\0C00000\0Mhi\0\0").repeat(300_000)),
         (
@@ -262,4 +266,19 @@ fn answers_with_wrong_bytes() {
         }
     }
     nothing_panicked(&proxy);
+}
+
+/// Who has heard that a write is done, and then that the connection is lost, must not take it for undone.
+#[test]
+fn a_write_whose_answer_breaks_off_has_an_unknown_end() {
+    let proxy = before(start_server());
+    let script = scripts().iter().position(|(name, _)| *name == BROKEN_OFF).unwrap();
+    for several in [false, true] {
+        let mut client = client(&proxy);
+        let sql = format!("INSERT INTO t VALUES ('script {script}')");
+        let batch = if several { Batch::new().query(&format!("{sql}; {sql}")) } else { Batch::new().query(&sql) };
+        client.send(&batch);
+        let frames = heard(&mut client);
+        assert_eq!(frames.last().map(Frame::sqlstate).as_deref(), Some("08007"), "{frames:?}");
+    }
 }

@@ -62,6 +62,8 @@ pub(super) struct Sight {
     writing: SmallVec<[TouchId; 4]>,
     /// When that which may commit it was sent.
     committing: Option<Moment>,
+    /// Something was sent that may commit, and not all of its answer has come: who loses the connection now can't rely on what it has heard.
+    unanswered: bool,
     /// The end of a block was sent, and what followed it in the same pipeline runs outside one.
     past_end: bool,
     /// What is under way shows something that its own writes do not change.
@@ -105,6 +107,7 @@ impl Sight {
             seen: None,
             writing: SmallVec::new(),
             committing: None,
+            unanswered: false,
             past_end: false,
             reads: false,
             seen_if_split: None,
@@ -146,6 +149,7 @@ impl Sight {
             let now = Moment::now();
             self.stamps.commit_sent(now);
             self.committing = Some(now);
+            self.unanswered = true;
         }
     }
 
@@ -160,9 +164,9 @@ impl Sight {
         !self.writing.is_empty()
     }
 
-    /// Whether something was sent that may commit what is being written, and its end is not known.
+    /// Whether something was sent that may commit what is being written, and its ReadyForQuery has not come.
     pub fn is_committing(&self) -> bool {
-        self.committing.is_some()
+        self.unanswered
     }
 
     /// What is being written may be visible from now on.
@@ -182,6 +186,7 @@ impl Sight {
         if self.is_writing() {
             self.stamp(Moment::now());
         }
+        self.unanswered = false;
         self.commit_ended();
     }
 
@@ -213,6 +218,7 @@ impl Sight {
         }
         if quiet {
             self.past_end = false;
+            self.unanswered = false;
             self.commit_ended();
         }
     }
