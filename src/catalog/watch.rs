@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::read::{self, Mark};
 use super::snapshot::{Counts, Snapshot};
+use crate::net::control::in_full;
 use crate::observe::CatalogMetrics;
 
 /// So long after a change nothing is read yet: another may be on its way.
@@ -272,14 +273,6 @@ async fn look(pool: &Pool, known: &mut Option<Known>, told: bool) -> Result<bool
     };
     *known = Some(Known { mark, snapshot, activity, compared, took });
     Ok(new)
-}
-
-/// An error of tokio-postgres says what it is about only with its source.
-fn in_full(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(error) => error.to_string(),
-        None => error.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -64,6 +64,14 @@ pub fn pool(settings: ControlSettings) -> Result<Pool, BuildError> {
         .build()
 }
 
+/// What an error is about: one of the server's says so only with its source.
+pub fn in_full(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(error) => error.to_string(),
+        None => error.to_string(),
+    }
+}
+
 struct Connector {
     hosts: Vec<HostPort>,
     tls: Arc<ClientTlsContext>,

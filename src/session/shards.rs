@@ -1,9 +1,9 @@
 //! Statements on tables that Citus distributes: those that name one shard go to the node that has it, where they cost a fraction of what
 //! they cost through the coordinator; reads of several shards may go to any node.
 //!
-//! Only statements outside of blocks do (and whole blocks, for sessions that ask for it: `trunkline.shard_blocks`), of sessions that have nothing of their own on which a result may depend: what is sent to
-//! the coordinator runs on workers with the workers' own settings, and both ways must give the same. Whatever goes wrong on a worker, a read runs
-//! once more on the coordinator, and the map is read again.
+//! Only statements outside of blocks do (and whole blocks, for sessions that ask for it: `trunkline.shard_blocks`), of sessions that have
+//! nothing of their own on which a result may depend: what is sent to the coordinator runs on workers with the workers' own settings, and
+//! both ways must give the same. Whatever goes wrong on a worker, a read runs once more on the coordinator, and the map is read again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::backend::{Settings, Value};
 use crate::config::{CitusReads, CitusSettings, OwnerRouting};
 use crate::pool::Lease;
-use crate::sql::{Decision, Effects, Format, KeyAt, KeySource, ShardKey};
+use crate::sql::{Decision, Effects, FIRST_USER_OID, Format, KeyAt, KeySource, ShardKey};
 use crate::wire::frontend::bind_parameters;
 use crate::wire::{ErrorNotice, SqlState};
 
@@ -23,9 +23,6 @@ use super::relay::Session;
 
 /// How long a worker that has refused the user's login, or could not be reached, is left alone: there is another way to its shards.
 const REFUSED: Duration = Duration::from_secs(5);
-
-/// From here on OIDs of types are given by each node for itself (PostgreSQL's `FirstNormalObjectId`).
-const FIRST_OWN_TYPE: u32 = 16384;
 
 /// What a statement concerns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -128,7 +125,8 @@ impl Session {
 
     fn shard_of_bind(&self, key: &ShardKey, text: &[u8], types: &[u8], rest: &[u8]) -> Shard {
         let (oids, _) = types.get(2..).unwrap_or_default().as_chunks::<4>();
-        if oids.iter().any(|oid| u32::from_be_bytes(*oid) >= FIRST_OWN_TYPE) {
+        // Each node gives users' types numbers of its own.
+        if oids.iter().any(|oid| u32::from_be_bytes(*oid) >= FIRST_USER_OID) {
             return Shard::Coordinator;
         }
         let KeySource::Owner { colocation, at: KeyAt::Param { number, .. }, .. } = key.source else {

@@ -21,6 +21,7 @@ use super::cluster::Cluster;
 use super::control::ControlPools;
 use super::freshness::Freshness;
 use crate::config::{HostPort, NodeRole, NodeSettings};
+use crate::net::control::in_full;
 use crate::observe::{CitusMetrics, Moment};
 use read::Look;
 
@@ -58,8 +59,6 @@ pub struct Standing {
     pub checked_at: Option<SystemTime>,
     /// When what is known was read.
     pub loaded_at: Option<SystemTime>,
-    /// How often something new was read.
-    pub version: u64,
     /// The last error, if the last look failed.
     pub error: Option<String>,
 }
@@ -239,7 +238,6 @@ impl Surveyor {
                 }
                 cluster.citus.metrics.checked(true);
                 standing.loaded_at = now;
-                standing.version += 1;
                 cluster.citus.map.store(Some(Arc::from(map)));
                 cluster.citus.known.store(true, Ordering::Release);
                 Survey::New
@@ -257,10 +255,7 @@ impl Surveyor {
         let known = self.mark.as_deref().filter(|_| cluster.citus.is_known());
         let look = async {
             let mut client = pool.get().await.map_err(|error| error.to_string())?;
-            read::look(&mut client, known).await.map_err(|error| match error.as_db_error() {
-                Some(error) => error.to_string(),
-                None => error.to_string(),
-            })
+            read::look(&mut client, known).await.map_err(|error| in_full(&error))
         };
         let outcome = tokio::time::timeout(PATIENCE, look).await;
         if !matches!(outcome, Ok(Ok(Look::New(..) | Look::Unchanged))) {
