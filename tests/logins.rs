@@ -21,7 +21,8 @@ use trunkline::config::{
 };
 use trunkline::net::control::{self, ControlSettings};
 use trunkline::net::{
-    self, ClientTlsContext, ConnectOptions, ListenOptions, Listener, OpenSettings, Opened, ServerTlsContext, Stream,
+    self, Acceptor, ClientTlsContext, ConnectOptions, ListenOptions, Listener, OpenSettings, Opened, ServerTlsContext,
+    Stream,
 };
 use trunkline::wire::startup::{PROTOCOL_3_0, Startup};
 use trunkline::wire::{SqlState, TxStatus, build};
@@ -401,6 +402,7 @@ async fn psql(
     .unwrap();
     let address = trunkline::config::ListenAddr::Tcp("127.0.0.1:0".parse().unwrap());
     let listener = Listener::bind(&address, &ListenOptions::default()).unwrap();
+    let acceptor = Acceptor::new(&listener).unwrap();
     let port = listener.local_addr().unwrap().port();
     let user = User {
         name: "certuser".to_owned(),
@@ -456,7 +458,7 @@ async fn psql(
                 let told = if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) };
                 return (told, last);
             }
-            accepted = listener.accept() => {
+            accepted = acceptor.accept() => {
                 let stream = accepted.into_stream().unwrap();
                 // psql ends while its connection is being served.
                 let serving = serve(stream);

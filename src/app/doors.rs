@@ -69,7 +69,7 @@ impl Doors {
         for listener in &self.listeners {
             listener.keep_file(false);
             let accept = front::accept(listener.clone(), self.front.clone(), self.workers.clone());
-            self.acceptors.push(tokio::spawn(accept));
+            self.acceptors.push(self.workers.at_the_door(accept));
         }
         if let Some(http) = self.http.take() {
             let mut stopped = self.stop_http.subscribe();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use crate::config::ClientTlsMode;
-use crate::net::{Accepted, Listener, OpenSettings, Opened, PeerAddr, ServerTlsContext, open};
+use crate::net::{Accepted, Acceptor, Listener, OpenSettings, Opened, PeerAddr, ServerTlsContext, open};
 use crate::session::{self, Context, LoggingIn, LoginRefused};
 use crate::wire::{ErrorNotice, SqlState};
 
@@ -28,8 +28,17 @@ pub struct Front {
 
 /// Accepts connections and deals them to the workers, until the task is dropped.
 pub async fn accept(listener: Arc<Listener>, front: Arc<Front>, workers: Arc<Workers>) {
+    let acceptor = loop {
+        match Acceptor::new(&listener) {
+            Ok(acceptor) => break acceptor,
+            Err(error) => {
+                tracing::error!(%error, "clients can't be accepted at the moment");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    };
     loop {
-        let accepted = listener.accept().await;
+        let accepted = acceptor.accept().await;
         front.ctx.metrics.accepted(match accepted.peer {
             PeerAddr::Tcp(_) => "tcp",
             PeerAddr::Unix => "unix",

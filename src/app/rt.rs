@@ -1,7 +1,8 @@
 //! Threads and runtimes: the only file that knows how many there are and how sockets are dealt to them.
 //!
-//! N worker threads, each with a current-thread tokio runtime; a session stays on the one that it was dealt to. The thread
-//! that starts them runs the control plane: accepting, health checks, housekeeping, signals, HTTP.
+//! N worker threads, each with a current-thread tokio runtime; a session stays on the one that it was dealt to. The first one accepts,
+//! too: what it keeps for itself, which is everything where it is the only one, wakes no other thread. The thread that starts them
+//! runs the control plane: health checks, housekeeping, signals, HTTP.
 
 use std::future::Future;
 use std::io;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use tokio::task;
 
 use crate::net::batch;
 use crate::pool::home;
@@ -72,6 +74,11 @@ impl Workers {
             shares: vec![0.0; workers.len()],
         };
         Ok(Self { workers, busy: Mutex::new(busy) })
+    }
+
+    /// Runs what accepts clients and deals them.
+    pub fn at_the_door(&self, accepting: impl Future<Output = ()> + Send + 'static) -> task::JoinHandle<()> {
+        self.workers[0].handle.spawn(accepting)
     }
 
     /// Runs a session on the worker with the fewest of those that are not much busier than others: most sessions are idle most of

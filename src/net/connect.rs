@@ -233,7 +233,7 @@ async fn connect_address(
 ) -> Result<Stream, HostFailure> {
     let socket = TcpStream::connect(address).await.map_err(HostFailure::Connect)?;
     tune_tcp(&socket, options.liveness).map_err(HostFailure::Connect)?;
-    let mut stream = Stream::from(socket);
+    let mut stream = Stream::from((socket, address));
     if encryption == Encryption::Plain {
         return Ok(stream);
     }

@@ -153,7 +153,7 @@ mod tests {
         let accepting = certificates.accepting();
         let server = tokio::spawn(async move {
             loop {
-                let (socket, _) = listener.accept().await.unwrap();
+                let socket = listener.accept().await.unwrap();
                 let Ok(mut stream) = accepting.accept(Stream::from(socket), &[]).await else { continue };
                 let mut request = vec![0; 1024];
                 if stream.read_some(&mut request).await.is_ok_and(|n| n > 0) {

@@ -19,7 +19,7 @@ mod tls;
 
 pub use connect::{ConnectError, ConnectOptions, Encryption, HostError, HostFailure, SslPlan, connect, look_up};
 pub use http::{HttpClient, HttpError};
-pub use listen::{Accepted, Inherited, ListenError, ListenOptions, Listener};
+pub use listen::{Accepted, Acceptor, Inherited, ListenError, ListenOptions, Listener};
 pub use names::looked_up;
 pub use open::{OpenError, OpenSettings, Opened, open};
 pub use plain::Plain;

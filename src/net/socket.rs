@@ -46,10 +46,10 @@ impl fmt::Display for PeerAddr {
     }
 }
 
-/// A connected socket, without TLS.
+/// A connected socket, without TLS, and to whom: the system is not asked again.
 #[derive(Debug)]
 pub(super) enum Socket {
-    Tcp(TcpStream),
+    Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
 }
 
@@ -57,7 +57,7 @@ pub(super) enum Socket {
 macro_rules! each {
     ($socket:expr, $s:ident => $body:expr) => {
         match $socket {
-            Socket::Tcp($s) => $body,
+            Socket::Tcp($s, _) => $body,
             Socket::Unix($s) => $body,
         }
     };
@@ -104,16 +104,16 @@ impl Socket {
         each!(self, s => s.try_write(buf))
     }
 
-    pub(super) fn peer(&self) -> io::Result<PeerAddr> {
+    pub(super) fn peer(&self) -> PeerAddr {
         match self {
-            Self::Tcp(s) => s.peer_addr().map(PeerAddr::tcp),
-            Self::Unix(_) => Ok(PeerAddr::Unix),
+            Self::Tcp(_, peer) => PeerAddr::tcp(*peer),
+            Self::Unix(_) => PeerAddr::Unix,
         }
     }
 
     pub(super) fn local_addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(s) => s.local_addr().ok(),
+            Self::Tcp(s, _) => s.local_addr().ok(),
             Self::Unix(_) => None,
         }
     }

@@ -196,9 +196,9 @@ impl Stream {
         }
     }
 
-    /// The other end. `Unix` also when the socket no longer knows (the connection is gone).
+    /// The other end.
     pub fn peer(&self) -> PeerAddr {
-        self.socket().peer().unwrap_or(PeerAddr::Unix)
+        self.socket().peer()
     }
 
     /// The other end as text for logs and console: `host:port`, or `[local]`.
@@ -260,9 +260,10 @@ impl From<Socket> for Stream {
     }
 }
 
-impl From<TcpStream> for Stream {
-    fn from(socket: TcpStream) -> Self {
-        Socket::Tcp(socket).into()
+impl From<(TcpStream, SocketAddr)> for Stream {
+    /// Of a connection and its other end.
+    fn from((socket, peer): (TcpStream, SocketAddr)) -> Self {
+        Socket::Tcp(socket, peer).into()
     }
 }
 

@@ -73,7 +73,7 @@ pub(crate) async fn tcp_pair() -> (Stream, Stream) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (client, accepted) = tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
-    (Stream::from(client.unwrap()), Stream::from(accepted.unwrap().0))
+    (Stream::from((client.unwrap(), address)), Stream::from(accepted.unwrap()))
 }
 
 /// Two ends of a Unix connection.

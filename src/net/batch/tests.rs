@@ -25,9 +25,10 @@ fn on_worker<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'static) 
 /// A connection, and its other end.
 fn connected() -> (Stream, std::net::TcpStream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let near = std::net::TcpStream::connect(address).unwrap();
     near.set_nonblocking(true).unwrap();
-    (Stream::from(tokio::net::TcpStream::from_std(near).unwrap()), listener.accept().unwrap().0)
+    (Stream::from((tokio::net::TcpStream::from_std(near).unwrap(), address)), listener.accept().unwrap().0)
 }
 
 /// As the relay does: whatever the batch does not take waits for the socket.

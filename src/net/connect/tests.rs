@@ -24,7 +24,7 @@ async fn answering(answer: &'static [u8]) -> u16 {
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         let mut kept = Vec::new();
-        while let Ok((socket, _)) = listener.accept().await {
+        while let Ok(socket) = listener.accept().await {
             let mut stream = Stream::from(socket);
             if stream.read_exact(&mut [0; 8]).await.is_ok() {
                 stream.write_all(answer).await.unwrap();
@@ -103,7 +103,7 @@ async fn encrypts_by_request_and_directly() {
     let accepting = certificates.accepting();
     tokio::spawn(async move {
         loop {
-            let (socket, _) = listener.accept().await.unwrap();
+            let socket = listener.accept().await.unwrap();
             let accepting = accepting.clone();
             tokio::spawn(async move {
                 let settings = OpenSettings { max_startup_bytes: 10_000, tls: Some(&accepting), tls_required: true };

@@ -1,15 +1,15 @@
 //! Listening sockets that another process opened: the one that this one takes over from, or the service manager.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use rustix::net::{SocketType, sockopt};
 use socket2::SockRef;
-use tokio::net::{TcpListener, UnixListener};
 
 use super::{Kind, ListenError, ListenOptions, Listener};
 use crate::config::ListenAddr;
@@ -80,7 +80,7 @@ impl Inherited {
     }
 
     /// The TCP socket of this address.
-    pub fn take_tcp(&mut self, address: SocketAddr) -> Option<std::net::TcpListener> {
+    pub fn take_tcp(&mut self, address: SocketAddr) -> Option<TcpListener> {
         let bound = self.take(&Name::Tcp(address))?;
         rustix::io::ioctl_fionbio(&bound.socket, true).ok()?;
         Some(bound.socket.into())
@@ -93,9 +93,9 @@ impl Inherited {
     pub fn take_or_bind(&mut self, address: &ListenAddr, options: &ListenOptions) -> Result<Listener, ListenError> {
         match address {
             ListenAddr::Tcp(addr) => {
-                let Some(socket) = self.take_tcp(*addr) else { return Listener::bind(address, options) };
-                let failed = |source| ListenError::System { address: addr.to_string(), source };
-                let kind = Kind::Tcp(TcpListener::from_std(socket).map_err(failed)?);
+                let Some(listener) = self.take_tcp(*addr) else { return Listener::bind(address, options) };
+                // Whoever waits to be accepted has the settings that it had, or none.
+                let kind = Kind::Tcp { listener, passes_on: false };
                 Ok(Listener { kind, liveness: options.liveness, keep_file: false.into() })
             }
             ListenAddr::Unix { dir, port, mode } => {
@@ -118,9 +118,9 @@ impl Inherited {
 }
 
 fn adopt_unix(socket: OwnedFd) -> io::Result<UnixListener> {
-    let socket = std::os::unix::net::UnixListener::from(socket);
+    let socket = UnixListener::from(socket);
     socket.set_nonblocking(true)?;
-    UnixListener::from_std(socket)
+    Ok(socket)
 }
 
 /// What a listening stream socket is bound to.

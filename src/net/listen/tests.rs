@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use super::{ListenError, ListenOptions, Listener};
+use super::{Acceptor, ListenError, ListenOptions, Listener};
 use crate::config::ListenAddr;
 use crate::net::testing::liveness_of;
 use crate::net::{PeerAddr, TcpLiveness};
@@ -20,7 +20,7 @@ async fn accepts_on_both_address_families() {
         let listener = Listener::bind(&ListenAddr::Tcp(address.parse().unwrap()), &options()).unwrap();
         let local = listener.local_addr().unwrap();
         let client = tokio::net::TcpStream::connect(local).await.unwrap();
-        let accepted = listener.accept().await;
+        let accepted = Acceptor::new(&listener).unwrap().accept().await;
         assert_eq!(accepted.peer, PeerAddr::tcp(client.local_addr().unwrap()));
         // Served on another runtime than the one that accepted it.
         let serving = std::thread::spawn(move || {
@@ -32,7 +32,7 @@ async fn accepts_on_both_address_families() {
                 stream.peer()
             })
         });
-        let mut client = crate::net::Stream::from(client);
+        let mut client = crate::net::Stream::from((client, local));
         let mut hello = [0; 5];
         client.read_exact(&mut hello).await.unwrap();
         assert_eq!(serving.join().unwrap().to_string(), client.local_addr().unwrap().to_string());
@@ -60,8 +60,9 @@ async fn takes_over_only_a_dead_socket_file() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o770);
     assert!(matches!(Listener::bind(&address, &options()), Err(ListenError::SocketInUse(_))));
     let _client = tokio::net::UnixStream::connect(&path).await.unwrap();
-    assert_eq!(listener.accept().await.peer, PeerAddr::Unix);
-    drop(listener);
+    let acceptor = Acceptor::new(&listener).unwrap();
+    assert_eq!(acceptor.accept().await.peer, PeerAddr::Unix);
+    drop((acceptor, listener));
     assert!(!path.exists(), "removed on drop");
 
     // A process that died leaves its file.

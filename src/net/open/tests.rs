@@ -194,7 +194,7 @@ async fn trap_73_direct_tls_needs_alpn() {
         .with_no_client_auth();
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
     let (client, server) = tcp_pair().await;
-    let Ok(crate::net::socket::Socket::Tcp(client)) = client.into_socket() else { panic!() };
+    let Ok(crate::net::socket::Socket::Tcp(client, _)) = client.into_socket() else { panic!() };
     let connecting = connector.connect("localhost".try_into().unwrap(), client);
     let (client, opened) = soon(async { tokio::join!(connecting, open(server, &settings)) }).await;
     assert!(client.is_ok());
