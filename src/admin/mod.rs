@@ -22,7 +22,6 @@ mod value;
 mod wish;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -59,20 +58,13 @@ impl Console {
         self.ctx.clients.all().iter().for_each(|client| client.wake_up());
     }
 
-    /// Serves one client of the console, from its startup packet to its end; `limit` bounds the login.
-    pub async fn serve(
-        self: Arc<Self>,
-        mut stream: Stream,
-        startup: Startup,
-        limit: Duration,
-        logging_in: session::LoggingIn,
-    ) {
-        let login = tokio::time::timeout(limit, login::log_in(&self.ctx, &mut stream, &startup)).await;
+    /// Serves one client of the console, from its startup packet to its end.
+    pub async fn serve(self: Arc<Self>, mut stream: Stream, startup: Startup, logging_in: session::LoggingIn) {
+        let login = login::log_in(&self.ctx, &mut stream, &startup).await;
         drop(logging_in);
         match login {
-            Ok(Some(registered)) => connection::serve(self, stream, registered).await,
-            Ok(None) => stream.shutdown(),
-            Err(_) => self.ctx.metrics.refused("login_timeout"),
+            Some(registered) => connection::serve(self, stream, registered).await,
+            None => stream.shutdown(),
         }
     }
 }

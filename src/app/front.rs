@@ -8,8 +8,8 @@ use arc_swap::ArcSwapOption;
 
 use crate::config::ClientTlsMode;
 use crate::net::{Accepted, Acceptor, Listener, OpenSettings, Opened, PeerAddr, ServerTlsContext, open};
-use crate::session::{self, Context, LoggingIn, LoginRefused};
-use crate::wire::{ErrorNotice, SqlState};
+use crate::session::{self, Context, LoggingIn, LoginRefused, SentAway};
+use crate::wire::SqlState;
 
 use super::rt::Workers;
 use super::takeover::Predecessors;
@@ -44,11 +44,11 @@ pub async fn accept(listener: Arc<Listener>, front: Arc<Front>, workers: Arc<Wor
             PeerAddr::Unix => "unix",
         });
         // Counted from here on: nobody who has been accepted is forgotten by a process that ends.
-        let limit = {
+        let (limit, within) = {
             let config = front.ctx.config.load();
-            config.client.max_logins.unwrap_or(config.max_clients)
+            (config.client.max_logins.unwrap_or(config.max_clients), config.client.login_timeout)
         };
-        let logging_in = front.ctx.clients.logging_in(limit as usize);
+        let logging_in = front.ctx.clients.logging_in(limit as usize, within);
         workers.deal(serve(front.clone(), accepted, logging_in));
     }
 }
@@ -60,8 +60,12 @@ async fn serve(front: Arc<Front>, accepted: Accepted, logging_in: LoggingIn) {
         let (sent_away, metrics) = (logging_in.sent_away(), front.ctx.metrics.clone());
         tokio::select! {
             login = admit(front, accepted, logging_in) => login,
-            () = sent_away => {
-                metrics.refused("max_logins");
+            why = sent_away => {
+                metrics.refused(match why {
+                    SentAway::TooMany => "max_logins",
+                    SentAway::TooSlow => "login_timeout",
+                });
+                tracing::debug!(?why, "connection closed before it was logged in");
                 None
             }
         }
@@ -82,51 +86,37 @@ async fn admit(front: Arc<Front>, accepted: Accepted, logging_in: LoggingIn) -> 
         tls: tls.as_deref(),
         tls_required: config.client_tls.mode == ClientTlsMode::Require,
     };
-    let limit = config.client.login_timeout.unwrap_or(Duration::MAX);
-    let began = tokio::time::Instant::now();
-    let (stream, startup) = match tokio::time::timeout(limit, open(stream, &settings)).await {
-        Ok(Ok(Opened::Startup { stream, startup })) => (stream, startup),
-        Ok(Ok(Opened::Cancel { mut stream, key })) => {
+    let (stream, startup) = match open(stream, &settings).await {
+        Ok(Opened::Startup { stream, startup }) => (stream, startup),
+        Ok(Opened::Cancel { mut stream, key }) => {
             if !session::cancel(&ctx.clients, &key).await {
                 front.predecessors.cancel(&key).await;
             }
             stream.shutdown();
             return None;
         }
-        Ok(Ok(Opened::Closed)) => return None,
-        Ok(Err(error)) => {
+        Ok(Opened::Closed) => return None,
+        Err(error) => {
             tracing::debug!(%error, "connection refused");
             let code = error.notice().map_or(SqlState::PROTOCOL_VIOLATION, |notice| notice.code);
             ctx.metrics.error(code, crate::observe::Blame::Client);
             ctx.metrics.refused("startup");
             return None;
         }
-        Err(_) => {
-            ctx.metrics.refused("login_timeout");
-            return None;
-        }
     };
     let database = startup.get("database").or(startup.get("user")).unwrap_or_default();
     if crate::admin::is_console(database) {
-        front.console.clone().serve(stream, startup, limit, logging_in).await;
+        front.console.clone().serve(stream, startup, logging_in).await;
         return None;
     }
-    let remaining = limit.saturating_sub(began.elapsed());
-    ctx.directory.gates.not_suspended().await;
-    let login = tokio::time::timeout(remaining, session::log_in(ctx.clone(), stream, startup, &logging_in)).await;
-    drop(logging_in);
-    match login {
-        Ok(Ok(login)) => return Some(Box::new(login)),
-        Ok(Err(LoginRefused { notice })) => {
+    logging_in.held_up(ctx.directory.gates.not_suspended()).await;
+    match session::log_in(ctx.clone(), stream, startup, &logging_in).await {
+        Ok(login) => Some(Box::new(login)),
+        Err(LoginRefused { notice }) => {
             ctx.metrics.refused(if notice.is_some() { "login" } else { "client_gone" });
-        }
-        Err(_) => {
-            let notice = ErrorNotice::fatal(SqlState::PROTOCOL_VIOLATION, "login timed out");
-            tracing::debug!(%notice, "connection refused");
-            ctx.metrics.refused("login_timeout");
+            None
         }
     }
-    None
 }
 
 /// Tells every session that the program is ending; `now` = without waiting for transactions.

@@ -241,7 +241,7 @@ async fn announce_successor() {
     }
 }
 
-/// Once a second: idle connections are looked after, and those who wait for a node that does not answer; these also as soon as one is
+/// Once a second: idle connections are looked after, logins that take too long, and those who wait for a node that does not answer; these also as soon as one is
 /// lost.
 async fn keep_house(ctx: Arc<Context>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
@@ -258,6 +258,7 @@ async fn keep_house(ctx: Arc<Context>) {
             cluster.tend();
         }
         ctx.clients.tell_of_lost_nodes();
+        ctx.clients.look_at_logins();
         ctx.all_decisions().iter().for_each(|(_, decisions)| decisions.forget_old());
     }
 }

@@ -20,6 +20,9 @@ use crate::wire::{build, split_cstr};
 const MAX_SASL: u32 = 1024;
 const MAX_PASSWORD: u32 = 65_535;
 
+/// Room for what a client is told in a login, with the parameters of its server.
+const GREETING: usize = 640;
+
 /// Who wants in, and by what rules.
 #[derive(Debug, Clone, Copy)]
 pub struct Login<'a> {
@@ -49,8 +52,8 @@ pub struct Authenticated {
     pub greeting: Vec<u8>,
 }
 
-/// Runs the exchange that the rules demand. NegotiateProtocolVersion goes first when it is due, once (trap 74). Reads
-/// no byte behind the last message of the exchange.
+/// Runs the exchange that the rules demand. NegotiateProtocolVersion goes first when it is due, once (trap 74). What comes
+/// behind the last message of the exchange is what the connection gives next.
 ///
 /// # Errors
 /// [`AuthError`]; nothing was sent about it: send [`AuthError::notice`] and close.
@@ -60,7 +63,7 @@ pub async fn authenticate_client(
     context: &AuthContext,
 ) -> Result<Authenticated, AuthError> {
     let user = login.startup.get("user").unwrap_or_default();
-    let mut exchange = Talk { stream, out: Vec::new(), body: Vec::new() };
+    let mut exchange = Talk { stream, out: Vec::with_capacity(GREETING), body: Vec::new() };
     if login.startup.needs_negotiation() {
         let minor = login.startup.minor.min(2);
         build::negotiate_protocol_version(&mut exchange.out, minor, &login.startup.protocol_options);

@@ -23,7 +23,7 @@ pub struct OpenSettings<'a> {
 /// What a client opened.
 #[derive(Debug)]
 pub enum Opened {
-    /// A session. Nothing behind the packet was read.
+    /// A session. What came behind the packet is what the connection gives next.
     Startup {
         /// The connection, encrypted if the client asked for it.
         stream: Stream,
@@ -123,14 +123,15 @@ async fn open_inner(slot: &mut Option<Stream>, settings: &OpenSettings<'_>) -> R
     loop {
         let stream = slot.as_mut().ok_or_else(gone)?;
         let mut head = [0u8; 4];
-        match stream.read_some(&mut head).await? {
+        match stream.read_ahead(&mut head).await? {
             0 if first => return Ok(Opened::Closed),
             0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             n => stream.read_exact(&mut head[n..]).await?,
         }
         if first && head[0] == TLS_HANDSHAKE {
             let tls = settings.tls.ok_or(OpenError::NoTls)?;
-            encrypt(slot, tls, &head).await?;
+            let begun = [&head[..], &stream.take_ahead()].concat();
+            encrypt(slot, tls, &begun).await?;
             if !slot.as_ref().and_then(Stream::tls_info).is_some_and(|info| info.alpn) {
                 return Err(OpenError::Alpn);
             }

@@ -17,7 +17,7 @@ impl Stream {
     /// The connection broke.
     pub fn poll_read_into(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(s) => s.socket().poll_read_into(cx, buf),
+            Self::Plain(s) => s.poll_read_into(cx, buf),
             Self::Tls(s) => loop {
                 match s.try_read(buf) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(s.poll_readable(cx))?,

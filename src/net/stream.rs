@@ -47,7 +47,7 @@ impl Stream {
     /// [`Self::readable`] as a poll.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(s) => s.socket().poll_read_ready(cx),
+            Self::Plain(s) => s.poll_readable(cx),
             Self::Tls(s) => s.poll_readable(cx),
         }
     }
@@ -58,7 +58,7 @@ impl Stream {
     /// `WouldBlock` when nothing is there; anything else ends the connection.
     pub fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(s) => s.socket().try_read(buf),
+            Self::Plain(s) => s.try_read(buf),
             Self::Tls(s) => s.try_read(buf),
         }
     }
@@ -127,14 +127,27 @@ impl Stream {
         .await
     }
 
-    /// Fills `buf`, and reads not one byte more. Not cancel-safe: for logins.
+    /// As [`Self::read_some`], but what is there behind it is read in the same call of the system and kept for the next read: for
+    /// messages that are read one by one.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn read_ahead(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|cx| match self {
+            Self::Plain(s) => s.poll_read_ahead(cx, buf),
+            Self::Tls(_) => self.poll_read_into(cx, buf),
+        })
+        .await
+    }
+
+    /// Fills `buf`, reading ahead. Not cancel-safe: for logins.
     ///
     /// # Errors
     /// `UnexpectedEof` when the peer closed; else the connection broke.
     pub async fn read_exact(&mut self, buf: &mut [u8]) -> io::Result<()> {
         let mut filled = 0;
         while filled < buf.len() {
-            match self.read_some(&mut buf[filled..]).await? {
+            match self.read_ahead(&mut buf[filled..]).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 n => filled += n,
             }
@@ -142,8 +155,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Reads exactly one typed message: `body` becomes what follows the length; the type is returned. Nothing
-    /// behind the message is read. Not cancel-safe: for logins.
+    /// Reads exactly one typed message: `body` becomes what follows the length; the type is returned. What comes
+    /// behind the message is left to the next read. Not cancel-safe: for logins.
     ///
     /// # Errors
     /// `InvalidData` when the length field is under 4 or over `max_len` (traps 75 and 78: before a byte of
@@ -233,12 +246,21 @@ impl Stream {
     /// call: meant for connections that were idle for a while, not for a hand-over from client to client.
     pub fn idle_check(&mut self) -> IdleCheck {
         match self {
-            Self::Plain(s) => s.socket().idle_check(),
+            Self::Plain(s) => s.idle_check(),
             Self::Tls(s) => s.idle_check(),
         }
     }
 
-    /// Takes the plain socket out, for a TLS handshake. Not of a stream that is encrypted already, or of which a batch has bytes.
+    /// What was read ahead and nobody has asked for, to be read elsewhere.
+    pub(super) fn take_ahead(&mut self) -> Vec<u8> {
+        match self {
+            Self::Plain(s) => s.take_ahead(),
+            Self::Tls(_) => Vec::new(),
+        }
+    }
+
+    /// Takes the plain socket out, for a TLS handshake. Not of a stream that is encrypted already, or of which a batch has bytes, or
+    /// of which bytes were read ahead.
     pub(super) fn into_socket(self) -> Result<Socket, ()> {
         match self {
             Self::Plain(s) => s.into_socket().ok_or(()),

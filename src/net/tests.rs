@@ -113,8 +113,21 @@ async fn reads_exactly_one_frame() {
         let mut body = Vec::new();
         assert_eq!(soon(b.read_frame(&mut body, 100)).await.unwrap(), b'p', "{kind}");
         assert_eq!(body, b"hi", "{kind}");
+        // What came along has been read ahead, or waits in the system.
+        soon(b.readable()).await.unwrap();
+        assert_eq!((b.is_quiet(), b.idle_check()), (false, IdleCheck::HasData), "{kind}");
         assert_eq!(soon(b.read_frame(&mut body, 100)).await.unwrap(), b'X', "{kind}");
         assert!(body.is_empty());
+        assert_eq!(b.idle_check(), IdleCheck::Quiet, "{kind}");
+        a.write_all(b"p\0\0\0\x04and so on").await.unwrap();
+        assert_eq!(soon(b.read_frame(&mut body, 100)).await.unwrap(), b'p', "{kind}");
+        let mut rest = [0; 3];
+        assert_eq!(soon(b.read_some(&mut rest)).await.unwrap(), 3, "{kind}");
+        soon(b.read_exact(&mut rest)).await.unwrap();
+        assert_eq!(&rest, b" so", "{kind}");
+        let mut rest = [0; 4096];
+        let n = soon(std::future::poll_fn(|cx| b.poll_read_into(cx, &mut rest))).await.unwrap();
+        assert_eq!(&rest[..n], b" on", "{kind}");
         for bad in [b"p\0\0\0\x03", b"p\0\x01\0\0"] {
             a.write_all(bad).await.unwrap();
             let error = soon(b.read_frame(&mut body, 65_535)).await.unwrap_err();

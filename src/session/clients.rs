@@ -448,9 +448,14 @@ impl Clients {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Counts a client that is connected and has not logged in, until the guard is dropped; `limit` as for [`Logins::begin`].
-    pub fn logging_in(&self, limit: usize) -> LoggingIn {
-        self.logins.begin(limit)
+    /// Counts a client that is connected and has not logged in, until the guard is dropped: see [`Logins::begin`].
+    pub fn logging_in(&self, limit: usize, within: Option<Duration>) -> LoggingIn {
+        self.logins.begin(limit, within)
+    }
+
+    /// Sends away whoever takes too long to log in.
+    pub fn look_at_logins(&self) {
+        self.logins.look_at_time(std::time::Instant::now());
     }
 
     /// How many clients are connected and have not logged in.

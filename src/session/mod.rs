@@ -71,7 +71,7 @@ pub use cancel::cancel;
 pub use clients::{Client, ClientLimits, ClientState, Clients, Identity, Pinned, Registered, Request};
 pub use decisions::Decisions;
 pub use login::{Login, LoginRefused, log_in};
-pub use logins::LoggingIn;
+pub use logins::{LoggingIn, SentAway};
 pub use notify::Hubs;
 pub use relay::serve;
 

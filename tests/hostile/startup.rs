@@ -77,6 +77,29 @@ fn trap_75_78_packets_that_cannot_be() {
     unharmed(&world, &mut bystander);
 }
 
+/// Everything that a client sends before it is let in, in one piece: no byte of it is lost between login and session.
+#[test]
+fn what_comes_behind_a_startup_is_answered() {
+    let tables = format!("[admin]\nadmin_users = [\"{APP}\"]\n[[hba]]\nusers = [\"{APP}\"]\nmethod = \"trust\"\n");
+    let world = Plan { tables: &tables, ..Plan::default() }.start();
+    for (database, sql) in [(world.db.name.as_str(), "SELECT 'hello'"), ("trunkline", "SHOW VERSION")] {
+        for padding in [0, 1000, 3000, 100_000] {
+            let mut client = RawClient::tcp(world.proxy.port());
+            let mut bytes = packet(196_608, format!("user\0{APP}\0database\0{database}\0\0").as_bytes());
+            let query = format!("{sql}{}\0", " ".repeat(padding));
+            for _ in 0..2 {
+                bytes.push(b'Q');
+                bytes.extend(u32::try_from(query.len() + 4).unwrap().to_be_bytes());
+                bytes.extend(query.as_bytes());
+            }
+            client.send_bytes(&bytes);
+            let frames = client.recv_ready(3);
+            let rows = frames.iter().filter(|frame| frame.tag == b'D').count();
+            assert_eq!(rows, 2, "{database}, {padding}: {frames:?}");
+        }
+    }
+}
+
 #[test]
 fn messages_in_the_wrong_order() {
     let world = Plan::default().start();
