@@ -2,7 +2,7 @@
 # distribution's packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos compat fuzz lint bench bench-citus idle budget
+.PHONY: help demo test chaos compat fuzz lint advisories bench bench-citus idle budget
 
 CARGO ?= cargo
 
@@ -58,6 +58,10 @@ lint: ## formatting, lints, no OpenSSL among the dependencies; their licences if
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 		set -x; $(CARGO) deny --offline --locked check --hide-inclusion-graph bans licenses sources; \
 	fi
+
+advisories: ## flaws that are known of the dependencies, and versions that were withdrawn (needs the network and cargo-deny)
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "needs: cargo install --locked cargo-deny" >&2; exit 1; }
+	$(CARGO) deny --locked check --hide-inclusion-graph advisories
 
 bench: ## what Trunkline costs beside PgBouncer and others (25 minutes); ARGS="--suites pgbench --filter c16"
 	@.ci/install-tools build postgres pgbouncer
