@@ -34,7 +34,7 @@ compat: ## PostgreSQL's regression suite, libpq_pipeline and SQLAlchemy's, direc
 		--ignored --nocapture --test-threads=1 $(ARGS)
 
 # The targets are those of tests/fuzz/Cargo.toml; ARGS="sql config" names some of them.
-FUZZ_TARGETS = $(or $(ARGS),frames startup server_login sql config)
+FUZZ_TARGETS = $(or $(ARGS),frames startup server_login patroni sql config)
 FUZZ_SECONDS ?= 60
 
 fuzz: ## libFuzzer on what reads bytes of strangers, a minute each; ARGS="sql" FUZZ_SECONDS=3600
