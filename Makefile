@@ -2,7 +2,7 @@
 # distribution's packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos compat fuzz lint bench bench-citus idle budget
+.PHONY: help demo test chaos compat fuzz lint advisories bench bench-citus idle budget
 
 CARGO ?= cargo
 
@@ -34,7 +34,7 @@ compat: ## PostgreSQL's regression suite, libpq_pipeline and SQLAlchemy's, direc
 		--ignored --nocapture --test-threads=1 $(ARGS)
 
 # The targets are those of tests/fuzz/Cargo.toml; ARGS="sql config" names some of them.
-FUZZ_TARGETS = $(or $(ARGS),frames startup server_login sql config)
+FUZZ_TARGETS = $(or $(ARGS),frames startup server_login patroni sql config)
 FUZZ_SECONDS ?= 60
 
 fuzz: ## libFuzzer on what reads bytes of strangers, a minute each; ARGS="sql" FUZZ_SECONDS=3600
@@ -58,6 +58,10 @@ lint: ## formatting, lints, no OpenSSL among the dependencies; their licences if
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 		set -x; $(CARGO) deny --offline --locked check --hide-inclusion-graph bans licenses sources; \
 	fi
+
+advisories: ## flaws that are known of the dependencies, and versions that were withdrawn (needs the network and cargo-deny)
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "needs: cargo install --locked cargo-deny" >&2; exit 1; }
+	$(CARGO) deny --locked check --hide-inclusion-graph advisories
 
 bench: ## what Trunkline costs beside PgBouncer and others (25 minutes); ARGS="--suites pgbench --filter c16"
 	@.ci/install-tools build postgres pgbouncer

@@ -5,13 +5,16 @@
 
 mod support;
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use support::clusters::{self, APP, APP_PASSWORD, MD5, MD5_PASSWORD, TestDb};
 use support::frames::{Batch, summary, tags};
 use support::raw::RawClient;
 use support::sql;
-use trunkline::app::demo::StopMode;
+use trunkline::app::demo::{ClusterOptions, Node, StopMode};
 
 #[test]
 fn a_shared_cluster_replicates_each_test_database() {
@@ -64,6 +67,50 @@ fn nodes_stop_promote_and_rejoin() {
     for pid in pids {
         assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     }
+}
+
+/// The processes of servers whose data directories are below this directory.
+fn servers_below(root: &Path) -> Vec<u32> {
+    let in_there = |entry: fs::DirEntry| -> Option<u32> {
+        let is_server = fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe.ends_with("postgres"));
+        let works_there = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(root));
+        entry.file_name().to_str()?.parse().ok().filter(|_| is_server && works_there)
+    };
+    fs::read_dir("/proc").unwrap().flatten().filter_map(in_there).collect()
+}
+
+#[test]
+fn nothing_is_left_of_a_server_that_was_killed_while_it_was_frozen() {
+    let cluster = clusters::start(ClusterOptions { replicas: 0, ..clusters::options() });
+    let (root, node) = (cluster.info().root.clone(), cluster.primary());
+    for round in 0..6 {
+        let clients: Vec<_> = (0..20).map(|_| RawClient::connect(node.port(), APP, APP_PASSWORD, "app")).collect();
+        assert!(servers_below(&root).len() > clients.len(), "the postmaster, the backends, and others");
+        if round % 3 > 0 {
+            node.pause();
+        }
+        if round % 3 > 1 {
+            node.resume();
+        }
+        node.kill().unwrap();
+        assert_eq!(servers_below(&root), Vec::<u32>::new(), "round {round}");
+        node.start().unwrap();
+    }
+}
+
+/// The postmaster may be gone and its backends not: whatever ended it, nobody else looks after them.
+#[test]
+fn nothing_is_left_when_the_owner_has_gone_either() {
+    let cluster = clusters::start(ClusterOptions { replicas: 1, ..clusters::options() });
+    let root = cluster.info().root.clone();
+    let connect = |node: &Node| RawClient::connect(node.port(), APP, APP_PASSWORD, "app");
+    let _clients: Vec<_> = cluster.nodes().iter().map(connect).collect();
+    cluster.nodes().iter().for_each(Node::pause);
+    let postmaster = Pid::from_raw(cluster.primary().pid().unwrap().cast_signed()).unwrap();
+    kill_process(postmaster, Signal::KILL).unwrap();
+    assert!(servers_below(&root).len() > 4);
+    drop(cluster);
+    assert_eq!(servers_below(&root), Vec::<u32>::new());
 }
 
 #[test]

@@ -128,6 +128,11 @@ fn server_login() {
 }
 
 #[test]
+fn patroni() {
+    run("patroni", targets::patroni);
+}
+
+#[test]
 fn sql() {
     run("sql", targets::sql);
 }

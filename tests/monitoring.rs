@@ -107,6 +107,12 @@ fn work(proxy: &Trunkline, db: &TestDb) {
     client.rows("INSERT INTO t VALUES (1)");
     client.failure("SELECT nonsense");
     client.rows("SELECT pg_sleep(0.11)");
+    // In the end it is refused.
+    let impatient = [("user", APP), ("database", db.name.as_str()), ("statement_timeout", "50ms")];
+    let mut stuck = RawClient::connect_with(proxy.port(), APP_PASSWORD, &impatient);
+    for _ in 0..4 {
+        stuck.failure("SELECT pg_sleep(60), 'stuck'");
+    }
     // Its server connection is closed, and its session with it.
     client.send(&Batch::new().query("SELECT pg_terminate_backend(pg_backend_pid())"));
     assert!(client.is_closed());
@@ -134,7 +140,12 @@ fn questions() -> Vec<(String, String)> {
 #[test]
 fn prometheus_scrapes_and_answers_the_dashboard() {
     let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
-    let proxy = Setup::before(&db).args(["--slow-query", "100ms"]).start();
+    let proxy = Setup::before(&db)
+        .args(["--slow-query", "100ms"])
+        .env("TRUNKLINE__ROUTING__BREAKER_FAILURES", "3")
+        // Nobody answers there: servers are believed, and it is counted.
+        .env(&format!("TRUNKLINE__DATABASES__{}__PATRONI", db.name.to_uppercase()), "[\"http://127.0.0.1:1\"]")
+        .start();
     let Some(prometheus) = Prometheus::start(&proxy) else { return };
     let questions = questions();
     assert!(questions.len() > 30, "{}", questions.len());
@@ -182,6 +193,8 @@ fn prometheus_scrapes_and_answers_the_dashboard() {
     assert!(share > 0.8 && share < 1.0, "{share} of the statements on replicas");
     assert_eq!(one("up{job=\"trunkline\"}"), 1.0);
     assert_eq!(one("count(trunkline_node_up == 1)"), 3.0);
+    assert!(one("sum(trunkline_breaker_refused_total)") > 0.0);
+    assert!(one("trunkline_patroni_looks_total{outcome=\"failed\"}") > 0.0);
     // The rules are loaded and were evaluated against what was scraped: nothing is wrong here.
     assert_eq!(prometheus.query("ALERTS{alertstate=\"firing\"}").unwrap(), []);
 }

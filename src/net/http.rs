@@ -62,15 +62,19 @@ impl HttpClient {
     pub async fn get(&self, https: bool, address: &HostPort, path: &str, most: usize) -> Result<Bytes, HttpError> {
         let socket = TcpStream::connect((address.host.as_str(), address.port)).await?;
         if !https {
-            return exchange(socket, address, path, most).await;
+            return get_over(socket, address, path, most).await;
         }
         let name = ServerName::try_from(address.host.clone()).map_err(io::Error::other)?;
         let stream = TlsConnector::from(self.tls.clone()).connect(name, socket).await?;
-        exchange(stream, address, path, most).await
+        get_over(stream, address, path, most).await
     }
 }
 
-async fn exchange<S>(stream: S, address: &HostPort, path: &str, most: usize) -> Result<Bytes, HttpError>
+/// [`HttpClient::get`] on a connection that is there already.
+///
+/// # Errors
+/// [`HttpError`].
+pub async fn get_over<S>(stream: S, address: &HostPort, path: &str, most: usize) -> Result<Bytes, HttpError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

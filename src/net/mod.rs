@@ -18,7 +18,7 @@ mod stream;
 mod tls;
 
 pub use connect::{ConnectError, ConnectOptions, Encryption, HostError, HostFailure, SslPlan, connect, look_up};
-pub use http::{HttpClient, HttpError};
+pub use http::{HttpClient, HttpError, get_over};
 pub use listen::{Accepted, Acceptor, Inherited, ListenError, ListenOptions, Listener};
 pub use names::looked_up;
 pub use open::{OpenError, OpenSettings, Opened, open};

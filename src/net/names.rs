@@ -5,12 +5,19 @@ use std::net::{IpAddr, SocketAddr};
 
 use parking_lot::Mutex;
 
+/// Names of servers come from others, too (a Patroni, a Citus): beyond so many all are forgotten, and told again as they are used.
+const MOST_NAMES: usize = 4096;
+
 static LAST: Mutex<BTreeMap<String, Vec<IpAddr>>> = Mutex::new(BTreeMap::new());
 
 /// Notes what a look-up brought. Addresses are no names.
 pub(super) fn note(host: &str, found: &[SocketAddr]) {
     if host.parse::<IpAddr>().is_err() {
-        LAST.lock().insert(host.to_owned(), found.iter().map(SocketAddr::ip).collect());
+        let mut last = LAST.lock();
+        if last.len() >= MOST_NAMES {
+            last.clear();
+        }
+        last.insert(host.to_owned(), found.iter().map(SocketAddr::ip).collect());
     }
 }
 

@@ -31,5 +31,8 @@ pub use election::Standing;
 pub use facts::Facts;
 pub use freshness::{Freshness, Needs, Stamps};
 pub use node::{Checked, Node};
-pub use patroni::{Endpoint as PatroniEndpoint, Report as PatroniReport};
+pub use patroni::{
+    Endpoint as PatroniEndpoint, Member as PatroniMember, Report as PatroniReport, View as PatroniView,
+    place as place_members,
+};
 pub use switchover::Pursuit;

@@ -77,14 +77,14 @@ impl<'a> Driver<'a> {
         self.event(kind, node, "");
         self.stage.cluster.nodes()[node].kill().unwrap();
         self.sleep(50..1500);
-        self.stage.start(node);
+        self.stage.cluster.nodes()[node].start().unwrap();
     }
 
     fn restart(&mut self, node: usize) {
         let mode = if self.rng.bool() { StopMode::Fast } else { StopMode::Immediate };
         self.event("restart a replica", node, &format!("{mode:?}"));
         self.stage.cluster.nodes()[node].stop(mode).unwrap();
-        self.stage.start(node);
+        self.stage.cluster.nodes()[node].start().unwrap();
     }
 
     fn hang(&mut self, node: usize, kind: &str) {

@@ -154,15 +154,6 @@ impl Stage {
         RawClient::connect(self.port(), APP, APP_PASSWORD, "trunkline")
     }
 
-    /// Starts a server that was killed: a process of its may end later than it, and is in the way until then.
-    pub fn start(&self, node: usize) {
-        let deadline = Instant::now() + PATIENCE;
-        while let Err(error) = self.cluster.nodes()[node].start() {
-            assert!(Instant::now() < deadline, "{error}");
-            thread::sleep(Duration::from_millis(200));
-        }
-    }
-
     /// Asks a server past everything.
     pub fn ask(&self, node: usize, sql: &str) -> String {
         self.try_ask(node, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))

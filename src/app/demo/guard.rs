@@ -8,23 +8,37 @@ use super::error::{ClusterError, Doing};
 
 /// Waits for the end of the servers' owner, then stops every server below the directory and
 /// removes the directory. A server is known by its `postmaster.pid`, and only signalled when the
-/// process of that number really works in that data directory.
+/// process of that number really works in that data directory. What is frozen is woken before that, and
+/// what is still there after ten seconds is killed: it may have lost its postmaster.
 const SCRIPT: &str = r#"
 root=$1
 remove=$2
 eval "$3"
+server_processes() {
+    for dir in /proc/[0-9]*; do
+        comm=
+        read -r comm < "$dir/comm"
+        [ "$comm" = postgres ] || continue
+        case $(readlink "$dir/cwd") in "$root"/*) echo "${dir#/proc/}" ;; esac
+    done
+}
+for pid in $(server_processes); do
+    kill -CONT "$pid"
+done
 for file in "$root"/*/postmaster.pid; do
     [ -f "$file" ] || continue
     read -r pid < "$file"
     if [ "$(readlink "/proc/$pid/cwd")" = "${file%/postmaster.pid}" ]; then
-        kill -CONT "$pid"
         kill -QUIT "$pid"
     fi
 done
 tries=0
-while [ $tries -lt 100 ] && ls "$root"/*/postmaster.pid; do
+while [ $tries -lt 100 ] && [ -n "$(server_processes)" ]; do
     sleep 0.1
     tries=$((tries + 1))
+done
+for pid in $(server_processes); do
+    kill -KILL "$pid"
 done
 [ "$remove" = no ] && exit
 # A program that was setting up a server when its owner ended may still be writing files.

@@ -9,6 +9,7 @@ mod error;
 mod guard;
 mod node;
 mod ports;
+mod processes;
 mod seed;
 
 use std::fs::{self, File};

@@ -10,11 +10,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::binaries::PgBinaries;
 use super::error::{ClusterError, Doing};
 use super::ports::PortLease;
+use super::processes::{Process, children_of, is_still, send};
 use super::seed::{REPLICATOR, write_private};
 
 /// Longest wait until a server accepts connections, or has ended.
@@ -228,23 +229,47 @@ impl Node {
         self.start()
     }
 
-    /// Ends the server and all its processes by SIGKILL, as a loss of power would.
+    /// Ends the server and all its processes by SIGKILL, as a loss of power would. None is left afterwards, not even one
+    /// that was frozen: without its postmaster nobody would ever wake it.
     ///
     /// # Errors
-    /// It is still there after a minute.
+    /// One is still there after a minute.
     pub fn kill(&self) -> Result<(), ClusterError> {
-        self.signal_all(Signal::KILL);
-        self.wait_end()
+        let children = self.freeze();
+        children.iter().for_each(|child| child.signal(Signal::KILL));
+        self.signal(Signal::KILL);
+        self.wait_end()?;
+        let deadline = Instant::now() + PATIENCE;
+        while !children.iter().all(|child| child.has_ended()) {
+            if Instant::now() > deadline {
+                return Err(self.error("left processes behind"));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Freezes the server and all its processes: connections stay open and nothing answers.
     pub fn pause(&self) {
-        self.signal_all(Signal::STOP);
+        self.freeze().iter().for_each(|child| child.signal(Signal::STOP));
     }
 
     /// Ends [`Self::pause`].
     pub fn resume(&self) {
-        self.signal_all(Signal::CONT);
+        let Some(pid) = self.pid() else { return };
+        children_of(pid).iter().for_each(|child| child.signal(Signal::CONT));
+        self.signal(Signal::CONT);
+    }
+
+    /// Freezes the postmaster, and tells what it has started: that is all, as it starts nothing more.
+    fn freeze(&self) -> Vec<Process> {
+        let Some(pid) = self.pid() else { return Vec::new() };
+        self.signal(Signal::STOP);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while !is_still(pid) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        children_of(pid)
     }
 
     /// Makes the server read its configuration again.
@@ -263,16 +288,8 @@ impl Node {
     }
 
     fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.pid().and_then(to_pid) {
-            let _ = kill_process(pid, signal);
-        }
-    }
-
-    fn signal_all(&self, signal: Signal) {
-        let Some(pid) = self.pid() else { return };
-        self.signal(signal);
-        for child in children_of(pid).into_iter().filter_map(to_pid) {
-            let _ = kill_process(child, signal);
+        if let Some(pid) = self.pid() {
+            send(pid, signal);
         }
     }
 
@@ -314,26 +331,4 @@ impl Drop for Node {
             let _ = self.stop(StopMode::Immediate);
         }
     }
-}
-
-fn to_pid(pid: u32) -> Option<Pid> {
-    i32::try_from(pid).ok().and_then(Pid::from_raw)
-}
-
-/// Processes whose parent is `pid`.
-fn children_of(pid: u32) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let parent_of = |child: u32| -> Option<u32> {
-        let stat = fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
-        // The name in brackets may hold anything: count fields from behind it.
-        let (_, rest) = stat.rsplit_once(')')?;
-        rest.split_whitespace().nth(1)?.parse().ok()
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|child| parent_of(*child) == Some(pid))
-        .collect()
 }

@@ -9,6 +9,7 @@ mod view;
 
 pub use reports::{Endpoint, Report};
 pub(super) use reports::{Leadership, Reports, Told};
+pub use view::{Member, View, place};
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -23,7 +24,6 @@ use crate::observe::PatroniMetrics;
 
 use super::cluster::Cluster;
 use addresses::Addresses;
-use view::View;
 
 /// The next member is asked when one has not answered for so long.
 const HEDGE: Duration = Duration::from_millis(300);

@@ -9,12 +9,12 @@ use crate::config::HostPort;
 
 /// Members beyond that are passed over: a database has fewer nodes.
 const MOST_MEMBERS: usize = 64;
-/// Characters of a name or role that are kept.
+/// Characters of a name, a role or an error that are kept.
 const MOST_CHARS: usize = 128;
 
 /// The cluster as one member tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::topology) struct View {
+pub struct View {
     /// Its members.
     pub members: Vec<Member>,
     /// Maintenance: Patroni changes nothing, whatever happens, and people may.
@@ -23,7 +23,7 @@ pub(in crate::topology) struct View {
 
 /// One member.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::topology) struct Member {
+pub struct Member {
     /// Its name, also its `application_name`.
     pub name: String,
     /// What it is, in Patroni's word.
@@ -71,9 +71,12 @@ struct RawMember {
 
 impl View {
     /// Reads an answer. What is not needed may be missing or of another kind.
+    ///
+    /// # Errors
+    /// It is none; the text is a short one, whatever it was.
     pub fn read(body: &[u8]) -> Result<Self, String> {
-        let raw: RawView =
-            serde_json::from_slice(body).map_err(|error| format!("not what Patroni answers: {error}"))?;
+        let raw: RawView = serde_json::from_slice(body)
+            .map_err(|error| format!("not what Patroni answers: {}", cut(error.to_string())))?;
         let members = raw.members.into_iter().take(MOST_MEMBERS).map(RawMember::member).collect();
         Ok(Self { members, paused: is_set(&raw.pause) })
     }
@@ -120,7 +123,7 @@ fn is_set(value: &Value) -> bool {
 
 /// Which member each node is, by the nodes' order: the one at its host and port, else the one at an address of its hosts', else the
 /// one of its name. `addresses` looks a name up.
-pub(super) fn place(
+pub fn place(
     members: &[Member],
     nodes: &[(&str, &[HostPort])],
     addresses: impl Fn(&str) -> Vec<IpAddr>,
@@ -206,6 +209,10 @@ mod tests {
         {
             assert!(View::read(garbage.as_bytes()).is_err(), "{garbage}");
         }
+        // What is wrong stands in the error, and that in the log.
+        let long = format!(r#"{{"members": "{}"}}"#, "é".repeat(100_000));
+        let error = View::read(long.as_bytes()).unwrap_err();
+        assert!(error.starts_with("not what Patroni answers: ") && error.len() < 1000, "{}", error.len());
         let odd = br#"{"members": [{"name": "a", "role": "LEADER", "host": 5, "port": "x", "timeline": -1, "tags": {}}], "pause": null}"#;
         let view = View::read(odd).unwrap();
         assert!(view.leader().is_some() && view.members[0].place.is_none() && view.members[0].timeline == 0);

@@ -2,12 +2,14 @@
 
 mod config;
 mod frames;
+mod patroni;
 mod server_login;
 mod sql;
 mod startup;
 
 pub use config::config;
 pub use frames::frames;
+pub use patroni::patroni;
 pub use server_login::server_login;
 pub use sql::sql;
 pub use startup::startup;
@@ -18,5 +20,11 @@ pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
 #[allow(dead_code, reason = "each fuzz target runs one")]
-pub const ALL: [(&str, Target); 5] =
-    [("frames", frames), ("startup", startup), ("server_login", server_login), ("sql", sql), ("config", config)];
+pub const ALL: [(&str, Target); 6] = [
+    ("frames", frames),
+    ("startup", startup),
+    ("server_login", server_login),
+    ("patroni", patroni),
+    ("sql", sql),
+    ("config", config),
+];
