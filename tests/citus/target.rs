@@ -16,7 +16,7 @@ use crate::support::process::{Setup, Trunkline};
 use crate::support::raw::RawClient;
 use crate::support::sql::{connect_with, psql_as};
 
-/// The schema of all that is made. Dropped at the end, and at the next start if this end was no good one.
+/// The schema of all that is made. Dropped at the end, and by the next start if there was none.
 pub const SCHEMA: &str = "trunkline_test";
 /// The table of tenants, by bigint.
 pub const TENANTS: &str = "trunkline_test.t0";
