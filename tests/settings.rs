@@ -354,3 +354,45 @@ fn what_is_put_back_in_a_block_takes_no_snapshot_trap_52() {
         assert_eq!(other.value("SHOW work_mem"), "4MB");
     }
 }
+
+/// PostgreSQL reports the path from version 18 on, and with Citus: run on such a server, this compares what is told; before, what is in force.
+#[test]
+fn paths_are_told_as_by_one_server_trap_57() {
+    let world = world("size = 1");
+    let script = [
+        (0, "SET search_path = a, public"),
+        (1, "SHOW search_path"),
+        (1, "SET search_path = b"),
+        (0, "SELECT current_setting('search_path')"),
+        (0, "RESET search_path"),
+        (1, "BEGIN; SET LOCAL search_path = c"),
+        (1, "COMMIT"),
+        (1, "BEGIN; SET search_path = d"),
+        (1, "ROLLBACK"),
+        (0, "SELECT set_config('search_path', 'e', false)"),
+        (1, "SELECT current_setting('search_path')"),
+        (0, "BEGIN; SAVEPOINT x; SET search_path = f"),
+        (0, "ROLLBACK TO x"),
+        (0, "COMMIT"),
+        (2, "RESET ALL"),
+        (2, "SET search_path TO DEFAULT"),
+        (2, "SHOW search_path"),
+        (1, "DISCARD ALL"),
+        (1, "SHOW search_path"),
+        (0, "SHOW search_path"),
+    ];
+    let clients = |port| {
+        let own = [("user", APP), ("database", world.db.name.as_str()), ("options", "-c search_path=own")];
+        let connect = |parameters: &[(&str, &str)]| RawClient::connect_with(port, APP_PASSWORD, parameters);
+        [connect(&own[..2]), connect(&own[..2]), connect(&own)]
+    };
+    let mut direct = clients(world.db.cluster().primary_port());
+    let mut behind = clients(world.proxy.port());
+    for (one, other) in direct.iter().zip(&behind) {
+        assert_eq!(one.parameter("search_path"), other.parameter("search_path"));
+    }
+    for (who, sql) in script {
+        let said = [&mut direct, &mut behind].map(|clients| summary(&clients[who].exchange(&Batch::new().query(sql))));
+        assert_eq!(said[1], said[0], "client {who}: {sql}");
+    }
+}

@@ -51,7 +51,7 @@ impl Session {
             Some(false) if frame.tag == b'S' || frame.tag == b'H' => {}
             Some(false) => match self.gather(rest) {
                 Gathered::Incomplete => return Flow::Stop(Need::Input),
-                Gathered::Runs(Place::Primary) => return self.leave_replica(out),
+                Gathered::Runs(Place::Primary) if !self.is_at_chosen_worker() => return self.leave_replica(out),
                 Gathered::Runs(Place::Reader) if !self.suits_link() => return self.leave_replica(out),
                 _ => {
                     self.segment_cleared = true;

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use trunkline::app::demo::StopMode;
 
-use super::fixture::{Fixture, PATIENCE};
-use super::routing::{read, tenants};
+use super::fixture::{Fixture, PATIENCE, read, tenants};
 use crate::support::clusters::{self, APP, APP_PASSWORD};
 use crate::support::frames::{Batch, Frame};
 use crate::support::process::Setup;

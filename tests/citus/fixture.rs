@@ -16,6 +16,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 const STANDIN: &str = include_str!("standin.sql");
 const KEYS: &str = include_str!("keys.sql");
+/// What distributes tables, on top of both.
+pub const DISTRIBUTING: &str = include_str!("distributing.sql");
 
 /// A Trunkline before a coordinator, and its workers.
 pub struct Fixture {
@@ -74,6 +76,32 @@ pub fn nodes_with(standbys: usize) -> Vec<Cluster> {
     nodes
 }
 
+/// Waits until this holds.
+pub fn until(proxy: &Trunkline, what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}\n{}", proxy.log());
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Says which node answers, of a tenant.
+pub fn read(tenant: &str) -> String {
+    format!("SELECT w.node, (SELECT count(*) FROM k0 WHERE k = {tenant}) FROM whoami AS w")
+}
+
+/// A tenant of each worker.
+pub fn tenants(fixture: &Fixture) -> [String; 2] {
+    [1, 2].map(|group| {
+        let sql = format!(
+            "SELECT n FROM generate_series(1, 1000) AS n, pg_dist_shard JOIN pg_dist_placement USING (shardid) \
+             WHERE logicalrelid = 'k0'::regclass AND groupid = {group} \
+             AND hashint8(n) BETWEEN shardminvalue::int8 AND shardmaxvalue::int8 LIMIT 1"
+        );
+        fixture.run(0, &sql)
+    })
+}
+
 impl Fixture {
     /// With these lines for the database's workers.
     pub fn new(citus: &str) -> Self {
@@ -82,12 +110,6 @@ impl Fixture {
         let fixture = Self { proxy, nodes };
         fixture.settle();
         fixture
-    }
-
-    /// Other lines for the database's workers.
-    pub fn reconfigure(&self, citus: &str) {
-        self.proxy.rewrite_config(&config(self.nodes[0].info().primary_port(), "", citus));
-        self.console().rows("RELOAD");
     }
 
     /// Waits until the workers are known and used, and the catalog is relied on.
@@ -99,13 +121,8 @@ impl Fixture {
         });
     }
 
-    /// Waits until this holds.
-    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !holds() {
-            assert!(Instant::now() < deadline, "waited in vain: {what}\n{}", self.proxy.log());
-            thread::sleep(Duration::from_millis(20));
-        }
+    pub fn until(&self, what: &str, holds: impl FnMut() -> bool) {
+        until(&self.proxy, what, holds);
     }
 
     /// A client behind the proxy.
