@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::observe::beat;
 use crate::session::Context;
 use crate::topology::{Cluster, Discoverer, Survey, Surveyor};
 
@@ -18,7 +19,7 @@ const SURVEY_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 pub(super) async fn replicas(ctx: Arc<Context>) {
     let mut discoverers = BTreeMap::<String, Discoverer>::new();
     loop {
-        tokio::time::sleep(DISCOVER_EVERY).await;
+        tokio::time::sleep_until(beat::after(DISCOVER_EVERY)).await;
         let clusters = ctx.directory.clusters();
         discoverers.retain(|name, _| clusters.contains_key(name));
         for (name, cluster) in clusters.iter() {

@@ -10,12 +10,12 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use sd_notify::NotifyState;
 use tokio::sync::Mutex;
-use tokio::time::MissedTickBehavior;
 
 use crate::admin::{Console, Wish};
 use crate::auth::AuthContext;
 use crate::config::{Config, Environment, Loaded, Origin};
 use crate::net::{Inherited, ListenError, ServerTlsContext, TlsError};
+use crate::observe::beat;
 use crate::observe::logging::{self, LogError};
 use crate::observe::{DatabaseReadiness, LogHandle, Metrics, Readiness, SlowLog, SlowLogError, panics};
 use crate::session::{Clients, Context};
@@ -244,22 +244,20 @@ async fn announce_successor() {
 /// Once a second: idle connections are looked after, logins that take too long, and those who wait for a node that does not answer; these also as soon as one is
 /// lost.
 async fn keep_house(ctx: Arc<Context>) {
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tick = beat::every(Duration::from_secs(1));
     loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = ctx.directory.lost.notified() => {
-                ctx.clients.tell_of_lost_nodes();
-                continue;
-            }
-        }
         for cluster in ctx.directory.clusters().values() {
             cluster.tend();
         }
         ctx.clients.tell_of_lost_nodes();
         ctx.clients.look_at_logins();
         ctx.all_decisions().iter().for_each(|(_, decisions)| decisions.forget_old());
+        loop {
+            tokio::select! {
+                _ = tick.tick() => break,
+                () = ctx.directory.lost.notified() => ctx.clients.tell_of_lost_nodes(),
+            }
+        }
     }
 }
 

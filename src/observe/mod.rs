@@ -1,5 +1,6 @@
 //! What operators see: metrics, the slow-query log, tracing, the HTTP endpoint.
 
+pub mod beat;
 pub mod fault;
 mod horizon;
 pub mod http;

@@ -11,7 +11,7 @@ use quanta::Instant;
 use tokio::runtime::Handle;
 
 use crate::net::control;
-use crate::observe::Metrics;
+use crate::observe::{Metrics, beat};
 use crate::pool::NodeLoad;
 
 use super::cluster::Cluster;
@@ -100,14 +100,16 @@ async fn watch(cluster: std::sync::Weak<Cluster>, node: Arc<Node>) {
             _ => routing.health_interval.min(PAUSE_AFTER_FAILURE),
         };
         turn(&node.load, pause).await;
-        tokio::time::sleep(SHORTEST_PAUSE.saturating_sub(asked.elapsed())).await;
+        if let Some(early) = SHORTEST_PAUSE.checked_sub(asked.elapsed()) {
+            tokio::time::sleep(early).await;
+        }
     }
 }
 
 /// Until the next check: after `pause`, when somebody asks for one, or when what is under way at the node does not end. As long as
 /// nothing is, nobody looks.
 async fn turn(load: &NodeLoad, pause: Duration) {
-    let due = tokio::time::Instant::now() + pause;
+    let due = beat::after(pause);
     let mut before = load.traffic();
     loop {
         let begun = async {

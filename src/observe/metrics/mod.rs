@@ -35,7 +35,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use metrics_util::MetricKindMask;
 use parking_lot::Mutex;
 
-use super::RouteStats;
+use super::{RouteStats, beat};
 use crate::config::{AuthMethod, NodeRole};
 use crate::wire::SqlState;
 
@@ -294,8 +294,8 @@ impl Metrics {
     /// Upkeep and the console's averages, for as long as the program runs. To be spawned once on the
     /// control plane's runtime; never returns.
     pub async fn run(self) {
-        let mut upkeep = tokio::time::interval(UPKEEP_PERIOD);
-        let mut stats = tokio::time::interval_at(tokio::time::Instant::now() + STATS_PERIOD, STATS_PERIOD);
+        let mut upkeep = beat::every(UPKEEP_PERIOD);
+        let mut stats = beat::every(STATS_PERIOD);
         loop {
             tokio::select! {
                 _ = upkeep.tick() => self.inner.handle.run_upkeep(),
