@@ -434,6 +434,12 @@ impl Replies {
         sync.is_some()
     }
 
+    /// Whether the client's segment ends with what comes next: all before its Sync was skipped. One that was ended by a Sync of ours
+    /// goes on for the client, and what still comes of it, a Query included, is for us to skip.
+    pub fn is_at_clients_sync(&self) -> bool {
+        matches!(self.queue.front(), Some(Expect::Sync { ours: false } | Expect::OwnSync))
+    }
+
     /// The server began COPY IN: it ignores Syncs until CopyDone or CopyFail (trap 48), so those sent already will not be
     /// answered. Returns whether the end of the data is on its way already.
     pub fn copy_in_began(&mut self) -> bool {
