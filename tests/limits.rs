@@ -172,6 +172,21 @@ fn large_results_take_little_memory_trap_47_78() {
     assert!(after < before + 30, "{before} MiB became {after} MiB");
 }
 
+/// What a session had set before is gone with it, however long its values are.
+#[test]
+fn large_settings_take_the_memory_of_those_in_force() {
+    let world = Plan { pool: "size = 1", primary_only: true, ..Plan::default() }.start();
+    let mut client = world.client();
+    let set = |n: u32| format!("SET app.note = '{}'", format!("{n:06}").repeat(80_000));
+    client.exchange(&batch().query(&set(0)));
+    let before = resident(&world);
+    for n in 1..50 {
+        client.exchange(&batch().query(&set(n)));
+    }
+    let after = resident(&world);
+    assert!(after < before + 10, "{before} MiB became {after} MiB");
+}
+
 #[test]
 fn a_flood_in_both_directions_trap_47() {
     let world = Plan { pool: "size = 2", ..Plan::default() }.start();
