@@ -388,11 +388,25 @@ fn a_query_in_the_middle_of_a_sequence_trap_42() {
             ready(batch().query("SELECT 'goes on'")),
             // After an error the Query is skipped as well.
             ready(batch().run("SELECT 1/0", &[]).query("SELECT 'skipped'").sync()),
+            // Also one before which the proxy has to end the sequence itself.
+            ready(batch().describe(b'S', "missing").query("PREPARE skipped AS SELECT 1").query("SELECT 2").sync()),
+            ready(batch().describe(b'S', "missing").query("EXECUTE skipped").flush().query("SELECT 2").sync()),
+            ready(batch().query("EXECUTE skipped")),
+            ready(batch().query("EXECUTE skipped")),
+            ready(batch().query("LISTEN here")),
+            ready(batch().execute("missing", 0).query("UPDATE t SET v = v WHERE id = 1; SELECT 1").sync()),
+            ready(batch().query("SELECT 'goes on'")),
         ],
     );
     let mut client = world.client();
     let frames = client.exchange(&part().query("SHOW trunkline.route"));
     assert_eq!(tags(&frames), "12DCTDCZ");
+    // However the answers before the error come.
+    for _ in 0..100 {
+        let first = batch().query("INSERT INTO t VALUES (9000 + (random() * 1e9)::int, '')");
+        client.send(&first.describe(b'S', "missing").query("PREPARE skipped AS SELECT 1").query("SELECT 2").sync());
+        assert_eq!(tags(&client.recv_ready(2)), "CZEZ");
+    }
     // Nothing is left open: the connection returned.
     let mut others: Vec<_> = (0..6).map(|_| world.client()).collect();
     for other in &mut others {

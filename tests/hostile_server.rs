@@ -282,3 +282,34 @@ fn a_write_whose_answer_breaks_off_has_an_unknown_end() {
         assert_eq!(frames.last().map(Frame::sqlstate).as_deref(), Some("08007"), "{frames:?}");
     }
 }
+
+/// The control plane logs in, too, and that need not come to an end.
+#[test]
+fn a_login_without_end_fills_no_memory() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            thread::spawn(move || drop(flood(client)));
+        }
+    });
+    let proxy = Setup::config(format!(
+        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[users.app]\npassword = \"x\"\n[server_tls]\nmode = \"disable\"\n\
+         [databases.app]\nurl = \"postgres://app:x@127.0.0.1:{port}/app\"\n"
+    ))
+    .start();
+    thread::sleep(Duration::from_secs(5));
+    let held = resident(&proxy);
+    assert!(held < 150 * 1024, "{held} KiB");
+}
+
+/// Lets a client in, and reports one parameter after the other.
+fn flood(mut client: TcpStream) -> io::Result<()> {
+    read_packet(&mut client)?;
+    client.write_all(&message(b'R', &[0; 4]))?;
+    for number in 0_u64.. {
+        let reports = (0..1000).map(|n| message(b'S', format!("p{number}.{n}\0{}\0", "v".repeat(500)).as_bytes()));
+        client.write_all(&reports.collect::<Vec<_>>().concat())?;
+    }
+    Ok(())
+}

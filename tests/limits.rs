@@ -172,6 +172,54 @@ fn large_results_take_little_memory_trap_47_78() {
     assert!(after < before + 30, "{before} MiB became {after} MiB");
 }
 
+/// Clients choose the names of databases behind `*`: those that lead nowhere, and those that nobody uses any more, are forgotten.
+#[test]
+fn databases_behind_the_asterisk_do_not_pile_up() {
+    let port = support::clusters::shared().primary_port();
+    let tables = format!(
+        "[admin]\nadmin_users = [\"{APP}\"]\n[databases.\"*\"]\nprimary = \"host=127.0.0.1 port={port}\"\n\
+         [databases.\"*\".pool]\nidle_timeout = \"1s\"\n"
+    );
+    let world = Plan { primary_only: true, tables: &tables, ..Plan::default() }.start();
+    let login = |database: &str| {
+        let mut client = RawClient::tcp(world.proxy.port());
+        client.login(APP_PASSWORD, &[("user", APP), ("database", database)]).map(|()| client)
+    };
+    let mut used = login("postgres").unwrap();
+    for number in 0..20 {
+        assert_eq!(login(&format!("nowhere{number}")).unwrap_err().sqlstate(), "3D000");
+    }
+    let mut console = world.console();
+    let mut count = |name: &str| {
+        let frames = console.exchange(&batch().query(&format!("SELECT name FROM databases WHERE name LIKE '{name}'")));
+        frames.iter().filter(|frame| frame.tag == b'D').count()
+    };
+    assert_eq!((count("nowhere%"), count("postgres")), (20, 1));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while count("nowhere%") > 0 {
+        assert!(Instant::now() < deadline, "{} are left", count("nowhere%"));
+        thread::sleep(Duration::from_millis(200));
+    }
+    // Not one in which there is a session, whatever becomes of its connections.
+    assert_eq!(count("postgres"), 1);
+    assert_eq!(used.value("SELECT 'goes on'"), "goes on");
+}
+
+/// What a session had set before is gone with it, however long its values are.
+#[test]
+fn large_settings_take_the_memory_of_those_in_force() {
+    let world = Plan { pool: "size = 1", primary_only: true, ..Plan::default() }.start();
+    let mut client = world.client();
+    let set = |n: u32| format!("SET app.note = '{}'", format!("{n:06}").repeat(80_000));
+    client.exchange(&batch().query(&set(0)));
+    let before = resident(&world);
+    for n in 1..50 {
+        client.exchange(&batch().query(&set(n)));
+    }
+    let after = resident(&world);
+    assert!(after < before + 10, "{before} MiB became {after} MiB");
+}
+
 #[test]
 fn a_flood_in_both_directions_trap_47() {
     let world = Plan { pool: "size = 2", ..Plan::default() }.start();

@@ -263,6 +263,7 @@ fn control_settings(world: &World, tls: Arc<ClientTlsContext>, password: &str) -
         max_size: 2,
         connect_timeout: Duration::from_secs(10),
         application_name: "trunkline".to_owned(),
+        max_answer: 1 << 20,
     }
 }
 

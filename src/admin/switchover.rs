@@ -29,21 +29,12 @@ impl Handler {
         let (primary, replica) = (name(from), name(to));
         cluster.stand_down(from);
         tracing::info!(database, from = primary.node, to = replica.node, "switchover: writes wait");
-        let outcome = self.hand_over(&primary, &replica).await;
-        match &outcome {
-            Ok(()) => tracing::info!(
-                database,
-                from = primary.node,
-                to = replica.node,
-                "switchover: the replica has everything and may be promoted"
-            ),
-            Err(_) => {
-                // By its name: a reload may have made another cluster of it.
-                let (cluster, from) = self.node(&primary)?;
-                cluster.enable_node(from);
-            }
-        }
-        outcome
+        let mut attempt = Attempt { handler: self, primary: &primary, has_succeeded: false };
+        self.hand_over(&primary, &replica).await?;
+        attempt.has_succeeded = true;
+        let (from, to) = (&primary.node, &replica.node);
+        tracing::info!(database, from, to, "switchover: the replica has everything and may be promoted");
+        Ok(())
     }
 
     async fn hand_over(&self, primary: &NodeName, replica: &NodeName) -> Result<(), ErrorNotice> {
@@ -77,6 +68,26 @@ impl Handler {
             biased;
             ended = undone => ended,
             caught_up = caught_up => caught_up,
+        }
+    }
+}
+
+/// A switchover until the replica may be promoted. Whatever ends it before that, an administrator who has gone included, puts the primary
+/// back into service.
+struct Attempt<'a> {
+    handler: &'a Handler,
+    primary: &'a NodeName,
+    has_succeeded: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        // By its name: a reload may have made another cluster of it.
+        if !self.has_succeeded
+            && let Ok((cluster, from)) = self.handler.node(self.primary)
+        {
+            tracing::info!(node = self.primary.node, "switchover: given up");
+            cluster.enable_node(from);
         }
     }
 }

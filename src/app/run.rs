@@ -249,6 +249,7 @@ async fn keep_house(ctx: Arc<Context>) {
         for cluster in ctx.directory.clusters().values() {
             cluster.tend();
         }
+        ctx.directory.gates.tidy();
         ctx.clients.tell_of_lost_nodes();
         ctx.clients.look_at_logins();
         ctx.all_decisions().iter().for_each(|(_, decisions)| decisions.forget_old());

@@ -2,6 +2,7 @@
 
 mod base;
 mod conn;
+mod interner;
 mod open;
 pub mod parameters;
 pub mod prepared;

@@ -1,15 +1,15 @@
 //! Prepared statements that clients share: one name per (text, parameter types), known to many server connections.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock, Weak};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use crate::sql::{Decision, LexOptions};
 
+use super::interner::Interner;
 use super::{Parameters, Reading};
 
 /// A statement that some client prepared by the protocol. Shared by all sessions that prepared the same (text, types).
@@ -106,41 +106,6 @@ pub struct SqlPrepared {
     pub lex: LexOptions,
     /// How a server is to read it, where that makes a difference.
     pub reading: Option<Arc<Reading>>,
-}
-
-/// Things that are equal are one thing, as long as somebody has it.
-struct Interner<T> {
-    hasher: RandomState,
-    /// By hash; the vector holds collisions.
-    by_hash: HashMap<u64, Vec<Weak<T>>>,
-    sweep_at: usize,
-}
-
-impl<T> Interner<T> {
-    fn new() -> Self {
-        Self { hasher: RandomState::default(), by_hash: HashMap::new(), sweep_at: 1024 }
-    }
-
-    fn intern(&mut self, key: impl Hash, same: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> Arc<T> {
-        let hash = self.hasher.hash_one(key);
-        if let Some(found) =
-            self.by_hash.get(&hash).into_iter().flatten().filter_map(Weak::upgrade).find(|found| same(found))
-        {
-            return found;
-        }
-        if self.by_hash.len() >= self.sweep_at {
-            self.by_hash.retain(|_, list| {
-                list.retain(|weak| weak.strong_count() > 0);
-                !list.is_empty()
-            });
-            self.sweep_at = (self.by_hash.len() * 2).max(1024);
-        }
-        let made = Arc::new(make());
-        let list = self.by_hash.entry(hash).or_default();
-        list.retain(|weak| weak.strong_count() > 0);
-        list.push(Arc::downgrade(&made));
-        made
-    }
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -243,7 +208,7 @@ pub fn intern_sql(text: &[u8], decision: Decision, lex: LexOptions, parameters: 
 
 /// All statements that some client or server connection has, by number.
 pub fn all_prepared() -> Vec<Arc<Prepared>> {
-    let mut all: Vec<_> = STATEMENTS.lock().by_hash.values().flatten().filter_map(Weak::upgrade).collect();
+    let mut all: Vec<_> = STATEMENTS.lock().all().collect();
     all.sort_by_key(|statement| statement.id);
     all
 }

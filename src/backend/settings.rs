@@ -1,10 +1,10 @@
 //! Session settings of clients, applied to server connections as a difference.
 
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use parking_lot::Mutex;
 
+use super::interner::Interner;
 use crate::sql::quoted_name;
 use crate::wire::build;
 
@@ -66,9 +66,8 @@ const QUOTED_LISTS: [&str; 6] = [
 const IDENTITY: [&str; 2] = ["session_authorization", "role"];
 
 type Entries = Vec<(String, Value)>;
-type Interned = Mutex<HashMap<Entries, Weak<Settings>>>;
 
-static INTERNED: OnceLock<Interned> = OnceLock::new();
+static INTERNED: LazyLock<Mutex<Interner<Settings>>> = LazyLock::new(|| Mutex::new(Interner::new()));
 
 impl Settings {
     /// The interned settings with these texts, as of a startup packet; of a repeated name the last value counts.
@@ -80,18 +79,11 @@ impl Settings {
         Self::interned(sorted)
     }
 
-    fn interned(sorted: Entries) -> Arc<Self> {
-        let mut interned = INTERNED.get_or_init(Mutex::default).lock();
-        if let Some(found) = interned.get(&sorted).and_then(Weak::upgrade) {
-            return found;
-        }
-        // Settings of clients long gone leave only a dead entry; sweep when they outnumber the living.
-        if interned.len() >= 64 && interned.len().is_power_of_two() {
-            interned.retain(|_, weak| weak.strong_count() > 0);
-        }
-        let settings = Arc::new(Self { entries: sorted.clone() });
-        interned.insert(sorted, Arc::downgrade(&settings));
-        settings
+    fn interned(entries: Entries) -> Arc<Self> {
+        let mut interned = INTERNED.lock();
+        let hash = interned.hash(&entries);
+        let found = interned.find(hash, |known| known.entries == entries);
+        found.unwrap_or_else(|| interned.insert(hash, Self { entries }))
     }
 
     /// No settings.

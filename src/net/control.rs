@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -37,7 +38,12 @@ pub struct ControlSettings {
     pub connect_timeout: Duration,
     /// `application_name` on the server.
     pub application_name: String,
+    /// Most bytes with which a server may answer what it is asked. tokio-postgres keeps what comes, asked for or not.
+    pub max_answer: u64,
 }
+
+/// Most bytes that a server may say before it has let us in.
+const MAX_LOGIN: u64 = 1 << 20;
 
 /// Makes a pool. Nothing is connected yet. `search_path` is `pg_catalog` on every connection, so that no object of
 /// a user can stand in for one of the system (trap 76).
@@ -55,7 +61,7 @@ pub fn pool(settings: ControlSettings) -> Result<Pool, BuildError> {
         config.password(password.expose());
     }
     let limit = settings.connect_timeout;
-    let connector = Connector { hosts: settings.hosts, tls: settings.tls, limit };
+    let connector = Connector { hosts: settings.hosts, tls: settings.tls, limit, max_answer: settings.max_answer };
     let manager = Manager::from_connect(config, connector, ManagerConfig { recycling_method: RecyclingMethod::Fast });
     Pool::builder(manager)
         .max_size(settings.max_size)
@@ -76,6 +82,7 @@ struct Connector {
     hosts: Vec<HostPort>,
     tls: Arc<ClientTlsContext>,
     limit: Duration,
+    max_answer: u64,
 }
 
 type Opened = Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error>;
@@ -109,13 +116,14 @@ impl Connector {
             Ok(connected) => connected.map_err(io::Error::other),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
+        let allowance = Arc::new(Allowance { max_answer: AtomicU64::new(0), left: AtomicU64::new(MAX_LOGIN) });
         // tokio-postgres has no public error of its own for "not connected": the first write reports it.
         let stream = match stream {
-            Ok(stream) => ControlStream::Open(Box::new(stream)),
+            Ok(stream) => ControlStream::Open(Box::new(stream), allowance.clone()),
             Err(e) => ControlStream::Failed(Some(e)),
         };
         let (was_tls, was_unix) = match &stream {
-            ControlStream::Open(stream) => (stream.is_tls(), stream.is_unix()),
+            ControlStream::Open(stream, _) => (stream.is_tls(), stream.is_unix()),
             ControlStream::Failed(_) => (false, true),
         };
         if was_tls {
@@ -125,6 +133,7 @@ impl Connector {
             config.ssl_mode(SslMode::Disable);
         }
         let opened = config.connect_raw(stream, AlreadyTls).await.map(|(client, connection)| {
+            allowance.let_in(self.max_answer);
             let task = tokio::spawn(async move {
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a control connection ended");
@@ -153,16 +162,47 @@ impl TlsConnect<ControlStream> for AlreadyTls {
     }
 }
 
+/// How much a server may still say: a server that goes on without end is left.
+#[derive(Debug)]
+struct Allowance {
+    /// 0 = in the login.
+    max_answer: AtomicU64,
+    left: AtomicU64,
+}
+
+impl Allowance {
+    /// The login has ended.
+    fn let_in(&self, max_answer: u64) {
+        self.max_answer.store(max_answer, Ordering::Relaxed);
+        self.asked();
+    }
+
+    /// Something is asked: the answer may be as long as any. Not in the login, where each answer leads to a question.
+    fn asked(&self) {
+        match self.max_answer.load(Ordering::Relaxed) {
+            0 => {}
+            most => self.left.store(most, Ordering::Relaxed),
+        }
+    }
+
+    fn take(&self, bytes: usize) -> io::Result<()> {
+        let left = self.left.load(Ordering::Relaxed).checked_sub(bytes as u64);
+        let left = left.ok_or_else(|| io::Error::other("the server says more than it can have been asked for"))?;
+        self.left.store(left, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 /// A [`Stream`] with the faces that tokio-postgres wants.
 enum ControlStream {
-    Open(Box<Stream>),
+    Open(Box<Stream>, Arc<Allowance>),
     Failed(Option<io::Error>),
 }
 
 impl ControlStream {
     fn open(&mut self) -> io::Result<&mut Stream> {
         match self {
-            Self::Open(stream) => Ok(stream),
+            Self::Open(stream, _) => Ok(stream),
             Self::Failed(error) => Err(error.take().unwrap_or_else(|| io::ErrorKind::NotConnected.into())),
         }
     }
@@ -170,7 +210,7 @@ impl ControlStream {
 
 impl TlsStream for ControlStream {
     fn channel_binding(&self) -> ChannelBinding {
-        let Self::Open(stream) = self else { return ChannelBinding::none() };
+        let Self::Open(stream, _) = self else { return ChannelBinding::none() };
         match stream.tls_info().and_then(|info| info.server_end_point.clone()) {
             Some(hash) => ChannelBinding::tls_server_end_point(hash),
             None => ChannelBinding::none(),
@@ -180,11 +220,18 @@ impl TlsStream for ControlStream {
 
 impl AsyncRead for ControlStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let stream = self.open()?;
         loop {
+            let stream = self.open()?;
             match stream.try_read(buf.initialize_unfilled()) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_readable(cx))?,
-                done => return Poll::Ready(done.map(|n| buf.advance(n))),
+                done => {
+                    let n = done?;
+                    if let Self::Open(_, allowance) = &*self {
+                        allowance.take(n)?;
+                    }
+                    buf.advance(n);
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
     }
@@ -192,6 +239,9 @@ impl AsyncRead for ControlStream {
 
 impl AsyncWrite for ControlStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if let Self::Open(_, allowance) = &*self {
+            allowance.asked();
+        }
         let stream = self.open()?;
         loop {
             match stream.try_write(buf) {
@@ -211,7 +261,7 @@ impl AsyncWrite for ControlStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
-        if let Self::Open(stream) = &mut *self {
+        if let Self::Open(stream, _) = &mut *self {
             stream.shutdown();
         }
         Poll::Ready(Ok(()))

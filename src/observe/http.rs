@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -23,12 +24,12 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::metrics::Metrics;
 
-/// Connections served at once; more wait in the listener's backlog.
+/// Connections served at once. One more, and the oldest is given up: who means it has been answered long before, and who only holds
+/// connections keeps nobody from asking whether this program is alive.
 const MOST_CONNECTIONS: usize = 32;
 /// From accept until the request's head is complete.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -111,27 +112,24 @@ impl HttpServer {
 
     /// Serves until `stop` is ready; then lets running requests end, at most two seconds.
     pub async fn serve(self, metrics: Metrics, readiness: ReadinessSource, stop: impl Future<Output = ()>) {
-        let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let mut connections = JoinSet::new();
+        let mut by_age = VecDeque::new();
         let mut stop = std::pin::pin!(stop);
         loop {
             while connections.try_join_next().is_some() {}
-            let accepted = async {
-                // never closed
-                let permit = permits.clone().acquire_owned().await.ok();
-                (permit, self.listener.accept().await)
-            };
-            let (permit, stream) = tokio::select! {
+            let accepted = tokio::select! {
                 () = &mut stop => break,
-                accepted = accepted => accepted,
+                accepted = self.listener.accept() => accepted,
             };
-            match stream {
+            match accepted {
                 Ok((stream, _)) => {
-                    let (metrics, readiness) = (metrics.clone(), readiness.clone());
-                    connections.spawn(async move {
-                        connection(stream, metrics, readiness).await;
-                        drop(permit);
-                    });
+                    by_age.retain(|one: &AbortHandle| !one.is_finished());
+                    if by_age.len() >= MOST_CONNECTIONS
+                        && let Some(oldest) = by_age.pop_front()
+                    {
+                        oldest.abort();
+                    }
+                    by_age.push_back(connections.spawn(connection(stream, metrics.clone(), readiness.clone())));
                 }
                 Err(error) => {
                     // out of file descriptors, most likely: not a reason to stop or to spin

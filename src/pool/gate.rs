@@ -143,6 +143,14 @@ impl Gates {
         self.by_name.lock().values().cloned().collect()
     }
 
+    /// Forgets those that say nothing and have no pools: clients choose the names of databases behind `*`.
+    pub fn tidy(&self) {
+        let is_needed = |gate: &Arc<Gate>| {
+            Arc::strong_count(gate) > 1 || gate.bits.load(Ordering::Acquire) != 0 || !gate.pools().is_empty()
+        };
+        self.by_name.lock().retain(|_, gate| is_needed(gate));
+    }
+
     /// What holds for all databases.
     pub fn service(&self) -> Service {
         *self.service.borrow()

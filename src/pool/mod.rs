@@ -390,7 +390,7 @@ impl Pool {
     }
 
     /// Connections that are open or being opened.
-    fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         let state = self.state.lock();
         state.open + state.opening
     }

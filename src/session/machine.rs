@@ -174,7 +174,8 @@ impl Link {
     /// Whether what follows waits for the end of what is under way, unless it is part of it. A server that refuses to begin a block
     /// skips no more than what comes before the next Sync: what comes behind that would run outside the block.
     pub fn is_fenced(&self) -> bool {
-        (self.barrier || self.fence || self.replies.owes_begin()) && !self.segment_open && !self.replies.is_empty()
+        let waits = self.barrier || self.fence || self.replies.owes_begin() || self.replies.owes_own_sync();
+        waits && !self.segment_open && !self.replies.is_empty()
     }
 
     /// A Sync goes out, or what has the effect of one.

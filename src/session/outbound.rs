@@ -241,12 +241,14 @@ impl Session {
                     notice.encode(out.insert());
                     timing.failed(notice.code);
                     self.metrics.error(notice.code, crate::observe::Blame::Client);
-                    self.skip_to_sync = !link.replies.fail_to_sync(names, &mut link.lease.prepared);
+                    link.replies.fail_to_sync(names, &mut link.lease.prepared);
+                    self.skip_to_sync = !link.replies.is_at_clients_sync();
                     return Ok(false);
                 }
                 let renamed = link.replies.head().and_then(|head| in_clients_words(head, names, body));
                 if !matches!(link.replies.head(), Some(Expect::Simple { .. }) | None) && !fatal {
-                    self.skip_to_sync = !link.replies.fail_to_sync(names, &mut link.lease.prepared);
+                    link.replies.fail_to_sync(names, &mut link.lease.prepared);
+                    self.skip_to_sync = !link.replies.is_at_clients_sync();
                 }
                 timing.failed(code);
                 self.metrics.error(code, crate::observe::Blame::Server);

@@ -153,6 +153,8 @@ pub(super) struct Replies {
     scripts: u64,
     /// The same of the last one that begins a block.
     begins: u64,
+    /// The same of the last Sync of ours.
+    own_syncs: u64,
     pushed: u64,
 }
 
@@ -187,6 +189,9 @@ impl Replies {
         }
         if matches!(expect, Expect::Begin) {
             self.begins = self.pushed;
+        }
+        if matches!(expect, Expect::Sync { ours: true }) {
+            self.own_syncs = self.pushed;
         }
         self.queue.push_back(expect);
     }
@@ -236,6 +241,11 @@ impl Replies {
         self.begins > self.answered()
     }
 
+    /// Whether a Sync of ours is outstanding: an error before it voids what the client sends up to its own.
+    pub fn owes_own_sync(&self) -> bool {
+        self.own_syncs > self.answered()
+    }
+
     /// How many of those awaited are no longer.
     fn answered(&self) -> u64 {
         self.pushed - self.queue.len() as u64
@@ -248,6 +258,7 @@ impl Replies {
         self.ready = count(self.queue.iter().rposition(Expect::is_ready));
         self.scripts = count(self.queue.iter().rposition(Expect::has_script));
         self.begins = count(self.queue.iter().rposition(|expect| matches!(expect, Expect::Begin)));
+        self.own_syncs = count(self.queue.iter().rposition(|expect| matches!(expect, Expect::Sync { ours: true })));
     }
 
     /// Whether something under way may change what this name of the client's stands for.
@@ -432,6 +443,12 @@ impl Replies {
             *previous = before;
         }
         sync.is_some()
+    }
+
+    /// Whether the client's segment ends with what comes next: all before its Sync was skipped. One that was ended by a Sync of ours
+    /// goes on for the client, and what still comes of it, a Query included, is for us to skip.
+    pub fn is_at_clients_sync(&self) -> bool {
+        matches!(self.queue.front(), Some(Expect::Sync { ours: false } | Expect::OwnSync))
     }
 
     /// The server began COPY IN: it ignores Syncs until CopyDone or CopyFail (trap 48), so those sent already will not be

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -79,7 +79,12 @@ pub struct UserPools {
     pub default_path: Arc<DefaultPath>,
     /// What the coordinator of a Citus cluster tells a session of this user that has set nothing.
     pub server_defaults: Arc<ArcSwap<Parameters>>,
+    /// For how many rounds of housekeeping nobody has used them.
+    pub(super) unused: AtomicU32,
 }
+
+/// Pools behind `*` that nobody has used for so many rounds, and that have no connection, are forgotten: clients choose the names.
+const UNUSED_ROUNDS: u32 = 10;
 
 /// Accepted statements that are remembered before it begins anew.
 const MAX_ACCEPTED: usize = 16 * 1024;
@@ -154,6 +159,7 @@ impl Cluster {
             defaults: Arc::default(),
             default_path: Arc::default(),
             server_defaults: Arc::default(),
+            unused: AtomicU32::new(0),
         });
         users.insert((database.to_owned(), user.to_owned()), made.clone());
         made
@@ -218,6 +224,9 @@ impl Cluster {
     pub fn tend(&self) {
         for user in self.all_pools() {
             user.pools.iter().for_each(pool::tend);
+        }
+        if self.database.name == "*" {
+            self.users.lock().retain(|_, user| !user.is_forgotten());
         }
     }
 
@@ -309,6 +318,16 @@ fn node_settings(settings: &PoolSettings, node: &Node) -> PoolSettings {
 }
 
 impl UserPools {
+    /// One more round of housekeeping; called with the lock of the map that they are in. Whether nobody else has had them for long, and
+    /// nothing is open.
+    fn is_forgotten(self: &Arc<Self>) -> bool {
+        if Arc::strong_count(self) > 1 || self.pools.iter().any(|pool| pool.held() > 0) {
+            self.unused.store(0, Ordering::Relaxed);
+            return false;
+        }
+        self.unused.fetch_add(1, Ordering::Relaxed) >= UNUSED_ROUNDS
+    }
+
     /// The settings in force, shared by all sessions.
     pub fn settings(&self) -> Arc<PoolSettings> {
         self.settings.load_full()

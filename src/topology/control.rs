@@ -8,6 +8,9 @@ use crate::net::control;
 use super::cluster::Cluster;
 use super::directory::control_settings;
 
+/// Most bytes of a catalog, or of a map of shards: hundreds of thousands of objects.
+const MAX_CATALOG: u64 = 256 << 20;
+
 /// The pools of control connections to the nodes of one cluster, by the nodes' places in it.
 #[derive(Default)]
 pub struct ControlPools {
@@ -31,6 +34,7 @@ impl ControlPools {
         let mut settings = control_settings(&cluster.database, &cluster.nodes[at], &cluster.tls)?;
         settings.dbname = dbname.to_owned();
         settings.max_size = 1;
+        settings.max_answer = MAX_CATALOG;
         settings.application_name = "trunkline catalog".to_owned();
         let pool = control::pool(settings).ok()?;
         self.pools.insert(at, pool.clone());

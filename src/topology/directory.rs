@@ -238,6 +238,9 @@ impl Directory {
     }
 }
 
+/// Most bytes of an answer to the control plane; catalogs are longer.
+const MAX_ANSWER: u64 = 16 << 20;
+
 /// How the control plane connects to a node; `None` when no user for it is configured.
 pub(super) fn control_settings(
     database: &Database,
@@ -262,5 +265,6 @@ pub(super) fn control_settings(
         max_size: 2,
         connect_timeout: database.routing.health_timeout,
         application_name: "trunkline".to_owned(),
+        max_answer: MAX_ANSWER,
     })
 }

@@ -1,7 +1,7 @@
 //! A cluster that takes another one's place: what is as before stays (trap 72).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -86,6 +86,7 @@ impl Cluster {
                 defaults: old.defaults.clone(),
                 default_path: old.default_path.clone(),
                 server_defaults: old.server_defaults.clone(),
+                unused: AtomicU32::new(0),
             };
             closing.extend((0..old.pools.len()).filter(gone).map(|index| old.pools[index].clone()));
             successor.users.lock().insert(key, Arc::new(new));

@@ -86,6 +86,17 @@ fn it_can_be_given_up() {
     assert_eq!(outcome(&mut first), "57014");
     assert_eq!(writer.value(WRITE), fixture.port(0));
     open.rows("COMMIT");
+    // By an administrator who has gone: nobody is left who would promote anything.
+    open.rows("BEGIN");
+    open.rows("INSERT INTO t VALUES (7)");
+    let mut gone = console(&fixture.proxy);
+    start(&mut gone, "SWITCHOVER app");
+    fixture.wait_node("primary", "reason", "stands down for a switchover");
+    start(&mut writer, WRITE);
+    assert!(writer.is_silent_for(Duration::from_millis(200)));
+    gone.vanish();
+    assert!(writer.recv_ready(1).iter().any(|frame| frame.tag == b'D'));
+    open.rows("COMMIT");
     // After it has ended, instead of a promotion.
     assert_eq!(first.exchange(&Batch::new().query("SWITCHOVER app")).len(), 2);
     start(&mut writer, WRITE);
