@@ -151,12 +151,16 @@ impl Talk<'_> {
         }
 
         let known = look_up(user, login).await?;
+        if let Some(secret) = &known.secret {
+            context.likeness.learn(secret);
+        }
         let proven = match (rule.method, known.secret.as_deref()) {
             (AuthMethod::Password { .. }, secret) => self.password(user, secret, context).await?,
             // A verifier cannot answer an MD5 challenge: SCRAM, as PostgreSQL does.
-            (AuthMethod::Md5, secret) if !matches!(secret, Some(StoredSecret::Scram(_))) => {
+            (AuthMethod::Md5, secret @ Some(StoredSecret::Plain(_) | StoredSecret::Md5(_))) => {
                 self.md5(user, secret, context).await?
             }
+            (AuthMethod::Md5, None) if context.fakes_md5(user) => self.md5(user, None, context).await?,
             (_, secret) => self.scram(user, secret, context).await?,
         };
         match (proven, known.secret) {
@@ -268,6 +272,8 @@ impl Talk<'_> {
             return Ok(Err("empty password"));
         }
         if let Some(StoredSecret::Md5(hash)) = secret {
+            // It takes as long as with any other secret, and with none.
+            context.claimed(&given, &context.salt(user), context.likeness.iterations()).await?;
             let right = same(md5_secret(given.expose(), user).expose().as_bytes(), hash.expose().as_bytes());
             return Ok(if right { Ok(ServerCredential::Plain(given)) } else { Err("wrong password") });
         }

@@ -7,9 +7,11 @@ use pgwire::api::auth::sasl::scram::ScramServerAuth;
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
+use super::StoredSecret;
 use super::failures::Failures;
-use super::keys::{self, ITERATIONS, Key, SALT_LEN, ScramKeys, ScramVerifier};
-use crate::config::Secret;
+use super::keys::{self, Key, SALT_LEN, ScramKeys, ScramVerifier};
+use super::likeness::Likeness;
+use crate::config::{Config, Secret};
 
 /// Shared by all logins; one per process. Everything in it may be dropped without harm but for the cost of deriving
 /// again, and for the salts of unknown users, which stay the same only as long as it lives.
@@ -18,6 +20,7 @@ pub struct AuthContext {
     secret: Key,
     derived: Cache<Key, Arc<ScramKeys>>,
     pub(super) failures: Failures,
+    pub(super) likeness: Likeness,
     /// Derivations at once: more would only take each other's time.
     permits: Semaphore,
     /// pgwire's authenticators by channel-binding data; `None` = pgwire does not know the certificate's signature.
@@ -41,9 +44,16 @@ impl AuthContext {
             secret: keys::random()?,
             derived: Cache::new(4096),
             failures: Failures::default(),
+            likeness: Likeness::default(),
             permits: Semaphore::new(threads),
             binders: Cache::new(16),
         })
+    }
+
+    /// Learns what users that are configured look like.
+    pub fn learn(&self, config: &Config) {
+        let secrets = config.users.values().filter_map(|user| user.secret.as_ref());
+        secrets.for_each(|secret| self.likeness.learn(&StoredSecret::parse(secret)));
     }
 
     /// The salt of a user that has none stored: the same every time, whether the user exists or not (trap 77).
@@ -55,10 +65,15 @@ impl AuthContext {
     pub(super) fn fake_verifier(&self, user: &str) -> ScramVerifier {
         ScramVerifier {
             salt: self.salt(user),
-            iterations: ITERATIONS,
+            iterations: self.likeness.iterations(),
             stored_key: self.stable("stored", user),
             server_key: self.stable("server", user),
         }
+    }
+
+    /// Whether a user that does not exist is asked by MD5, where the rule says so.
+    pub(super) fn fakes_md5(&self, user: &str) -> bool {
+        self.likeness.answers_md5(self.stable("kind", user)[0])
     }
 
     /// 32 bytes that depend on the purpose and the user only.

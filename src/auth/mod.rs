@@ -10,6 +10,7 @@ mod error;
 mod failures;
 pub mod hba;
 mod keys;
+mod likeness;
 mod query;
 mod scram_client;
 mod scram_server;

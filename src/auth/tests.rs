@@ -310,6 +310,16 @@ async fn trap_76_unknown_users_look_like_known_ones() {
     }
     let with_hash = seen(AuthMethod::ScramSha256, Some(client::md5_secret(PASSWORD, "alice").expose()), &shared).await;
     assert_eq!(with_hash, seen(AuthMethod::ScramSha256, None, &shared).await);
+    // Where users have verifiers, unknown ones do, under whatever rule, and hashed as often.
+    let verifier = verifier_text(PASSWORD).replace("$4096:", "$10000:");
+    let elsewhere = context();
+    let iterations =
+        |seen: (Vec<u8>, Vec<u8>, String)| (seen.0, seen.1, seen.2.split_once(",i=").map(|i| i.1.to_owned()));
+    for method in [AuthMethod::Md5, AuthMethod::ScramSha256] {
+        let known = iterations(seen(method, Some(&verifier), &elsewhere).await);
+        assert_eq!(known.2.as_deref(), Some("10000"), "{known:?}");
+        assert_eq!(iterations(seen(method, None, &elsewhere).await), known, "{method:?}");
+    }
     let elsewhere = seen(AuthMethod::ScramSha256, None, &context()).await;
     assert_ne!(with_hash.2, elsewhere.2, "the salt is not computable from the name alone");
 }
