@@ -1,8 +1,8 @@
 //! Threads and runtimes: the only file that knows how many there are and how sockets are dealt to them.
 //!
-//! N worker threads, each with a current-thread tokio runtime; a session stays on the one that it was dealt to. The first one accepts,
-//! too: what it keeps for itself, which is everything where it is the only one, wakes no other thread. The thread that starts them
-//! runs the control plane: health checks, housekeeping, signals, HTTP.
+//! N worker threads, each with a current-thread tokio runtime; a session stays on the one that it was dealt to. The thread that starts
+//! them runs the control plane: accepting, health checks, housekeeping, signals, HTTP. A worker that is the only one accepts by itself,
+//! so that a login wakes no other thread; where there are several, none of them is needed for a client to reach another one.
 
 use std::future::Future;
 use std::io;
@@ -76,9 +76,12 @@ impl Workers {
         Ok(Self { workers, busy: Mutex::new(busy) })
     }
 
-    /// Runs what accepts clients and deals them.
+    /// Runs what accepts clients and deals them. To be called on the control plane.
     pub fn at_the_door(&self, accepting: impl Future<Output = ()> + Send + 'static) -> task::JoinHandle<()> {
-        self.workers[0].handle.spawn(accepting)
+        match &*self.workers {
+            [only] => only.handle.spawn(accepting),
+            _ => task::spawn(accepting),
+        }
     }
 
     /// Runs a session on the worker with the fewest of those that are not much busier than others: most sessions are idle most of
