@@ -82,7 +82,7 @@ pub enum Kind {
     Number,
     /// `$1`.
     Param,
-    /// An operator of one or more characters.
+    /// An operator of one or more characters, or `..`.
     Op,
     /// One of `( ) [ ] , .`
     Punct,
@@ -240,6 +240,7 @@ impl<'a> Lexer<'a> {
             b'"' => self.quoted_word(start, Kind::QuotedWord),
             b'0'..=b'9' => (Kind::Number, self.number(start)),
             b'.' if is(self.byte(start + 1), DIGIT) => (Kind::Number, self.number(start)),
+            b'.' if self.byte(start + 1) == b'.' => (Kind::Op, start + 2),
             b'.' => (Kind::Punct, start + 1),
             b'$' => self.dollar(start),
             b':' => (Kind::Colon, start + 1 + usize::from(matches!(self.byte(start + 1), b':' | b'='))),

@@ -60,7 +60,7 @@ fn operators_numbers_and_names() {
     check("a:=b:c", &[(Word, "a"), (Colon, ":="), (Word, "b"), (Colon, ":"), (Word, "c")]);
     check(
         "1.5e-3 .5 5. 1..2",
-        &[(Number, "1.5e-3"), (Number, ".5"), (Number, "5."), (Number, "1"), (Punct, "."), (Number, ".2")],
+        &[(Number, "1.5e-3"), (Number, ".5"), (Number, "5."), (Number, "1"), (Op, ".."), (Number, "2")],
     );
     check(
         "0x1F 0b01 1_000 0xg 1e",
