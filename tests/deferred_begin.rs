@@ -143,6 +143,29 @@ fn an_application_that_thinks_holds_no_connection() {
     assert_eq!(thinker.value("SELECT 1"), "1");
 }
 
+#[test]
+fn no_portal_is_left_by_a_block_begun_with_a_query_trap_28() {
+    let world = world("size = 2", true);
+    let begin = || ready(batch().query("BEGIN"));
+    let failed_bind = || ready(batch().bind("", "nope", &[]).sync());
+    let rollback = || ready(batch().query("ROLLBACK"));
+    for (what, batch) in [
+        ("executed", batch().execute("", 0).sync()),
+        // The Query is skipped: the error holds up to the Sync.
+        ("described", batch().describe(b'P', "").query("COMMIT; SELECT 2").sync()),
+        ("closed", batch().close(b'P', "").sync()),
+        ("bound", batch().parse("", "SELECT 1", &[]).bind("", "", &[]).execute("", 1).sync()),
+    ] {
+        let again = || ready(batch.clone());
+        world.compare(what, &[begin(), again(), rollback()]);
+        world.compare(what, &[begin(), failed_bind(), again(), rollback()]);
+    }
+    // Whatever stands last in it decides.
+    let savepoint = || ready(batch().query("SAVEPOINT a"));
+    world.compare("savepoint", &[alone("BEGIN"), savepoint(), ready(batch().execute("", 0).sync()), rollback()]);
+    world.compare("by parts", &[alone("BEGIN"), ready(batch().execute("", 0).sync()), rollback()]);
+}
+
 /// What drivers send that know no other protocol: each statement prepared, bound, executed, synced.
 fn alone(sql: &str) -> Step {
     ready(batch().parse("", sql, &[]).bind("", "", &[]).describe(b'P', "").execute("", 0).sync())

@@ -1,6 +1,7 @@
 //! `SWITCHOVER`: makes a replica ready to be promoted without a lost write.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::action::NodeName;
 use super::handler::Handler;
@@ -28,6 +29,12 @@ impl Handler {
             |index: usize| NodeName { database: database.to_owned(), node: cluster.nodes[index].settings.name.clone() };
         let (primary, replica) = (name(from), name(to));
         cluster.stand_down(from);
+        // Behind that: a successor that comes at this moment sees it, or is seen here.
+        if self.console.ctx.succeeded.load(Ordering::SeqCst) {
+            cluster.enable_node(from);
+            return Err(state("another process has taken over".to_owned())
+                .hint("Say it to that one: writes would go on there. A new connection reaches it."));
+        }
         tracing::info!(database, from = primary.node, to = replica.node, "switchover: writes wait");
         let mut attempt = Attempt { handler: self, primary: &primary, has_succeeded: false };
         self.hand_over(&primary, &replica).await?;

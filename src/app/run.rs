@@ -123,6 +123,7 @@ async fn serve(
         decisions: Default::default(),
         hubs: Default::default(),
         draining: false.into(),
+        succeeded: false.into(),
         generation: 0.into(),
     });
     ctx.read_catalogs(&config);
@@ -217,7 +218,7 @@ async fn open_doors(
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     let doors = Arc::new(Mutex::new(doors));
     let offering = match (takeover, path) {
-        (Some(listener), Some(path)) => Offering::start(listener, path, doors.clone(), front.predecessors.clone()),
+        (Some(listener), Some(path)) => Offering::start(listener, path, doors.clone(), front.clone()),
         _ => Offering::none(),
     };
     Ok((doors, offering))

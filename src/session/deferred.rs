@@ -44,6 +44,8 @@ pub(super) struct Deferred {
     modes: BlockModes,
     /// An error has come, or no connection could be had for a statement: the block has failed, as it would have on a server.
     failed: bool,
+    /// The last of them came as a Query, which leaves no unnamed portal behind.
+    queried: bool,
     /// What the unnamed portal executes, between a Bind and the end of its segment that need no server.
     pub portal: Option<Arc<Prepared>>,
     /// The statement at hand runs on a replica beside the block (`offload`).
@@ -81,6 +83,7 @@ impl Default for Deferred {
             decision: NOTHING,
             modes: BlockModes::default(),
             failed: false,
+            queried: false,
             portal: None,
             offloads: false,
             asks_defaults: false,
@@ -244,6 +247,7 @@ impl Session {
         // A simple Query ends the unnamed statement (trap 37).
         self.names.set_unnamed(None);
         self.control_block(control, decision, sql);
+        self.deferred.queried = true;
         self.answer_ready();
         Some(Flow::Taken)
     }
@@ -315,6 +319,7 @@ impl Session {
                 "ROLLBACK"
             }
         };
+        self.deferred.queried = false;
         build::command_complete(&mut self.to_client, tag);
     }
 
@@ -330,6 +335,11 @@ impl Session {
         for statement in deferred.texts.split_inclusive(|byte| *byte == 0) {
             build::run_unnamed(out.insert(), statement);
             link.replies.push(Expect::Begin);
+        }
+        if deferred.queried {
+            // The client's next message may ask for that portal, and is to be refused.
+            build::close_portal(out.insert(), b"");
+            link.replies.push(Expect::Close { ours: true });
         }
         for kept in &deferred.kept {
             if let What::Savepoint(name) = &kept.what {

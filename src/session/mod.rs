@@ -93,6 +93,8 @@ pub struct Context {
     pub hubs: Hubs,
     /// A shutdown has begun.
     pub draining: AtomicBool,
+    /// Another process takes over, or has: what stands only here does not hold there.
+    pub succeeded: AtomicBool,
     /// Grows by one with each reload that was applied.
     pub generation: AtomicUsize,
 }

@@ -121,6 +121,11 @@ impl Cluster {
         self.era.state.lock().leaving = Some(name.to_owned());
     }
 
+    /// The node that stands down for a switchover that is under way, or waits for the promotion.
+    pub fn leaving(&self) -> Option<String> {
+        self.era.state.lock().leaving.clone()
+    }
+
     /// Finds the roles anew and applies them. Another primary ends a switchover: who stood down for it is in service again, as
     /// whatever it is then. To be called whenever something is known that was not known before.
     pub(super) fn find_roles(&self) {

@@ -7,6 +7,7 @@ use trunkline::app::demo::StopMode;
 use crate::fixture::*;
 use crate::membership::Traffic;
 use crate::support::frames::Batch;
+use crate::support::process::Setup;
 use crate::support::raw::RawClient;
 
 fn start(client: &mut RawClient, sql: &str) {
@@ -127,4 +128,35 @@ fn what_cannot_be_done_is_told() {
     fixture.command("ENABLE NODE app.primary");
     let mut client = fixture.client();
     assert_eq!(client.value(WRITE), fixture.port(0), "nothing stands down for what was not begun");
+}
+
+/// Whoever is asked knows of it: a successor would go on writing to the primary that stands down.
+#[test]
+fn nobody_takes_over_meanwhile_and_none_begins_in_a_process_that_was_taken_over() {
+    let cluster = cluster(1);
+    let dir = tempfile::tempdir().unwrap();
+    let general = format!("takeover_socket = \"{}\"", dir.path().join("takeover.sock").display());
+    let setup = || Setup::config(config(&general, "", &nodes(&cluster)));
+    let proxy = setup().start();
+    until("the takeover socket is there", || dir.path().join("takeover.sock").exists());
+    let (mut admin, mut writer) = (console(&proxy), client(&proxy));
+    until("the replica is up", || column_of(&proxy, "state").get("replica1").is_some_and(|state| state == "up"));
+    assert_eq!(writer.value(WRITE), cluster.info().port(0).to_string());
+    start(&mut admin, "SWITCHOVER app.replica1");
+    assert_eq!(outcome(&mut admin), "SWITCHOVER");
+
+    let mut refused = setup().beside(&proxy).launch();
+    refused.wait_for_log(&["stands down for a switchover"]);
+    assert!(!refused.wait_for(PATIENCE).expect("it ends").success());
+    start(&mut writer, WRITE);
+    assert!(writer.is_silent_for(Duration::from_millis(200)), "nothing was promoted yet");
+
+    start(&mut admin, "ENABLE NODE app.primary");
+    assert_eq!(outcome(&mut admin), "ENABLE NODE");
+    writer.recv_ready(1);
+    let mut successor = setup().beside(&proxy).launch();
+    successor.wait_for_log(&["taken over"]);
+    start(&mut admin, "SWITCHOVER app.replica1");
+    assert_eq!(outcome(&mut admin), "55000");
+    assert_eq!(writer.value(WRITE), cluster.info().port(0).to_string(), "it is in service here as there");
 }

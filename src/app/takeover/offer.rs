@@ -4,12 +4,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Message, PREPARATION, PROMPT, Passed, Predecessors, VERSION, next, parse, send, unexpected};
 use crate::app::doors::Doors;
+use crate::app::front::Front;
 use crate::net::packets::{PacketListener, Packets};
 use crate::session::{self, Clients};
 use crate::wire::startup::CancelKey;
@@ -35,13 +37,8 @@ impl Offering {
     }
 
     /// Starts to wait for a successor.
-    pub fn start(
-        listener: PacketListener,
-        path: &Path,
-        doors: Arc<Mutex<Doors>>,
-        predecessors: Arc<Predecessors>,
-    ) -> Self {
-        let task = tokio::spawn(wait(listener, doors, predecessors));
+    pub fn start(listener: PacketListener, path: &Path, doors: Arc<Mutex<Doors>>, front: Arc<Front>) -> Self {
+        let task = tokio::spawn(wait(listener, doors, front));
         Self { task: Some(task), path: Some(path.to_owned()) }
     }
 
@@ -71,7 +68,7 @@ impl Drop for Offering {
     }
 }
 
-async fn wait(listener: PacketListener, doors: Arc<Mutex<Doors>>, predecessors: Arc<Predecessors>) -> Handed {
+async fn wait(listener: PacketListener, doors: Arc<Mutex<Doors>>, front: Arc<Front>) -> Handed {
     loop {
         // One after the other: who comes meanwhile waits in the socket's queue, which the successor inherits.
         let link = match listener.accept().await {
@@ -82,9 +79,10 @@ async fn wait(listener: PacketListener, doors: Arc<Mutex<Doors>>, predecessors: 
                 continue;
             }
         };
-        match hand_over(&link, &listener, &doors, &predecessors).await {
+        match hand_over(&link, &listener, &doors, &front).await {
             Ok(()) => return Handed(link),
             Err(error) => {
+                front.ctx.succeeded.store(false, Ordering::SeqCst);
                 doors.lock().await.open();
                 tracing::warn!(%error, "a process did not take over; this one goes on");
             }
@@ -92,26 +90,48 @@ async fn wait(listener: PacketListener, doors: Arc<Mutex<Doors>>, predecessors: 
     }
 }
 
-async fn hand_over(
-    link: &Packets,
-    listener: &PacketListener,
-    doors: &Mutex<Doors>,
-    predecessors: &Predecessors,
-) -> io::Result<()> {
+async fn hand_over(link: &Packets, listener: &PacketListener, doors: &Mutex<Doors>, front: &Front) -> io::Result<()> {
     let Message::Hello { version } = next(link, PROMPT).await?.0 else { return Err(unexpected()) };
     if version != VERSION {
         let why = format!("the running process speaks version {VERSION} of the takeover, not {version}");
-        send(link, &Message::Refused { why: why.clone() }).await?;
-        return Err(io::Error::other(why));
+        return refuse(link, why).await;
     }
-    offer(link, listener, doors, predecessors).await?;
+    stay_for_switchover(link, front).await?;
+    offer(link, listener, doors, &front.predecessors).await?;
     let Message::Ready = next(link, PREPARATION).await?.0 else { return Err(unexpected()) };
+    // From now on none begins here, either.
+    front.ctx.succeeded.store(true, Ordering::SeqCst);
+    stay_for_switchover(link, front).await?;
     doors.lock().await.shut().await;
     send(link, &Message::Stopped).await?;
     let Message::Serving = next(link, PROMPT).await?.0 else { return Err(unexpected()) };
     // Their files are the successor's from now on.
     doors.lock().await.give_up();
     Ok(())
+}
+
+async fn refuse(link: &Packets, why: String) -> io::Result<()> {
+    send(link, &Message::Refused { why: why.clone() }).await?;
+    Err(io::Error::other(why))
+}
+
+/// A successor knows nothing of a switchover: it would write to the primary that stands down, and lose that by the promotion.
+async fn stay_for_switchover(link: &Packets, front: &Front) -> io::Result<()> {
+    let clusters = front.ctx.directory.clusters();
+    let leaving = clusters.values().find_map(|cluster| Some((cluster.database.name.clone(), cluster.leaving()?)));
+    drop(clusters);
+    match leaving {
+        None => Ok(()),
+        Some((database, node)) => {
+            refuse(
+                link,
+                format!(
+                    "{node} of database {database} stands down for a switchover, which a successor would not know of"
+                ),
+            )
+            .await
+        }
+    }
 }
 
 async fn offer(
