@@ -251,3 +251,30 @@ fn large_copies_both_ways_trap_47() {
     assert_eq!(got, sent);
     pool_is_whole(&world);
 }
+
+/// What would have to wait for an answer finds a server that waits for data: it ends the connection, instead of both waiting for ever.
+#[test]
+fn other_messages_within_copy_in_end_the_connection_trap_51() {
+    let world = world();
+    for (what, behind) in [
+        ("an Execute", batch().execute("", 1).sync()),
+        ("a Query", batch().query("SELECT 1")),
+        ("a name", batch().query("DEALLOCATE p")),
+        ("a call", batch().raw(b'F', &[0; 10])),
+    ] {
+        // A statement that is to reach its server alone stands before it.
+        for first in [batch(), batch().parse("s1", "UNLISTEN x", &[]).bind("p1", "s1", &[])] {
+            let count = if first.bytes().is_empty() { 3 } else { 5 };
+            let sent = first.query(IN).sync().bytes_of(behind.bytes());
+            let [mut direct, mut client] = [world.direct(), world.client()];
+            let [expected, got] = [&mut direct, &mut client].map(|client| {
+                client.send(&sent);
+                let frames = summary(&client.recv_frames(count));
+                assert!(client.is_closed(), "{what}");
+                frames
+            });
+            assert_eq!(got, expected, "{what}");
+        }
+    }
+    pool_is_whole(&world);
+}

@@ -216,6 +216,14 @@ fn an_error_leaves_the_unnamed_statement_of_the_next_segment_alone_trap_33_37() 
                 2,
             ),
             ready(bind()),
+            // A Query that was skipped has ended nothing either.
+            ready(prepared().sync()),
+            ready(batch().describe(b'S', "nobody").query("SELECT 2").sync()),
+            ready(bind()),
+            ready(batch().describe(b'S', "nobody").parse("", "SELECT 1", &[]).query("SELECT 2").query("").sync()),
+            ready(bind()),
+            ready(batch().describe(b'P', "nobody").query("SELECT 2").parse("", "SELECT 1", &[]).sync()),
+            ready(bind()),
         ],
     );
 }

@@ -84,6 +84,14 @@ impl Session {
             return Flow::Taken;
         }
         if let State::Linked(link) = &self.state
+            && link.copy_in
+            && matches!(frame.tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F')
+        {
+            // The server ends the connection for it. Whoever waited for an answer first would wait for ever, and the server for data.
+            out.pass(range);
+            return Flow::Taken;
+        }
+        if let State::Linked(link) = &self.state
             && link.is_fenced()
             && !matches!(frame.tag, b'S' | b'H' | b'X' | b'd' | b'c' | b'f')
         {

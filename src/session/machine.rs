@@ -1,6 +1,7 @@
 //! The state of a session, and the only function that changes it.
 
 use std::io;
+use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
 
 use crate::config::NodeRole;
@@ -9,6 +10,7 @@ use crate::pool::Lease;
 use crate::wire::{TxStatus, build};
 
 use super::clients::ClientState;
+use super::names::Named;
 use super::pins::Pins;
 use super::relay::Session;
 use super::replies::{Expect, Replies};
@@ -192,9 +194,10 @@ impl Link {
     }
 
     /// A Query or FunctionCall goes out, which ends what extended-protocol messages have begun as a Sync does.
-    pub fn ends_segment(&mut self, script: Option<Box<Script>>) {
+    pub fn ends_segment(&mut self, script: Option<Box<Script>>, unnamed: Option<Arc<Named>>) {
+        let unnamed = unnamed.filter(|_| self.segment_open);
         self.close_segment();
-        self.replies.push(Expect::Simple { script });
+        self.replies.push(Expect::Simple { script, unnamed });
     }
 
     /// Whether only a transaction block is open: the server waits for its next statement.

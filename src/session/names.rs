@@ -207,6 +207,11 @@ impl Names {
         }
     }
 
+    /// Ends the unnamed statement.
+    pub fn take_unnamed(&mut self) -> Option<Arc<Named>> {
+        self.unnamed.take()
+    }
+
     /// The unnamed statement as it was.
     pub fn set_unnamed(&mut self, named: Option<Arc<Named>>) {
         self.unnamed = named;

@@ -90,7 +90,7 @@ impl Session {
             link.segment_open = true;
             link.replies.push(Expect::RawParse { client: client.filter(|name| !name.is_empty()) });
         } else {
-            link.ends_segment(None);
+            link.ends_segment(None, None);
             self.segment_cleared = false;
         }
         out.pass(range);

@@ -75,11 +75,11 @@ impl Session {
         let script = self.read_script(decision.effects, sql, &|_| None);
         self.begin_statement(decision, sql, None, script.as_deref());
         // A simple Query ends the unnamed statement (trap 37).
-        self.names.set_unnamed(None);
+        let unnamed = self.names.take_unnamed();
         self.segment_cleared = false;
         let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
         link.lease.prepared.unnamed = None;
-        link.ends_segment(script);
+        link.ends_segment(script, unnamed);
         out.pass(range);
         Flow::Taken
     }
@@ -98,7 +98,7 @@ impl Session {
             self.pinned_by(b"-- function call");
         }
         let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
-        link.ends_segment(None);
+        link.ends_segment(None, None);
         out.pass(range);
         Flow::Taken
     }

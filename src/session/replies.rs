@@ -34,7 +34,11 @@ pub(super) enum Expect {
     /// Messages of ours that make the block fail: the error and the ReadyForQuery are dropped.
     Spoiled,
     /// A Query or FunctionCall of the client's, up to its ReadyForQuery.
-    Simple { script: Option<Box<Script>> },
+    Simple {
+        script: Option<Box<Script>>,
+        /// The unnamed statement that a Query has ended, if an error before it in its segment can still void it.
+        unnamed: Option<Arc<Named>>,
+    },
     /// ParseComplete.
     Parse {
         statement: Arc<Prepared>,
@@ -124,7 +128,7 @@ impl Expect {
     }
 
     fn has_script(&self) -> bool {
-        matches!(self, Self::Simple { script: Some(_) } | Self::Execute { script: Some(_) })
+        matches!(self, Self::Simple { script: Some(_), .. } | Self::Execute { script: Some(_) })
     }
 
     /// Whether it is of the client's, and ends the unnamed statement, be it with another one.
@@ -208,7 +212,7 @@ impl Replies {
     /// What the statement changes that has just completed, if it is one that changes what the session keeps.
     pub fn script(&mut self) -> Option<&mut Script> {
         match self.queue.front_mut() {
-            Some(Expect::Simple { script } | Expect::Execute { script }) => script.as_deref_mut(),
+            Some(Expect::Simple { script, .. } | Expect::Execute { script }) => script.as_deref_mut(),
             _ => None,
         }
     }
@@ -265,7 +269,7 @@ impl Replies {
     pub fn changes_name(&self, name: &[u8]) -> bool {
         self.scripts > self.answered()
             && self.queue.iter().any(|expect| match expect {
-                Expect::Simple { script: Some(script) } | Expect::Execute { script: Some(script) } => {
+                Expect::Simple { script: Some(script), .. } | Expect::Execute { script: Some(script) } => {
                     script.all().any(|change| match change {
                         Change::Prepare { name: changed, .. } | Change::Deallocate(changed) => **changed == *name,
                         Change::DeallocateAll | Change::DiscardAll => true,
@@ -281,7 +285,7 @@ impl Replies {
         let end = usize::try_from(self.ready.saturating_sub(self.answered())).unwrap_or(0);
         self.scripts > self.answered()
             && self.queue.range(..end).any(|expect| match expect {
-                Expect::Simple { script: Some(script) } | Expect::Execute { script: Some(script) } => {
+                Expect::Simple { script: Some(script), .. } | Expect::Execute { script: Some(script) } => {
                     script.changes_reading()
                 }
                 _ => false,
@@ -499,6 +503,7 @@ impl<'u> Undo<'u> {
                     self.client(name, previous.filter(|_| unnamed && !is_culprit));
                 }
             }
+            Expect::Simple { unnamed: Some(before), .. } => self.client(Box::default(), Some(before)),
             Expect::RawParse { client: Some(name) } | Expect::MadeParse { name } => self.client(name, None),
             Expect::MadeClose { name, statement } => self.client(name, statement),
             Expect::Evict { statement } if first(&mut self.statements, &statement.id) => {
