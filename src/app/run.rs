@@ -242,8 +242,8 @@ async fn announce_successor() {
     }
 }
 
-/// Once a second: idle connections are looked after, logins that take too long, and those who wait for a node that does not answer; these also as soon as one is
-/// lost.
+/// Once a second: idle connections are looked after, logins that take too long, and those who wait for a node that does not answer; these
+/// also as soon as one is lost.
 async fn keep_house(ctx: Arc<Context>) {
     let mut tick = beat::every(Duration::from_secs(1));
     loop {
