@@ -115,15 +115,21 @@ impl<'a> Folded<'a> {
 }
 
 /// How a literal is spelled, apart from its content: the letter that begins a string (`E`, `X`, …), its quote or dollar, the radix of a
-/// number. Parsers may know one and not another, down to the letter's case: sqlparser reads `0x3f 'x'`, and not `0X3f 'x'`.
+/// number, and whether it may be too large for 64 bits. Parsers may know one and not another, down to the letter's case: sqlparser
+/// reads `0x3f 'x'`, and not `0X3f 'x'`.
 #[inline]
 pub(super) fn spelling(literal: Token, text: &[u8]) -> &[u8] {
+    let number = literal.kind == Kind::Number;
     match literal.of(text) {
-        [b'0', radix, ..] if literal.kind == Kind::Number && radix.is_ascii_alphabetic() => std::slice::from_ref(radix),
+        [b'0', radix, ..] if number && radix.is_ascii_alphabetic() => std::slice::from_ref(radix),
+        bytes if number && bytes.len() > SURELY_64_BITS => b"9",
         [first, ..] if literal.kind == Kind::Str => std::slice::from_ref(first),
         _ => b"",
     }
 }
+
+/// Digits of a number that 64 bits hold, whatever they are.
+const SURELY_64_BITS: usize = 18;
 
 /// Whether a list may be shortened by it: parameters, and literals that every parser knows.
 fn is_constant(item: Item, text: &[u8]) -> bool {

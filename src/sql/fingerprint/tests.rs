@@ -56,6 +56,7 @@ fn how_a_literal_is_spelled_matters_to_caches() {
         ("SELECT 1", "SELECT '1'"),
         ("SELECT 42 'x'", "SELECT 0X3f'x'"),
         ("SELECT 0x3f 'x'", "SELECT 0X3f'x'"),
+        ("SELECT a[17777777777777777777] 1", "SELECT a[42] 1"),
         ("SELECT INTERVAL '1'", "SELECT INTERVAL B'1'"),
         ("SELECT a FROM t WHERE b IN (1, 2)", "SELECT a FROM t WHERE b IN (1, 0X3f)"),
     ];
