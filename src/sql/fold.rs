@@ -10,7 +10,7 @@ use super::lexer::{Kind, LexOptions, Lexer, Token};
 pub(super) enum Item {
     /// A token that matters by its bytes (words regardless of case).
     Token(Token),
-    /// Any string or number, or a list of plain ones after `IN (`.
+    /// Any string or number, or a list of them after `IN (`.
     Literal(Token),
 }
 
@@ -90,11 +90,11 @@ impl<'a> Folded<'a> {
         };
         self.place = match (self.place, punct(item)) {
             (Place::AfterIn, b'(') => Place::Opened,
-            (Place::Opened, _) if is_constant(item, text) => Place::AfterConstant,
+            (Place::Opened, _) if is_constant(item) => Place::AfterConstant,
             (Place::AfterConstant, b',') => {
                 while punct(item) == b',' {
                     match self.read() {
-                        Some(next) if is_constant(next, text) => match self.read() {
+                        Some(next) if is_constant(next) => match self.read() {
                             Some(after) => item = after,
                             // The text ends inside the list: nothing more to give out but its last constant.
                             None => return next,
@@ -114,27 +114,9 @@ impl<'a> Folded<'a> {
     }
 }
 
-/// How a literal is spelled, apart from its content: the letter that begins a string (`E`, `X`, …), its quote or dollar, the radix of a
-/// number, and whether it may be too large for 64 bits. Parsers may know one and not another, down to the letter's case: sqlparser
-/// reads `0x3f 'x'`, and not `0X3f 'x'`.
-#[inline]
-pub(super) fn spelling(literal: Token, text: &[u8]) -> &[u8] {
-    let number = literal.kind == Kind::Number;
-    match literal.of(text) {
-        [b'0', radix, ..] if number && radix.is_ascii_alphabetic() => std::slice::from_ref(radix),
-        bytes if number && bytes.len() > SURELY_64_BITS => b"9",
-        [first, ..] if literal.kind == Kind::Str => std::slice::from_ref(first),
-        _ => b"",
-    }
-}
-
-/// Digits of a number that 64 bits hold, whatever they are.
-const SURELY_64_BITS: usize = 18;
-
-/// Whether a list may be shortened by it: parameters, and literals that every parser knows.
-fn is_constant(item: Item, text: &[u8]) -> bool {
+fn is_constant(item: Item) -> bool {
     match item {
-        Item::Literal(token) => matches!(spelling(token, text), b"" | b"'"),
+        Item::Literal(_) => true,
         Item::Token(token) => token.kind == Kind::Param,
     }
 }

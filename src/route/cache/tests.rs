@@ -63,6 +63,23 @@ fn where_literals_matter_nothing_is_shared() {
 }
 
 #[test]
+fn texts_of_one_key_are_judged_alike_whatever_numbers_the_parser_knows() {
+    let alike = [
+        ["SELECT 42 'x'", "SELECT 0X3f'x'"],
+        ["SELECT a[42] 1", "SELECT a[17777777777777777777777] 1"],
+        ["SELECT a[42] 1", "SELECT a[000000000000000000000042] 1"],
+        ["SELECT x::varchar(10)", "SELECT x::varchar(1.5)"],
+    ];
+    for [a, b] in alike {
+        let alone = |sql: &str| cache().decide(sql.as_bytes(), STD);
+        assert_eq!(alone(a), alone(b), "{a} | {b}");
+        let cache = cache();
+        assert_eq!(cache.decide(b.as_bytes(), STD), cache.decide(a.as_bytes(), STD));
+        assert_eq!(cache.misses(), 1, "{a} | {b}");
+    }
+}
+
+#[test]
 fn reload_forgets() {
     let cache = cache();
     assert_eq!(cache.decide(b"SELECT f(1)", STD).target, Target::Primary);

@@ -1,9 +1,10 @@
 //! The text that the parser gets: the statement's own tokens, written so that the parser's lexer can't read them in
 //! another way than ours did.
 //!
-//! Comments are gone and every string constant is `'s'` (or its number), so quoting and encodings are no matter. And since the text
-//! is only judged, never run, syntax that sqlparser does not know is left out or written in other words, as long as
-//! every relation, function and sub-query in it stays in place.
+//! Comments are gone, every string constant is `'s'` and every number `1` (or its place among them), so quoting and encodings are no
+//! matter, nor which numbers sqlparser knows: texts of one fingerprint are read alike. And since the text is only judged, never run,
+//! syntax that sqlparser does not know is left out or written in other words, as long as every relation, function and
+//! sub-query in it stays in place.
 
 use std::fmt::Write as _;
 
@@ -195,6 +196,7 @@ fn gap(before: Token, token: Token) -> bool {
 fn write_token(out: &mut String, token: Token, bytes: &[u8]) -> Option<()> {
     match token.kind {
         Kind::Str => out.push_str("'s'"),
+        Kind::Number => out.push('1'),
         Kind::Bad | Kind::Semicolon | Kind::Comment => return None,
         Kind::UnicodeWord => {
             if bytes.contains(&b'\\') {
