@@ -38,7 +38,7 @@ fn a_commit_without_an_answer_is_told_to_be_unknown_and_nothing_else_is() {
     let (name, proxy) = (&db.name, before_link(&db, &link));
     let query = |sql: &str| Batch::new().query(sql);
     let write = "INSERT INTO t VALUES (1)";
-    let cases: [(&[&str], Batch, &str); 8] = [
+    let cases: [(&[&str], Batch, &str); 15] = [
         (&["BEGIN", write], query("COMMIT"), "08007"),
         (&["BEGIN", write], Batch::new().run("COMMIT", &[]).sync(), "08007"),
         (&[], query(write), "08007"),
@@ -47,6 +47,14 @@ fn a_commit_without_an_answer_is_told_to_be_unknown_and_nothing_else_is() {
         (&["BEGIN", write], query(write), "08006"),
         (&["BEGIN", "SELECT n FROM t"], query("COMMIT"), "08006"),
         (&[], query("SELECT n FROM t"), "08006"),
+        // A notification may have been delivered.
+        (&[], query("NOTIFY c, 'said'"), "08007"),
+        (&[], Batch::new().run("NOTIFY c", &[]).sync(), "08007"),
+        (&[], query("SELECT pg_notify('c', 'said')"), "08007"),
+        (&["BEGIN", "NOTIFY c"], query("COMMIT"), "08007"),
+        (&["BEGIN", "SELECT n FROM t"], query("NOTIFY c"), "08006"),
+        (&["NOTIFY c"], query("SELECT n FROM t"), "08006"),
+        (&["BEGIN", "NOTIFY c", "ROLLBACK"], query("SELECT n FROM t"), "08006"),
     ];
     for (number, (prelude, batch, code)) in cases.into_iter().enumerate() {
         let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, name);
