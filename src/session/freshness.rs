@@ -148,8 +148,8 @@ impl Sight {
             }
         }
         self.notifying |= decision.effects.contains(Effects::NOTIFIES);
-        self.past_end |= decision.effects.intersects(Effects::TX_END);
         let commits = commits || self.past_end;
+        self.past_end |= decision.effects.intersects(Effects::TX_END);
         self.unanswered |= commits && (self.is_writing() || self.notifying);
         if commits && self.is_writing() && self.committing.is_none() {
             let now = Moment::now();

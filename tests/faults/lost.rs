@@ -38,7 +38,7 @@ fn a_commit_without_an_answer_is_told_to_be_unknown_and_nothing_else_is() {
     let (name, proxy) = (&db.name, before_link(&db, &link));
     let query = |sql: &str| Batch::new().query(sql);
     let write = "INSERT INTO t VALUES (1)";
-    let cases: [(&[&str], Batch, &str); 15] = [
+    let cases: [(&[&str], Batch, &str); 25] = [
         (&["BEGIN", write], query("COMMIT"), "08007"),
         (&["BEGIN", write], Batch::new().run("COMMIT", &[]).sync(), "08007"),
         (&[], query(write), "08007"),
@@ -55,6 +55,18 @@ fn a_commit_without_an_answer_is_told_to_be_unknown_and_nothing_else_is() {
         (&["BEGIN", "SELECT n FROM t"], query("NOTIFY c"), "08006"),
         (&["NOTIFY c"], query("SELECT n FROM t"), "08006"),
         (&["BEGIN", "NOTIFY c", "ROLLBACK"], query("SELECT n FROM t"), "08006"),
+        // After a rollback nothing can be committed, whether or not it has arrived.
+        (&["BEGIN", write], query("ROLLBACK"), "08006"),
+        (&["BEGIN", write], query("/* over */ abort work;"), "08006"),
+        (&["BEGIN", write], query("ROLLBACK AND CHAIN"), "08006"),
+        (&["BEGIN", "NOTIFY c"], query("ROLLBACK"), "08006"),
+        (&["BEGIN", write], Batch::new().parse("r", "ROLLBACK", &[]).bind("", "r", &[]).execute("", 0).sync(), "08006"),
+        // Except by what stands beside it.
+        (&["BEGIN", write], query(&format!("ROLLBACK; {write}")), "08007"),
+        (&["BEGIN", write], query("ROLLBACK").query(write), "08007"),
+        (&[], query(write).query("ROLLBACK"), "08007"),
+        (&["BEGIN", write], query("COMMIT").query("ROLLBACK"), "08007"),
+        (&[], query("ROLLBACK PREPARED 'p'"), "08007"),
     ];
     for (number, (prelude, batch, code)) in cases.into_iter().enumerate() {
         let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, name);
