@@ -4,8 +4,11 @@
 
 mod support;
 
-use support::clusters::{self, APP};
-use support::frames::{Batch, tags};
+#[path = "settings_refused/on_replicas.rs"]
+mod on_replicas;
+
+use support::clusters::APP;
+use support::frames::{Batch, Frame, tags};
 use support::raw::RawClient;
 use support::world::{Plan, World};
 
@@ -117,25 +120,4 @@ fn settings_wait_for_their_answer_when_a_time_out_is_in_force() {
     client.exchange(&batch().query("BEGIN"));
     assert_eq!(client.value("SELECT pg_sleep(0.4), current_setting('work_mem')").len(), 0);
     client.exchange(&batch().query("COMMIT"));
-}
-
-/// A role that a replica has not heard of.
-#[test]
-fn what_a_replica_refuses_the_primary_may_know() {
-    let cluster = clusters::own();
-    let plan = Plan { sql: "CREATE TABLE t (n int)", routing: "consistency = \"eventual\"", ..Plan::default() };
-    let world = plan.start_on(cluster.info());
-    world.db.wait_replayed();
-    for node in [1, 2] {
-        world.db.run_on(node, "SELECT pg_wal_replay_pause()");
-    }
-    world.db.run(&format!("CREATE ROLE unheard_of; GRANT unheard_of TO {APP}; GRANT SELECT ON t TO unheard_of"));
-    let mut client = world.client();
-    client.exchange(&batch().query("SET ROLE unheard_of"));
-    assert_eq!(client.value("SELECT current_user || count(*) FROM t"), "unheard_of0");
-    let frames = client.exchange(&batch().run("SELECT current_user || count(*) FROM t", &[]).sync());
-    assert_eq!(tags(&frames), "12TDCZ", "{frames:?}");
-    for node in [1, 2] {
-        world.db.run_on(node, "SELECT pg_wal_replay_resume()");
-    }
 }

@@ -251,7 +251,9 @@ async fn keep_house(ctx: Arc<Context>) {
             cluster.tend();
         }
         ctx.directory.gates.tidy();
-        ctx.clients.tell_of_lost_nodes();
+        if ctx.directory.misses_a_node() {
+            ctx.clients.tell_of_lost_nodes();
+        }
         ctx.clients.look_at_logins();
         ctx.all_decisions().iter().for_each(|(_, decisions)| decisions.forget_old());
         loop {

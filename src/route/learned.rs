@@ -32,7 +32,7 @@ pub enum RerunCause {
     Conflict,
     /// The replica, or the connection to it, went away.
     Lost,
-    /// It names what the replica may not know yet (class 42, 3F000).
+    /// It names what the replica may not know yet (class 42, 3F000), or the replica refuses what its session has set.
     Lag,
 }
 

@@ -60,6 +60,8 @@ pub(super) struct Sight {
     seen: Option<(u64, Moment)>,
     /// What is being written, by texts. Kept until nothing is under way and no block is open.
     writing: SmallVec<[TouchId; 4]>,
+    /// A notification is being sent, which is delivered with the commit. Kept as long as `writing`.
+    notifying: bool,
     /// When that which may commit it was sent.
     committing: Option<Moment>,
     /// Something was sent that may commit, and not all of its answer has come: who loses the connection now can't rely on what it has heard.
@@ -106,6 +108,7 @@ impl Sight {
             last_hidden: Moment::NEVER,
             seen: None,
             writing: SmallVec::new(),
+            notifying: false,
             committing: None,
             unanswered: false,
             past_end: false,
@@ -129,8 +132,8 @@ impl Sight {
         self.wait = database.routing.freshness_wait;
     }
 
-    /// A statement goes out. `elsewhere` = it is on the primary only because of a what-if mode; `commits` = what is being written may be
-    /// committed by it.
+    /// A statement goes out. `elsewhere` = it is on the primary only because of a what-if mode; `commits` = what is being written or
+    /// notified may be committed by it.
     pub fn begin(&mut self, decision: Decision, elsewhere: bool, commits: bool) {
         let writes = decision.effects.contains(Effects::WRITES);
         let reads = shows(decision.touches.get(), writes);
@@ -144,12 +147,14 @@ impl Sight {
                 self.writing.push(decision.touches);
             }
         }
+        self.notifying |= decision.effects.contains(Effects::NOTIFIES);
+        let commits = commits || self.past_end;
         self.past_end |= decision.effects.intersects(Effects::TX_END);
-        if (commits || self.past_end) && self.is_writing() && self.committing.is_none() {
+        self.unanswered |= commits && (self.is_writing() || self.notifying);
+        if commits && self.is_writing() && self.committing.is_none() {
             let now = Moment::now();
             self.stamps.commit_sent(now);
             self.committing = Some(now);
-            self.unanswered = true;
         }
     }
 
@@ -164,7 +169,7 @@ impl Sight {
         !self.writing.is_empty()
     }
 
-    /// Whether something was sent that may commit what is being written, and its ReadyForQuery has not come.
+    /// Whether something was sent that may commit what is being written or notified, and its ReadyForQuery has not come.
     pub fn is_committing(&self) -> bool {
         self.unanswered
     }
@@ -217,6 +222,7 @@ impl Sight {
             }
         }
         if quiet {
+            self.notifying &= status != TxStatus::Idle;
             self.past_end = false;
             self.unanswered = false;
             self.commit_ended();

@@ -4,8 +4,10 @@ use crate::observe::Blame;
 use crate::route::RerunCause;
 use crate::wire::{ErrorNotice, SqlState, TxStatus};
 
+use super::clearing::clear;
 use super::machine::State;
 use super::relay::{Ending, Session};
+use super::rerun::cause_of;
 
 impl Session {
     /// Whether nothing has been sent on the link that it still has to answer for, nor anything kept there: its end is nobody's
@@ -34,6 +36,39 @@ impl Session {
         self.segment_cleared = false;
     }
 
+    /// A replica refused what the session has set, or was kept from taking it by replay, and what the client has sent came right behind
+    /// that. Nothing of its answer is told, and if it can be taken back it runs on the primary, which has the last word on the settings.
+    pub(super) fn plan_without_refused(&mut self) {
+        let Some(link) = self.link() else { return };
+        // What awaits the settings has not been sent.
+        if link.primary || link.awaits_settings || !link.rerun.is_possible() {
+            return;
+        }
+        let error = link.settings_refused.as_deref().unwrap_or_default().to_vec();
+        self.note_refusal(&error);
+        self.plan_rerun(cause_of_refusal(&error), ErrorNotice::sqlstate_of(&error), error, None);
+    }
+
+    /// Leaves the connection for that. It is closed, not put back: of several settings some may be in force. A statement that
+    /// runs there without them is cancelled, and counts for its pool until it has ended.
+    pub(super) fn leave_refusing(&mut self) {
+        if !matches!(&self.state, State::Linked(link) if link.settings_refused.is_some() && link.rerun.is_due()) {
+            return;
+        }
+        self.take_back();
+        if let State::Linked(link) = self.transition(State::Idle)
+            && !link.replies.is_empty()
+        {
+            let within_message = !link.backlog.is_empty();
+            drop(tokio::spawn(async move { drop(clear(*link, within_message, false).await) }));
+        }
+    }
+
+    fn note_refusal(&self, error: &[u8]) {
+        let code = ErrorNotice::sqlstate_of(error);
+        tracing::warn!(database = self.client.database, user = self.client.user, %code, "a server refused the settings of a session");
+    }
+
     /// The server refused what the session has set. What could not have run without that yet runs elsewhere: on the primary, if it was
     /// a replica, which may not know of a role yet; on another connection, if a time-out struck that a client before has left.
     ///
@@ -45,10 +80,10 @@ impl Session {
         let (sent, on_replica, committing) = (!link.awaits_settings, !link.primary, link.refused_with_commit);
         let code = ErrorNotice::sqlstate_of(&error);
         let struck = code == SqlState::QUERY_CANCELED;
-        tracing::warn!(database = self.client.database, user = self.client.user, %code, "a server refused the settings of a session");
+        self.note_refusal(&error);
         if !sent && (on_replica || struck) && self.is_link_unused() {
             if !struck {
-                self.plan_rerun(RerunCause::Lag, code, Vec::new(), None);
+                self.plan_rerun(cause_of_refusal(&error), code, error.into_vec(), None);
             }
             self.leave_unused();
             return Ok(());
@@ -68,4 +103,10 @@ impl Session {
         .hint("What was set earlier is not accepted any more: connect again.");
         Err(Ending::Told(Box::new(notice), Blame::Server))
     }
+}
+
+/// Why a replica has refused settings.
+fn cause_of_refusal(error: &[u8]) -> RerunCause {
+    let routine = ErrorNotice::field_of(error, b'R').unwrap_or_default();
+    cause_of(ErrorNotice::sqlstate_of(error), routine, false).unwrap_or(RerunCause::Lag)
 }

@@ -172,6 +172,7 @@ impl Session {
                 if settings
                     && let State::Linked(link) = &self.state
                     && !matches!(link.replies.head(), Some(Expect::Settings))
+                    && link.settings_refused.is_none()
                     // As long as they are not there, what is reported means nothing: it was an UNLISTEN, say.
                     && Arc::ptr_eq(&link.lease.settings, self.tracked.settings())
                 {
@@ -210,6 +211,7 @@ impl Session {
                     link.settings_refused = Some(body.into());
                     // It does not have what it is taken to have.
                     link.retired = Some("it refused the session's settings");
+                    self.plan_without_refused();
                     return Ok(false);
                 }
                 if !fatal && link.replies.is_before_own_sync() {

@@ -113,7 +113,7 @@ impl Expect {
     }
 
     /// Whether it is a ReadyForQuery, or ends with one.
-    fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         matches!(
             self,
             Self::Settings

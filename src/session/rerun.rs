@@ -34,14 +34,17 @@ const MAX_ATTEMPTS: u32 = 3;
 const MAX_BLOCK_ATTEMPTS: u32 = 2;
 
 /// Effects of statements that can run once more. Whatever else a statement does, it does to the session or to a transaction.
-const REPEATABLE: Effects = Effects::MULTI
+const HARMLESS: Effects = Effects::MULTI
     .union(Effects::LITERAL_MATTERS)
     .union(Effects::HINTED)
     .union(Effects::COPY)
     .union(Effects::TELLS_TIME);
 
-/// The same for the first statement of a block, whose transaction ends with its connection.
-const REPEATABLE_WITH_BLOCK: Effects = REPEATABLE.union(Effects::WRITES).union(Effects::CURSOR);
+/// Those of statements on a replica, outside a block: there is none to be ended.
+const REPEATABLE: Effects = HARMLESS.union(Effects::TX_END);
+
+/// Those of the first statement of a block, whose transaction ends with its connection.
+const REPEATABLE_WITH_BLOCK: Effects = HARMLESS.union(Effects::WRITES).union(Effects::CURSOR);
 
 /// What is under way on a link, as far as running it once more goes.
 #[derive(Debug)]
@@ -322,6 +325,10 @@ impl Session {
     pub(super) fn swallow(&mut self, tag: u8, body: &[u8]) {
         let State::Linked(link) = &mut self.state else { return };
         match tag {
+            // It is about to be left: how much of what was sent on it has it answered?
+            b'Z' if link.settings_refused.is_some() => {
+                while link.replies.pop().is_some_and(|expect| !expect.is_ready()) {}
+            }
             b'Z' => {
                 link.status = body.first().copied().and_then(TxStatus::from_byte).unwrap_or(TxStatus::Failed);
                 while link.replies.pop().is_some() {}
@@ -355,7 +362,7 @@ impl Session {
 
     /// What was kept is to be taken as if it had just come. A cancel request that has gone to the connection that is left, and all
     /// that come from now on, mean what is taken back.
-    fn take_back(&mut self) {
+    pub(super) fn take_back(&mut self) {
         let cause = self.again.as_ref().map_or("", |again| again.cause.as_str());
         self.client.unassign();
         if let State::Linked(link) = &self.state
@@ -475,7 +482,7 @@ fn shown(statement: &[u8], lex: LexOptions) -> String {
 
 /// What an error of a standby's says about running the statement elsewhere. Texts may be in any language: codes count, and the names
 /// of the server's routines (of PostgreSQL's source: `postgres.c`, `plancat.c`, `utility.c`, `lock.c`, `standby.c`).
-fn cause_of(code: SqlState, routine: &[u8], is_fatal: bool) -> Option<RerunCause> {
+pub(super) fn cause_of(code: SqlState, routine: &[u8], is_fatal: bool) -> Option<RerunCause> {
     Some(match (code.as_str(), code.class()) {
         ("40001" | "40P01" | "57P04", _) => RerunCause::Conflict,
         _ if is_fatal => RerunCause::Lost,

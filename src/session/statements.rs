@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::backend::Prepared;
 use crate::observe::fault;
-use crate::sql::{Change, Decision, Effects, ParameterText, Reason, Target, normalize};
+use crate::sql::{Change, Decision, Effects, ParameterText, Reason, Target, is_rollback, normalize};
 use crate::wire::TxStatus;
 
 use super::machine::State;
@@ -82,7 +82,8 @@ impl Session {
         self.evidence.note(decision);
         self.begin_notifying(effects, script);
         let (primary, in_block) = self.link().map_or((false, false), |link| (link.primary, link.status.in_block()));
-        let commits = !in_block || effects.intersects(Effects::TX_END | Effects::MULTI);
+        let rolls_back = effects.contains(Effects::TX_END) && is_rollback(text, self.lex);
+        let commits = !rolls_back && (!in_block || effects.intersects(Effects::TX_END | Effects::MULTI));
         self.sight.begin(decision, self.placement.what_if() && self.placement.would_read(), commits);
         if effects.contains(Effects::WRITES) {
             self.changes_schema |= decision.touches.get().schema;

@@ -113,6 +113,7 @@ impl Session {
             if matches!(&self.state, State::Linked(link) if link.begin_refused) {
                 return Err(self.begin_refused());
             }
+            self.leave_refusing();
             // Of a segment without its Sync nothing can have been committed.
             if matches!(&self.state, State::Linked(link) if link.settings_refused.is_some() && (link.replies.is_empty() || link.segment_open))
             {

@@ -91,6 +91,21 @@ pub fn block_control(sql: &[u8], opts: LexOptions) -> Option<BlockControl> {
     cursor.at_end().then_some(end)
 }
 
+/// Whether a text is one `ROLLBACK` or `ABORT` of a whole transaction and nothing else, be it `AND CHAIN`: whatever becomes of it, nothing
+/// is committed by it.
+pub fn is_rollback(sql: &[u8], opts: LexOptions) -> bool {
+    let mut splitter = Splitter::new(sql, opts);
+    let (mut tokens, mut more) = (StatementTokens::default(), StatementTokens::default());
+    let is_one = splitter.next(&mut tokens) && !splitter.next(&mut more) && !tokens.bad && !tokens.cut;
+    let is_read = opts.safe_encoding || splitter.text().is_ascii();
+    let mut cursor = Cursor::new(splitter.text(), &tokens.tokens).with_options(opts);
+    if !is_one || !is_read || !(cursor.eat("rollback") || cursor.eat("abort")) {
+        return false;
+    }
+    eat_noise(&mut cursor);
+    !cursor.is("to") && !cursor.is("prepared")
+}
+
 fn eat_noise(cursor: &mut Cursor<'_>) {
     if !cursor.eat("work") {
         cursor.eat("transaction");

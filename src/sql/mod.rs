@@ -39,7 +39,7 @@ mod touches;
 mod verdict;
 mod writes;
 
-pub use block::{BlockControl, BlockModes, block_control};
+pub use block::{BlockControl, BlockModes, block_control, is_rollback};
 pub use changes::{Change, ParameterText, StatementChange, changes};
 pub use classify::{Analysis, StatementAnalysis, analyze, analyze_along, analyze_detailed, decide, decide_along};
 pub use clock::names_time;

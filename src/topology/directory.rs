@@ -101,6 +101,11 @@ impl Directory {
         self.clusters.load_full()
     }
 
+    /// Whether a node of any of them does not answer.
+    pub fn misses_a_node(&self) -> bool {
+        self.clusters.load().values().any(|cluster| cluster.nodes.iter().any(|node| !node.load.is_up()))
+    }
+
     /// Waits until it is known how fresh every replica is that tells, so that the first reads may run there; not for long.
     pub async fn first_look(&self, patience: Duration) {
         let looks = async {

@@ -57,3 +57,20 @@ fn trap_22_what_can_be_answered_early() {
         assert_eq!(block_control(sql.as_bytes(), LexOptions::default()), expected, "{sql}");
     }
 }
+
+#[test]
+fn a_rollback_of_all_and_nothing_else() {
+    let is = |sql: &[u8]| is_rollback(sql, LexOptions::default());
+    for sql in ["ROLLBACK", "/* over */ abort work;", "rollback transaction and chain", ";ROLLBACK AND NO CHAIN -- all"]
+    {
+        assert!(is(sql.as_bytes()), "{sql}");
+    }
+    for sql in
+        ["COMMIT", "ROLLBACK TO a", "ABORT WORK TO a", "ROLLBACK PREPARED 'x'", "ROLLBACK; SELECT 1", "", "rollbacks"]
+    {
+        assert!(!is(sql.as_bytes()), "{sql}");
+    }
+    let unsafe_encoding = LexOptions { safe_encoding: false, ..LexOptions::default() };
+    assert!(!is_rollback(b"ROLLBACK /* \x81\x5c */", unsafe_encoding));
+    assert!(is_rollback(b"ROLLBACK", unsafe_encoding));
+}
