@@ -164,8 +164,10 @@ fn start_timer() -> io::Result<AsyncFd<OwnedFd>> {
 async fn look_again(timer: AsyncFd<OwnedFd>) {
     loop {
         let Ok(mut ready) = timer.readable().await else { return };
+        // One read takes all ticks that have passed.
         let mut ticks = [0; 8];
-        let _ = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut ticks)?));
+        let _ = rustix::io::read(timer.get_ref(), &mut ticks);
+        ready.clear_ready();
         let goes_on = MARKED.with_borrow_mut(|marked| {
             let Some(marked) = marked else { return false };
             marked.connections.retain(|of| of.upgrade().is_some_and(|of| of.low_water.tick(&of.socket)));

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::{MUCH, PIECE, SHORT};
+use super::{MUCH, PIECE, SHORT, TICK};
 use crate::net::{Stream, low_water};
 
 /// Runs on a worker's kind of runtime, on a thread of its own.
@@ -149,5 +149,23 @@ fn other_threads_give_no_marks() {
         let (mut stream, peer) = connected();
         transfer(&mut stream, &peer, 4 * MUCH).await;
         assert!(!is_marked(&stream));
+    });
+}
+
+#[test]
+fn a_mark_lasts_for_a_whole_tick_without_a_byte() {
+    on_worker(async || {
+        let (mut stream, peer) = connected();
+        let mut longest = Duration::ZERO;
+        // The thread may be held up between the timer's start and the mark: once is enough.
+        for _ in 0..50 {
+            marked(&mut stream, &peer).await;
+            let began = std::time::Instant::now();
+            while is_marked(&stream) {
+                tokio::task::yield_now().await;
+            }
+            longest = longest.max(began.elapsed());
+        }
+        assert!(longest > TICK * 3 / 2, "{longest:?}");
     });
 }
