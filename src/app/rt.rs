@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task;
 
-use crate::net::batch;
+use crate::net::{batch, low_water};
 use crate::pool::home;
 
 /// Shortest time over which it is measured how busy the workers are.
@@ -62,6 +62,7 @@ impl Workers {
                         "the kernel gives no ring for batches: small writes are sent one by one"
                     );
                 }
+                low_water::start();
                 // The sender is dropped at the latest when the program ends.
                 let _ = runtime.block_on(stopped);
             })?;

@@ -8,6 +8,7 @@ mod connect;
 pub mod control;
 mod http;
 mod listen;
+pub mod low_water;
 mod names;
 mod open;
 pub mod packets;

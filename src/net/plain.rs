@@ -10,6 +10,7 @@ use zeroize::Zeroize;
 
 use super::IdleCheck;
 use super::batch;
+use super::low_water::{self, LowWater};
 use super::socket::Socket;
 
 /// Bytes wait for the end of the turn of a thread.
@@ -33,6 +34,7 @@ pub struct Plain {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub socket: Socket,
+    pub low_water: LowWater,
     state: AtomicU8,
     left: Mutex<Left>,
 }
@@ -74,12 +76,21 @@ impl Shared {
 
 impl Plain {
     pub(super) fn new(socket: Socket) -> Self {
-        let shared = Arc::new(Shared { socket, state: AtomicU8::new(0), left: Mutex::default() });
+        let shared = Arc::new(Shared {
+            socket,
+            low_water: LowWater::default(),
+            state: AtomicU8::new(0),
+            left: Mutex::default(),
+        });
         Self { shared, ahead: Vec::new() }
     }
 
     pub(super) fn socket(&self) -> &Socket {
         &self.shared.socket
+    }
+
+    pub(super) fn low_water(&self) -> &LowWater {
+        &self.shared.low_water
     }
 
     /// The socket for a TLS handshake; `None` while bytes wait for it, or were read ahead.
@@ -96,6 +107,7 @@ impl Plain {
     }
 
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.low_water().end(self.socket());
         if self.ahead.is_empty() { self.socket().poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
     }
 
@@ -104,11 +116,16 @@ impl Plain {
     }
 
     pub(super) fn poll_read_into(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.ahead.is_empty() {
-            self.socket().poll_read_into(cx, buf)
-        } else {
-            Poll::Ready(Ok(self.read_from_ahead(buf)))
+        if !self.ahead.is_empty() {
+            return Poll::Ready(Ok(self.read_from_ahead(buf)));
         }
+        let read = self.socket().poll_read_into(cx, buf);
+        match &read {
+            Poll::Ready(Ok(n)) => self.low_water().read(*n),
+            Poll::Pending if self.low_water().is_worth_a_mark() => low_water::wait_for_a_piece(&self.shared),
+            _ => {}
+        }
+        read
     }
 
     /// As [`Self::poll_read_into`], and takes what is there behind it, too.
@@ -144,6 +161,7 @@ impl Plain {
     }
 
     pub(super) fn leave_to_batch(&mut self, bytes: &[u8], waker: &Waker) -> bool {
+        self.low_water().end(self.socket());
         !self.wants_flush() && batch::take(&self.shared, bytes, waker)
     }
 
@@ -185,6 +203,7 @@ impl Plain {
     }
 
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.low_water().end(self.socket());
         if !self.try_flush()? {
             return Err(io::ErrorKind::WouldBlock.into());
         }

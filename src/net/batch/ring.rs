@@ -1,4 +1,4 @@
-//! A ring of the kernel's (io_uring(7)) that sends. The only unsafe code of the crate.
+//! A ring of the kernel's (io_uring(7)) that sends. With `low_water.rs` the only unsafe code of the crate.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
