@@ -156,16 +156,17 @@ fn other_threads_give_no_marks() {
 fn a_mark_lasts_for_a_whole_tick_without_a_byte() {
     on_worker(async || {
         let (mut stream, peer) = connected();
-        let mut longest = Duration::ZERO;
-        // The thread may be held up between the timer's start and the mark: once is enough.
-        for _ in 0..50 {
+        let mut lasted = Vec::new();
+        for _ in 0..31 {
             marked(&mut stream, &peer).await;
             let began = std::time::Instant::now();
             while is_marked(&stream) {
                 tokio::task::yield_now().await;
             }
-            longest = longest.max(began.elapsed());
+            lasted.push(began.elapsed());
         }
-        assert!(longest > TICK * 3 / 2, "{longest:?}");
+        // The thread may be held up between the timer's start and a mark, but hardly each time.
+        lasted.sort();
+        assert!(lasted[15] > TICK * 3 / 2, "{lasted:?}");
     });
 }
