@@ -69,6 +69,7 @@ fn texts_of_one_key_are_judged_alike_whatever_numbers_the_parser_knows() {
         ["SELECT a[42] 1", "SELECT a[17777777777777777777777] 1"],
         ["SELECT a[42] 1", "SELECT a[000000000000000000000042] 1"],
         ["SELECT x::varchar(10)", "SELECT x::varchar(1.5)"],
+        ["SELECT 42 .&b", "SELECT .11.&b"],
     ];
     for [a, b] in alike {
         let alone = |sql: &str| cache().decide(sql.as_bytes(), STD);

@@ -186,7 +186,8 @@ fn search_or_cycle(cursor: &mut Cursor<'_>) -> Option<&'static str> {
 fn gap(before: Token, token: Token) -> bool {
     // To the parser `:1` is a parameter and `: 1` is none, to the server neither: texts of one fingerprint must be read alike.
     before.end < token.start
-        || before.kind == Kind::Colon
+        // A number that a dot follows is one token to the parser, with the dot, and two with a space between.
+        || matches!(before.kind, Kind::Colon | Kind::Number)
         || !matches!(
             (before.kind, token.kind),
             (Kind::Punct | Kind::Semicolon, _) | (_, Kind::Punct | Kind::Colon | Kind::Semicolon)
