@@ -27,6 +27,23 @@ fn script(sql: &[&str]) -> Vec<Step> {
 }
 
 #[test]
+fn a_failed_block_on_a_replica_refuses_in_the_servers_words() {
+    let world = world("size = 2", false);
+    world.compare(
+        "what could not be done there",
+        &script(&[
+            "BEGIN READ ONLY",
+            "SELECT 1/0",
+            "LISTEN x",
+            "SELECT pg_advisory_lock(1)",
+            "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+            "ROLLBACK",
+            "SELECT count(*) FROM pg_cursors",
+        ]),
+    );
+}
+
+#[test]
 fn blocks_say_the_same_trap_28() {
     let world = world("size = 2", true);
     for (what, sql) in [

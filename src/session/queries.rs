@@ -118,7 +118,10 @@ impl Session {
         if let Some(notice) = self.refuse_posing(effects, sql).or_else(|| self.refuse_at_worker(decision)) {
             return Some(notice);
         }
-        let on_replica = self.link().is_some_and(|link| !link.primary && link.status.in_block());
+        // A block that has failed refuses by itself whatever does not end it.
+        let ends = effects.intersects(Effects::MULTI | Effects::TX_END);
+        let in_block = |status: TxStatus| status.in_block() && (status != TxStatus::Failed || ends);
+        let on_replica = self.link().is_some_and(|link| !link.primary && in_block(link.status));
         let listens = effects.contains(Effects::LISTEN) && !effects.contains(Effects::RELEASES_ONLY);
         // A temporary table cannot be made in a block of that kind, on no server.
         let fails_anyway =
