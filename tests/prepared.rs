@@ -174,6 +174,20 @@ fn a_parse_that_failed_or_was_never_finished_trap_33_34() {
 }
 
 #[test]
+fn an_error_never_speaks_of_a_statement_by_our_name() {
+    let world = one_connection("");
+    let mut client = world.client();
+    let wrong = |name: &str| batch().parse(name, &format!("SELECT '{name}'"), &[]).bind("", name, &[Some("1")]);
+    for (batch, named) in [(wrong("s"), "\"s\""), (wrong(""), "\"\""), (wrong("gone").close(b'S', "gone"), "\"\"")] {
+        let frames = client.exchange(&batch.execute("", 0).sync());
+        let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+        assert_eq!(error.sqlstate(), "08P01");
+        let message = error.field(b'M').unwrap();
+        assert!(message.contains(&format!("statement {named} requires 0")), "{message}");
+    }
+}
+
+#[test]
 fn a_statement_whose_table_changed_can_be_prepared_anew() {
     let world = one_connection("");
     let mut client = world.client();

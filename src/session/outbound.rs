@@ -576,7 +576,8 @@ fn in_clients_words(head: &Expect, names: &Names, body: &[u8]) -> Option<Vec<u8>
         _ => return None,
     };
     let at = memchr::memmem::find(body, &statement.name)?;
-    let name = names.of_statement(statement.id).into_iter().next()?;
+    // Closed or prepared anew since: as if it had none.
+    let name = names.of_statement(statement.id).into_iter().next().unwrap_or_default();
     Some([&body[..at], &name, &body[at + statement.name.len()..]].concat())
 }
 
