@@ -53,7 +53,9 @@ const DIRTY: &str = "BEGIN; SET LOCAL work_mem = '9MB'; UPDATE t SET v = 1 WHERE
 #[test]
 fn whoever_waits_behind_a_client_that_vanishes_is_served_trap_29() {
     let world = world("size = 1\nwait_timeout = \"9s\"");
-    let states: [(&str, Batch, usize); 11] = [
+    let long = "x".repeat(100_000);
+    let own = "SET trunkline.route = 'auto'";
+    let states: [(&str, Batch, usize); 13] = [
         ("between statements", batch().query(DIRTY), 1),
         ("with a setting made in the transaction", batch().query(DIRTY).query("SET work_mem = '8MB'"), 2),
         ("in a failed transaction", batch().query(DIRTY).query("SELECT 1/0"), 2),
@@ -63,6 +65,13 @@ fn whoever_waits_behind_a_client_that_vanishes_is_served_trap_29() {
             "in a running statement without a block",
             batch().query("UPDATE t SET v = 1 FROM pg_sleep(60) WHERE t.n = 1"),
             0,
+        ),
+        // What is answered by the proxy waits for its turn.
+        ("with more behind a statement", batch().query(DIRTY).query("SELECT pg_sleep(60)").query(own), 1),
+        (
+            "with much more behind a statement",
+            batch().query(DIRTY).query("SELECT pg_sleep(60)").query(own).query(&format!("SELECT '{long}'")),
+            1,
         ),
         ("behind a lock", batch().query("SELECT pg_advisory_lock(77)"), 0),
         (

@@ -3,19 +3,18 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context as Cx, Poll};
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use quanta::Instant;
 
 use crate::backend::{self, OpenError, Value};
-use crate::net::Stream;
 use crate::observe::Blame;
 use crate::pool::{CheckOutError, Lease, Pool};
 use crate::wire::{ErrorNotice, Severity, SqlState, build};
 
 use super::breaker::breaks;
-use super::buffers::{self, READ_SIZE, drain};
+use super::buffers::{drain, fill};
 use super::clients::Request;
 use super::freshness::Choice;
 use super::machine::State;
@@ -25,9 +24,6 @@ use super::spare;
 
 /// Pause before a node that could not be reached is tried again on behalf of a waiting client.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
-
-/// Most bytes of a waiting client's that are taken in: it is being read only so that its end is noticed.
-const MAX_WAITING_INBOX: usize = 256 * 1024;
 
 /// How a wait ended.
 pub(super) enum Waited {
@@ -367,7 +363,7 @@ impl Session {
             {
                 return Poll::Ready(Waited::ClientGone);
             }
-            match poll_inbox(stream, inbox, cx) {
+            match fill(stream, inbox, cx) {
                 Ok(n) => metrics.client_received(n),
                 Err(()) => return Poll::Ready(Waited::ClientGone),
             }
@@ -441,28 +437,6 @@ fn takes_writes(lease: &mut Lease) -> bool {
     }
     load.probe.notify_one();
     false
-}
-
-/// A Terminate message. Who has said goodbye behind a statement and closed has not vanished: the statement runs, as it would
-/// on a direct connection.
-const GOODBYE: &[u8] = b"X\0\0\0\x04";
-
-/// Takes what a waiting client sends meanwhile. `Err` = it is gone.
-fn poll_inbox(stream: &mut Stream, inbox: &mut Vec<u8>, cx: &mut Cx<'_>) -> Result<usize, ()> {
-    let mut taken = 0;
-    while inbox.len() < MAX_WAITING_INBOX && !inbox.ends_with(GOODBYE) {
-        let read = buffers::with(|buffers| match stream.poll_read_into(cx, &mut buffers.read[..READ_SIZE]) {
-            Poll::Ready(Ok(0) | Err(_)) => Err(()),
-            Poll::Ready(Ok(n)) => {
-                inbox.extend_from_slice(&buffers.read[..n]);
-                Ok(Some(n))
-            }
-            Poll::Pending => Ok(None),
-        })?;
-        let Some(n) = read else { break };
-        taken += n;
-    }
-    Ok(taken)
 }
 
 /// What a client is told that waits for long.

@@ -102,7 +102,7 @@ impl Session {
         out: &mut Splice<'_>,
     ) -> Flow {
         let Some(head) = frontend::bind_head(frame.body()) else { return close("invalid Bind message") };
-        if let Some(stop) = self.settle_name(head.statement, out) {
+        if let Some(stop) = self.settle_use(head.statement, out) {
             return stop;
         }
         let (known, relies) = self.known(head.statement, || describes_portal(rest, head.portal));
@@ -200,13 +200,16 @@ impl Session {
     pub(super) fn send_close(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
         let Some((kind, name)) = frontend::object(body) else { return close("invalid Close message") };
         if kind == ObjectKind::Portal || name.is_empty() {
-            if kind == ObjectKind::Statement {
-                self.names.remove(name);
-                if let Some(link) = self.link() {
-                    link.lease.prepared.unnamed = None;
-                }
+            let close = match kind {
+                ObjectKind::Portal => Expect::Close { ours: false },
+                ObjectKind::Statement => Expect::CloseUnnamed { before: self.names.take_unnamed() },
+            };
+            if let Some(link) = self.link()
+                && kind == ObjectKind::Statement
+            {
+                link.lease.prepared.unnamed = None;
             }
-            self.expect(Expect::Close { ours: false });
+            self.expect(close);
             out.pass(range);
             return Flow::Taken;
         }

@@ -9,6 +9,13 @@ use crate::net::Stream;
 /// Size of a read.
 pub(super) const READ_SIZE: usize = 64 * 1024;
 
+/// Most bytes of a waiting client's that are taken in: it is being read only so that its end is noticed.
+const MAX_WAITING_INBOX: usize = 256 * 1024;
+
+/// A Terminate message. Who has said goodbye behind a statement and closed has not vanished: the statement runs, as it would
+/// on a direct connection.
+const GOODBYE: &[u8] = b"X\0\0\0\x04";
+
 pub(super) struct Buffers {
     /// Bytes just read, behind what an earlier read left over.
     pub read: Vec<u8>,
@@ -64,4 +71,22 @@ pub(super) fn drain(stream: &mut Stream, backlog: &mut Vec<u8>, cx: &mut Cx<'_>)
         }
         other => other,
     }
+}
+
+/// Takes what a client sends meanwhile that waits for something else. `Err` = it is gone.
+pub(super) fn fill(stream: &mut Stream, inbox: &mut Vec<u8>, cx: &mut Cx<'_>) -> Result<usize, ()> {
+    let mut taken = 0;
+    while inbox.len() < MAX_WAITING_INBOX && !inbox.ends_with(GOODBYE) {
+        let read = with(|buffers| match stream.poll_read_into(cx, &mut buffers.read[..READ_SIZE]) {
+            Poll::Ready(Ok(0) | Err(_)) => Err(()),
+            Poll::Ready(Ok(n)) => {
+                inbox.extend_from_slice(&buffers.read[..n]);
+                Ok(Some(n))
+            }
+            Poll::Pending => Ok(None),
+        })?;
+        let Some(n) = read else { break };
+        taken += n;
+    }
+    Ok(taken)
 }

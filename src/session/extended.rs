@@ -49,6 +49,9 @@ impl Session {
         match linked {
             Some(true) => {}
             Some(false) if frame.tag == b'S' || frame.tag == b'H' => {}
+            Some(false) if self.is_unsettled_segment(rest) => {
+                return self.link().map_or(Flow::Stop(Need::Quiet), |link| link.wait_for_answers(out));
+            }
             Some(false) => match self.gather(rest) {
                 Gathered::Incomplete => return Flow::Stop(Need::Input),
                 Gathered::Runs(Place::Primary) if !self.is_at_chosen_worker() => return self.leave_replica(out),
@@ -102,7 +105,7 @@ impl Session {
             b'C' => return self.send_close(body, range, out),
             b'D' => match frontend::object(body) {
                 Some((ObjectKind::Statement, name)) => {
-                    if let Some(stop) = self.settle_name(name, out) {
+                    if let Some(stop) = self.settle_use(name, out) {
                         return stop;
                     }
                     let (known, _) = self.known(name, || true);

@@ -47,6 +47,7 @@ mod relay;
 mod replies;
 mod rerun;
 mod search_path;
+mod settling;
 mod shards;
 mod shown;
 mod spare;

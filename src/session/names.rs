@@ -231,10 +231,10 @@ impl Names {
         self.sql -= usize::from(gone.is_some_and(|named| matches!(named.statement, Statement::Sql(_))));
     }
 
-    /// Forgets all: DEALLOCATE ALL, DISCARD ALL (trap 45).
+    /// Forgets all: DEALLOCATE ALL, DISCARD ALL (trap 45). The unnamed statement outlasts them, unless they came as a Query, which has
+    /// ended it.
     pub fn clear(&mut self) {
         self.named.clear();
-        self.unnamed = None;
         self.sql = 0;
     }
 

@@ -366,6 +366,7 @@ impl Session {
                     matches!(
                         head,
                         Expect::Close { .. }
+                            | Expect::CloseUnnamed { .. }
                             | Expect::Evict { .. }
                             | Expect::CloseStray { .. }
                             | Expect::TakeAway { .. }
@@ -373,6 +374,7 @@ impl Session {
                 };
                 return match pop_if(link, wanted) {
                     Some(Expect::Close { ours }) => Ok(!ours),
+                    Some(Expect::CloseUnnamed { .. }) => Ok(true),
                     Some(_) => Ok(false),
                     None => Err(ServerBroken),
                 };

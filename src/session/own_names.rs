@@ -205,19 +205,6 @@ impl Session {
         }
         any
     }
-
-    /// An extended-protocol message names a statement of which something under way may change the meaning: it waits for the answer
-    /// to that.
-    pub(super) fn settle_name(&mut self, name: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
-        let link = self.link()?;
-        let replies = &link.replies;
-        if name.is_empty()
-            || !(replies.changes_name(name) || replies.prepares_name(name) || replies.unsettles_own(name))
-        {
-            return None;
-        }
-        Some(link.wait_for_answers(out))
-    }
 }
 
 impl Session {
@@ -345,14 +332,5 @@ impl Link {
         while let Some(name) = self.lease.prepared.own_over(max) {
             self.take_name(&name, out);
         }
-    }
-
-    /// What comes next waits for the answers to what was sent: a Flush of ours asks for them.
-    pub fn wait_for_answers(&mut self, out: &mut Splice<'_>) -> Flow {
-        let awaited = self.replies.pushed();
-        if self.segment_open && std::mem::replace(&mut self.flushed, awaited) != awaited {
-            build::flush(out.insert());
-        }
-        Flow::Stop(super::inbound::Need::Quiet)
     }
 }

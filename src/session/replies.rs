@@ -72,6 +72,8 @@ pub(super) enum Expect {
     Execute { script: Option<Box<Script>> },
     /// CloseComplete: `ours` is dropped.
     Close { ours: bool },
+    /// CloseComplete of the client's Close of the unnamed statement; what that was before.
+    CloseUnnamed { before: Option<Arc<Named>> },
     /// CloseComplete of a Close of ours for a statement of ours that nobody is to use any more, dropped.
     CloseStray { name: Box<[u8]> },
     /// CloseComplete of a Close of ours for a client's name that means something else to this client, dropped.
@@ -135,7 +137,7 @@ impl Expect {
     fn ends_unnamed(&self) -> bool {
         match self {
             Self::Parse { client: Some((name, _)), .. } | Self::RawParse { client: Some(name) } => name.is_empty(),
-            Self::Simple { .. } => true,
+            Self::Simple { .. } | Self::CloseUnnamed { .. } => true,
             _ => false,
         }
     }
@@ -228,6 +230,11 @@ impl Replies {
 
     pub fn pop(&mut self) -> Option<Expect> {
         self.queue.pop_front()
+    }
+
+    /// What is owed for the last message that was sent.
+    pub fn last_sent(&self) -> Option<&Expect> {
+        self.queue.iter().rev().find(|expect| !expect.is_made())
     }
 
     /// Whether a ReadyForQuery is outstanding: the transaction status is not known before it comes.
@@ -327,6 +334,17 @@ impl Replies {
             | Expect::RawParse { client: Some(of) } => **of == *name,
             _ => false,
         })
+    }
+
+    /// Whether it is not known yet what stands as the unnamed statement, be it on the connection: something before the open segment has
+    /// changed it, and an error may take that back.
+    pub fn unsettles_unnamed(&self) -> bool {
+        let open = usize::try_from(self.ready.saturating_sub(self.answered())).unwrap_or(0);
+        let puts = |expect: &Expect| {
+            matches!(expect, Expect::Parse { unnamed: true, .. } | Expect::CloseUnnamed { .. })
+                || matches!(expect, Expect::Simple { unnamed: Some(_), .. })
+        };
+        open > 0 && !self.queue.range(open..).any(puts) && self.ended().any(puts)
     }
 
     /// Whether it is not known yet if this statement's columns are what they were.
@@ -441,7 +459,7 @@ impl Replies {
             undo.undo(expect, at == 0);
         }
         if let Some(before) = undo.unnamed_before
-            && let Some(Expect::Parse { client: Some((_, previous)), .. }) =
+            && let Some(Expect::Parse { client: Some((_, previous)), .. } | Expect::CloseUnnamed { before: previous }) =
                 self.queue.iter_mut().find(|expect| expect.ends_unnamed())
         {
             *previous = before;
@@ -504,6 +522,7 @@ impl<'u> Undo<'u> {
                 }
             }
             Expect::Simple { unnamed: Some(before), .. } => self.client(Box::default(), Some(before)),
+            Expect::CloseUnnamed { before } => self.client(Box::default(), before),
             Expect::RawParse { client: Some(name) } | Expect::MadeParse { name } => self.client(name, None),
             Expect::MadeClose { name, statement } => self.client(name, statement),
             Expect::Evict { statement } if first(&mut self.statements, &statement.id) => {

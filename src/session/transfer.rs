@@ -146,7 +146,14 @@ impl Session {
 
     /// Client to server: whether bytes were read. Pending when none are there; not when they may not be read yet.
     pub(super) fn poll_client(&mut self, cx: &mut Cx<'_>) -> Result<Poll<bool>, Event> {
-        if self.is_blocked() || self.stalled {
+        if self.stalled {
+            // Read only so that its end is noticed: whatever it is that the inbox waits for, a connection is not held for nobody.
+            let read = buffers::fill(&mut self.stream, &mut self.inbox, cx);
+            let n = read.map_err(|()| Event::End(Ending::ClientGone))?;
+            self.metrics.client_received(n);
+            return Ok(Poll::Ready(n > 0));
+        }
+        if self.is_blocked() {
             return Ok(Poll::Ready(false));
         }
         buffers::with(|buffers| {
@@ -194,6 +201,11 @@ impl Session {
                 self.prepare_link(&mut out);
             }
             let (taken, need) = self.take_client(&data[from..], &mut out);
+            if let State::Linked(link) = &mut self.state
+                && self.client_pass == 0
+            {
+                link.ask_for_answers(matches!(need, Need::Quiet), &mut out);
+            }
             let bytes = out.finish();
             self.keep_for_replay(bytes);
             self.keep_for_rerun(&data[from..from + taken], !bytes.is_empty());
