@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::observe::Moment;
-use crate::sql::{SLOTS, Slots};
+use crate::sql::{CATALOGS_SLOT, SLOTS, Slots};
 
 /// When each table of one database was written last through this process, by slots of tables.
 ///
@@ -22,6 +22,9 @@ pub struct Stamps {
     every: AtomicU64,
     /// Of all writes, for reads of any table.
     any: AtomicU64,
+    /// As `every`, for reads of no table: what the schema means for them is changed by what may be to any table. What was before this
+    /// process does not count: a constant needs no replica that is known to be fresh.
+    schema: AtomicU64,
     /// When the commits that are under way were sent.
     commits: Mutex<Vec<Moment>>,
 }
@@ -65,7 +68,13 @@ impl Stamps {
 
     fn new(now: Moment) -> Self {
         let slots = std::iter::repeat_with(AtomicU64::default).take(usize::from(SLOTS)).collect();
-        Self { slots, every: AtomicU64::new(now.nanos()), any: AtomicU64::new(now.nanos()), commits: Mutex::default() }
+        Self {
+            slots,
+            every: AtomicU64::new(now.nanos()),
+            any: AtomicU64::new(now.nanos()),
+            schema: AtomicU64::default(),
+            commits: Mutex::default(),
+        }
     }
 
     /// What may commit a write is sent now. Until [`Self::commit_ended`] a replica may show what the primary does not: that writes a
@@ -91,7 +100,10 @@ impl Stamps {
     /// A write to these tables has ended. To be said before anybody learns of it.
     pub fn wrote(&self, tables: &Slots, now: Moment) {
         match tables {
-            Slots::All => drop(self.every.fetch_max(now.nanos(), Ordering::AcqRel)),
+            Slots::All => {
+                self.every.fetch_max(now.nanos(), Ordering::AcqRel);
+                self.schema.fetch_max(now.nanos(), Ordering::AcqRel);
+            }
             Slots::Some(slots) if slots.is_empty() => return,
             Slots::Some(slots) => {
                 for slot in slots.iter().filter_map(|slot| self.slots.get(usize::from(*slot))) {
@@ -102,12 +114,16 @@ impl Stamps {
         self.any.fetch_max(now.nanos(), Ordering::AcqRel);
     }
 
-    /// When one of these tables was written last; [`Moment::NEVER`] of no table.
+    /// When one of these tables was written last; of no table, when the schema may have been changed last, on which names, types,
+    /// privileges and definitions depend ([`Moment::NEVER`], if it has not been).
     #[inline]
     pub fn last_write(&self, tables: &Slots) -> Moment {
         let nanos = match tables {
             Slots::All => self.any.load(Ordering::Acquire),
-            Slots::Some(slots) if slots.is_empty() => 0,
+            Slots::Some(slots) if slots.is_empty() => {
+                let of = |stamp: &AtomicU64| stamp.load(Ordering::Acquire);
+                of(&self.schema).max(self.slots.get(usize::from(CATALOGS_SLOT)).map_or(0, of))
+            }
             Slots::Some(slots) => slots
                 .iter()
                 .filter_map(|slot| self.slots.get(usize::from(*slot)))
@@ -128,7 +144,9 @@ mod tests {
         let at = |ms: u64| Moment::from_nanos(start.nanos() + ms * 1_000_000);
         let stamps = Stamps::new(start);
         assert_eq!(stamps.last_write(&Slots::of([1])), start, "what was before is not known");
-        assert_eq!(stamps.last_write(&Slots::none()), Moment::NEVER);
+        assert_eq!(stamps.last_write(&Slots::none()), Moment::NEVER, "the schema was not changed");
+        stamps.wrote(&Slots::of([CATALOGS_SLOT]), at(5));
+        assert_eq!(stamps.last_write(&Slots::none()), at(5));
         stamps.wrote(&Slots::of([1, 2]), at(10));
         stamps.wrote(&Slots::of([2]), at(20));
         assert_eq!(stamps.last_write(&Slots::of([1])), at(10));
@@ -137,6 +155,7 @@ mod tests {
         assert_eq!(stamps.last_write(&Slots::All), at(20), "a read of any table sees every write");
         stamps.wrote(&Slots::All, at(30));
         assert_eq!(stamps.last_write(&Slots::of([3])), at(30), "a write to any table concerns every read");
+        assert_eq!(stamps.last_write(&Slots::none()), at(30), "it may have changed the schema");
         stamps.wrote(&Slots::none(), at(40));
         assert_eq!(stamps.last_write(&Slots::All), at(30));
         stamps.wrote(&Slots::of([3]), at(25));
