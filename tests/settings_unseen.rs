@@ -136,3 +136,68 @@ fn a_suspended_portal_may_have_set_anything_traps_39_53() {
         compare(&world, what, &script);
     }
 }
+
+#[test]
+fn an_update_of_the_view_of_settings_sets_trap_53() {
+    let world = world("size = 2");
+    let assigns = "SET setting = '20MB' WHERE name = 'work_mem'";
+    for sql in [
+        format!("UPDATE pg_settings {assigns}"),
+        format!("update pg_catalog.pg_settings {assigns}"),
+        format!("UPDATE ONLY \"pg_settings\" AS s {assigns}"),
+        format!("UPDATE \"pg_catalog\" . \"pg_settings\" s {assigns}"),
+        format!("UPDATE U&\"pg\\005fsettings\" {assigns}"),
+        format!("EXPLAIN (ANALYZE, FORMAT json) UPDATE pg_settings {assigns}"),
+        format!("SET app.x = 'y'; UPDATE pg_settings {assigns}"),
+        format!("DO $$ BEGIN UPDATE pg_settings {assigns}; END $$"),
+        format!("PREPARE q AS UPDATE pg_settings {assigns}; EXECUTE q"),
+        "SELECT updates()".to_owned(),
+    ] {
+        compare(&world, &sql, &[batch().query(&sql)]);
+    }
+    compare(&world, "extended", &[batch().run(&format!("UPDATE pg_settings {assigns}"), &[]).sync()]);
+}
+
+#[test]
+fn what_sets_by_another_name_or_text_trap_53() {
+    let world = world("size = 2");
+    let quoted = SET.replace('\'', "''");
+    for sql in [
+        "SELECT U&\"set\\005fconfig\"('app.tenant', 'v', false)".to_owned(),
+        "SELECT U&\"set!005fconfig\" UESCAPE '!' ('app.tenant', 'v', false)".to_owned(),
+        "SELECT pg_catalog.U&\"set\\005fconfig\"('app.tenant', 'v', false)".to_owned(),
+        format!("SELECT query_to_xml('{quoted}', true, true, '') IS NULL"),
+        format!("SELECT query_to_xml_and_xmlschema(E'{}', true, true, '') IS NULL", quoted.replace('_', "\\x5f")),
+        "SELECT query_to_xml('SELECT set_con' || 'fig(''app.tenant'', ''v'', false)', true, true, '') IS NULL"
+            .to_owned(),
+        "SELECT query_to_xml('SELECT sets(''v'')', true, true, '') IS NULL".to_owned(),
+        "SELECT count(*) FROM ts_stat($q$SELECT to_tsvector('simple', set_config('app.tenant', 'v', false))$q$)"
+            .to_owned(),
+        "SELECT ts_rewrite('a'::tsquery, 'SELECT ''a''::tsquery, set_config(''app.tenant'', ''v'', false)::tsquery')"
+            .to_owned(),
+        // Each by itself is followed, or pins.
+        "SET app.x = 'y'; SELECT sets('v')".to_owned(),
+        "SELECT * FROM setting".to_owned(),
+    ] {
+        compare(&world, &sql, &[batch().query(&sql)]);
+    }
+}
+
+/// What only might have run another text is no reason to keep the connection.
+#[test]
+fn what_sets_nothing_pins_nothing() {
+    let world = world("size = 1");
+    let mut client = world.client();
+    let mut other = world.client();
+    for sql in [
+        "SELECT * FROM pg_settings WHERE name = 'update'",
+        "SELECT query_to_xml('SELECT 1 AS a', true, true, '') IS NULL",
+        "SELECT count(*) FROM ts_stat('SELECT to_tsvector(''simple'', ''a'')')",
+        "SELECT ts_rewrite('a'::tsquery, 'a'::tsquery, 'b'::tsquery)",
+        "SET app.x = 'y'; SET LOCAL app.z = 'y'; INSERT INTO t VALUES (1)",
+        "SELECT U&\"l\\006fwer\"('A')",
+    ] {
+        assert!(!tags(&client.exchange(&batch().query(sql))).contains('E'), "{sql}");
+        assert_eq!(other.value("SELECT 1"), "1", "{sql}");
+    }
+}
