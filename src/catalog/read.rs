@@ -51,6 +51,8 @@ const FUNCTIONS: &str =
         ARRAY[a.aggtransfn::oid, a.aggfinalfn::oid, a.aggmtransfn::oid, a.aggmfinalfn::oid],
         p.provolatile = 'v' AND p.prosrc ILIKE '%temp%' AND p.prosrc ~* '\\m(temp|temporary|pg_temp)\\M',
         p.provolatile = 'v' AND (p.prosrc ~* '(^|;|\\m(begin|then|else|loop)\\M)\\s*set\\s+(?!(local|transaction|constraints)\\M)'
+            OR p.prosrc ILIKE '%pg_settings%'
+            AND p.prosrc ~* '\\mupdate\\s+(only\\s+)?(\"?pg_catalog\"?\\s*\\.\\s*)?\"?pg_settings\\M'
             OR p.prosrc ILIKE '%set_config%'
             AND regexp_replace(p.prosrc, 'set_config\\s*\\([^;]*?,\\s*true\\s*\\)', '', 'gi') ILIKE '%set_config%')
     FROM pg_proc p LEFT JOIN pg_aggregate a ON a.aggfnoid = p.oid LEFT JOIN pg_type t ON t.oid = p.proargtypes[0]

@@ -230,6 +230,11 @@ impl DecisionCache {
         (decision, rules.epoch)
     }
 
+    /// Whether one of the statements of a text may change settings unseen; judged each time.
+    pub fn sets_unseen(&self, sql: &[u8], opts: LexOptions) -> bool {
+        sql::sets_unseen(sql, opts, &self.rules.load().known)
+    }
+
     /// The stable fingerprint of a text, for logs: the same in every process and run. Computed, not looked up.
     pub fn fingerprint_of(&self, sql: &[u8], opts: LexOptions) -> Fingerprint {
         sql::fingerprint(sql, opts)

@@ -336,7 +336,13 @@ impl Session {
                 let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
                 pop_if(link, |head| matches!(head, Expect::Execute { .. }));
             }
-            b'I' | b's' => drop(pop_if(link, |head| matches!(head, Expect::Execute { .. }))),
+            b's' => {
+                // It has given a row: what sets has run, and no CommandComplete may ever come.
+                self.take_completion(b"");
+                let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
+                pop_if(link, |head| matches!(head, Expect::Execute { .. }));
+            }
+            b'I' => drop(pop_if(link, |head| matches!(head, Expect::Execute { .. }))),
             b'1' => {
                 let wanted = |head: &Expect| {
                     matches!(head, Expect::Parse { .. } | Expect::RawParse { .. } | Expect::OwnParse { .. })
@@ -472,8 +478,8 @@ impl Session {
 }
 
 impl Session {
-    /// A statement has succeeded: what it changed of what the session keeps. The tag tells how a transaction ended, whatever was
-    /// asked (trap 26: a COMMIT that fails says ROLLBACK).
+    /// A statement has succeeded, or its portal is suspended: what it changed of what the session keeps. The tag tells how a transaction
+    /// ended, whatever was asked (trap 26: a COMMIT that fails says ROLLBACK).
     fn take_completion(&mut self, tag: &[u8]) {
         if self.sight.is_writing()
             && let State::Linked(link) = &self.state

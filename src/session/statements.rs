@@ -40,11 +40,12 @@ impl Session {
             // Refused there ([`Self::refusal`]), or it fails: a temporary object.
             pins.remove(Pins::TEMP_OBJECT);
         }
-        // Of several statements the effects may be the sum of what the script tells one by one.
-        let told = effects.contains(Effects::MULTI) && script.is_some();
         let by_function = effects.contains(Effects::UNKNOWN_SETTING | Effects::WRITES)
-            && !effects.contains(Effects::SQL_PREPARE)
-            && !told;
+            && match effects.contains(Effects::MULTI) {
+                // The sum, it may be, of what the script tells one by one.
+                true => self.decisions.sets_unseen(text, self.lex),
+                false => !effects.contains(Effects::SQL_PREPARE),
+            };
         if by_function || script.is_some_and(|script| script.all().any(|change| *change == Change::UnknownSetting)) {
             pins |= Pins::SETTINGS | Pins::ROLE;
         }

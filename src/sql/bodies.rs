@@ -8,6 +8,8 @@ pub(super) fn leaves(body: &[u8]) -> Effects {
     let mut effects = Effects::empty();
     // Whether a statement may begin here.
     let mut begins = true;
+    // Whether the target of an UPDATE comes next.
+    let mut updates = false;
     let mut at = 0;
     while let Some(byte) = body.get(at) {
         let end = at + body[at..].iter().take_while(|byte| is_of_word(**byte)).count();
@@ -21,10 +23,12 @@ pub(super) fn leaves(body: &[u8]) -> Effects {
         if is("temp") || is("temporary") || is("pg_temp") {
             effects |= Effects::TEMP_OBJECT;
         } else if is("set_config") && !is_local_call(&body[end..])
+            || is("pg_settings") && updates
             || is("set") && begins && !["local", "transaction", "constraints"].contains(&&*next_word(&body[end..]))
         {
             effects |= Effects::UNKNOWN_SETTING;
         }
+        updates = is("update") || updates && ["only", "pg_catalog"].iter().any(|known| is(known));
         begins = ["begin", "then", "else", "loop"].iter().any(|known| is(known));
         at = end;
     }
@@ -65,6 +69,8 @@ mod tests {
             ("$$BEGIN SET a.b = 1; END$$", Effects::UNKNOWN_SETTING),
             ("$$BEGIN IF x THEN SET ROLE a; END IF; END$$", Effects::UNKNOWN_SETTING),
             ("$$BEGIN PERFORM 1;\n  set search_path = a; END$$", Effects::UNKNOWN_SETTING),
+            ("$$BEGIN UPDATE ONLY pg_catalog.\"pg_settings\" SET setting = 'a'; END$$", Effects::UNKNOWN_SETTING),
+            ("$$BEGIN UPDATE t SET a = (SELECT setting FROM pg_settings); END$$", Effects::empty()),
             ("$$BEGIN SET LOCAL a.b = 1; SET CONSTRAINTS ALL DEFERRED; END$$", Effects::empty()),
             ("$$BEGIN UPDATE t SET a = 1; INSERT INTO template VALUES (1); END$$", Effects::empty()),
             ("", Effects::empty()),

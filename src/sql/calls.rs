@@ -3,12 +3,17 @@
 //! Every name before a parenthesis is looked up. A name that turns out to be no call (a list of column names) can
 //! only cost a trip to the primary; calls of unknown functions are the parser's business.
 
+use std::borrow::Cow;
+
+use super::carriers::{self, SETS_UNSEEN};
+use super::changes::unicode_name;
 use super::cursor::{Cursor, identifier};
 use super::decision::Effects;
 use super::functions::{self, FunctionName};
 use super::knowledge::{Facts, Hazard, Knowledge};
 use super::lexer::{Kind, Token};
 use super::reason::Reason;
+use super::touches::Touches;
 use super::verdict::Verdict;
 
 /// The worst of the known functions that are called, with all their effects; a read when there is none.
@@ -19,12 +24,12 @@ pub(super) fn judge(text: &[u8], cursor: Cursor<'_>, known: &Knowledge) -> Verdi
     if tokens.iter().any(|token| token.kind == Kind::Word && functions::is_clock(token.of(text))) {
         verdict.effects |= Effects::TELLS_TIME;
     }
-    for (at, pair) in tokens.windows(2).enumerate() {
-        let [name, paren] = pair else { continue };
-        if paren.kind != Kind::Punct || text[paren.start as usize] != b'(' {
-            continue;
+    for (at, name) in tokens.iter().enumerate() {
+        let here = cursor.skipping(at);
+        if carriers::updates_settings(here) {
+            verdict.join(unseen("pg_settings"));
         }
-        let Some(bytes) = identifier(text, *name) else { continue };
+        let Some((bytes, mut behind)) = called(here) else { continue };
         let Ok(bare) = std::str::from_utf8(&bytes) else { continue };
         let schema = schema_of(text, &tokens[..at]);
         let Ok(schema) = schema.as_deref().map(std::str::from_utf8).transpose() else { continue };
@@ -32,16 +37,30 @@ pub(super) fn judge(text: &[u8], cursor: Cursor<'_>, known: &Knowledge) -> Verdi
             verdict.join(judge_operator(text, &tokens[at + 2..], known));
             continue;
         }
-        let arguments = Cursor::new(text, &tokens[at + 1..]).parenthesised();
+        let arguments = behind.parenthesised();
         let count = arguments.and_then(|inside| count_arguments(text, inside));
-        let mut call = functions::judge_call(FunctionName { schema, name: bare }, count, known);
+        let function = FunctionName { schema, name: bare };
+        if carriers::runs_text(bare) && !known.functions.calls_harmless(function) {
+            let leaves = arguments.map_or(SETS_UNSEEN, |arguments| carriers::run(bare, arguments, known));
+            verdict.effects |= Effects::LITERAL_MATTERS;
+            if !leaves.is_empty() {
+                let mut carried = unseen(bare);
+                carried.effects = leaves | Effects::WRITES;
+                verdict.join(carried);
+            }
+        }
+        let mut call = functions::judge_call(function, count, known);
         if call.reason == Reason::UnknownFunction {
             continue;
         }
         releases |= call.effects.contains(Effects::RELEASES_ONLY);
         call.effects -= Effects::RELEASES_ONLY;
         if bare == "set_config" {
-            call.effects |= arguments.map_or(Effects::UNKNOWN_SETTING, set_config);
+            call.effects |= match name.kind {
+                // Who reads what is set does not read this spelling.
+                Kind::UnicodeWord => SETS_UNSEEN,
+                _ => arguments.map_or(Effects::UNKNOWN_SETTING, set_config),
+            };
         }
         verdict.join(call);
     }
@@ -50,6 +69,22 @@ pub(super) fn judge(text: &[u8], cursor: Cursor<'_>, known: &Knowledge) -> Verdi
         verdict.effects |= Effects::RELEASES_ONLY;
     }
     verdict
+}
+
+/// Something that sets what nobody reads.
+fn unseen(culprit: &str) -> Verdict {
+    Verdict::primary(Reason::SessionState, SETS_UNSEEN).touching(Touches::nothing()).with_culprit(culprit)
+}
+
+/// The name that stands here before a parenthesis, and what follows it.
+fn called(cursor: Cursor<'_>) -> Option<(Cow<'_, [u8]>, Cursor<'_>)> {
+    let mut behind = cursor;
+    if behind.next()?.kind != Kind::UnicodeWord && !behind.is_sign("(") {
+        return None;
+    }
+    let mut behind = cursor;
+    let name = unicode_name::eat_any(&mut behind, "set_config")?;
+    behind.is_sign("(").then_some((name, behind))
 }
 
 /// How many arguments stand there; `None` where the text does not tell.
@@ -121,7 +156,7 @@ fn names_type(text: &[u8], tokens: &[Token], at: usize) -> bool {
 }
 
 /// The schema before the name that follows these tokens.
-fn schema_of<'a>(text: &'a [u8], before: &[Token]) -> Option<std::borrow::Cow<'a, [u8]>> {
+fn schema_of<'a>(text: &'a [u8], before: &[Token]) -> Option<Cow<'a, [u8]>> {
     let [.., schema, dot] = before else { return None };
     if dot.kind != Kind::Punct || text[dot.start as usize] != b'.' {
         return None;

@@ -12,7 +12,7 @@ use super::split::{Splitter, StatementTokens};
 mod set_config;
 #[cfg(test)]
 mod tests;
-mod unicode_name;
+pub(super) mod unicode_name;
 
 /// One change to the session's state, in force when its statement has succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! here can fail.
 
 use super::calls;
+use super::carriers::SETS_UNSEEN;
 use super::consistency::Consistency;
 use super::cursor::Cursor;
 use super::ddl;
@@ -89,6 +90,17 @@ pub fn analyze_detailed(sql: &[u8], opts: LexOptions, known: &Knowledge) -> (Ana
         fingerprint: fingerprint(sql, opts),
     };
     (analysis, details)
+}
+
+/// Whether one of the statements of a text may change settings where the text does not tell which: by a function, say. Of all of them
+/// together that is not to be told from a `SET` and a `SET LOCAL` of which each is read. What is only prepared runs later.
+pub fn sets_unseen(sql: &[u8], opts: LexOptions, known: &Knowledge) -> bool {
+    let mut found = false;
+    judge_text(sql, opts, known, |statement| {
+        let effects = statement.decision.effects;
+        found |= effects.contains(SETS_UNSEEN) && !effects.contains(Effects::SQL_PREPARE);
+    });
+    found
 }
 
 /// Judges a text for the decision cache, which has no use for the rest. A name without schema means the worst of that name in any.

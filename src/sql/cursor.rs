@@ -25,6 +25,16 @@ impl<'a> Cursor<'a> {
         Self { opts, ..self }
     }
 
+    /// The options under which the tokens were read.
+    pub(super) fn options(&self) -> LexOptions {
+        self.opts
+    }
+
+    /// What follows so many tokens.
+    pub(super) fn skipping(&self, tokens: usize) -> Self {
+        Self { tokens: self.tokens.get(tokens..).unwrap_or_default(), ..*self }
+    }
+
     /// The whole text that the tokens are of.
     pub(super) fn text(&self) -> &'a [u8] {
         self.text
@@ -127,6 +137,24 @@ impl<'a> Cursor<'a> {
             }
         }
         None
+    }
+
+    /// What stands before the next comma that is in no parentheses, or all of it; the cursor behind the comma.
+    pub(super) fn until_comma(&mut self) -> Self {
+        let mut depth = 0i32;
+        let comma = self.tokens.iter().position(|token| {
+            match (token.kind, token.of(self.text)) {
+                (Kind::Punct, b"(" | b"[") => depth += 1,
+                (Kind::Punct, b")" | b"]") => depth -= 1,
+                (Kind::Punct, b",") if depth == 0 => return true,
+                _ => {}
+            }
+            false
+        });
+        let end = comma.unwrap_or(self.tokens.len());
+        let before = Self { tokens: &self.tokens[..end], ..*self };
+        *self = self.skipping(end + 1);
+        before
     }
 
     /// An identifier as the server would store it: unquoted in lower case, quotes removed, cut when it is too long. `None`, and

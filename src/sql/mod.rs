@@ -7,6 +7,7 @@
 mod block;
 mod bodies;
 mod calls;
+mod carriers;
 mod changes;
 mod classify;
 mod clock;
@@ -41,7 +42,9 @@ mod writes;
 
 pub use block::{BlockControl, BlockModes, block_control, is_rollback};
 pub use changes::{Change, ParameterText, StatementChange, changes};
-pub use classify::{Analysis, StatementAnalysis, analyze, analyze_along, analyze_detailed, decide, decide_along};
+pub use classify::{
+    Analysis, StatementAnalysis, analyze, analyze_along, analyze_detailed, decide, decide_along, sets_unseen,
+};
 pub use clock::names_time;
 pub use consistency::Consistency;
 pub use decision::{Decision, Effects, Reason, Target};

@@ -1,10 +1,12 @@
 //! Identifiers with Unicode escapes: `U&"d\0061ta" UESCAPE '!'`.
 
+use std::borrow::Cow;
+
 use super::super::cursor::{Cursor, clipped_len};
 use super::super::lexer::Kind;
 
 /// Reads such an identifier; `None` when there is none, or one that the server refuses.
-pub(super) fn read(mut cursor: Cursor<'_>) -> Option<String> {
+pub(in crate::sql) fn read(mut cursor: Cursor<'_>) -> Option<String> {
     let token = cursor.next().filter(|token| token.kind == Kind::UnicodeWord)?;
     let text = std::str::from_utf8(cursor.bytes(token)).ok()?;
     let inner = text.get(3..)?.strip_suffix('"')?.replace("\"\"", "\"");
@@ -19,6 +21,20 @@ pub(super) fn read(mut cursor: Cursor<'_>) -> Option<String> {
     };
     let mut name = decode(&inner, escape)?;
     name.truncate(clipped_len(name.as_bytes()));
+    Some(name)
+}
+
+/// Reads an identifier in whatever spelling, the cursor behind it; one whose escapes can't be read counts as `worst`.
+pub(in crate::sql) fn eat_any<'a>(cursor: &mut Cursor<'a>, worst: &'a str) -> Option<Cow<'a, [u8]>> {
+    if let Some(name) = cursor.identifier() {
+        return Some(name);
+    }
+    cursor.peek().filter(|token| token.kind == Kind::UnicodeWord)?;
+    let name = read(*cursor).map_or(Cow::Borrowed(worst.as_bytes()), |name| Cow::Owned(name.into_bytes()));
+    cursor.next();
+    if cursor.eat("uescape") {
+        cursor.next();
+    }
     Some(name)
 }
 
