@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "freshness/hidden.rs"]
+mod hidden;
 #[path = "freshness/schema.rs"]
 mod schema;
 #[path = "freshness/storm.rs"]

@@ -13,13 +13,9 @@ use super::read::{Function, Relation};
 use super::snapshot::{Calls, Snapshot};
 
 impl Snapshot {
-    /// Whether it is VOLATILE, or an aggregate over such a function, and not known to be harmless.
-    pub(super) fn is_volatile(&self, function: &Function) -> bool {
-        self.volatility(function) == b'v'
-    }
-
-    /// The worst of the function and what it is made of, as far as the catalog says.
-    fn volatility(&self, function: &Function) -> u8 {
+    /// The worst of the function and what an aggregate is made of, as far as the catalog says; one that is known to be harmless is not
+    /// VOLATILE.
+    pub(super) fn volatility(&self, function: &Function) -> u8 {
         // The letters are in the order of badness.
         function
             .calls
@@ -36,7 +32,8 @@ impl Snapshot {
     pub(super) fn describe(&self, function: &Function) -> String {
         let arguments = function.arguments.as_deref().unwrap_or_default();
         let of = if function.aggregate { "aggregate" } else { "function" };
-        format!("{of} {}.{}({arguments}) is VOLATILE", self.schema(function.schema), function.name)
+        let what = if self.volatility(function) == b's' { "STABLE" } else { "VOLATILE" };
+        format!("{of} {}.{}({arguments}) is {what}", self.schema(function.schema), function.name)
     }
 
     fn judge_call(&self, function: &Function, lists: &FunctionLists) -> Verdict {
@@ -48,7 +45,9 @@ impl Snapshot {
                 function.name
             ));
         }
-        if let Some(verdict) = self.takers.get(&function.oid).and_then(|hazard| hazard.verdict(lists))
+        let taken = self.takers.get(&function.oid).map(|hazard| hazard.verdict(lists));
+        let checks = taken.is_some();
+        if let Some(verdict) = taken.filter(|taken| taken.target == Target::Primary)
             && !lists.calls_harmless(name)
         {
             let culprit = verdict.culprit.clone().unwrap_or_default();
@@ -61,8 +60,8 @@ impl Snapshot {
         }
         match self.volatility(function) {
             // It claims to read nothing.
-            b'i' => Verdict::replica(Reason::Read),
-            volatility if volatility != b's' && !lists.calls_harmless(name) => {
+            b'i' if !checks => Verdict::replica(Reason::Read),
+            volatility if !matches!(volatility, b'i' | b's') && !lists.calls_harmless(name) => {
                 let mut verdict = Verdict::volatile(self.describe(function));
                 verdict.effects |= function.leaves;
                 verdict

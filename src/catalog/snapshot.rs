@@ -1,6 +1,7 @@
 //! What was read of the catalogs, ordered for look-ups.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 
 use crate::sql::{Effects, FIRST_USER_OID, FunctionLists, FunctionName, Hazard, Hazards, judge_function};
 
@@ -29,7 +30,7 @@ pub struct Snapshot {
     pub(super) roots: HashMap<u32, u32>,
     pub(super) hazards: Hazards,
     /// By the function: what passing arguments to it calls.
-    pub(super) takers: HashMap<u32, Hazard>,
+    pub(super) takers: hashbrown::HashMap<u32, Hazard>,
     pub(super) event_triggers: bool,
     pub(super) extensions: usize,
 }
@@ -181,12 +182,11 @@ impl Snapshot {
             all
         };
         for (domain, (name, _)) in domains {
-            let volatile = checks_of(*domain).iter().flat_map(|calls| calls.functions.to_vec()).find_map(|oid| {
-                let hazard = self.hazard(oid, &format!("domain {name}"))?;
-                Some(hazard)
-            });
-            if let Some(hazard) = volatile {
-                self.hazards.types.insert(name.as_str().into(), hazard);
+            let called = checks_of(*domain).iter().flat_map(|calls| calls.functions.to_vec()).collect::<Vec<_>>();
+            for oid in called {
+                if let Some(hazard) = self.hazard(oid, &format!("domain {name}")) {
+                    note(&mut self.hazards.types, name.as_str().into(), &hazard);
+                }
             }
         }
         for (tree, mut calls) in others {
@@ -218,58 +218,81 @@ impl Snapshot {
         }
         for holder in holders {
             let Some(hazard) = bad.get(&holder.domain) else { continue };
-            self.hazards.type_oids.insert(holder.oid, hazard.clone());
+            note(&mut self.hazards.type_oids, holder.oid, hazard);
             let by_name = if holder.of_table { &mut self.hazards.row_types } else { &mut self.hazards.types };
-            by_name.entry(holder.name.into()).or_insert_with(|| hazard.clone());
+            note(by_name, holder.name.into(), hazard);
         }
         for (function, of) in takers {
             if let Some(hazard) = self.hazards.type_oids.get(of) {
-                self.takers.insert(*function, hazard.clone());
+                note(&mut self.takers, *function, hazard);
             }
         }
     }
 
     fn find_hazards(&mut self, operators: &[(String, u32)], casts: &[(String, u32, u8)]) {
         let mut found = std::mem::take(&mut self.hazards);
+        let mut hidden = None;
         for (symbol, function) in operators {
             let Some(hazard) = self.hazard(*function, &format!("operator {symbol}")) else { continue };
             if HIDDEN_OPERATORS.contains(&symbol.as_str()) {
-                found.hidden.get_or_insert_with(|| hazard.clone());
+                hidden = Some(worse(hidden, &hazard));
             }
-            found.operators.insert(symbol.as_str().into(), hazard);
+            note(&mut found.operators, symbol.as_str().into(), &hazard);
         }
         for (target, function, context) in casts {
             let Some(hazard) = self.hazard(*function, &format!("cast to {target}")) else { continue };
             if *context != b'e' {
-                tracing::warn!(%target, culprit = %hazard.culprit, "a cast that is not written calls a volatile function: everything runs on the primary");
-                found.hidden.get_or_insert_with(|| hazard.clone());
+                if hazard.volatile {
+                    tracing::warn!(%target, culprit = %hazard.culprit, "a cast that is not written calls a volatile function: everything runs on the primary");
+                }
+                hidden = Some(worse(hidden, &hazard));
             }
-            found.types.insert(target.as_str().into(), hazard);
+            note(&mut found.types, target.as_str().into(), &hazard);
         }
         for function in self.functions.iter().filter(|function| function.of_row) {
             if let Some(hazard) = self.hazard(function.oid, &format!("column {}", function.name)) {
-                found.attributes.insert(function.name.clone(), hazard);
+                note(&mut found.attributes, function.name.clone(), &hazard);
             }
         }
+        found.hidden = hidden;
         self.hazards = found;
     }
 
     fn hazard(&self, oid: u32, caller: &str) -> Option<Hazard> {
         let function = self.functions.get(*self.function_by_oid.get(&oid)? as usize)?;
-        if self.is_volatile(function) {
-            return Some(Hazard {
+        let own = match self.volatility(function) {
+            b'i' => None,
+            // Of an extension it depends on settings rather than on tables: so does `%` of pg_trgm, and many a `%` is none of it.
+            b's' if function.extension.is_some() => None,
+            volatility => Some(Hazard {
                 schema: self.schema(function.schema).into(),
                 function: function.name.clone(),
                 culprit: format!("{caller}: {}", self.describe(function)).into(),
-            });
-        }
-        let taken = self.takers.get(&oid)?;
-        Some(Hazard { culprit: format!("{caller}: {}", taken.culprit).into(), ..taken.clone() })
+                volatile: volatility != b's',
+            }),
+        };
+        let taken = self.takers.get(&oid);
+        let taken =
+            taken.map(|taken| Hazard { culprit: format!("{caller}: {}", taken.culprit).into(), ..taken.clone() });
+        own.into_iter().chain(taken).reduce(Hazard::or)
     }
 
     /// The name of a schema.
     pub(super) fn schema(&self, oid: u32) -> &str {
         self.schemas.get(&oid).map_or("pg_temp", |name| name)
+    }
+}
+
+/// Keeps the worst of what a name or a type calls.
+fn note<K: Hash + Eq>(hazards: &mut hashbrown::HashMap<K, Hazard>, key: K, hazard: &Hazard) {
+    let known = hazards.remove(&key);
+    hazards.insert(key, worse(known, hazard));
+}
+
+fn worse(known: Option<Hazard>, hazard: &Hazard) -> Hazard {
+    match known {
+        Some(known) => known.or(hazard.clone()),
+        None => hazard.clone(),
     }
 }
 

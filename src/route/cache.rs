@@ -164,10 +164,11 @@ impl DecisionCache {
             return decision;
         }
         let Rules { known, .. } = &**self.rules.load();
-        match of_users().any(|oid| known.catalog.checks_values_of(oid, &known.functions)) {
-            true => checking_parameters(decision),
-            false => decision,
-        }
+        let checks = of_users().filter_map(|oid| known.catalog.checking_value_of(oid, &known.functions));
+        checks.fold(decision, |decision, check| match check.target {
+            Target::Primary => checking_parameters(decision),
+            _ => reading_too(decision, check.effects, TouchId::of(&check.touches)),
+        })
     }
 
     /// As [`Self::decide_along`], of the statement behind `PREPARE name (types) AS`; `None`: it can't be read.
@@ -195,8 +196,9 @@ impl DecisionCache {
                 Cow::Owned([before, b" SELECT"].concat())
             }
         };
-        if !self.decide(&whole, opts).effects.contains(Effects::WRITES) {
-            return Some(decision);
+        let whole = self.decide(&whole, opts);
+        if !whole.effects.contains(Effects::WRITES) {
+            return Some(reading_too(decision, whole.effects, whole.touches));
         }
         // It is not the statement itself that may write, so it is one of the types.
         Some(checking_parameters(decision))
@@ -323,6 +325,12 @@ fn checking_parameters(decision: Decision) -> Decision {
         key: ShardKeyId::NONE,
         ..decision
     }
+}
+
+/// The same, if that function only reads.
+fn reading_too(decision: Decision, effects: Effects, touches: TouchId) -> Decision {
+    let effects = decision.effects | (effects & Effects::TELLS_TIME);
+    Decision { effects, touches: decision.touches.union(touches), ..decision }
 }
 
 /// Fingerprints are hashes already.

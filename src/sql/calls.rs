@@ -120,8 +120,8 @@ fn judge_hazards(text: &[u8], tokens: &[Token], known: &Knowledge) -> Verdict {
     };
     let lists = &known.functions;
     let mut add = |hazard: Option<&Hazard>| {
-        if let Some(bad) = hazard.and_then(|hazard| hazard.verdict(lists)) {
-            verdict.join(bad);
+        if let Some(hazard) = hazard {
+            verdict.join(hazard.verdict(lists));
         }
     };
     add(hazards.hidden.as_ref());

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use bitflags::bitflags;
 use hashbrown::HashMap;
 
+use super::decision::{Effects, Target};
 use super::functions::{FunctionLists, FunctionName};
 use super::path::SearchPath;
+use super::reason::Reason;
 use super::shard::Distribution;
 use super::statements::StatementLists;
 use super::touches::Slots;
@@ -58,10 +60,10 @@ impl Catalog {
         }
     }
 
-    /// Whether a value of this type, given for a parameter, is checked by a volatile function of a user's.
-    pub fn checks_values_of(&self, oid: u32, lists: &FunctionLists) -> bool {
-        let hazard = self.last_facts().and_then(|facts| facts.hazards().type_oids.get(&oid));
-        hazard.is_some_and(|hazard| hazard.verdict(lists).is_some())
+    /// What it means to be given a value of this type for a parameter; `None`: no function of a user's checks it.
+    pub fn checking_value_of(&self, oid: u32, lists: &FunctionLists) -> Option<Verdict> {
+        let hazard = self.last_facts()?.hazards().type_oids.get(&oid)?;
+        Some(hazard.verdict(lists))
     }
 }
 
@@ -112,7 +114,7 @@ pub trait Facts: Debug + Send + Sync {
     fn hazards(&self) -> &Hazards;
 }
 
-/// Things that call volatile functions of users although no call is written.
+/// Things that call functions of users although no call is written: volatile ones, and stable ones, which read who knows what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hazards {
     /// By the operator's symbol.
@@ -129,7 +131,7 @@ pub struct Hazards {
     pub hidden: Option<Hazard>,
 }
 
-/// A volatile function, and what calls it.
+/// A function that is not immutable, and what calls it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hazard {
     /// Schema of the function.
@@ -138,6 +140,8 @@ pub struct Hazard {
     pub function: Box<str>,
     /// What calls it, in words.
     pub culprit: Box<str>,
+    /// It may write. Otherwise it only reads, any table.
+    pub volatile: bool,
 }
 
 impl Hazards {
@@ -148,9 +152,19 @@ impl Hazards {
 }
 
 impl Hazard {
-    /// What it means, unless the configuration calls the function harmless.
-    pub fn verdict(&self, lists: &FunctionLists) -> Option<Verdict> {
+    /// What it means: it may write, unless the configuration calls it harmless; and it reads.
+    pub fn verdict(&self, lists: &FunctionLists) -> Verdict {
         let function = FunctionName { schema: Some(&self.schema), name: &self.function };
-        (!lists.calls_harmless(function)).then(|| Verdict::volatile(self.culprit.clone()))
+        if self.volatile && !lists.calls_harmless(function) {
+            Verdict::volatile(self.culprit.clone())
+        } else {
+            Verdict::new(Target::Replica, Reason::Read, Effects::TELLS_TIME).reading(Slots::All)
+        }
+    }
+
+    /// The worse of two.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if other.volatile && !self.volatile { other } else { self }
     }
 }

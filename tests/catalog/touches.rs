@@ -96,3 +96,32 @@ fn trap_91_what_is_read_and_what_is_changed_along() {
     assert_eq!(writes("ANALYZE lone"), "0");
     assert_eq!(reads("INSERT INTO lone (n) SELECT id FROM a"), all(&[&a, &lone]));
 }
+
+#[test]
+fn traps_3_and_91_what_is_called_without_a_name_may_read_any_table() {
+    let world = world(
+        "CREATE TABLE a (n int); CREATE TYPE pair AS (a int, b int);
+         CREATE FUNCTION looks(int, int) RETURNS int STABLE LANGUAGE sql AS 'SELECT count(*)::int FROM a';
+         CREATE FUNCTION pure(int, int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';
+         CREATE FUNCTION writes(text, text) RETURNS int LANGUAGE sql AS 'INSERT INTO a VALUES (1) RETURNING n';
+         CREATE OPERATOR @@@ (LEFTARG = int, RIGHTARG = int, FUNCTION = looks);
+         CREATE OPERATOR ### (LEFTARG = int, RIGHTARG = int, FUNCTION = pure);
+         CREATE OPERATOR &&& (LEFTARG = text, RIGHTARG = text, FUNCTION = writes);
+         CREATE OPERATOR &&& (LEFTARG = int, RIGHTARG = int, FUNCTION = looks);
+         CREATE FUNCTION to_pair(int) RETURNS pair STABLE LANGUAGE sql AS 'SELECT ROW(max(n), $1)::pair FROM a'",
+    );
+    world.db.run("CREATE EXTENSION pg_trgm");
+    world.client().rows("CREATE TABLE another (n int)");
+    world.settle();
+    let reads = |sql: &str| touched(&world, sql).0;
+    assert_eq!(reads("SELECT 1 @@@ 2"), "all");
+    assert_eq!(reads("SELECT 1 ### 2"), "", "immutable");
+    assert_eq!(reads("SELECT 5 % 2"), "", "there is a STABLE `%` in pg_trgm");
+    is_for_primary(&world, "SELECT 1 &&& 2", "volatile_function", "operator &&&");
+    is_read(&world, "SELECT 1 @@@ 2");
+    // Not written, and so who knows where it is.
+    world.client().rows("CREATE CAST (int AS pair) WITH FUNCTION to_pair(int) AS IMPLICIT");
+    world.settle();
+    assert_eq!(reads("SELECT 1"), "all");
+    is_read(&world, "SELECT 1");
+}
