@@ -90,3 +90,68 @@ fn of_text(text: &str, within: Cursor<'_>, known: &Knowledge) -> Effects {
     let sets = if effects.contains(Effects::SET_SESSION) { SETS_UNSEEN } else { Effects::empty() };
     (effects & STATE) | sets
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::lexer::LexOptions;
+    use super::*;
+
+    fn sets(sql: &str) -> bool {
+        let effects = analyze(sql.as_bytes(), LexOptions::default(), &Knowledge::default()).decision.effects;
+        effects.contains(SETS_UNSEEN)
+    }
+
+    #[test]
+    fn what_sets_is_seen() {
+        for sql in [
+            "UPDATE pg_settings SET setting = 'a'",
+            "update only (PG_SETTINGS) set setting = 'a'",
+            "UPDATE db.pg_catalog.pg_settings s SET setting = 'a'",
+            "UPDATE U&\"pg!005fsettings\" UESCAPE '!' SET setting = 'a'",
+            "UPDATE U&\"pg!005fsettings\" UESCAPE $$!$$ SET setting = 'a'",
+            "WITH a AS (UPDATE pg_settings SET setting = 'a' RETURNING 1) SELECT * FROM a",
+            "INSERT INTO t SELECT U&\"set\\005fconfig\"('a', 'b', false)",
+            "SELECT U&\"set!005fconfig\" UESCAPE $$!$$ ('a', 'b', true)",
+            "SELECT query_to_xml($1, true, true, '')",
+            "SELECT ts_stat('SELECT ts_stat(''SELECT 1'')')",
+            "SELECT ts_stat('SELECT U&\"a\"(1)')",
+            "SELECT * FROM s.crosstab('SELECT set_config(''a'', ''b'', false), 1, 2') AS t (a text)",
+            "SELECT ts_rewrite(a, b) FROM t",
+        ] {
+            assert!(sets(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_sets_nothing_is_not() {
+        for sql in [
+            "UPDATE other.pg_settings SET setting = 'a'",
+            "UPDATE t SET a = (SELECT setting FROM pg_settings)",
+            "SELECT * FROM pg_settings FOR UPDATE",
+            "SELECT query_to_xml('SELECT set_config(''a'', ''b'', true)'::text, true, true, '')",
+            "SELECT ts_rewrite(a, b, c) FROM t",
+            "SELECT * FROM crosstab($1) AS t (a text)",
+            "SELECT U&\"l\\006fwer\"('A')",
+        ] {
+            assert!(!sets(sql), "{sql}");
+        }
+        let lock = "SELECT ts_stat('SELECT to_tsvector(''a''), pg_advisory_lock(1)')";
+        let decision = analyze(lock.as_bytes(), LexOptions::default(), &Knowledge::default()).decision;
+        assert!(decision.effects.contains(Effects::ADVISORY_LOCK));
+    }
+
+    /// However deep texts stand in each other, and however their functions are spelled.
+    #[test]
+    fn texts_in_texts_need_no_stack() {
+        let levels = |call: &str| {
+            let mut sql = "SELECT 1".to_owned();
+            for level in 0..3000 {
+                sql = format!("SELECT {call}($a{level}${sql}$a{level}$)");
+            }
+            sql
+        };
+        assert!(sets(&levels("ts_stat")));
+        assert!(sets(&levels("U&\"ts\\005fstat\"")));
+        assert!(sets(&levels("crosstab")));
+    }
+}
