@@ -129,6 +129,20 @@ fn a_segment_is_judged_by_what_names_stand_for_after_an_error_trap_33() {
                 Step::Ready(then(&batch().describe(b'P', "nobody").parse("", "SELECT 'new'", &[]).sync(), again()), 2),
                 Step::Ready(then(&batch().describe(b'P', "nobody").query("SELECT 2").sync(), again()), 2),
                 Step::Ready(then(&batch().describe(b'P', "nobody").close(b'S', "").sync(), again()), 2),
+                // Two errors, of which the first decides what the second would have ended.
+                Step::Ready(
+                    then(
+                        &batch().parse("", "SELECT nothing", &[]).sync(),
+                        batch().bind("", "nobody", &[]).query("SELECT 2").sync(),
+                    ),
+                    2,
+                ),
+                ready(batch().describe(b'S', "").sync()),
+                ready(again()),
+                ready(batch().parse("", "SELECT 'old'", &[]).sync()),
+                Step::Ready(then(&other(), batch().bind("", "nobody", &[]).query("SELECT 2").sync()), 2),
+                ready(again()),
+                Step::Ready(then(&other(), batch().bind("", "nobody", &[]).close(b'S', "").sync()), 2),
                 ready(again()),
             ],
         );

@@ -460,3 +460,34 @@ fn an_execute_is_described_wherever_it_goes_trap_44() {
         );
     }
 }
+
+/// What an EXECUTE prepares is not in its text: the connection stays with its session, and nobody else meets it.
+#[test]
+fn an_execute_that_prepares_leaves_nothing_to_others_trap_44() {
+    let world = world("size = 1");
+    let bind = |name: &str| ready(batch().bind("", name, &[]).execute("", 0).sync());
+    let gone = ["PREPARE inner_name AS SELECT 'not yours'", "DEALLOCATE outer_name"];
+    for (text, query) in gone.iter().flat_map(|text| [(text, true), (text, false)]) {
+        let run = match query {
+            true => batch().query("EXECUTE outer_name"),
+            false => batch().run("EXECUTE outer_name", &[]).sync(),
+        };
+        let mut first = world.client();
+        first.exchange(&batch().parse("outer_name", text, &[]).sync());
+        assert!(!summary(&first.exchange(&run)).contains("ErrorResponse"), "{text}");
+        first.exchange(&batch().query("SELECT 1"));
+        drop(first);
+        world.compare(
+            text,
+            &[
+                bind("inner_name"),
+                ready(batch().query("EXECUTE inner_name")),
+                ready(batch().parse("outer_name", text, &[]).sync()),
+                ready(run),
+                bind("inner_name"),
+                ready(batch().query("EXECUTE inner_name")),
+                ready(batch().query("SELECT count(*) FROM pg_prepared_statements WHERE name = 'inner_name'")),
+            ],
+        );
+    }
+}

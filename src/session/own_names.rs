@@ -92,6 +92,14 @@ impl Session {
         }
     }
 
+    /// Whether a text executes by name what prepares something by SQL, or gives it up: the text does not say under which name.
+    pub(super) fn prepares_unseen(&self, sql: &[u8]) -> bool {
+        let prepares =
+            |named: &Named| named.shared().is_some_and(|of| of.decision.effects.contains(Effects::SQL_PREPARE));
+        let names = statement_names(sql, self.lex).names;
+        names.iter().filter_map(|name| self.names.get(name)).any(|named| prepares(named))
+    }
+
     fn wanted_names(&mut self, decision: Decision, sql: &[u8]) -> Wanted {
         if self.max_prepared == 0 {
             return Wanted::None;

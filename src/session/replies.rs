@@ -459,8 +459,11 @@ impl Replies {
             undo.undo(expect, at == 0);
         }
         if let Some(before) = undo.unnamed_before
-            && let Some(Expect::Parse { client: Some((_, previous)), .. } | Expect::CloseUnnamed { before: previous }) =
-                self.queue.iter_mut().find(|expect| expect.ends_unnamed())
+            && let Some(
+                Expect::Parse { client: Some((_, previous)), .. }
+                | Expect::CloseUnnamed { before: previous }
+                | Expect::Simple { unnamed: previous @ Some(_), .. },
+            ) = self.queue.iter_mut().find(|expect| expect.ends_unnamed())
         {
             *previous = before;
         }

@@ -57,6 +57,9 @@ impl Session {
             // What is executed is not in the text.
             pins |= Pins::SETTINGS | Pins::ROLE;
         }
+        if effects.contains(Effects::SQL_EXECUTE | Effects::SQL_PREPARE) && self.prepares_unseen(text) {
+            pins |= Pins::SQL_PREPARE;
+        }
         if effects.contains(Effects::SET_LOCAL) {
             self.note_local_settings(text);
         }
