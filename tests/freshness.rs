@@ -189,7 +189,7 @@ fn a_read_that_is_sent_behind_another_one_sees_what_was_committed_meanwhile() {
         writer.rows("TRUNCATE t");
         info.wait_replayed().unwrap();
         until("reads run on the replica", || on_replica(&mut reader));
-        reader.send(&run("/* trunkline: replica */ SELECT pg_sleep(1), count(*), pg_is_in_recovery() FROM t"));
+        reader.send(&run("/* trunkline: replica */ SELECT pg_sleep(2), count(*), pg_is_in_recovery() FROM t"));
         thread::sleep(Duration::from_millis(300));
         set_paused(info, 1, true);
         writer.rows("INSERT INTO t VALUES (1)");

@@ -5,7 +5,6 @@ use crate::wire::{ErrorNotice, SqlState};
 
 use super::clients::Request;
 use super::machine::State;
-use super::outbound::server_lost;
 use super::relay::{Ending, Session};
 
 impl Ending {
@@ -96,6 +95,13 @@ impl Session {
                 .hint("See the error before this one.");
         Ending::Told(Box::new(notice), Blame::Server)
     }
+}
+
+/// The error for a client whose server connection broke.
+pub(super) fn server_lost() -> ErrorNotice {
+    ErrorNotice::fatal(SqlState::CONNECTION_FAILURE, "the connection to the server was lost")
+        .detail("What the statement or transaction in progress has done is not known, unless its result had arrived.")
+        .hint("Reconnect and check before repeating it.")
 }
 
 /// The connection was lost between what may have committed and its answer: only the client can find out.

@@ -344,7 +344,7 @@ async fn server_parameters(pools: &UserPools, settings: &Arc<Settings>) -> Resul
                 lease.check_in();
                 return Err(refusal.into());
             }
-            Err(_) => return Err(super::outbound::server_lost().into()),
+            Err(_) => return Err(super::ending::server_lost().into()),
         }
     }
     let parameters = Arc::new(lease.parameters.clone());

@@ -593,10 +593,3 @@ fn in_clients_words(head: &Expect, names: &Names, body: &[u8]) -> Option<Vec<u8>
 fn is_fatal(body: &[u8]) -> bool {
     ErrorNotice::decode(body).is_fatal()
 }
-
-/// The error for a client whose server connection broke.
-pub(super) fn server_lost() -> ErrorNotice {
-    ErrorNotice::fatal(SqlState::CONNECTION_FAILURE, "the connection to the server was lost")
-        .detail("What the statement or transaction in progress has done is not known, unless its result had arrived.")
-        .hint("Reconnect and check before repeating it.")
-}
