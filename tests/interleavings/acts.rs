@@ -1,6 +1,7 @@
 //! What a scripted server answers to each message, and what may happen before it does.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -133,6 +134,7 @@ impl Work {
                     return Ok(Err(code));
                 }
                 self.engine.refuse(portal);
+                self.handle.is_left.store(self.engine.refused_settings, Ordering::Relaxed);
                 return Ok(Err(code));
             }
             let (tag, before) = (portal.kind, self.engine.status);

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct Handle {
     pub owner: Mutex<Option<u32>>,
     /// A statement is running that can be cancelled.
     pub running: Mutex<bool>,
+    /// It has refused a session's settings: Trunkline itself may cancel what it sent behind them and runs elsewhere.
+    pub is_left: AtomicBool,
     pub cancel: Notify,
 }
 
@@ -81,7 +84,8 @@ impl Server {
         if let Some(session) = owner {
             let presence = self.ledger.presence(session);
             let is_late = presence.busy_since.is_some_and(|since| since.elapsed() >= QUERY_TIMEOUT.mul_f32(0.8));
-            if !presence.asked_cancel && !presence.gone && !is_late {
+            let is_left = handle.is_left.load(Ordering::Relaxed);
+            if !presence.asked_cancel && !presence.gone && !is_late && !is_left {
                 self.ledger.violation(format!("s{} was cancelled under c{session}, which did not ask", handle.conn));
             }
         }
