@@ -1,14 +1,15 @@
-//! Certificates and connected streams for the tests of this room and of the rooms below it.
+//! Certificates, connected streams and a worker's thread for the tests of this room and of the rooms below it.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 
-use super::{ClientTlsContext, ServerTlsContext, Stream, TcpLiveness};
+use super::{ClientTlsContext, ServerTlsContext, Stream, TcpLiveness, batch, low_water};
 use crate::config::{ClientTls, ClientTlsMode, ServerTls, SslMode};
 
 /// A directory with an authority (`ca.pem`), another one (`other-ca.pem`), a server's certificate for `localhost`
@@ -103,4 +104,28 @@ pub(crate) fn liveness_of(stream: &Stream) -> (bool, TcpLiveness) {
     let user_timeout = socket.tcp_user_timeout().unwrap().filter(|time| !time.is_zero());
     let liveness = TcpLiveness { keepalive: Some(socket.tcp_keepalive_time().unwrap()), user_timeout };
     (socket.keepalive().unwrap(), liveness)
+}
+
+/// Runs on a worker's kind of runtime, on a thread of its own.
+pub(crate) fn on_worker<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
+    let worker = std::thread::spawn(move || {
+        batch::start();
+        low_water::start();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(batch::end_of_turn)
+            .build()
+            .unwrap();
+        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), work()).await.unwrap() })
+    });
+    worker.join().unwrap()
+}
+
+/// A plain connection, and its other end.
+pub(crate) fn connected() -> (Stream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let near = std::net::TcpStream::connect(address).unwrap();
+    near.set_nonblocking(true).unwrap();
+    (Stream::from((tokio::net::TcpStream::from_std(near).unwrap(), address)), listener.accept().unwrap().0)
 }

@@ -7,29 +7,7 @@ use std::time::Duration;
 
 use crate::net::Stream;
 use crate::net::batch;
-
-/// Runs on a worker's kind of runtime, on a thread of its own.
-fn on_worker<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
-    let worker = std::thread::spawn(move || {
-        batch::start();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .on_thread_park(batch::end_of_turn)
-            .build()
-            .unwrap();
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), work()).await.unwrap() })
-    });
-    worker.join().unwrap()
-}
-
-/// A connection, and its other end.
-fn connected() -> (Stream, std::net::TcpStream) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let near = std::net::TcpStream::connect(address).unwrap();
-    near.set_nonblocking(true).unwrap();
-    (Stream::from((tokio::net::TcpStream::from_std(near).unwrap(), address)), listener.accept().unwrap().0)
-}
+use crate::net::testing::{connected, on_worker};
 
 /// As the relay does: whatever the batch does not take waits for the socket.
 async fn send(stream: &mut Stream, mut bytes: &[u8]) {

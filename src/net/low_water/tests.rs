@@ -6,26 +6,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::{MUCH, PIECE, SHORT, TICK};
-use crate::net::{Stream, low_water};
-
-/// Runs on a worker's kind of runtime, on a thread of its own.
-fn on_worker(work: impl AsyncFnOnce() + Send + 'static) {
-    let worker = std::thread::spawn(move || {
-        low_water::start();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), work()).await.unwrap() });
-    });
-    worker.join().unwrap();
-}
-
-/// A connection, and its other end.
-fn connected() -> (Stream, std::net::TcpStream) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let near = std::net::TcpStream::connect(address).unwrap();
-    near.set_nonblocking(true).unwrap();
-    (Stream::from((tokio::net::TcpStream::from_std(near).unwrap(), address)), listener.accept().unwrap().0)
-}
+use crate::net::Stream;
+use crate::net::testing::{connected, on_worker};
 
 fn is_marked(stream: &Stream) -> bool {
     let Stream::Plain(plain) = stream else { panic!("by TLS") };
