@@ -56,6 +56,9 @@ pub struct Options {
     /// pgbouncer-installed)
     #[arg(long, env = "TRUNKLINE_BENCH_PGBOUNCER", value_name = "PROGRAM")]
     pub pgbouncer: Option<PathBuf>,
+    /// Trunkline as `make pgo` has built it, as a further peer, trunkline-pgo
+    #[arg(long, value_name = "PROGRAM")]
+    pub pgo: Option<PathBuf>,
     /// Numbers of clients of the pgbench suite
     #[arg(long, value_delimiter = ',', default_value = "1,16,64,256")]
     pub clients: Vec<u32>,

@@ -1,5 +1,7 @@
 //! Which peers take part.
 
+use std::path::PathBuf;
+
 use super::options::Options;
 use super::peers::{self, Kind, Spec};
 
@@ -33,8 +35,13 @@ pub fn peers(options: &Options, wanted: Wanted) -> Vec<Spec> {
         all.push((spec(name, with(options.pkt_buf), 1), true));
         all.push((spec(&format!("{name}-64k"), with(65_536), 1), wanted.large_buffers && name == YARDSTICK));
     }
-    all.push((spec("trunkline", Kind::Trunkline { split: false }, options.workers), true));
-    all.push((spec("split", Kind::Trunkline { split: true }, options.workers), wanted.split));
+    let trunkline = |split: bool, program: Option<PathBuf>| Kind::Trunkline { split, program };
+    all.push((spec("trunkline", trunkline(false, None), options.workers), true));
+    all.push((spec("split", trunkline(true, None), options.workers), wanted.split));
+    if let Some(program) = &options.pgo {
+        let program = program.canonicalize().unwrap_or_else(|error| panic!("--pgo {}: {error}", program.display()));
+        all.push((spec("trunkline-pgo", trunkline(false, Some(program)), options.workers), true));
+    }
     for text in &options.more_peers {
         let (name, command) = text.split_once('=').unwrap_or_else(|| panic!("--peer {text}: NAME=COMMAND is needed"));
         all.push((spec(name, Kind::Command(command.to_owned()), 1), true));

@@ -1,10 +1,11 @@
 //! The program under test, as a process.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,6 +29,7 @@ pub struct Setup {
     ports: Option<[Arc<PortLease>; 2]>,
     passed: Option<OwnedFd>,
     under: Vec<String>,
+    program: Option<PathBuf>,
 }
 
 impl Setup {
@@ -79,6 +81,13 @@ impl Setup {
         self
     }
 
+    /// Another build of it.
+    #[must_use]
+    pub fn program(mut self, program: PathBuf) -> Self {
+        self.program = Some(program);
+        self
+    }
+
     /// Run by another program, such as valgrind with its options, that becomes it without another process id.
     #[must_use]
     pub fn under<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Self {
@@ -106,7 +115,8 @@ impl Setup {
                 .replace("@DIR@", &dir.display().to_string())
         };
         let log = File::create(dir.join("log")).unwrap();
-        let program = env!("CARGO_BIN_EXE_trunkline");
+        let built = OsStr::new(env!("CARGO_BIN_EXE_trunkline"));
+        let program = self.program.as_deref().map_or(built, Path::as_os_str);
         let mut command = match (&self.passed, self.under.split_first()) {
             (Some(_), _) => Command::new("sh"),
             (None, None) => Command::new(program),
@@ -119,7 +129,7 @@ impl Setup {
         command.current_dir(&dir).stdin(Stdio::null());
         if let Some(socket) = self.passed {
             let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null";
-            command.args(["-c", script, program]).stdin(socket);
+            command.args(["-c", script]).arg(program).stdin(socket);
         }
         command.arg("run");
         if let Some(text) = &self.config {

@@ -47,6 +47,8 @@ pub enum Kind {
     Trunkline {
         /// Before two replicas, too.
         split: bool,
+        /// Another build than the bench's.
+        program: Option<PathBuf>,
     },
     /// The coordinator's own port.
     Coordinator,
@@ -105,7 +107,7 @@ impl Spec {
         let mut peer = match &self.kind {
             Kind::Direct => self.direct(ground),
             Kind::PgBouncer { program, pkt_buf } => pgbouncer::start(self, program, *pkt_buf, ground, demands)?,
-            Kind::Trunkline { split } => trunkline::start(self, *split, ground, demands),
+            Kind::Trunkline { split, program } => trunkline::start(self, *split, program.as_ref(), ground, demands),
             Kind::Coordinator => self.coordinator(ground)?,
             Kind::Citus { owner_routing } => citus::start(self, owner_routing, ground)?,
             Kind::Command(template) => self.command(template, ground)?,

@@ -1,13 +1,14 @@
 //! Trunkline, built as the bench is.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use super::super::ground::Ground;
 use super::super::support::clusters::{APP, APP_PASSWORD};
 use super::super::support::process::Setup;
 use super::{Demands, Peer, Process, Spec};
 
-pub fn start(spec: &Spec, split: bool, ground: &Ground, demands: Demands) -> Peer {
+pub fn start(spec: &Spec, split: bool, program: Option<&PathBuf>, ground: &Ground, demands: Demands) -> Peer {
     let cluster = ground.db.cluster();
     let mut config = format!(
         "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\nworkers = {}\nmax_clients = {}\n",
@@ -29,11 +30,16 @@ pub fn start(spec: &Spec, split: bool, ground: &Ground, demands: Demands) -> Pee
         replicas.join(", "),
         ground.options.pool_size,
     );
-    let proxy = Setup::config(config).start();
+    let mut setup = Setup::config(config);
+    if let Some(program) = program {
+        setup = setup.program(program.clone());
+    }
+    let proxy = setup.start();
     let nodes = if split { "primary and two replicas" } else { "primary only" };
     let threads =
         if spec.workers == 1 { "one worker thread".to_owned() } else { format!("{} worker threads", spec.workers) };
-    let what = format!("Trunkline {}, {nodes}, {threads}", env!("CARGO_PKG_VERSION"));
+    let built = if program.is_some() { " (make pgo)" } else { "" };
+    let what = format!("Trunkline {}{built}, {nodes}, {threads}", env!("CARGO_PKG_VERSION"));
     let (port, roots) = (proxy.port(), vec![proxy.pid()]);
     Peer { tls: demands.tls, ..spec.peer(what, port, roots, Process::Trunkline(proxy)) }
 }
