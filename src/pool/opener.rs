@@ -89,12 +89,11 @@ impl Pool {
         let mut state = self.state.lock();
         state.opening -= 1;
         state.opened(conn.info.clone(), places);
-        let others_waited = state.backoff.end();
+        state.backoff.end();
         drop(state);
         self.put_back(Box::new(conn), Instant::now());
-        if others_waited {
-            self.go_on();
-        }
+        // Its turn is over: whoever waits beyond it may have the next one.
+        self.go_on();
     }
 
     /// All waiters learn of the failure when nothing else is open or opening that could
