@@ -23,21 +23,22 @@ impl Pool {
     }
 
     pub(super) fn open_for_waiters_in(self: &Arc<Self>, turn: Turn, state: &mut State) {
-        if state.waiters.is_empty() || self.gate.is_paused() {
-            return;
-        }
-        if state.backoff.is_on(Instant::now()) {
-            return;
-        }
-        let settings = self.settings.load();
-        // After a failure one goes ahead.
-        let most = if state.backoff.is_careful() { 1 } else { MAX_OPENING };
-        while state.opening < most && state.wanted(&settings) > 0 {
+        while self.wants_one_now(state) {
             let since = state.oldest_wait();
             if !self.start_opening(state, turn, since) {
                 return;
             }
         }
+    }
+
+    /// Whether another opening is to be started now, as far as this pool is concerned.
+    pub(super) fn wants_one_now(&self, state: &State) -> bool {
+        if state.waiters.is_empty() || self.gate.is_paused() || state.backoff.is_on(Instant::now()) {
+            return false;
+        }
+        // After a failure one goes ahead.
+        let most = if state.backoff.is_careful() { 1 } else { MAX_OPENING };
+        state.opening < most && state.wanted(&self.settings.load()) > 0
     }
 
     /// Starts one opening; the caller has looked at the pool's size. `false` when a limit over several pools is reached: then
