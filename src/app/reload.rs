@@ -104,7 +104,10 @@ impl Reloader {
         self.ctx.forget_decisions(&new);
         self.ctx.metrics.set_max_clients(new.max_clients);
         self.ctx.config.store(Arc::new(new));
-        self.ctx.read_catalogs(&self.ctx.config.load());
+        // Who has logged in meanwhile did so by the old one.
+        let config = self.ctx.config.load();
+        self.ctx.directory.clusters().values().for_each(|cluster| cluster.apply(&config));
+        self.ctx.read_catalogs(&config);
         self.ctx.generation.fetch_add(1, Ordering::AcqRel);
         self.ctx.clients.all().iter().for_each(|client| client.nudge());
         for change in changes {

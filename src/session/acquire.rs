@@ -58,17 +58,7 @@ impl Session {
         };
         let cluster = self.ctx.directory.cluster(&self.client.database).map_err(|_| gone("the database"))?;
         let config = self.ctx.config.load_full();
-        if !Arc::ptr_eq(&cluster, &self.pools.cluster) {
-            let login = self.pools.login.clone();
-            self.pools = cluster.user_pools(
-                &config,
-                &self.client.database,
-                &self.client.user,
-                login,
-                &self.ctx.directory.auth,
-                &self.ctx.metrics,
-            );
-        }
+        self.pools = cluster.pools_after(&self.pools, &config, &self.ctx.directory.auth, &self.ctx.metrics);
         let database = &self.pools.cluster.database;
         self.pool_settings = self.pools.settings();
         self.max_prepared = self.pool_settings.max_prepared as usize;

@@ -10,7 +10,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use crate::backend::{self, ServerConn};
 use crate::pool::NodeLoad;
 use crate::session::Context;
-use crate::topology::{Cluster, UserPools};
 use crate::wire::frame::backend_limit;
 use crate::wire::{ErrorNotice, FrameWalker, Step, build};
 
@@ -82,7 +81,8 @@ async fn connect(hub: &Arc<Hub>, weak: &Weak<Context>, attempt: usize) -> Result
     let ctx = weak.upgrade().ok_or("the proxy is shutting down")?;
     let pools = hub.pools(attempt).ok_or("nobody listens")?;
     let cluster = ctx.directory.cluster(&hub.key.database).map_err(|unknown| unknown.to_string())?;
-    let pools = current_pools(&ctx, &cluster, pools);
+    // After a reload the session's pools may have successors that it does not know of while it sleeps.
+    let pools = cluster.pools_after(&pools, &ctx.config.load(), &ctx.directory.auth, &ctx.metrics);
     let node = cluster.primary().ok_or("no node is known to be the primary")?;
     let pool = &pools.pools[node];
     let encoding = String::from_utf8_lossy(&hub.key.encoding);
@@ -104,15 +104,6 @@ async fn connect(hub: &Arc<Hub>, weak: &Weak<Context>, attempt: usize) -> Result
         round: None,
         carry: Vec::new(),
     })
-}
-
-/// After a reload the session's pools may have successors that it does not know of while it sleeps.
-fn current_pools(ctx: &Context, cluster: &Arc<Cluster>, pools: Arc<UserPools>) -> Arc<UserPools> {
-    if Arc::ptr_eq(cluster, &pools.cluster) {
-        return pools;
-    }
-    let login = pools.login.clone();
-    cluster.user_pools(&ctx.config.load_full(), &pools.database, &pools.user, login, &ctx.directory.auth, &ctx.metrics)
 }
 
 impl Listener {
