@@ -91,6 +91,16 @@ impl Cluster {
         news
     }
 
+    /// A pause of the database is about to end. Its nodes have not been asked for their roles meanwhile, and whoever pauses a database may
+    /// do so for the sake of a promotion: nobody takes anything before those that are up have said again what they are.
+    pub fn doubt_roles(&self) {
+        if !self.is_paused() || !self.can_be_asked {
+            return;
+        }
+        self.nodes.iter().filter(|node| node.load.is_up()).for_each(|node| node.doubt_facts());
+        self.find_roles();
+    }
+
     /// What Patroni says of a node, where it is watched.
     pub(super) fn told_of(&self, node: &Node) -> Option<Told> {
         self.database.patroni.as_ref().and_then(|_| self.era.patroni.told(&node.settings.name))
