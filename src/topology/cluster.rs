@@ -335,8 +335,8 @@ impl Cluster {
         self.nodes.iter().for_each(|node| node.servers.set_limit(self.database.max_server_connections));
     }
 
-    /// Whether the servers of `database` are reached in the same way, and hold the same database: then nodes that are in both,
-    /// with their pools and connections, can stay.
+    /// Whether the servers of `database` are reached in the same way (certificates and keys in the same files may be others), and hold
+    /// the same database: then nodes that are in both, with their pools and connections, can stay.
     pub(super) fn is_reached_as(&self, database: &Database) -> bool {
         let own = &self.database;
         let adapted = Database {
@@ -352,7 +352,7 @@ impl Cluster {
             max_server_connections: own.max_server_connections,
             ..database.clone()
         };
-        adapted == **own
+        adapted == **own && self.tls.is_up_to_date(&own.tls)
     }
 
     /// Whether its replicas are asked how fresh they are.
