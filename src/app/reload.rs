@@ -97,9 +97,11 @@ impl Reloader {
         let old = self.ctx.config.load_full();
         let changes = Diff::between(&old, &new);
         let tls = ServerTlsContext::load(&new.client_tls).map_err(|error| error.to_string())?;
-        self.log.reconfigure(&new.log).map_err(|error| error.to_string())?;
-        self.ctx.slow_log.reconfigure(&new.slow_log).map_err(|error| error.to_string())?;
+        let change_slow_log = self.ctx.slow_log.prepare(&new.slow_log).map_err(|error| error.to_string())?;
+        // The last one that may refuse: the level was read with the file.
         self.ctx.directory.apply(&new).map_err(|error| error.to_string())?;
+        self.log.reconfigure(&new.log).map_err(|error| error.to_string())?;
+        change_slow_log();
         front.tls.store(tls);
         self.ctx.forget_decisions(&new);
         self.ctx.metrics.set_max_clients(new.max_clients);
