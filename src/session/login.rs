@@ -204,6 +204,7 @@ async fn attempt(
     };
     let registered =
         ctx.clients.register(identity, secret_len, limits).map_err(|limit| too_many_clients(ctx, limit))?;
+    ctx.stand_still_if_suspended(&registered.client);
     let proven = &authenticated.server_credential;
     let server_login = auth::server_login(configured, known.map(|user| &**user), user, proven);
     let mut pools = cluster.user_pools(&config, database, user, server_login, &ctx.directory.auth, &ctx.metrics);
