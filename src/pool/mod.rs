@@ -130,7 +130,9 @@ impl Pool {
     pub fn connect_options(&self) -> ConnectOptions {
         let settings = self.settings.load();
         let (keepalive, user_timeout) = (settings.keepalive, settings.tcp_user_timeout);
-        ConnectOptions { liveness: TcpLiveness { keepalive, user_timeout } }
+        // There must be time left for the login.
+        let patience = settings.connect_timeout.map(|limit| limit.mul_f64(0.8));
+        ConnectOptions { liveness: TcpLiveness { keepalive, user_timeout }, patience }
     }
 
     /// New settings after a reload; connections over the new size are closed as they come back.
