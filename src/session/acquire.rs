@@ -251,7 +251,10 @@ impl Session {
                 ErrorNotice::error(SqlState::READ_ONLY_TRANSACTION, "cannot write: this database is read-only here");
             return Some(notice.hint("It is configured with read_only = true: only reads are possible."));
         }
-        if self.pool_settings.wait_timeout.is_none_or(|limit| began.elapsed() < limit) {
+        // A pause is no lack of nodes.
+        let gate = self.ctx.directory.gates.find(&self.client.database);
+        let waited = gate.map_or(began, |gate| gate.without_pauses(began)).elapsed();
+        if self.pool_settings.wait_timeout.is_none_or(|limit| waited < limit) {
             return None;
         }
         let what = if place == Place::Primary { "no primary" } else { "no node" };
