@@ -287,7 +287,7 @@ async fn who_always_finds_something_to_read_still_lets_others_have_their_turn() 
                 Err(_) => break,
             }
         }
-        assert!(sent > 20_000, "{kind}: {sent}");
+        assert!(sent > 5000, "{kind}: {sent}");
         tokio::time::sleep(Duration::from_millis(50)).await;
         let others = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let turns = others.clone();
@@ -306,7 +306,7 @@ async fn who_always_finds_something_to_read_still_lets_others_have_their_turn() 
             others.load(std::sync::atomic::Ordering::Relaxed)
         });
         let turns = soon(reader).await.unwrap();
-        assert!(turns >= 5, "{kind}: {turns} for {} reads", sent / 20);
+        assert!(turns >= sent / 20 / 200, "{kind}: {turns} for {} reads", sent / 20);
         other.abort();
         drop(a);
     }
