@@ -309,7 +309,13 @@ fn a_client_that_never_pauses_leaves_the_others_their_turn() {
     let (mut sends, mut reads) = (busy.writer(), busy.writer());
     let slowest = thread::scope(|scope| {
         // Answered without a server: as much as it can send.
-        scope.spawn(|| while !stop.load(Ordering::Relaxed) && sends.write_all(&many).is_ok() {});
+        scope.spawn(|| {
+            while sends.write_all(&many).is_ok() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
         scope.spawn(|| {
             let mut answers = vec![0; 1 << 20];
             while matches!(reads.read(&mut answers), Ok(n) if n > 0) {}

@@ -91,6 +91,20 @@ impl Cluster {
         news
     }
 
+    /// What an administrator has taken out of service stays so when a reload reaches the same nodes in another way, and who stands down for
+    /// a switchover does not take writes again by that.
+    pub(super) fn follow_orders(&self, before: &Self) {
+        for node in &self.nodes {
+            let is_disabled = |other: &&Arc<Node>| other.settings.name == node.settings.name && other.is_disabled();
+            if before.nodes.iter().any(|other| is_disabled(&other)) {
+                node.set_disabled(true);
+                node.load.set_draining(true);
+            }
+        }
+        self.era.state.lock().leaving = before.leaving();
+        self.find_roles();
+    }
+
     /// A pause of the database is about to end. Its nodes have not been asked for their roles meanwhile, and whoever pauses a database may
     /// do so for the sake of a promotion: nobody takes anything before those that are up have said again what they are.
     pub fn doubt_roles(&self) {
