@@ -73,6 +73,22 @@ fn the_reserve_serves_who_has_waited_for_long() {
 }
 
 #[test]
+fn a_user_with_less_patience_than_the_reserve_wants_waits_no_longer_than_that() {
+    let world = Plan {
+        pool: "size = 1\nreserve_size = 1\nreserve_timeout = \"4s\"\nwait_timeout = \"8s\"",
+        user: "pool = { wait_timeout = \"500ms\" }",
+        primary_only: true,
+        ..Plan::default()
+    }
+    .start();
+    let (mut holder, mut late) = (world.client(), world.client());
+    begin(&mut holder);
+    let began = Instant::now();
+    assert_eq!(late.failure("SELECT 1"), "57014");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[test]
 fn without_a_reserve_nobody_gets_one() {
     let world = Plan { pool: "size = 1\nwait_timeout = \"700ms\"", primary_only: true, ..Plan::default() }.start();
     let (mut holder, mut late) = (world.client(), world.client());

@@ -166,7 +166,6 @@ impl LoggedIn {
             temp_schema_of: 0,
             prepared: Registry::default(),
             opened: now,
-            expires: None,
             jitter: 1.0,
             greeted: true,
             idle_since: now,

@@ -66,7 +66,7 @@ impl Pool {
         };
         guard.done = true;
         match result {
-            Ok(conn) => self.take_opened(conn, epoch, settings.lifetime, places),
+            Ok(conn) => self.take_opened(conn, epoch, places),
             Err(error) => {
                 drop(places);
                 self.opening_failed(error);
@@ -74,12 +74,10 @@ impl Pool {
         }
     }
 
-    fn take_opened(self: &Arc<Self>, mut conn: ServerConn, epoch: u64, lifetime: Option<Duration>, places: Places) {
-        let now = Instant::now();
+    fn take_opened(self: &Arc<Self>, mut conn: ServerConn, epoch: u64, places: Places) {
         conn.home = home::current();
         conn.epoch = epoch;
         conn.jitter = fastrand::f64().mul_add(-0.1, 1.0);
-        conn.expires = lifetime.map(|lifetime| now + lifetime.mul_f64(conn.jitter));
         if conn.parameters.in_hot_standby().is_some_and(|standby| standby == self.load.is_primary()) {
             // It has another role than we believe: somebody has to look (trap 69).
             self.load.probe.notify_one();
