@@ -76,6 +76,29 @@ fn a_bad_file_is_refused_whole_and_service_goes_on() {
 }
 
 #[test]
+fn what_only_tls_refuses_is_refused_whole_too() {
+    let db = TestDb::new(clusters::shared());
+    let text = config(&db, 3, "5s");
+    let mut proxy = Setup::config(text.clone()).start();
+    for name in ["one", "two"] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(proxy.dir().join(format!("{name}.pem")), certificate.pem()).unwrap();
+        std::fs::write(proxy.dir().join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+    let mismatched = "mode = \"prefer\"\ncert = \"one.pem\"\nkey = \"two.key\"";
+    proxy.rewrite_config(&format!(
+        "{text}[databases.{}.tls]\n{mismatched}\n[log]\nlevel = \"debug\"\n[slow_log]\nfile = \"slow.log\"\nslow_query = \"1us\"\n",
+        db.name
+    ));
+    proxy.signal(Signal::HUP);
+    let line = proxy.wait_for_log(&["reload refused"]);
+    assert!(line.contains("does not belong to the certificate"), "{line}");
+    assert_eq!(connect(proxy.port(), &db).value("SELECT 2"), "2");
+    assert!(!proxy.log().contains("DEBUG"), "the level of the refused file holds");
+}
+
+#[test]
 fn sigterm_lets_transactions_finish_and_tells_the_others() {
     let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
     let mut proxy = Setup::config(config(&db, 3, "10s")).start();
@@ -93,6 +116,18 @@ fn sigterm_lets_transactions_finish_and_tells_the_others() {
     assert_eq!(busy.recv().sqlstate(), "57P01", "told once its transaction is over");
     assert!(proxy.wait().success());
     assert_eq!(db.run("SELECT count(*) FROM t"), "1");
+}
+
+#[test]
+fn signals_that_mean_nothing_end_nothing() {
+    let db = TestDb::new(clusters::shared());
+    let mut proxy = Setup::config(config(&db, 3, "5s")).start();
+    let mut client = connect(proxy.port(), &db);
+    for signal in [Signal::USR1, Signal::USR2, Signal::USR1] {
+        proxy.signal(signal);
+        assert_eq!(proxy.wait_for(Duration::from_millis(200)), None);
+        assert_eq!(client.value("SELECT 1"), "1");
+    }
 }
 
 #[test]
@@ -184,4 +219,24 @@ fn a_reload_closes_only_connections_that_it_must_trap_72() {
     assert_eq!(clients[0].value("SELECT pg_backend_pid()"), kept);
     clients[0].exchange(&Batch::new().query("COMMIT"));
     assert_ne!(clients[0].value("SELECT pg_backend_pid() FOR UPDATE"), kept);
+    // Other certificates in the same files are another way, the same ones are not.
+    let pem = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(proxy.dir().join("ca.pem"), certificate.pem()).unwrap();
+    };
+    pem("one");
+    let tls = format!("{text}[databases.{}.tls]\nmode = \"prefer\"\nca = \"ca.pem\"\n", db.name);
+    reload(&tls);
+    let kept = clients[0].value("SELECT pg_backend_pid() FOR UPDATE");
+    reload(&tls);
+    assert_eq!(clients[0].value("SELECT pg_backend_pid() FOR UPDATE"), kept);
+    pem("two");
+    reload(&tls);
+    let kept_since = clients[0].value("SELECT pg_backend_pid() FOR UPDATE");
+    assert_ne!(kept_since, kept);
+    // A shorter life holds for those that are open, too.
+    reload(&tls.replace("size = 3", "size = 3\nlifetime = \"1s\""));
+    thread::sleep(Duration::from_millis(1100));
+    assert_ne!(clients[0].value("SELECT pg_backend_pid() FOR UPDATE"), kept_since);
 }

@@ -7,7 +7,7 @@ mod support;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::clusters::{APP, OTHER, OTHER_PASSWORD};
+use support::clusters::{self, APP, APP_PASSWORD, OTHER, OTHER_PASSWORD};
 use support::frames::{Batch, tags};
 use support::raw::RawClient;
 use support::world::{Plan, World};
@@ -70,6 +70,22 @@ fn the_reserve_serves_who_has_waited_for_long() {
     assert_eq!(connections(&world, APP), 2);
     commit(&mut late);
     commit(&mut holder);
+}
+
+#[test]
+fn a_user_with_less_patience_than_the_reserve_wants_waits_no_longer_than_that() {
+    let world = Plan {
+        pool: "size = 1\nreserve_size = 1\nreserve_timeout = \"4s\"\nwait_timeout = \"8s\"",
+        user: "pool = { wait_timeout = \"500ms\" }",
+        primary_only: true,
+        ..Plan::default()
+    }
+    .start();
+    let (mut holder, mut late) = (world.client(), world.client());
+    begin(&mut holder);
+    let began = Instant::now();
+    assert_eq!(late.failure("SELECT 1"), "57014");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -295,4 +311,56 @@ fn a_waiter_that_gave_up_swallows_nothing_trap_81() {
     assert_eq!(connections(&world, APP), 2);
     // And never is a busy pool taken for a dead node (trap 83).
     assert!(!world.proxy.log().contains("node is down"), "{}", world.proxy.log());
+}
+
+#[test]
+fn a_herd_gets_all_its_connections_at_once() {
+    let world = Plan { pool: "size = 16", primary_only: true, ..Plan::default() }.start();
+    let clients: Vec<_> = (0..16).map(|_| world.client()).collect();
+    let began = Instant::now();
+    let herd = clients.into_iter().map(|mut client| {
+        thread::spawn(move || {
+            begin(&mut client);
+            client
+        })
+    });
+    let herd: Vec<_> = herd.collect();
+    let mut clients: Vec<_> = herd.into_iter().map(|one| one.join().unwrap()).collect();
+    // Nobody has given one back meanwhile, and housekeeping comes once a second.
+    assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());
+    assert_eq!(connections(&world, APP), 16);
+    clients.iter_mut().for_each(commit);
+}
+
+#[test]
+fn who_waits_for_the_end_of_a_pause_keeps_no_room_from_others() {
+    let port = clusters::shared().primary_port();
+    let world = Plan {
+        user: "max_server_connections = 2",
+        tables: &format!(
+            "[admin]\nadmin_users = [\"{APP}\"]\n\
+             [[databases.postgres.nodes]]\nname = \"p\"\nrole = \"primary\"\nhost = \"127.0.0.1\"\nport = {port}\n"
+        ),
+        primary_only: true,
+        ..Plan::default()
+    }
+    .start();
+    let mut paused = RawClient::connect(world.proxy.port(), APP, APP_PASSWORD, "postgres");
+    let (mut a, mut b) = (world.client(), world.client());
+    begin(&mut a);
+    begin(&mut b);
+    // It waits for room, and then for the end of the pause.
+    paused.send(&batch().query("SELECT 1"));
+    thread::sleep(Duration::from_millis(300));
+    world.console().rows("PAUSE postgres");
+    thread::sleep(Duration::from_millis(700));
+    commit(&mut a);
+    commit(&mut b);
+    for _ in 0..5 {
+        assert!(timed(&mut a) < Duration::from_millis(1500));
+        begin(&mut b);
+        commit(&mut b);
+    }
+    world.console().rows("RESUME postgres");
+    assert_eq!(tags(&paused.recv_ready(1)), "TDCZ");
 }

@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -296,4 +297,43 @@ fn nothing_is_lost_when_a_client_leaves_at_the_moment_of_its_turn() {
     for client in sorted.iter_mut().flatten() {
         assert_eq!(client.value("SELECT 3"), "3");
     }
+}
+
+#[test]
+fn a_client_that_never_pauses_leaves_the_others_their_turn() {
+    let world = start(1, 2);
+    let (busy, mut other) = (world.client(), world.client());
+    let question = "SHOW server_version";
+    let many = batch_of(question, 2000);
+    let stop = AtomicBool::new(false);
+    let (mut sends, mut reads) = (busy.writer(), busy.writer());
+    let slowest = thread::scope(|scope| {
+        // Answered without a server: as much as it can send.
+        scope.spawn(|| {
+            while sends.write_all(&many).is_ok() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        scope.spawn(|| {
+            let mut answers = vec![0; 1 << 20];
+            while matches!(reads.read(&mut answers), Ok(n) if n > 0) {}
+        });
+        thread::sleep(Duration::from_millis(300));
+        let probe = |_| {
+            let began = Instant::now();
+            other.value(question);
+            began.elapsed()
+        };
+        let slowest = (0..10).map(probe).max().unwrap();
+        stop.store(true, Ordering::Relaxed);
+        busy.writer().shutdown(std::net::Shutdown::Both).unwrap();
+        slowest
+    });
+    assert!(slowest < Duration::from_millis(2500), "{slowest:?}");
+}
+
+fn batch_of(sql: &str, count: usize) -> Vec<u8> {
+    (0..count).fold(Batch::new(), |batch, _| batch.query(sql)).bytes().to_vec()
 }

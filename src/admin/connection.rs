@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::{FutureExt, Sink};
@@ -92,13 +93,13 @@ async fn talk(
             }
             // Answers to a long pipeline go out as they come.
             if client.out.len() > 1 << 16 {
-                stream.write_all(&client.out).await?;
+                send(stream, registered, &client.out).await?;
                 client.out.clear();
             }
         };
         let walked = walker.position();
         buf.drain(..walked);
-        stream.write_all(&client.out).await?;
+        send(stream, registered, &client.out).await?;
         client.out.clear();
         if ended {
             return Ok(());
@@ -123,6 +124,28 @@ async fn talk(
         };
         buf.truncate(start + got);
         registered.client.note_request(Instant::now());
+    }
+}
+
+/// How long a client that is to go may take to read what it has asked for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Sends it all. A client that does not read keeps neither an administrator waiting who wants to be rid of it, nor the program's end.
+async fn send(stream: &mut Stream, registered: &Registered, bytes: &[u8]) -> std::io::Result<()> {
+    let client = &registered.client;
+    let is_to_go = poll_fn(|cx| {
+        client.set_waker(cx.waker());
+        let asked = client.requested(Request::Drain) || client.requested(Request::Kill);
+        if asked { Poll::Ready(()) } else { Poll::Pending }
+    });
+    let too_long = async {
+        is_to_go.await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        biased;
+        sent = stream.write_all(bytes) => sent,
+        () = too_long => Err(std::io::ErrorKind::TimedOut.into()),
     }
 }
 

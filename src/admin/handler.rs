@@ -23,6 +23,9 @@ use super::{Console, answer, help};
 use crate::session::Client;
 use crate::wire::{ErrorNotice, SqlState};
 
+/// Most commands in one text: their answers are kept in memory until the last of them is made.
+const MOST_STATEMENTS: usize = 16;
+
 /// Commands of one client.
 pub struct Handler {
     pub(super) console: Arc<Console>,
@@ -113,6 +116,10 @@ impl SimpleQueryHandler for Handler {
         let statements = Statements::of(query).map_err(answer::error)?;
         if statements.len() == 0 {
             return Ok(vec![Response::EmptyQuery]);
+        }
+        if statements.len() > MOST_STATEMENTS {
+            let message = format!("more than {MOST_STATEMENTS} commands in one text");
+            return Err(answer::error(ErrorNotice::error(SqlState::PROGRAM_LIMIT_EXCEEDED, message)));
         }
         let mut responses = Vec::new();
         // The first failure ends the text, and what came before it is answered.

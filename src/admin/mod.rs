@@ -54,8 +54,26 @@ impl Console {
 
     /// Ends PAUSE or SUSPEND of all databases.
     fn resume_service(&self) {
-        self.ctx.directory.gates.set_service(Service::Active);
+        self.resume(None, || self.ctx.directory.gates.set_service(Service::Active));
         self.ctx.clients.all().iter().for_each(|client| client.wake_up());
+    }
+
+    /// Ends a pause of one database or of all by `go_on`: what was known of their nodes' roles counts for nothing any more, and they
+    /// are asked at once.
+    fn resume<T>(&self, name: Option<&str>, go_on: impl FnOnce() -> T) -> T {
+        let clusters = self.ctx.directory.clusters();
+        let wanted = clusters.iter().filter(|(database, _)| name.is_none_or(|name| name == database.as_str()));
+        wanted.for_each(|(_, cluster)| cluster.doubt_roles());
+        let outcome = go_on();
+        self.look_after_nodes(name);
+        outcome
+    }
+
+    /// The health checks of the nodes look at once whether the database is paused.
+    fn look_after_nodes(&self, name: Option<&str>) {
+        let clusters = self.ctx.directory.clusters();
+        let wanted = clusters.iter().filter(|(database, _)| name.is_none_or(|name| name == database.as_str()));
+        wanted.flat_map(|(_, cluster)| &cluster.nodes).for_each(|node| node.load.probe.notify_one());
     }
 
     /// Serves one client of the console, from its startup packet to its end.

@@ -47,7 +47,11 @@ impl Handler {
             Action::Resume(None) => self.resume_all(),
             Action::Resume(Some(name)) => {
                 let gate = self.gate("resume", name)?;
-                if gate.resume() { Ok(()) } else { Err(state(format!("database {name} is not paused"))) }
+                if self.console.resume(Some(name), || gate.resume()) {
+                    Ok(())
+                } else {
+                    Err(state(format!("database {name} is not paused")))
+                }
             }
             Action::Disable(name) => {
                 self.gate("disable", name)?.set_disabled(true);
@@ -126,7 +130,7 @@ impl Handler {
         // Those that nobody has used yet have their health checks.
         self.gates("pause", None)?;
         gates.set_service(Service::Paused);
-        self.look_after_nodes(None);
+        self.console.look_after_nodes(None);
         let waited = self.wait(|| {
             if gates.service() != Service::Paused {
                 Look::Undone("RESUME")
@@ -138,7 +142,7 @@ impl Handler {
         });
         let waited = waited.await;
         if waited.as_ref().is_err_and(|error| error.code == SqlState::QUERY_CANCELED) {
-            gates.set_service(Service::Active);
+            self.console.resume(None, || gates.set_service(Service::Active));
         }
         waited
     }
@@ -147,7 +151,7 @@ impl Handler {
         self.must_be_active()?;
         let gate = self.gate("pause", name)?;
         let was_running = gate.pause();
-        self.look_after_nodes(Some(name));
+        self.console.look_after_nodes(Some(name));
         let waited = self.wait(|| match (gate.is_paused(), gate.connections()) {
             (false, _) => Look::Undone("RESUME"),
             (true, 0) => Look::Done,
@@ -155,16 +159,9 @@ impl Handler {
         });
         let waited = waited.await;
         if was_running && waited.as_ref().is_err_and(|error| error.code == SqlState::QUERY_CANCELED) {
-            gate.resume();
+            self.console.resume(Some(name), || gate.resume());
         }
         waited
-    }
-
-    /// The health checks of the nodes look at once whether the database is paused.
-    fn look_after_nodes(&self, name: Option<&str>) {
-        let clusters = self.console.ctx.directory.clusters();
-        let wanted = clusters.iter().filter(|(database, _)| name.is_none_or(|name| name == database.as_str()));
-        wanted.flat_map(|(_, cluster)| &cluster.nodes).for_each(|node| node.load.probe.notify_one());
     }
 
     fn must_be_active(&self) -> Result<(), ErrorNotice> {
@@ -181,7 +178,7 @@ impl Handler {
             return Ok(());
         }
         // After KILL every database is paused by itself.
-        let resumed = gates.all().iter().filter(|gate| gate.resume()).count();
+        let resumed = self.console.resume(None, || gates.all().iter().filter(|gate| gate.resume()).count());
         if resumed == 0 { Err(state("pooler is not paused/suspended")) } else { Ok(()) }
     }
 
@@ -196,7 +193,7 @@ impl Handler {
             gate.pause();
             gate.reconnect();
         }
-        self.look_after_nodes(name);
+        self.console.look_after_nodes(name);
         let doomed = clients();
         doomed.iter().for_each(|client| client.request(Request::Kill));
         let last = doomed.iter().map(|client| client.id).max().unwrap_or(0);

@@ -30,6 +30,10 @@ impl Signals {
     /// # Errors
     /// The system refuses.
     pub fn new() -> io::Result<Self> {
+        // Somebody may send them who takes the program for another one, to have it open its log anew, say: they must not end it.
+        for kind in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+            drop(signal(kind)?);
+        }
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,

@@ -97,14 +97,19 @@ impl Reloader {
         let old = self.ctx.config.load_full();
         let changes = Diff::between(&old, &new);
         let tls = ServerTlsContext::load(&new.client_tls).map_err(|error| error.to_string())?;
-        self.log.reconfigure(&new.log).map_err(|error| error.to_string())?;
-        self.ctx.slow_log.reconfigure(&new.slow_log).map_err(|error| error.to_string())?;
+        let change_slow_log = self.ctx.slow_log.prepare(&new.slow_log).map_err(|error| error.to_string())?;
+        // The last one that may refuse: the level was read with the file.
         self.ctx.directory.apply(&new).map_err(|error| error.to_string())?;
+        self.log.reconfigure(&new.log).map_err(|error| error.to_string())?;
+        change_slow_log();
         front.tls.store(tls);
         self.ctx.forget_decisions(&new);
         self.ctx.metrics.set_max_clients(new.max_clients);
         self.ctx.config.store(Arc::new(new));
-        self.ctx.read_catalogs(&self.ctx.config.load());
+        // Who has logged in meanwhile did so by the old one.
+        let config = self.ctx.config.load();
+        self.ctx.directory.clusters().values().for_each(|cluster| cluster.apply(&config));
+        self.ctx.read_catalogs(&config);
         self.ctx.generation.fetch_add(1, Ordering::AcqRel);
         self.ctx.clients.all().iter().for_each(|client| client.nudge());
         for change in changes {

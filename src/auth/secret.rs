@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Authenticated, ScramKeys, ScramVerifier};
+use super::{ScramKeys, ScramVerifier};
 use crate::config::{Database, Secret, User};
 
 /// A user's secret as the configuration or `auth_query` has it.
@@ -82,17 +82,18 @@ pub struct ServerLogin {
 }
 
 /// Who serves this client on the servers: the database's user before the user's own `server_user` before the client's
-/// name. A password or key is never carried over to another name than the one it belongs to (trap 77).
-pub fn server_login(database: &Database, user: Option<&User>, client: &Authenticated) -> ServerLogin {
+/// name. A password or key is never carried over to another name than the one it belongs to (trap 77). `proven` = what
+/// the client's own login, or its configured secret, is good for.
+pub fn server_login(database: &Database, user: Option<&User>, client: &str, proven: &ServerCredential) -> ServerLogin {
     let of = |secret: &Secret| StoredSecret::parse(secret).credential();
     let own = || {
         let configured = user.and_then(|user| user.server_password.as_ref()).map(of);
-        configured.unwrap_or_else(|| client.server_credential.clone())
+        configured.unwrap_or_else(|| proven.clone())
     };
     if let Some(name) = &database.server_user {
         let credential = match &database.server_password {
             Some(password) => of(password),
-            None if *name == client.user => own(),
+            None if name == client => own(),
             None => ServerCredential::None,
         };
         return ServerLogin { user: name.clone(), credential };
@@ -100,10 +101,10 @@ pub fn server_login(database: &Database, user: Option<&User>, client: &Authentic
     if let Some(name) = user.and_then(|user| user.server_user.as_ref()) {
         let credential = match user.and_then(|user| user.server_password.as_ref()) {
             Some(password) => of(password),
-            None if *name == client.user => client.server_credential.clone(),
+            None if name == client => proven.clone(),
             None => ServerCredential::None,
         };
         return ServerLogin { user: name.clone(), credential };
     }
-    ServerLogin { user: client.user.clone(), credential: own() }
+    ServerLogin { user: client.to_owned(), credential: own() }
 }

@@ -509,7 +509,7 @@ fn trap_77_credentials_stay_with_their_user() {
     };
     let mut alice = user("alice", None);
     let who = |database: &Database, alice: &User| {
-        let login = server_login(database, Some(alice), &authenticated);
+        let login = server_login(database, Some(alice), &authenticated.user, &authenticated.server_credential);
         (login.user, login.credential)
     };
     let password = |text| ServerCredential::Plain(Secret::new(text));

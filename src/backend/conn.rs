@@ -41,8 +41,6 @@ pub struct ServerConn {
     pub told_role: Option<Instant>,
     /// When it was opened.
     pub opened: Instant,
-    /// When it must be closed once idle; `None` = never.
-    pub expires: Option<Instant>,
     /// By what its times are multiplied, 0.9 to 1: connections opened together do not all close together (trap 82).
     pub jitter: f64,
     /// What `connect_query` did to it is in force.

@@ -31,8 +31,8 @@ pub struct ConnectSpec {
     pub dbname: String,
     /// User on the server.
     pub user: String,
-    /// How to prove it; replaced when a client's login yields a newer one.
-    pub credential: ArcSwap<ServerCredential>,
+    /// How to prove it, as all pools of the same user do; replaced when a client's login or a reload yields a newer one.
+    pub credential: Arc<ArcSwap<ServerCredential>>,
     /// Shared state of authentication.
     pub auth: Arc<AuthContext>,
 }
@@ -166,7 +166,6 @@ impl LoggedIn {
             temp_schema_of: 0,
             prepared: Registry::default(),
             opened: now,
-            expires: None,
             jitter: 1.0,
             greeted: true,
             idle_since: now,

@@ -4,8 +4,10 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 
 use super::socket::{TcpLiveness, is_exhaustion, tune_tcp};
 use super::{ClientTlsContext, Stream, names};
@@ -65,6 +67,9 @@ impl SslPlan {
 pub struct ConnectOptions {
     /// How a TCP socket finds out that the server is gone.
     pub liveness: TcpLiveness,
+    /// How much time there is for all addresses together. One that says nothing takes no more of it than its share, so that those behind
+    /// it have theirs; the last one has the caller's patience. `None` = each has all.
+    pub patience: Option<Duration>,
 }
 
 /// None of a server's hosts could be connected to.
@@ -170,13 +175,33 @@ pub async fn connect(
     options: &ConnectOptions,
 ) -> Result<Stream, ConnectError> {
     let mut errors = Vec::new();
-    for host in hosts {
-        match connect_host(host, tls, encryption, options, &mut errors).await {
+    let until = options.patience.map(|patience| Instant::now() + patience);
+    for (index, host) in hosts.iter().enumerate() {
+        let way = Way { tls, encryption, options, until, hosts_behind: hosts.len() - 1 - index };
+        match connect_host(host, &way, &mut errors).await {
             Some(stream) => return Ok(stream),
             None => continue,
         }
     }
     Err(ConnectError { hosts: errors })
+}
+
+/// How to connect to one host, and for how long.
+struct Way<'a> {
+    tls: &'a ClientTlsContext,
+    encryption: Encryption,
+    options: &'a ConnectOptions,
+    until: Option<Instant>,
+    hosts_behind: usize,
+}
+
+impl Way<'_> {
+    /// How long an address may take behind which there are so many more of its host.
+    fn share(&self, addresses_behind: usize) -> Option<Duration> {
+        let behind = u32::try_from(addresses_behind + self.hosts_behind).unwrap_or(u32::MAX - 1);
+        let left = self.until?.saturating_duration_since(Instant::now());
+        (behind > 0).then(|| left / (behind + 1))
+    }
 }
 
 /// The addresses that a name has now; an address has itself.
@@ -189,13 +214,7 @@ pub async fn look_up(host: &HostPort) -> io::Result<Vec<SocketAddr>> {
     found
 }
 
-async fn connect_host(
-    host: &HostPort,
-    tls: &ClientTlsContext,
-    encryption: Encryption,
-    options: &ConnectOptions,
-    errors: &mut Vec<HostError>,
-) -> Option<Stream> {
+async fn connect_host(host: &HostPort, way: &Way<'_>, errors: &mut Vec<HostError>) -> Option<Stream> {
     let mut failed = |host: String, failure| errors.push(HostError { host, failure });
     if host.host.starts_with('/') {
         let path = Path::new(&host.host).join(format!(".s.PGSQL.{}", host.port));
@@ -214,8 +233,15 @@ async fn connect_host(
             return None;
         }
     };
-    for address in addresses {
-        match connect_address(address, &host.host, tls, encryption, options).await {
+    for (index, address) in addresses.iter().enumerate() {
+        let attempt = connect_address(*address, &host.host, way);
+        let outcome = match way.share(addresses.len() - 1 - index) {
+            Some(share) => tokio::time::timeout(share, attempt)
+                .await
+                .unwrap_or_else(|_| Err(HostFailure::Connect(io::ErrorKind::TimedOut.into()))),
+            None => attempt.await,
+        };
+        match outcome {
             Ok(stream) => return Some(stream),
             Err(failure) if host.host.parse::<std::net::IpAddr>().is_ok() => failed(host.to_string(), failure),
             Err(failure) => failed(format!("{host} ({})", address.ip()), failure),
@@ -224,13 +250,8 @@ async fn connect_host(
     None
 }
 
-async fn connect_address(
-    address: SocketAddr,
-    host: &str,
-    tls: &ClientTlsContext,
-    encryption: Encryption,
-    options: &ConnectOptions,
-) -> Result<Stream, HostFailure> {
+async fn connect_address(address: SocketAddr, host: &str, way: &Way<'_>) -> Result<Stream, HostFailure> {
+    let Way { tls, encryption, options, .. } = *way;
     let socket = TcpStream::connect(address).await.map_err(HostFailure::Connect)?;
     tune_tcp(&socket, options.liveness).map_err(HostFailure::Connect)?;
     let mut stream = Stream::from((socket, address));

@@ -110,7 +110,7 @@ impl Connect for Connector {
 impl Connector {
     async fn attempt(&self, mut config: tokio_postgres::Config, encryption: Encryption) -> (bool, bool, Opened) {
         let liveness = TcpLiveness { keepalive: Some(Duration::from_secs(30)), user_timeout: None };
-        let options = ConnectOptions { liveness };
+        let options = ConnectOptions { liveness, patience: Some(self.limit.mul_f64(0.8)) };
         let connecting = connect(&self.hosts, &self.tls, encryption, &options);
         let stream = match tokio::time::timeout(self.limit, connecting).await {
             Ok(connected) => connected.map_err(io::Error::other),

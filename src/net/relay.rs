@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 
 use super::{IdleCheck, Stream};
 
@@ -18,12 +19,19 @@ impl Stream {
     pub fn poll_read_into(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(s) => s.poll_read_into(cx, buf),
-            Self::Tls(s) => loop {
-                match s.try_read(buf) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(s.poll_readable(cx))?,
-                    done => return Poll::Ready(done),
+            Self::Tls(s) => {
+                // A peer that never lets us wait must not keep the thread for itself; a plain socket's readiness sees to that.
+                let turn = ready!(coop::poll_proceed(cx));
+                loop {
+                    match s.try_read(buf) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(s.poll_readable(cx))?,
+                        done => {
+                            turn.made_progress();
+                            return Poll::Ready(done);
+                        }
+                    }
                 }
-            },
+            }
         }
     }
 

@@ -275,3 +275,52 @@ async fn futures_of_the_login_are_small() {
     let mut buf = [0; 8];
     assert!(size_of_val(&client.read_some(&mut buf)) < 100);
 }
+
+#[tokio::test]
+async fn who_always_finds_something_to_read_still_lets_others_have_their_turn() {
+    for (kind, mut a, mut b) in all_kinds().await {
+        // As much as the connection takes, in small pieces: none of the reads has to wait.
+        let mut sent = 0;
+        while sent < 60_000 {
+            match a.try_write(&[7; 20]) {
+                Ok(n) => sent += n,
+                Err(_) => break,
+            }
+        }
+        assert!(sent > 5000, "{kind}: {sent}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let others = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let turns = others.clone();
+        let other = tokio::spawn(async move {
+            loop {
+                turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let reader = tokio::spawn(async move {
+            let mut got = 0;
+            while got < sent {
+                let mut piece = [0; 20];
+                got += std::future::poll_fn(|cx| b.poll_read_into(cx, &mut piece)).await.unwrap();
+            }
+            others.load(std::sync::atomic::Ordering::Relaxed)
+        });
+        let turns = soon(reader).await.unwrap();
+        assert!(turns >= sent / 20 / 200, "{kind}: {turns} for {} reads", sent / 20);
+        other.abort();
+        drop(a);
+    }
+}
+
+#[test]
+fn files_that_hold_something_else_are_noticed() {
+    let certificates = Certificates::make();
+    let settings = certificates.server_tls(SslMode::Prefer);
+    let context = ClientTlsContext::load(&settings).unwrap();
+    assert!(context.is_up_to_date(&settings));
+    std::fs::copy(certificates.path("other-ca.pem"), certificates.path("ca.pem")).unwrap();
+    assert!(!context.is_up_to_date(&settings));
+    std::fs::remove_file(certificates.path("ca.pem")).unwrap();
+    assert!(!context.is_up_to_date(&settings));
+    assert!(ClientTlsContext::disabled().is_up_to_date(&settings));
+}

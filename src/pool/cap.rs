@@ -184,14 +184,11 @@ impl Drop for Places {
 }
 
 impl Pool {
-    /// Since when the oldest client waits that a new connection would help.
+    /// Since when the oldest client waits that a new connection would help. Nobody, when none can be opened now for another reason (a
+    /// pause, a server that refuses, or does not answer those who are at its door): room would be kept for nobody.
     fn starving_since(&self) -> Option<Instant> {
         let state = self.state.lock();
-        let settings = self.settings.load();
-        if state.wanted(&settings) == 0 {
-            return None;
-        }
-        state.oldest_wait()
+        if self.wants_one_now(&state) { state.oldest_wait() } else { None }
     }
 
     /// Closes the connection that has been idle longest.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use quanta::Instant;
 use tokio::sync::watch;
 
 use super::Pool;
@@ -23,6 +24,8 @@ const DISABLED: u8 = 4;
 #[derive(Debug, Default)]
 pub struct Gate {
     bits: AtomicU8,
+    /// When a pause ended last.
+    resumed: Mutex<Option<Instant>>,
     /// Its pools, those that a reload has closed included as long as somebody holds a connection of theirs.
     pools: Mutex<Vec<Weak<Pool>>>,
 }
@@ -31,6 +34,14 @@ impl Gate {
     /// Whether its server connections stay where they are or are closed, and nobody is given one.
     pub fn is_paused(&self) -> bool {
         self.bits.load(Ordering::Acquire) & (PAUSED | ALL_PAUSED) != 0
+    }
+
+    /// Since when a client has waited for something else than the end of a pause that has waited since `began`.
+    pub fn without_pauses(&self, began: Instant) -> Instant {
+        if self.is_paused() {
+            return Instant::now();
+        }
+        self.resumed.lock().map_or(began, |resumed| resumed.max(began))
     }
 
     /// Whether new clients are refused.
@@ -91,6 +102,9 @@ impl Gate {
     }
 
     fn clear(&self, bit: u8) -> bool {
+        if self.bits.load(Ordering::Acquire) & bit != 0 {
+            *self.resumed.lock() = Some(Instant::now());
+        }
         let before = self.bits.fetch_and(!bit, Ordering::AcqRel);
         if !self.is_paused() {
             self.pools().iter().for_each(Pool::go_on);

@@ -18,7 +18,7 @@ pub fn tend(pool: &Arc<Pool>) {
     let epoch = state.epoch;
     let mut spare = state.open.saturating_sub(settings.min_size as usize);
     let unwanted = state.take_idle_if(|conn| {
-        if !conn.stream.is_quiet() || conn.epoch != epoch || conn.expires.is_some_and(|at| at <= now) {
+        if !conn.stream.is_quiet() || conn.epoch != epoch || pool.is_too_old(conn, now) {
             spare = spare.saturating_sub(1);
             return true;
         }

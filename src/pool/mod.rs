@@ -130,7 +130,9 @@ impl Pool {
     pub fn connect_options(&self) -> ConnectOptions {
         let settings = self.settings.load();
         let (keepalive, user_timeout) = (settings.keepalive, settings.tcp_user_timeout);
-        ConnectOptions { liveness: TcpLiveness { keepalive, user_timeout } }
+        // There must be time left for the login.
+        let patience = settings.connect_timeout.map(|limit| limit.mul_f64(0.8));
+        ConnectOptions { liveness: TcpLiveness { keepalive, user_timeout }, patience }
     }
 
     /// New settings after a reload; connections over the new size are closed as they come back.
@@ -215,6 +217,7 @@ impl Pool {
         let began = tokio::time::Instant::now();
         if settings.reserve_size > 0
             && let Some(patience) = settings.reserve_timeout
+            && settings.wait_timeout.is_none_or(|limit| patience < limit)
         {
             match tokio::time::timeout_at(began + patience, &mut wait).await {
                 Ok(answer) => return answer,
@@ -242,7 +245,7 @@ impl Pool {
         let home = home::current();
         loop {
             let mut conn = state.pop_idle(home)?;
-            let stale = conn.epoch != state.epoch || conn.expires.is_some_and(|at| at <= now);
+            let stale = conn.epoch != state.epoch || self.is_too_old(&conn, now);
             if !stale && check::is_open(&mut conn, now) {
                 if check::is_due(&conn, &self.settings.load(), now) {
                     state.push_idle(conn);
@@ -253,6 +256,12 @@ impl Pool {
             state.forget(&conn.info);
             self.metrics.closed(if stale { CloseCause::Lifetime } else { CloseCause::ServerClosed });
         }
+    }
+
+    /// Whether a connection is older than any may be by the settings of now.
+    fn is_too_old(&self, conn: &ServerConn, now: Instant) -> bool {
+        let lifetime = self.settings.load().lifetime;
+        lifetime.is_some_and(|lifetime| now.duration_since(conn.opened) >= lifetime.mul_f64(conn.jitter))
     }
 
     /// Takes a connection back: to the oldest waiter, else to the idle list, else (too old, too many) it is closed.
@@ -272,7 +281,7 @@ impl Pool {
             || self.load.is_draining()
         {
             Some(CloseCause::Reconnect)
-        } else if conn.expires.is_some_and(|at| at <= now) {
+        } else if self.is_too_old(&conn, now) {
             Some(CloseCause::Lifetime)
         } else if !conn.stream.is_quiet() {
             Some(CloseCause::ServerClosed)

@@ -23,21 +23,22 @@ impl Pool {
     }
 
     pub(super) fn open_for_waiters_in(self: &Arc<Self>, turn: Turn, state: &mut State) {
-        if state.waiters.is_empty() || self.gate.is_paused() {
-            return;
-        }
-        if state.backoff.is_on(Instant::now()) {
-            return;
-        }
-        let settings = self.settings.load();
-        // After a failure one goes ahead.
-        let most = if state.backoff.is_careful() { 1 } else { MAX_OPENING };
-        while state.opening < most && state.wanted(&settings) > 0 {
+        while self.wants_one_now(state) {
             let since = state.oldest_wait();
             if !self.start_opening(state, turn, since) {
                 return;
             }
         }
+    }
+
+    /// Whether another opening is to be started now, as far as this pool is concerned.
+    pub(super) fn wants_one_now(&self, state: &State) -> bool {
+        if state.waiters.is_empty() || self.gate.is_paused() || state.backoff.is_on(Instant::now()) {
+            return false;
+        }
+        // After a failure one goes ahead.
+        let most = if state.backoff.is_careful() { 1 } else { MAX_OPENING };
+        state.opening < most && state.wanted(&self.settings.load()) > 0
     }
 
     /// Starts one opening; the caller has looked at the pool's size. `false` when a limit over several pools is reached: then
@@ -65,7 +66,7 @@ impl Pool {
         };
         guard.done = true;
         match result {
-            Ok(conn) => self.take_opened(conn, epoch, settings.lifetime, places),
+            Ok(conn) => self.take_opened(conn, epoch, places),
             Err(error) => {
                 drop(places);
                 self.opening_failed(error);
@@ -73,12 +74,10 @@ impl Pool {
         }
     }
 
-    fn take_opened(self: &Arc<Self>, mut conn: ServerConn, epoch: u64, lifetime: Option<Duration>, places: Places) {
-        let now = Instant::now();
+    fn take_opened(self: &Arc<Self>, mut conn: ServerConn, epoch: u64, places: Places) {
         conn.home = home::current();
         conn.epoch = epoch;
         conn.jitter = fastrand::f64().mul_add(-0.1, 1.0);
-        conn.expires = lifetime.map(|lifetime| now + lifetime.mul_f64(conn.jitter));
         if conn.parameters.in_hot_standby().is_some_and(|standby| standby == self.load.is_primary()) {
             // It has another role than we believe: somebody has to look (trap 69).
             self.load.probe.notify_one();
@@ -89,12 +88,11 @@ impl Pool {
         let mut state = self.state.lock();
         state.opening -= 1;
         state.opened(conn.info.clone(), places);
-        let others_waited = state.backoff.end();
+        state.backoff.end();
         drop(state);
         self.put_back(Box::new(conn), Instant::now());
-        if others_waited {
-            self.go_on();
-        }
+        // Its turn is over: whoever waits beyond it may have the next one.
+        self.go_on();
     }
 
     /// All waiters learn of the failure when nothing else is open or opening that could

@@ -58,17 +58,7 @@ impl Session {
         };
         let cluster = self.ctx.directory.cluster(&self.client.database).map_err(|_| gone("the database"))?;
         let config = self.ctx.config.load_full();
-        if !Arc::ptr_eq(&cluster, &self.pools.cluster) {
-            let login = self.pools.login.clone();
-            self.pools = cluster.user_pools(
-                &config,
-                &self.client.database,
-                &self.client.user,
-                login,
-                &self.ctx.directory.auth,
-                &self.ctx.metrics,
-            );
-        }
+        self.pools = cluster.pools_after(&self.pools, &config, &self.ctx.directory.auth, &self.ctx.metrics);
         let database = &self.pools.cluster.database;
         self.pool_settings = self.pools.settings();
         self.max_prepared = self.pool_settings.max_prepared as usize;
@@ -261,7 +251,10 @@ impl Session {
                 ErrorNotice::error(SqlState::READ_ONLY_TRANSACTION, "cannot write: this database is read-only here");
             return Some(notice.hint("It is configured with read_only = true: only reads are possible."));
         }
-        if self.pool_settings.wait_timeout.is_none_or(|limit| began.elapsed() < limit) {
+        // A pause is no lack of nodes.
+        let gate = self.ctx.directory.gates.find(&self.client.database);
+        let waited = gate.map_or(began, |gate| gate.without_pauses(began)).elapsed();
+        if self.pool_settings.wait_timeout.is_none_or(|limit| waited < limit) {
             return None;
         }
         let what = if place == Place::Primary { "no primary" } else { "no node" };

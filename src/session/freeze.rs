@@ -4,9 +4,26 @@ use std::task::Context as Cx;
 
 use quanta::Instant;
 
-use super::clients::Request;
+use crate::pool::Service;
+
+use super::Context;
+use super::clients::{Client, Request};
 use super::machine::State;
 use super::relay::{Ending, Session};
+
+impl Context {
+    /// A client was registered whose login was under way when everything was suspended: it is to stand still, too. Whoever suspends or
+    /// resumes says so before he looks for clients, so one of the two sees the other.
+    pub(super) fn stand_still_if_suspended(&self, client: &Client) {
+        let is_suspended = || self.directory.gates.service() == Service::Suspended;
+        if is_suspended() {
+            client.request(Request::Suspend);
+            if !is_suspended() {
+                client.wake_up();
+            }
+        }
+    }
+}
 
 impl Session {
     /// While the session is to stand still: writes what is left to be written, and reads nothing, so that every byte on its

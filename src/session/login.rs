@@ -204,7 +204,9 @@ async fn attempt(
     };
     let registered =
         ctx.clients.register(identity, secret_len, limits).map_err(|limit| too_many_clients(ctx, limit))?;
-    let server_login = auth::server_login(configured, known.map(|user| &**user), &authenticated);
+    ctx.stand_still_if_suspended(&registered.client);
+    let proven = &authenticated.server_credential;
+    let server_login = auth::server_login(configured, known.map(|user| &**user), user, proven);
     let mut pools = cluster.user_pools(&config, database, user, server_login, &ctx.directory.auth, &ctx.metrics);
     let mut greeting = authenticated.greeting;
     let mut lex = LexOptions::default();
@@ -216,8 +218,7 @@ async fn attempt(
                 Err(NoParameters::PoolClosed) => {
                     // A reload: the pools have successors, or the database is gone.
                     let cluster = ctx.directory.cluster(database).map_err(|_| unknown_database(ctx, database))?;
-                    let (config, login) = (ctx.config.load_full(), pools.login.clone());
-                    pools = cluster.user_pools(&config, database, user, login, &ctx.directory.auth, &ctx.metrics);
+                    pools = cluster.pools_after(&pools, &ctx.config.load(), &ctx.directory.auth, &ctx.metrics);
                     tokio::task::yield_now().await;
                 }
                 Err(NoParameters::Because(notice)) => return Err(refuse(ctx, *notice, Blame::Server)),

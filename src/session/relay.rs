@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as Cx, Poll, Waker};
 
@@ -36,6 +36,10 @@ use super::shards::Shards;
 use super::timing::Timing;
 use super::tracked::{Script, Tracked};
 use super::{Context, passthrough, spare};
+
+/// How often a client is read of in one turn, 64 KiB each time: small messages that are answered at once are thousands, and a client that sends
+/// them without a pause would keep the thread for itself.
+const MOST_READS: u32 = 4;
 
 /// One client's session, from its login to its end.
 pub struct Session {
@@ -252,6 +256,7 @@ impl Session {
         }
         // Nothing more comes of the client before its socket wakes the session.
         let mut client_waits = false;
+        let mut reads = 0;
         loop {
             if self.client.any_request()
                 && let Some(ending) = self.poll_requests()
@@ -289,8 +294,14 @@ impl Session {
                 moved = true;
             }
             if !client_waits {
+                if reads == MOST_READS {
+                    return give_others_their_turn(cx);
+                }
                 match self.poll_client(cx) {
-                    Ok(Poll::Ready(progress)) => moved |= progress,
+                    Ok(Poll::Ready(progress)) => {
+                        moved |= progress;
+                        reads += u32::from(progress);
+                    }
                     Ok(Poll::Pending) => client_waits = true,
                     Err(event) => return Poll::Ready(event),
                 }
@@ -331,6 +342,13 @@ impl Session {
     pub(super) fn resume(&mut self) {
         self.resumed |= std::mem::take(&mut self.stalled);
     }
+}
+
+/// The session goes on when the thread has looked after the others, and after what has come for them.
+fn give_others_their_turn(cx: &mut Cx<'_>) -> Poll<Event> {
+    // It is pending, and wakes the session.
+    let _ = pin!(tokio::task::yield_now()).as_mut().poll(cx);
+    Poll::Pending
 }
 
 /// The end of a session in which a panic was caught.

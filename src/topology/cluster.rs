@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::auth::{AuthContext, AuthQuery, ServerCredential, ServerLogin};
+use crate::auth::{self, AuthContext, AuthQuery, ServerCredential, ServerLogin, StoredSecret};
 use crate::backend::{ConnectSpec, Parameters, Settings};
 use crate::config::{Config, Database, PoolSettings};
 use crate::net::ClientTlsContext;
@@ -57,8 +57,8 @@ pub struct UserPools {
     pub user: String,
     /// The cluster.
     pub cluster: Arc<Cluster>,
-    /// How its connections log in, for the pools of a cluster that takes this one's place.
-    pub login: ServerLogin,
+    /// How its connections log in.
+    pub login: PoolLogin,
     /// One per node of the cluster, in its order.
     pub pools: Vec<Arc<Pool>>,
     /// When the tables of the database were written last.
@@ -81,6 +81,48 @@ pub struct UserPools {
     pub server_defaults: Arc<ArcSwap<Parameters>>,
     /// For how many rounds of housekeeping nobody has used them.
     pub(super) unused: AtomicU32,
+}
+
+/// How the connections of a user's pools log in. All of them share what proves it, and so do the pools that take their place after a
+/// reload: whatever yields a newer one, it is the one for all of them.
+#[derive(Debug, Clone)]
+pub struct PoolLogin {
+    /// User on the servers.
+    pub user: String,
+    pub(super) credential: Arc<ArcSwap<ServerCredential>>,
+}
+
+impl From<ServerLogin> for PoolLogin {
+    fn from(login: ServerLogin) -> Self {
+        Self { user: login.user, credential: Arc::new(ArcSwap::from_pointee(login.credential)) }
+    }
+}
+
+impl PoolLogin {
+    /// A login has proved this, or the configuration says so.
+    fn learn(&self, credential: ServerCredential) {
+        if credential != ServerCredential::None && **self.credential.load() != credential {
+            self.credential.store(Arc::new(credential));
+        }
+    }
+
+    /// How the pools of this client log in by a configuration that may be another one: as before, unless it names another user of the
+    /// servers. What it says of passwords is newer than what a login has proved.
+    pub(super) fn under(&self, config: &Config, database: &Database, client: &str) -> Self {
+        let user = config.users.get(client).map(|user| &**user);
+        let secret = user.and_then(|user| user.secret.as_ref()).map(|secret| StoredSecret::parse(secret).credential());
+        let proven = match secret {
+            Some(password @ ServerCredential::Plain(_)) => password,
+            _ if self.user == client => ServerCredential::clone(&self.credential.load()),
+            _ => ServerCredential::None,
+        };
+        let login = auth::server_login(database, user, client, &proven);
+        if login.user != self.user {
+            return login.into();
+        }
+        self.learn(login.credential);
+        self.clone()
+    }
 }
 
 /// Pools behind `*` that nobody has used for so many rounds, and that have no connection, are forgotten: clients choose the names.
@@ -135,21 +177,55 @@ impl Cluster {
     ) -> Arc<UserPools> {
         let mut users = self.users.lock();
         if let Some(found) = users.get(&(database.to_owned(), user.to_owned())) {
-            for pool in &found.pools {
-                if pool.spec.user == login.user && login.credential != ServerCredential::None {
-                    pool.spec.credential.store(Arc::new(login.credential.clone()));
-                }
+            if found.login.user == login.user {
+                found.login.learn(login.credential);
             }
             return found.clone();
         }
+        let made = self.make_pools(config, database, user, login.into(), auth, metrics);
+        users.insert((database.to_owned(), user.to_owned()), made.clone());
+        made
+    }
+
+    /// The pools with which a session goes on that has had others: after a reload these may have been replaced, or closed.
+    pub fn pools_after(
+        self: &Arc<Self>,
+        before: &UserPools,
+        config: &Config,
+        auth: &Arc<AuthContext>,
+        metrics: &Metrics,
+    ) -> Arc<UserPools> {
+        let mut users = self.users.lock();
+        let key = (before.database.clone(), before.user.clone());
+        if let Some(found) = users.get(&key) {
+            return found.clone();
+        }
+        let login = before.login.under(config, &self.database, &before.user);
+        let made = self.make_pools(config, &before.database, &before.user, login, auth, metrics);
+        users.insert(key, made.clone());
+        made
+    }
+
+    fn make_pools(
+        self: &Arc<Self>,
+        config: &Config,
+        database: &str,
+        user: &str,
+        login: PoolLogin,
+        auth: &Arc<AuthContext>,
+        metrics: &Metrics,
+    ) -> Arc<UserPools> {
         let settings = config.pool_settings(&self.database, user);
-        let make = self.pool_maker(config, database, user, &login, auth, metrics);
-        let made = Arc::new(UserPools {
+        let pools = {
+            let make = self.pool_maker(config, database, user, &login, auth, metrics);
+            self.nodes.iter().map(make).collect()
+        };
+        Arc::new(UserPools {
             database: database.to_owned(),
             user: user.to_owned(),
             cluster: self.clone(),
-            login: login.clone(),
-            pools: self.nodes.iter().map(make).collect(),
+            login,
+            pools,
             stamps: Stamps::of(self.dbname_of(database)),
             settings: ArcSwap::from_pointee(settings.clone()),
             greetings: Arc::default(),
@@ -160,9 +236,7 @@ impl Cluster {
             default_path: Arc::default(),
             server_defaults: Arc::default(),
             unused: AtomicU32::new(0),
-        });
-        users.insert((database.to_owned(), user.to_owned()), made.clone());
-        made
+        })
     }
 
     /// What makes the pool of a (database, user) at a node.
@@ -171,7 +245,7 @@ impl Cluster {
         config: &'a Config,
         database: &'a str,
         user: &'a str,
-        login: &'a ServerLogin,
+        login: &'a PoolLogin,
         auth: &'a Arc<AuthContext>,
         metrics: &'a Metrics,
     ) -> impl Fn(&Arc<Node>) -> Arc<Pool> + 'a {
@@ -186,7 +260,7 @@ impl Cluster {
                 tls: self.tls.clone(),
                 dbname: self.dbname_of(database).to_owned(),
                 user: login.user.clone(),
-                credential: ArcSwap::from_pointee(login.credential.clone()),
+                credential: login.credential.clone(),
                 auth: auth.clone(),
             };
             let settings = node_settings(&settings, node);
@@ -230,10 +304,16 @@ impl Cluster {
         }
     }
 
-    /// Applies pool settings of a new configuration in which the database itself is unchanged.
+    /// Applies pool settings of a new configuration in which the database itself is unchanged. Pools that log in as another user by it
+    /// are closed: sessions find others.
     pub fn apply(&self, config: &Config) {
         self.limit_servers();
         for user in self.all_pools() {
+            if user.login.under(config, &self.database, &user.user).user != user.login.user {
+                self.users.lock().remove(&(user.database.clone(), user.user.clone()));
+                user.pools.iter().for_each(Pool::close);
+                continue;
+            }
             let settings = config.pool_settings(&self.database, &user.user);
             for (pool, node) in user.pools.iter().zip(&self.nodes) {
                 pool.set_settings(node_settings(&settings, node));
@@ -255,8 +335,8 @@ impl Cluster {
         self.nodes.iter().for_each(|node| node.servers.set_limit(self.database.max_server_connections));
     }
 
-    /// Whether the servers of `database` are reached in the same way, and hold the same database: then nodes that are in both,
-    /// with their pools and connections, can stay.
+    /// Whether the servers of `database` are reached in the same way (certificates and keys in the same files may be others), and hold
+    /// the same database: then nodes that are in both, with their pools and connections, can stay.
     pub(super) fn is_reached_as(&self, database: &Database) -> bool {
         let own = &self.database;
         let adapted = Database {
@@ -272,7 +352,7 @@ impl Cluster {
             max_server_connections: own.max_server_connections,
             ..database.clone()
         };
-        adapted == **own
+        adapted == **own && self.tls.is_up_to_date(&own.tls)
     }
 
     /// Whether its replicas are asked how fresh they are.

@@ -134,7 +134,11 @@ impl Directory {
         let mut made = BTreeMap::new();
         for (name, database) in &config.databases {
             if !old.get(name).is_some_and(|cluster| cluster.is_reached_as(database)) {
-                made.insert(name.clone(), self.make(database, config)?);
+                let cluster = self.make(database, config)?;
+                if let Some(before) = old.get(name) {
+                    cluster.follow_orders(before);
+                }
+                made.insert(name.clone(), cluster);
             }
         }
         self.user_caps.apply(config);

@@ -20,7 +20,7 @@ pub(super) struct Candidate<'a> {
     pub disabled: bool,
     /// It can be asked over SQL at all.
     pub can_be_asked: bool,
-    /// It has been asked, with or without success.
+    /// It has been asked, with or without success, since there was reason to doubt what it said before.
     pub asked: bool,
     /// What it said last.
     pub facts: Option<Facts>,
@@ -156,6 +156,8 @@ pub(super) fn elect(candidates: &[Candidate<'_>], system: Option<u64>, leadershi
 /// What a node alone tells.
 fn standing(one: &Candidate<'_>, system: Option<u64>) -> Standing {
     match (one.facts, one.declared) {
+        // What it said is in doubt, or it has said nothing.
+        _ if one.can_be_asked && !one.asked => Standing::Unknown,
         (Some(facts), _) => match (facts.system, system) {
             (Some(own), Some(wanted)) if own != wanted => Standing::Refused(format!(
                 "belongs to another cluster: its system identifier is {own}, that of the others {wanted}"

@@ -137,6 +137,19 @@ fn healthy(node: &Node, answer: Answer, asked: Instant) -> bool {
     if news {
         tracing::info!(node = node.settings.name, "node is up");
     }
+    if let Some(refusal) = answer.refusal {
+        node.asked_in_vain();
+        node.metrics.check_failed(true);
+        if node.checked().error.as_ref() != Some(&refusal) {
+            tracing::warn!(
+                node = node.settings.name,
+                error = refusal,
+                "node is up, but does not tell its role: what it said last holds"
+            );
+        }
+        node.set_checked(Checked { at: Some(SystemTime::now()), error: Some(refusal) });
+        return news;
+    }
     node.set_secondary_use(answer.secondary_use);
     node.set_group(answer.group);
     if let Some(facts) = answer.facts {

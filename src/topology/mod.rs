@@ -21,7 +21,7 @@ mod succession;
 mod switchover;
 
 pub use citus::{Citus, CitusMap, CitusNode, Survey, Surveyor};
-pub use cluster::{Cluster, UserPools};
+pub use cluster::{Cluster, PoolLogin, UserPools};
 pub use control::ControlPools;
 pub use default_path::{BELIEVED_FOR, DefaultPath};
 pub use defaults::Defaults;

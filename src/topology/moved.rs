@@ -38,6 +38,9 @@ fn retire(cluster: &Arc<Cluster>, index: usize, found: &[IpAddr]) {
     if node.moved_to(found) {
         // Who checks its health is to ask the server that has the name now.
         node.load.probe.notify_one();
+        if let Some(auth_query) = &cluster.auth_query {
+            auth_query.let_go();
+        }
         tracing::info!(node = node.settings.name, addresses = ?found, retired, "the node's name leads elsewhere");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
@@ -39,6 +39,8 @@ struct Found {
     is_worker: AtomicBool,
     is_secondary: AtomicBool,
     spared: AtomicBool,
+    /// How often its name has led elsewhere than before.
+    moves: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -50,6 +52,7 @@ impl Found {
             reads_from_secondaries: AtomicBool::new(false),
             is_worker: AtomicBool::new(false),
             is_secondary: AtomicBool::new(false),
+            moves: AtomicU64::new(0),
             state: Mutex::new(state),
         }
     }
@@ -207,6 +210,11 @@ impl Node {
         state.facts = Some(facts);
     }
 
+    /// What it has said of itself may be long over: it counts for nothing until it was asked again, with or without success.
+    pub(super) fn doubt_facts(&self) {
+        self.found.state.lock().asked = false;
+    }
+
     /// Notes that it was asked, without success.
     pub(super) fn asked_in_vain(&self) {
         self.found.state.lock().asked = true;
@@ -218,7 +226,14 @@ impl Node {
         let before = std::mem::replace(&mut state.addresses, addresses.to_vec());
         let moved = !before.is_empty() && before != addresses;
         state.moved |= moved;
+        self.found.moves.fetch_add(u64::from(moved), Ordering::AcqRel);
         moved
+    }
+
+    /// Another number whenever its name has led elsewhere: whoever has a connection of his own from before that is to give it up, for
+    /// the server that had the name may still answer.
+    pub fn moves(&self) -> u64 {
+        self.found.moves.load(Ordering::Acquire)
     }
 
     /// Whether its name leads elsewhere since this was asked last.

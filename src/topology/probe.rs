@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{Client, Pool};
+use deadpool_postgres::{Client, Pool, PoolError};
 use futures::future::select_ok;
 use quanta::Instant;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
-use crate::net::{ClientTlsContext, ConnectOptions, Encryption, connect};
+use crate::net::{ClientTlsContext, ConnectOptions, Encryption, connect, control};
 use crate::wire::build;
 
 use super::citus::{GROUP, SecondaryUse};
@@ -50,6 +50,15 @@ pub(super) struct Answer {
     pub secondary_use: SecondaryUse,
     /// Of a worker: the node group of Citus of which it says that it is.
     pub group: Option<i32>,
+    /// Why it does not say what it was asked: it is full, or does not let the control user in. A server that says so is not down.
+    pub refusal: Option<String>,
+}
+
+impl Answer {
+    /// It lives, and that is all that is known.
+    fn without_facts(refusal: Option<String>) -> Self {
+        Self { facts: None, secondary_use: SecondaryUse::default(), group: None, refusal }
+    }
 }
 
 /// A probe that was answered.
@@ -143,10 +152,17 @@ impl Prober {
     /// Asks over SQL, in one round trip once the connection is open.
     async fn ask(&self, pool: &Pool) -> Result<Answer, String> {
         let question = if self.asks_less.load(Ordering::Relaxed) { SHORT_QUESTION } else { QUESTION };
-        let client = pool.get().await.map_err(|error| error.to_string())?;
+        let client = match pool.get().await {
+            Ok(client) => client,
+            Err(PoolError::Backend(error)) => return refused(&error),
+            Err(error) => return Err(error.to_string()),
+        };
         // The first question on a connection fills the server's caches: its time tells nothing.
         let is_warm = client.statement_cache.size() > 0;
-        let statement = client.prepare_cached(question).await.map_err(|error| error.to_string())?;
+        let statement = match client.prepare_cached(question).await {
+            Ok(statement) => statement,
+            Err(error) => return refused(&error),
+        };
         let began = Instant::now();
         let row = match client.query_one(&statement, &[]).await {
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && question != SHORT_QUESTION => {
@@ -158,7 +174,8 @@ impl Prober {
                 self.asks_less.store(true, Ordering::Relaxed);
                 return Box::pin(self.ask(pool)).await;
             }
-            asked => asked.map_err(|error| error.to_string())?,
+            Err(error) => return refused(&error),
+            Ok(row) => row,
         };
         if is_warm {
             self.node.load.answered(began.elapsed());
@@ -184,7 +201,8 @@ impl Prober {
 
     /// Without a user to log in with: a server that answers an SSLRequest is alive. Its role is what the configuration says.
     async fn knock(&self) -> Result<Answer, String> {
-        let mut stream = connect(&self.node.settings.hosts, &self.tls, Encryption::Plain, &ConnectOptions::default())
+        let options = ConnectOptions { patience: Some(self.longest.mul_f64(0.8)), ..ConnectOptions::default() };
+        let mut stream = connect(&self.node.settings.hosts, &self.tls, Encryption::Plain, &options)
             .await
             .map_err(|error| error.to_string())?;
         let mut packet = Vec::with_capacity(8);
@@ -193,9 +211,18 @@ impl Prober {
         let mut answer = [0];
         stream.read_exact(&mut answer).await.map_err(|error| error.to_string())?;
         match answer[0] {
-            b'S' | b'N' => Ok(Answer { facts: None, secondary_use: SecondaryUse::default(), group: None }),
+            b'S' | b'N' => Ok(Answer::without_facts(None)),
             other => Err(format!("answered {other:#04x} to SSLRequest")),
         }
+    }
+}
+
+/// What an error of the server's says: that it lives, unless it says that it starts or ends.
+fn refused(error: &tokio_postgres::Error) -> Result<Answer, String> {
+    let ends = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+    match error.as_db_error() {
+        Some(said) if !ends.contains(said.code()) => Ok(Answer::without_facts(Some(said.to_string()))),
+        _ => Err(control::in_full(error)),
     }
 }
 
@@ -214,7 +241,7 @@ fn read(row: &tokio_postgres::Row) -> Result<Answer, tokio_postgres::Error> {
         version: u32::try_from(version).unwrap_or(0),
     };
     let secondary_use = SecondaryUse::of(row.try_get(5)?, row.try_get(6)?);
-    Ok(Answer { facts: Some(facts), secondary_use, group: None })
+    Ok(Answer { facts: Some(facts), secondary_use, ..Answer::without_facts(None) })
 }
 
 /// How long a node takes to answer.

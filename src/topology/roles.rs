@@ -91,6 +91,30 @@ impl Cluster {
         news
     }
 
+    /// What an administrator has taken out of service stays so when a reload reaches the same nodes in another way, and who stands down for
+    /// a switchover does not take writes again by that.
+    pub(super) fn follow_orders(&self, before: &Self) {
+        for node in &self.nodes {
+            let is_disabled = |other: &&Arc<Node>| other.settings.name == node.settings.name && other.is_disabled();
+            if before.nodes.iter().any(|other| is_disabled(&other)) {
+                node.set_disabled(true);
+                node.load.set_draining(true);
+            }
+        }
+        self.era.state.lock().leaving = before.leaving();
+        self.find_roles();
+    }
+
+    /// A pause of the database is about to end. Its nodes have not been asked for their roles meanwhile, and whoever pauses a database may
+    /// do so for the sake of a promotion: nobody takes anything before those that are up have said again what they are.
+    pub fn doubt_roles(&self) {
+        if !self.is_paused() || !self.can_be_asked {
+            return;
+        }
+        self.nodes.iter().filter(|node| node.load.is_up()).for_each(|node| node.doubt_facts());
+        self.find_roles();
+    }
+
     /// What Patroni says of a node, where it is watched.
     pub(super) fn told_of(&self, node: &Node) -> Option<Told> {
         self.database.patroni.as_ref().and_then(|_| self.era.patroni.told(&node.settings.name))

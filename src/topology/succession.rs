@@ -59,14 +59,14 @@ impl Cluster {
         let mut closing = Vec::new();
         let mut users = self.users.lock();
         for (key, old) in users.drain() {
-            let make = successor.pool_maker(
-                makings.config,
-                &old.database,
-                &old.user,
-                &old.login,
-                makings.auth,
-                makings.metrics,
-            );
+            let login = old.login.under(makings.config, database, &old.user);
+            if login.user != old.login.user {
+                // Sessions find others, which log in as the one who is named now.
+                closing.extend(old.pools.iter().cloned());
+                continue;
+            }
+            let make =
+                successor.pool_maker(makings.config, &old.database, &old.user, &login, makings.auth, makings.metrics);
             let pools = successor.nodes.iter().zip(&places).map(|(node, place)| match place {
                 Some(index) => old.pools[*index].clone(),
                 None => make(node),

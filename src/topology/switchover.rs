@@ -32,10 +32,10 @@ impl Cluster {
         self.disable_node(index);
     }
 
-    /// Server connections of the pools to a node that are open or being opened.
+    /// Server connections of pools to a node that are open or being opened, those of pools included that a reload has closed: what runs
+    /// there may still be committed.
     pub fn connections_to(&self, index: usize) -> usize {
-        let counts = self.all_pools().into_iter().map(|user| user.pools[index].counts());
-        counts.map(|counts| counts.active + counts.idle + counts.tested + counts.opening).sum()
+        self.nodes[index].servers.used()
     }
 
     /// Asks how far a replica is behind; `None` when no user is configured to ask with.

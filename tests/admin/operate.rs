@@ -300,6 +300,17 @@ fn suspend_stops_everything_where_it_is() {
     idle.recv_ready(1);
     assert_eq!(new.join().unwrap(), "5");
     assert_eq!(busy.value("SELECT count(*) FROM t WHERE n = 9"), "1");
+    // Whose login is under way stands still once it is over.
+    let mut late = RawClient::tcp(port);
+    late.startup(&[("user", APP), ("database", &fixture.db.name)]);
+    thread::sleep(Duration::from_millis(200));
+    console.exchange(&Batch::new().query("SUSPEND"));
+    late.authenticate(APP, APP_PASSWORD).unwrap();
+    late.recv_ready(1);
+    start(&mut late, "SELECT 6");
+    assert!(late.is_silent_for(Duration::from_millis(300)));
+    console.exchange(&Batch::new().query("RESUME"));
+    late.recv_ready(1);
     // The last administrator's end is the end of it.
     console.exchange(&Batch::new().query("SUSPEND"));
     start(&mut idle, "SELECT 1");
@@ -373,4 +384,14 @@ fn console_clients_count_towards_no_limit() {
         RawClient::tcp(fixture.proxy.port()).login(APP_PASSWORD, &[("user", APP), ("database", &fixture.db.name)]);
     assert_eq!(login.unwrap_err().sqlstate(), "53300");
     drop((consoles, clients));
+}
+
+#[test]
+fn a_text_of_very_many_commands_is_refused() {
+    let fixture = Fixture::new();
+    let mut console = fixture.console();
+    let many = |count: usize| "SHOW CONFIG;".repeat(count);
+    assert_eq!(console.exchange(&Batch::new().query(&many(16))).iter().filter(|frame| frame.tag == b'C').count(), 16);
+    assert_eq!(console.failure(&many(17)), "54000");
+    assert_eq!(console.value("SELECT count(*) FROM version"), "1");
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::fixture::*;
+use crate::support::clusters::{APP, APP_PASSWORD};
 use crate::support::frames::Batch;
+use crate::support::process::Setup;
 use crate::support::raw::RawClient;
 
 /// Clients that read and write until they are told to stop; each error is a panic of theirs.
@@ -196,4 +198,33 @@ fn replicas_that_stream_from_the_primary_are_found_and_lost() {
         assert!(gone.elapsed() < Duration::from_secs(60), "it is still there");
         thread::sleep(Duration::from_millis(200));
     }
+}
+
+#[test]
+fn a_server_that_says_why_it_does_not_let_the_control_user_in_is_not_down() {
+    let cluster = cluster(1);
+    let on_primary = |sql: &str| cluster.info().query(0, "postgres", sql).unwrap();
+    on_primary("CREATE ROLE control LOGIN PASSWORD 'control'; GRANT pg_monitor TO control");
+    cluster.info().wait_replayed().unwrap();
+    let text = config("", "", &nodes(&cluster)).replace(
+        &format!("control_user = \"{APP}\"\ncontrol_password = \"{APP_PASSWORD}\""),
+        "control_user = \"control\"\ncontrol_password = \"control\"",
+    );
+    let proxy = Setup::config(text).start();
+    let mut client = client(&proxy);
+    assert_eq!(client.value(WRITE), cluster.info().port(0).to_string());
+    on_primary("ALTER ROLE control NOLOGIN");
+    cluster.info().wait_replayed().unwrap();
+    for node in 0..2 {
+        let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'control'";
+        cluster.info().query(node, "postgres", ended).unwrap();
+    }
+    let refused = || column_of(&proxy, "reason").values().filter(|error| error.contains("not permitted")).count();
+    until("both have refused", || refused() == 2);
+    thread::sleep(Duration::from_millis(1500));
+    assert!(column_of(&proxy, "state").values().all(|state| state == "up"), "{}", proxy.log());
+    assert_eq!(client.value(WRITE), cluster.info().port(0).to_string(), "what it said last holds");
+    assert_eq!(readers(&mut client, 5).get(&cluster.info().port(1).to_string()), Some(&5));
+    on_primary("ALTER ROLE control LOGIN");
+    until("they tell again", || refused() == 0);
 }

@@ -1,5 +1,6 @@
 //! Who takes writes.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use trunkline::app::demo::{ClusterOptions, StopMode};
@@ -234,4 +235,26 @@ fn listeners_replication_and_logins_follow_the_primary() {
     cluster.info().query(1, "app", "CREATE ROLE late LOGIN PASSWORD 'late-secret'").unwrap();
     let mut late = crate::support::raw::RawClient::tcp(proxy.port());
     late.login("late-secret", &[("user", "late"), ("database", "app")]).unwrap_or_else(|error| panic!("{error:?}"));
+}
+
+#[test]
+fn after_a_pause_in_which_a_replica_was_promoted_nothing_is_written_to_the_old_primary() {
+    let fixture = Fixture::new(1);
+    let mut clients: Vec<_> = (0..4).map(|_| fixture.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.value(WRITE), fixture.port(0));
+    }
+    fixture.command("PAUSE app");
+    // The old primary lives on. Nobody asks it, or the other one, for its role meanwhile.
+    fixture.cluster.replicas()[0].promote().unwrap();
+    for client in &mut clients {
+        client.send(&Batch::new().query(WRITE));
+    }
+    thread::sleep(Duration::from_millis(1500));
+    fixture.command("RESUME app");
+    for client in &mut clients {
+        let frames = client.recv_ready(1);
+        let row = frames.iter().find(|frame| frame.tag == b'D').map(|frame| frame.columns()[0].clone().unwrap());
+        assert_eq!(row, Some(fixture.port(1)), "{frames:?}");
+    }
 }

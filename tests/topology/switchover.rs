@@ -160,3 +160,31 @@ fn nobody_takes_over_meanwhile_and_none_begins_in_a_process_that_was_taken_over(
     assert_eq!(outcome(&mut admin), "55000");
     assert_eq!(writer.value(WRITE), cluster.info().port(0).to_string(), "it is in service here as there");
 }
+
+#[test]
+fn a_reload_that_reaches_servers_in_another_way_undoes_nothing_that_was_said_on_the_console() {
+    let fixture = Fixture::new(2);
+    let mut client = fixture.client();
+    assert_eq!(client.value(WRITE), fixture.port(0));
+    let mut reloads = 0;
+    let mut reload = |mode: &str| {
+        let tls = format!("tls = {{ mode = \"{mode}\" }}");
+        fixture.proxy.rewrite_config(&config("", &tls, &nodes(&fixture.cluster)));
+        fixture.proxy.signal(rustix::process::Signal::HUP);
+        reloads += 1;
+        until("it is reloaded", || fixture.proxy.log().matches("configuration reloaded").count() == reloads);
+    };
+    fixture.command("DISABLE NODE app.replica2");
+    reload("disable");
+    until("nodes were asked", || fixture.column("state")["primary"] == "up" && client.value(WRITE) == fixture.port(0));
+    assert_eq!(fixture.column("state")["replica2"], "disabled");
+    fixture.command("SWITCHOVER app.replica1");
+    reload("prefer");
+    assert_eq!(fixture.column("state")["primary"], "disabled");
+    client.send(&Batch::new().query(WRITE));
+    assert!(client.is_silent_for(std::time::Duration::from_millis(1500)), "it waits for the promotion");
+    fixture.cluster.replicas()[0].promote().unwrap();
+    let frames = client.recv_ready(1);
+    let row = frames.iter().find(|frame| frame.tag == b'D').map(|frame| frame.columns()[0].clone().unwrap());
+    assert_eq!(row, Some(fixture.port(1)), "{frames:?}");
+}

@@ -1,6 +1,7 @@
 //! Connecting, against servers of a few lines.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -149,9 +150,36 @@ async fn finds_out_about_servers_that_are_gone_without_a_word() {
         TcpLiveness { keepalive: seconds(8), user_timeout: seconds(30) },
     ] {
         let (hosts, tls) = ([host("127.0.0.1", port)], ClientTlsContext::disabled());
-        let stream = connect(&hosts, &tls, Encryption::Plain, &ConnectOptions { liveness }).await.unwrap();
+        let stream =
+            connect(&hosts, &tls, Encryption::Plain, &ConnectOptions { liveness, patience: None }).await.unwrap();
         let (probed, set) = liveness_of(&stream);
         assert_eq!((probed, set.user_timeout), (liveness.keepalive.is_some(), liveness.user_timeout));
         assert!(liveness.keepalive.is_none_or(|idle| set.keepalive == Some(idle)), "{set:?}");
     }
+}
+
+#[tokio::test]
+async fn a_host_that_swallows_everything_leaves_time_for_the_next() {
+    use socket2::{Domain, SockAddr, Socket, Type};
+    let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let (silent, mut waiting) = (socket(), Vec::new());
+    silent.bind(&SockAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
+    silent.listen(0).unwrap();
+    let address = silent.local_addr().unwrap();
+    for _ in 0..4 {
+        // Nobody accepts them: its queue is full, and what comes then is dropped.
+        let client = socket();
+        client.set_nonblocking(true).unwrap();
+        let _ = client.connect(&address);
+        waiting.push(client);
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = |port| HostPort { host: "127.0.0.1".to_owned(), port };
+    let hosts = [host(address.as_socket().unwrap().port()), host(listener.local_addr().unwrap().port())];
+    let options = ConnectOptions { patience: Some(Duration::from_secs(1)), ..ConnectOptions::default() };
+    let tls = ClientTlsContext::disabled();
+    let began = std::time::Instant::now();
+    let stream = connect(&hosts, &tls, Encryption::Plain, &options).await.unwrap();
+    assert_eq!(stream.peer(), crate::net::PeerAddr::Tcp(listener.local_addr().unwrap()));
+    assert!(began.elapsed() > Duration::from_millis(400) && began.elapsed() < Duration::from_millis(900));
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use rustls_pki_types::ServerName;
 
@@ -20,6 +21,24 @@ pub struct ClientTlsContext {
     direct: bool,
     /// `None` when the mode never encrypts.
     config: Option<Arc<ClientConfig>>,
+    /// Digest of the files' contents.
+    files: Vec<u8>,
+}
+
+/// Digest of what stands in the files at this moment.
+fn files(settings: &ServerTls) -> Result<Vec<u8>, TlsError> {
+    let mut digest = digest::Context::new(&digest::SHA256);
+    let named = [
+        ("server CA", &settings.ca),
+        ("server TLS client certificate", &settings.cert),
+        ("server TLS client key", &settings.key),
+    ];
+    for (what, path) in named {
+        let bytes = path.as_ref().map(|path| pem::read(what, path)).transpose()?.unwrap_or_default();
+        digest.update(&(bytes.len() as u64).to_be_bytes());
+        digest.update(&zeroize::Zeroizing::new(bytes));
+    }
+    Ok(digest.finish().as_ref().to_vec())
 }
 
 /// What a client of the web's protocols needs: certificates are verified by these roots, or by the Mozilla roots, and for the name.
@@ -44,7 +63,7 @@ fn public_roots() -> RootCertStore {
 impl ClientTlsContext {
     /// A context that never encrypts.
     pub fn disabled() -> Arc<Self> {
-        Arc::new(Self { mode: SslMode::Disable, direct: false, config: None })
+        Arc::new(Self { mode: SslMode::Disable, direct: false, config: None, files: Vec::new() })
     }
 
     /// Reads the files.
@@ -56,6 +75,8 @@ impl ClientTlsContext {
         if mode == SslMode::Disable {
             return Ok(Self::disabled());
         }
+        // Before they are read for good: whoever changes them meanwhile is noticed next time.
+        let files = files(settings)?;
         if settings.direct && matches!(mode, SslMode::Allow | SslMode::Prefer) {
             return Err(TlsError::Incomplete(
                 "direct TLS cannot fall back to plain text: use sslmode require, verify-ca or verify-full",
@@ -89,7 +110,12 @@ impl ClientTlsContext {
             _ => return Err(TlsError::Incomplete("a client certificate for servers needs both cert and key")),
         };
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Arc::new(Self { mode, direct: settings.direct, config: Some(Arc::new(config)) }))
+        Ok(Arc::new(Self { mode, direct: settings.direct, config: Some(Arc::new(config)), files }))
+    }
+
+    /// Whether the files still hold what they held when they were read; not, when one cannot be read any more.
+    pub fn is_up_to_date(&self, settings: &ServerTls) -> bool {
+        self.config.is_none() || files(settings).is_ok_and(|files| files == self.files)
     }
 
     /// The order in which plain text and TLS are tried.

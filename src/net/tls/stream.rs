@@ -102,16 +102,17 @@ impl TlsStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        while self.plaintext == 0 {
-            if self.ended {
-                return Ok(0);
-            }
+        if self.plaintext == 0 && !self.ended {
             match self.connection.read_tls(&mut &self.socket)? {
                 // EOF without close_notify: many clients leave so. Messages carry their lengths, so a cut is
                 // noticed above.
                 0 => self.ended = true,
                 _ => self.process()?,
             }
+        }
+        if self.plaintext == 0 {
+            // A part of a record, or records without anything in them, of which there may be more without end: it is the caller's turn.
+            return if self.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
         }
         let mut filled = 0;
         while self.plaintext > 0 && filled < buf.len() {

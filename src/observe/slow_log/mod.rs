@@ -134,17 +134,19 @@ impl SlowLog {
         self.control(Control::Reopen);
     }
 
-    /// Takes changed settings, which hold for what is recorded from now on.
+    /// Prepares for changed settings. What is returned makes them hold for what is recorded from then on, and does not fail.
     ///
     /// # Errors
-    /// The new file can't be opened; nothing has changed then.
-    pub fn reconfigure(&self, settings: &SlowLogSettings) -> Result<(), SlowLogError> {
+    /// The new file can't be opened.
+    pub fn prepare(&self, settings: &SlowLogSettings) -> Result<impl FnOnce() + use<>, SlowLogError> {
         let sink = Sink::open(settings.file.as_deref())?;
-        self.shared.capacity.store(settings.queue, Ordering::Relaxed);
-        self.shared.parameters.store(settings.parameters, Ordering::Relaxed);
-        self.shared.limit.set(settings.per_fingerprint_per_second);
-        self.control(Control::Settings(sink, settings.into()));
-        Ok(())
+        let (log, settings) = (self.clone(), settings.clone());
+        Ok(move || {
+            log.shared.capacity.store(settings.queue, Ordering::Relaxed);
+            log.shared.parameters.store(settings.parameters, Ordering::Relaxed);
+            log.shared.limit.set(settings.per_fingerprint_per_second);
+            log.control(Control::Settings(sink, (&settings).into()));
+        })
     }
 
     /// Writes what is queued and ends the writer; waits for that at most `limit`. Records that come

@@ -148,7 +148,7 @@ fn a_full_queue_drops_and_counts() {
     for _ in 0..10 {
         log.log(&slow("SELECT 1", &[]));
     }
-    log.reconfigure(&settings(&file)).unwrap();
+    log.prepare(&settings(&file)).unwrap()();
     log.log(&slow("SELECT 1", &[]));
     log.shutdown(STOP);
     assert_eq!(metrics.slow_log().queue_full.load(Relaxed), 10);
@@ -204,10 +204,10 @@ fn a_change_of_settings_is_taken_whole_or_not_at_all() {
     let log = SlowLog::start(&settings(&first), &Metrics::new()).unwrap();
     log.log(&slow("SELECT 1", &[]));
     let bad = SlowLogSettings { parameters: true, ..settings(&dir.path().join("no/such/dir.log")) };
-    let error = log.reconfigure(&bad).unwrap_err().to_string();
+    let error = log.prepare(&bad).err().unwrap().to_string();
     assert!(error.starts_with("can't open the slow-query log"), "{error}");
     assert!(!log.wants_parameters());
-    log.reconfigure(&SlowLogSettings { parameters: true, ..settings(&second) }).unwrap();
+    log.prepare(&SlowLogSettings { parameters: true, ..settings(&second) }).unwrap()();
     assert!(log.wants_parameters());
     log.log(&slow("SELECT 2", &parameters()));
     log.shutdown(STOP);

@@ -8,9 +8,8 @@ use foldhash::fast::RandomState;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::backend::{self, ServerConn};
-use crate::pool::NodeLoad;
 use crate::session::Context;
-use crate::topology::{Cluster, UserPools};
+use crate::topology::Node;
 use crate::wire::frame::backend_limit;
 use crate::wire::{ErrorNotice, FrameWalker, Step, build};
 
@@ -68,8 +67,10 @@ struct Listener {
     hub: Arc<Hub>,
     ctx: Weak<Context>,
     conn: ServerConn,
-    /// The server's load: it is the same for as long as a reload keeps the server.
-    load: Arc<NodeLoad>,
+    /// The server. Its load is the same for as long as a reload keeps it.
+    node: Arc<Node>,
+    /// [`Node::moves`] before the connection was opened.
+    moves: u64,
     /// What is listened on, once the round trip under way has ended.
     listened: HashSet<super::channels::Channel, RandomState>,
     /// Number of the round trip under way, and since when.
@@ -82,9 +83,11 @@ async fn connect(hub: &Arc<Hub>, weak: &Weak<Context>, attempt: usize) -> Result
     let ctx = weak.upgrade().ok_or("the proxy is shutting down")?;
     let pools = hub.pools(attempt).ok_or("nobody listens")?;
     let cluster = ctx.directory.cluster(&hub.key.database).map_err(|unknown| unknown.to_string())?;
-    let pools = current_pools(&ctx, &cluster, pools);
+    // After a reload the session's pools may have successors that it does not know of while it sleeps.
+    let pools = cluster.pools_after(&pools, &ctx.config.load(), &ctx.directory.auth, &ctx.metrics);
     let node = cluster.primary().ok_or("no node is known to be the primary")?;
-    let pool = &pools.pools[node];
+    let (node, pool) = (cluster.nodes[node].clone(), &pools.pools[node]);
+    let moves = node.moves();
     let encoding = String::from_utf8_lossy(&hub.key.encoding);
     let extra = [("application_name", "trunkline listener"), ("client_encoding", &*encoding)];
     let limit = pool.settings().connect_timeout.unwrap_or(PATIENCE);
@@ -99,20 +102,12 @@ async fn connect(hub: &Arc<Hub>, weak: &Weak<Context>, attempt: usize) -> Result
         hub: hub.clone(),
         ctx: weak.clone(),
         conn,
-        load: pool.load.clone(),
+        node,
+        moves,
         listened: HashSet::default(),
         round: None,
         carry: Vec::new(),
     })
-}
-
-/// After a reload the session's pools may have successors that it does not know of while it sleeps.
-fn current_pools(ctx: &Context, cluster: &Arc<Cluster>, pools: Arc<UserPools>) -> Arc<UserPools> {
-    if Arc::ptr_eq(cluster, &pools.cluster) {
-        return pools;
-    }
-    let login = pools.login.clone();
-    cluster.user_pools(&ctx.config.load_full(), &pools.database, &pools.user, login, &ctx.directory.auth, &ctx.metrics)
 }
 
 impl Listener {
@@ -198,7 +193,10 @@ impl Listener {
     fn check_place(&self) -> Result<(), String> {
         let Some(ctx) = self.ctx.upgrade() else { return Err("the proxy is shutting down".to_owned()) };
         let now = ctx.directory.cluster(&self.hub.key.database).map_err(|unknown| unknown.to_string())?;
-        if now.nodes.iter().any(|node| node.is_primary() && Arc::ptr_eq(&node.load, &self.load)) {
+        if self.node.moves() != self.moves {
+            return Err("the server's name leads elsewhere".to_owned());
+        }
+        if now.nodes.iter().any(|node| node.is_primary() && Arc::ptr_eq(&node.load, &self.node.load)) {
             return Ok(());
         }
         Err("the configuration, or the role of the server, has changed".to_owned())

@@ -74,6 +74,8 @@ struct Asker {
 struct Link {
     client: Client,
     layout: Layout,
+    /// [`Node::moves`] before it was opened.
+    moves: u64,
 }
 
 impl Asker {
@@ -110,6 +112,9 @@ impl Asker {
             let Some(cluster) = self.cluster.upgrade() else { return };
             let (primary, paused) = (cluster.primary_of(self.group), cluster.is_paused());
             drop(cluster);
+            if link.as_ref().is_some_and(|link: &Link| link.moves != self.node.moves()) {
+                self.let_go(&mut link);
+            }
             if paused {
                 // Of a database that is paused no connection is kept.
                 self.let_go(&mut link);
@@ -172,13 +177,14 @@ impl Asker {
 
     async fn link<'a>(&self, link: &'a mut Option<Link>) -> Result<&'a Link, String> {
         if link.is_none() {
+            let moves = self.node.moves();
             let client = self.pool.get().await.map_err(text)?;
             let row = client.query_one(LAYOUT, &[]).await.map_err(text)?;
             let bytes = |column| row.try_get(column).map_err(text).map(|bytes: i64| bytes.unsigned_abs());
             // Nobody knows whether the server is the one that was asked last, as after a reload. Until now what was known held for the
             // connections that are as old (`Horizon::covers_connection`).
             self.forget_horizon();
-            *link = Some(Link { layout: Layout { page: bytes(0)?, segment: bytes(1)? }, client });
+            *link = Some(Link { layout: Layout { page: bytes(0)?, segment: bytes(1)? }, client, moves });
         }
         link.as_ref().ok_or_else(String::new)
     }

@@ -140,7 +140,7 @@ impl Stage {
                 tls: ClientTlsContext::disabled(),
                 dbname: "app".to_owned(),
                 user: "app".to_owned(),
-                credential: ArcSwap::from_pointee(ServerCredential::Plain(Secret::new("secret"))),
+                credential: Arc::new(ArcSwap::from_pointee(ServerCredential::Plain(Secret::new("secret")))),
                 auth: Arc::new(AuthContext::new()?),
             };
             Ok(Self { listener: UnixListener::bind(path)?, spec, _dir: dir })
