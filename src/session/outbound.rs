@@ -38,7 +38,7 @@ impl Session {
         fault::point("reply", data);
         let start = link.pass.min(data.len());
         link.pass -= start;
-        if !link.drops_rows() {
+        if !link.pass_is_dropped {
             out.pass(0..start);
         }
         if link.pass == 0 {
@@ -93,6 +93,7 @@ impl Session {
                         link.rerun.came(b'D');
                     }
                     link.pass = frame_len - available.len();
+                    link.pass_is_dropped = !passes;
                     return Ok(());
                 }
                 Step::End => {
@@ -216,7 +217,7 @@ impl Session {
                 }
                 if !fatal && link.replies.is_before_own_sync() {
                     // Of messages of ours: told when what they were for fails.
-                    link.own_failure = Some(body.to_vec());
+                    link.own_failure = Some(ErrorNotice::whole(body));
                     link.replies.fail_to_sync(names, &mut link.lease.prepared);
                     return Ok(false);
                 }
@@ -586,7 +587,7 @@ fn in_clients_words(head: &Expect, names: &Names, body: &[u8]) -> Option<Vec<u8>
     let at = memchr::memmem::find(body, &statement.name)?;
     // Closed or prepared anew since: as if it had none.
     let name = names.of_statement(statement.id).into_iter().next().unwrap_or_default();
-    Some([&body[..at], &name, &body[at + statement.name.len()..]].concat())
+    Some(ErrorNotice::whole(&[&body[..at], &name, &body[at + statement.name.len()..]].concat()))
 }
 
 /// Whether an ErrorResponse ends the connection: severity FATAL or PANIC, which is the first field that servers send.

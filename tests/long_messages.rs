@@ -1,0 +1,70 @@
+//! Messages of which only the beginning is here when they are looked at: what is decided about it holds for the rest.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use support::clusters::APP;
+use support::frames::{Batch, summary, tags};
+use support::raw::RawClient;
+use support::world::{Plan, Step, World, ready};
+
+const SQL: &str = "CREATE TABLE t (n int, v text); CREATE SCHEMA aside; CREATE TABLE aside.t (n int, v text);
+    INSERT INTO t VALUES (1, 'public'); INSERT INTO aside.t VALUES (1, 'aside');
+    CREATE FUNCTION says(n int) RETURNS int STABLE LANGUAGE plpgsql AS
+        'BEGIN RAISE EXCEPTION ''%'', repeat(''x'', n) USING ERRCODE = ''25006''; END'";
+
+const CONSOLE: &str = "[admin]\nadmin_users = [\"app\"]\n";
+const EVENTUAL: &str = "consistency = \"eventual\"\nmax_lag = \"0\"";
+
+fn batch() -> Batch {
+    Batch::new()
+}
+
+fn world() -> World {
+    Plan { sql: SQL, pool: "size = 3", primary_only: true, ..Plan::default() }.start()
+}
+
+/// A client that keeps a connection of the primary to itself until it is dropped.
+fn holder(world: &World) -> RawClient {
+    let mut client = world.client();
+    assert_eq!(tags(&client.exchange(&batch().query("BEGIN; DELETE FROM t WHERE false"))), "CCZ");
+    client
+}
+
+/// A comment longer than a read.
+fn padding() -> String {
+    format!("/* {} */", "x".repeat(200_000))
+}
+
+/// What a connection has of a statement is described for ourselves before a client uses it there who was told its columns.
+#[test]
+fn a_description_for_ourselves_is_told_to_nobody() {
+    let world = world();
+    let numbers: Vec<_> = (1..=30_000).map(|number| format!("${number}")).collect();
+    let sql = format!("SELECT array_length(ARRAY[{}]::int[], 1)", numbers.join(","));
+    let columns: Vec<_> = (0..1_500).map(|n| format!("1 AS {}_{n}", "c".repeat(50))).collect();
+    let wide = format!("SELECT {}", columns.join(","));
+    let mut client = world.client();
+    for (name, sql) in [("many", &sql), ("wide", &wide)] {
+        client.exchange(&batch().parse(name, sql, &[]).describe(b'S', name).sync());
+    }
+    let _holder = holder(&world);
+    let values = vec![Some("1"); 30_000];
+    let frames = client.exchange(&batch().bind("", "many", &values).execute("", 0).sync());
+    assert_eq!(summary(&frames), "BindComplete DataRow(30000) CommandComplete(SELECT 1) ReadyForQuery(I)");
+    assert_eq!(tags(&client.exchange(&batch().bind("", "wide", &[]).execute("", 0).sync())), "2DCZ");
+    assert_eq!(client.value("SELECT 'whole'"), "whole");
+}
+
+/// The error of an attempt of which nothing is told.
+#[test]
+fn an_error_that_is_not_told_is_not_told_in_parts() {
+    let world = Plan { sql: SQL, tables: CONSOLE, routing: EVENTUAL, ..Plan::default() }.start();
+    world.settle();
+    for length in [10, 100_000] {
+        let query = format!("SELECT says({length})");
+        world.compare("an error", &[ready(batch().query(&query)), ready(batch().run(&query, &[]).sync())]);
+    }
+    assert!(world.counter("trunkline_reruns_total", &[]) > 0.0, "it ran on the primary at once");
+}
