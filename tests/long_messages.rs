@@ -68,3 +68,44 @@ fn an_error_that_is_not_told_is_not_told_in_parts() {
     }
     assert!(world.counter("trunkline_reruns_total", &[]) > 0.0, "it ran on the primary at once");
 }
+
+/// The values of a Bind that is refused are no messages, whatever they look like.
+#[test]
+fn of_a_refused_bind_nothing_reaches_the_server() {
+    let world = Plan { sql: SQL, tables: CONSOLE, routing: EVENTUAL, ..Plan::default() }.start();
+    world.settle();
+    let mut client = world.client();
+    client.exchange(&batch().parse("lock", "SELECT pg_advisory_lock(length($1))", &[25]).sync());
+    client.exchange(&batch().query("BEGIN READ ONLY"));
+    client.exchange(&batch().query("SELECT count(*) FROM t"));
+    // Without a NUL, which no text can have: whatever is taken for a message is none.
+    let value = "S".repeat(300_000);
+    let frames = client.exchange(&batch().bind("", "lock", &[Some(&value)]).execute("", 0).sync());
+    assert_eq!((tags(&frames).as_str(), frames[0].sqlstate().as_str()), ("EZ", "0A000"));
+    assert_eq!(tags(&client.exchange(&batch().query("ROLLBACK"))), "CZ");
+    assert_eq!(client.value("SELECT 'whole'"), "whole");
+}
+
+/// What a RESET takes away of what the client brought along is put back before anything else runs (trap 52).
+#[test]
+fn what_is_long_waits_like_everything_else() {
+    let world = world();
+    let long = format!("{} SELECT v FROM t", padding());
+    for mut client in [
+        RawClient::connect_with(
+            world.db.cluster().primary_port(),
+            support::clusters::APP_PASSWORD,
+            &[("user", APP), ("database", &world.db.name), ("search_path", "aside")],
+        ),
+        world.client_with(&[("search_path", "aside")]),
+    ] {
+        client.exchange(&batch().parse("s", "SELECT v FROM t WHERE v <> $1", &[25]).sync());
+        let value = "x".repeat(200_000);
+        let bind = batch().query("RESET search_path").bind("", "s", &[Some(&value)]).execute("", 0).sync();
+        for (what, messages) in [("Query", batch().query("RESET search_path").query(&long)), ("Bind", bind)] {
+            client.exchange(&batch().query("SET search_path TO public"));
+            let frames = Step::Ready(messages, 2).run(&mut client);
+            assert!(summary(&frames).contains("DataRow(aside)"), "{what}: {}", summary(&frames));
+        }
+    }
+}

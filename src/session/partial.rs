@@ -14,7 +14,7 @@ use super::replies::Expect;
 use super::splice::Splice;
 
 impl Session {
-    /// The beginning of a frame. `Taken` when its bytes went out and the rest of it will pass unseen.
+    /// The beginning of a frame. Where it was taken the rest of it will pass unseen, or be dropped with it.
     pub(super) fn take_partial(
         &mut self,
         tag: u8,
@@ -24,38 +24,41 @@ impl Session {
         out: &mut Splice<'_>,
     ) -> Flow {
         let range = at..at + available.len();
-        let remaining = frame_len - available.len();
-        if self.skip_to_sync && !matches!(tag, b'S' | b'X') {
-            return self.stream_rest(remaining, true);
+        let flow = match self.take_unread(tag, range.clone(), out) {
+            Some(settled) => settled,
+            None => self.take_beginning(tag, frame_len, available, range, out),
+        };
+        if !matches!(flow, Flow::Stop(_)) {
+            self.client_pass = frame_len - available.len();
+            self.pass_is_dropped = matches!(flow, Flow::Refused);
         }
+        flow
+    }
+
+    fn take_beginning(
+        &mut self,
+        tag: u8,
+        frame_len: usize,
+        available: &[u8],
+        range: Range<usize>,
+        out: &mut Splice<'_>,
+    ) -> Flow {
         match tag {
-            b'd' => {
-                let dropped = !self.take_copy(tag, range, out);
-                self.stream_rest(remaining, dropped)
-            }
+            b'd' => match self.take_copy(tag, range, out) {
+                true => Flow::Taken,
+                false => Flow::Refused,
+            },
             // A Bind of which the head is here: its parameters stream.
             b'B' if frame_len > GATHER_LIMIT && frontend::bind_head(&available[HEADER..]).is_some() => {
-                match self.take_extended(Frame { tag, bytes: available }, range, available, out) {
-                    Flow::Taken => self.stream_rest(remaining, false),
-                    stop => stop,
-                }
+                self.take_extended(Frame { tag, bytes: available }, range, available, out)
             }
             // The name of what is prepared must be there.
             b'P' if frame_len > self.max_inspect && !available[HEADER..].contains(&0) => Flow::Stop(Need::Input),
             b'Q' | b'F' | b'P' if frame_len > self.max_inspect => {
-                match self.take_unseen(tag, &available[HEADER..], range, out) {
-                    Flow::Taken => self.stream_rest(remaining, false),
-                    stop => stop,
-                }
+                self.take_unseen(tag, &available[HEADER..], range, out)
             }
             _ => Flow::Stop(Need::Input),
         }
-    }
-
-    fn stream_rest(&mut self, remaining: usize, dropped: bool) -> Flow {
-        self.client_pass = remaining;
-        self.pass_is_dropped = dropped;
-        Flow::Taken
     }
 
     /// A message too long to be inspected: it streams to the primary as it is. A Parse of that kind stays on its connection,
