@@ -109,3 +109,63 @@ fn what_is_long_waits_like_everything_else() {
         }
     }
 }
+
+/// Of a statement that is not looked into nobody knows what it does to its session, but for what the server says.
+#[test]
+fn what_a_statement_sets_that_is_not_looked_into_reaches_nobody_else() {
+    let world = Plan {
+        sql: SQL,
+        pool: "size = 2",
+        primary_only: true,
+        tables: "[client]\nmax_inspect = \"64KiB\"\n[admin]\nadmin_users = [\"app\"]\n",
+        ..Plan::default()
+    }
+    .start();
+    let padding = padding();
+    let pins = || world.console().rows("SHOW PINS").len();
+    let mut client = world.client();
+    let mut other = world.client();
+    // What most of them are: nothing to be followed.
+    for plain in ["INSERT INTO t VALUES (2)", "BEGIN; UPDATE t SET n = n; COMMIT", "SELECT v FROM t; DELETE FROM t"] {
+        let frames = client.exchange(&batch().query(&format!("{padding} {plain}")));
+        assert!(!tags(&frames).contains('E'), "{plain}: {}", summary(&frames));
+        assert_eq!(pins(), 0, "{plain}");
+    }
+    // Undone with its transaction.
+    client.exchange(&batch().query(&format!("{padding} SET search_path TO undone; SELECT 1/0")));
+    assert_eq!(pins(), 0);
+    let does = [
+        "SET search_path TO elsewhere",
+        "SELECT set_config('search_path', 'elsewhere', false)",
+        "BEGIN; INSERT INTO t VALUES (2); COMMIT; SET search_path TO elsewhere",
+        "DO 'BEGIN SET search_path TO elsewhere; END'",
+        "SELECT 1; SELECT 2; RESET work_mem; SELECT 3; SET search_path TO elsewhere",
+    ];
+    for text in does {
+        let mut client = world.client();
+        let frames = client.exchange(&batch().query(&format!("{padding} {text}")));
+        assert!(!tags(&frames).contains('E'), "{text}: {}", summary(&frames));
+        other.exchange(&batch().query("BEGIN"));
+        assert_ne!(other.value("SHOW search_path"), "elsewhere", "{text}");
+        other.exchange(&batch().query("ROLLBACK"));
+        assert_eq!(client.value("SELECT current_setting('search_path')"), "elsewhere", "{text}");
+        drop(client);
+    }
+}
+
+/// Statements that were prepared by SQL are there for it.
+#[test]
+fn what_is_not_looked_into_executes_what_its_client_has_prepared() {
+    let world = Plan {
+        sql: SQL,
+        pool: "size = 1",
+        primary_only: true,
+        tables: "[client]\nmax_inspect = \"64KiB\"\n",
+        ..Plan::default()
+    }
+    .start();
+    let mut client = world.client();
+    client.exchange(&batch().query("PREPARE p AS SELECT v FROM t"));
+    world.client().exchange(&batch().query("DEALLOCATE ALL"));
+    assert_eq!(client.value(&format!("{} EXECUTE p", padding())), "public");
+}

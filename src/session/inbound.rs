@@ -52,6 +52,9 @@ impl Session {
         if self.client_pass > 0 {
             start = self.client_pass.min(data.len());
             self.client_pass -= start;
+            if let Some(unseen) = &mut self.unseen {
+                unseen.glance(&data[..start]);
+            }
             if !self.pass_is_dropped {
                 out.pass(0..start);
             }

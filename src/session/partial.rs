@@ -13,6 +13,31 @@ use super::relay::Session;
 use super::replies::Expect;
 use super::splice::Splice;
 
+/// What is known of a Query that is not looked into.
+#[derive(Debug, Default)]
+pub(super) struct Unseen {
+    /// The end of what has passed, in small letters.
+    tail: Vec<u8>,
+    /// It has words in it by which a `SELECT` leaves something behind in its session.
+    pub tells: bool,
+}
+
+impl Unseen {
+    const WORDS: [&[u8]; 3] = [b"set_config", b"advisory", b"into"];
+    const LONGEST: usize = 10;
+
+    /// These bytes of it pass.
+    pub fn glance(&mut self, bytes: &[u8]) {
+        if self.tells {
+            return;
+        }
+        let mut text = std::mem::take(&mut self.tail);
+        text.extend(bytes.iter().map(u8::to_ascii_lowercase));
+        self.tells = Self::WORDS.iter().any(|word| memchr::memmem::find(&text, word).is_some());
+        self.tail = text[text.len().saturating_sub(Self::LONGEST)..].to_vec();
+    }
+}
+
 impl Session {
     /// The beginning of a frame. Where it was taken the rest of it will pass unseen, or be dropped with it.
     pub(super) fn take_partial(
@@ -54,22 +79,26 @@ impl Session {
             }
             // The name of what is prepared must be there.
             b'P' if frame_len > self.max_inspect && !available[HEADER..].contains(&0) => Flow::Stop(Need::Input),
-            b'Q' | b'F' | b'P' if frame_len > self.max_inspect => {
-                self.take_unseen(tag, &available[HEADER..], range, out)
-            }
+            b'F' if frame_len > self.max_inspect => self.take_function_call(&available[HEADER..], range, out),
+            b'Q' | b'P' if frame_len > self.max_inspect => self.take_unseen(tag, &available[HEADER..], range, out),
             _ => Flow::Stop(Need::Input),
         }
     }
 
     /// A message too long to be inspected: it streams to the primary as it is. A Parse of that kind stays on its connection,
-    /// which is pinned, since the text is not kept for another one.
+    /// which is pinned, since the text is not kept for another one. What a Query does to the session is told by the tags that it is
+    /// answered with ([`Session::pin_unseen`]).
     fn take_unseen(&mut self, tag: u8, head: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
         self.forget_shards();
         if let Some(stop) = self.needs_other_link(UNSEEN, range.start, out) {
             return stop;
         }
         let mut client = None;
-        if tag == b'P' {
+        if tag == b'Q' {
+            if let Some(stop) = self.names_before_query(UNSEEN, head, out) {
+                return stop;
+            }
+        } else {
             let name = head.split(|byte| *byte == 0).next().unwrap_or_default();
             if let Some(stop) = self.settle_name(name, out) {
                 return stop;
@@ -93,10 +122,30 @@ impl Session {
             link.segment_open = true;
             link.replies.push(Expect::RawParse { client: client.filter(|name| !name.is_empty()) });
         } else {
+            self.unseen.get_or_insert_default().glance(head);
+            let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
             link.ends_segment(None, None);
             self.segment_cleared = false;
         }
         out.pass(range);
         Flow::Taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_come_in_two_parts() {
+        let tells = |parts: [&[u8]; 2]| {
+            let mut unseen = Unseen::default();
+            parts.iter().for_each(|part| unseen.glance(part));
+            unseen.tells
+        };
+        assert!(
+            tells([b"select pg_catalog.Set_con", b"fig('a', 'b', false)"]) && tells([b"xx pg_advisory_lock(", b"1)"])
+        );
+        assert!(!tells([b"select * from t where id in (1, ", b"2)"]));
     }
 }
