@@ -226,6 +226,9 @@ impl Session {
                 {
                     return Ok(false);
                 }
+                if code == SqlState::INVALID_STATEMENT_NAME && !fatal && self.heal_lost() {
+                    return Ok(false);
+                }
                 if !fatal && self.rerun(body, false, out) {
                     return Ok(false);
                 }
