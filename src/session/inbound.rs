@@ -39,6 +39,10 @@ pub(super) enum Flow {
     Stop(Need),
 }
 
+/// So many replies may be awaited before the client's next bytes are looked at. Not all that is awaited has been sent to the server,
+/// which would take no more of it at some point.
+const MOST_AWAITED: usize = 16 * 1024;
+
 /// A decision for what is not looked at: too long, or not SQL.
 pub(super) const UNSEEN: Decision = Decision::unknown(Reason::Unparsed);
 
@@ -49,6 +53,11 @@ impl Session {
             return (0, Need::Quiet);
         }
         let mut start = 0;
+        if matches!(&self.state, State::Linked(link) if link.replies.len() > MOST_AWAITED && !link.copy_in)
+            && self.client_pass == 0
+        {
+            return (0, Need::Quiet);
+        }
         if self.client_pass > 0 {
             start = self.client_pass.min(data.len());
             self.client_pass -= start;

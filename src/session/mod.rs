@@ -58,6 +58,7 @@ mod timeouts;
 mod timing;
 mod tracked;
 mod transfer;
+mod undo;
 mod why;
 
 use std::sync::Arc;
