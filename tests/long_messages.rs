@@ -153,7 +153,7 @@ fn what_a_statement_sets_that_is_not_looked_into_reaches_nobody_else() {
     }
 }
 
-/// Statements that were prepared by SQL are there for it.
+/// Statements of the client are there for it, and nobody else's; what comes behind waits for what it does to them.
 #[test]
 fn what_is_not_looked_into_executes_what_its_client_has_prepared() {
     let world = Plan {
@@ -164,8 +164,27 @@ fn what_is_not_looked_into_executes_what_its_client_has_prepared() {
         ..Plan::default()
     }
     .start();
+    let padding = padding();
+    let execute = format!("{padding} EXECUTE p");
     let mut client = world.client();
+    let mut other = world.client();
     client.exchange(&batch().query("PREPARE p AS SELECT v FROM t"));
-    world.client().exchange(&batch().query("DEALLOCATE ALL"));
-    assert_eq!(client.value(&format!("{} EXECUTE p", padding())), "public");
+    assert_eq!(other.failure(&execute), "26000");
+    assert_eq!(client.value(&execute), "public");
+    other.exchange(&batch().parse("p", "SELECT 'other'", &[]).sync());
+    assert_eq!(other.value(&execute), "other");
+    assert_eq!(client.value(&execute), "public");
+    let frames = Step::Ready(
+        batch()
+            .query(&format!("{padding} DEALLOCATE ALL"))
+            .parse("q", "SELECT 'behind'", &[])
+            .sync()
+            .bind("", "q", &[])
+            .execute("", 0)
+            .sync(),
+        3,
+    )
+    .run(&mut client);
+    assert_eq!(tags(&frames), "CZ1Z2DCZ");
+    assert_eq!(tags(&client.exchange(&batch().bind("", "q", &[]).execute("", 0).sync())), "2DCZ");
 }

@@ -95,7 +95,7 @@ impl Session {
         }
         let mut client = None;
         if tag == b'Q' {
-            if let Some(stop) = self.names_before_query(UNSEEN, head, out) {
+            if let Some(stop) = self.names_before_unseen(out) {
                 return stop;
             }
         } else {
@@ -124,6 +124,8 @@ impl Session {
         } else {
             self.unseen.get_or_insert_default().glance(head);
             let Some(link) = self.link() else { return Flow::Stop(Need::Lease(Place::Primary)) };
+            // It may give up names, or take settings away that the client brought along.
+            link.barrier = true;
             link.ends_segment(None, None);
             self.segment_cleared = false;
         }
