@@ -11,6 +11,8 @@ mod encodings;
 mod floods;
 #[path = "hostile/nesting.rs"]
 mod nesting;
+#[path = "hostile/pipelines.rs"]
+mod pipelines;
 #[path = "hostile/settings.rs"]
 mod settings;
 #[path = "hostile/slow.rs"]

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::{OpenError, ServerConn, Settings, base_settings};
+use crate::sql::{Change, LexOptions, changes};
 use crate::wire::{ErrorNotice, TxStatus, build};
 
 /// Largest message that a reset query may be answered with.
@@ -35,7 +36,7 @@ pub async fn run(conn: &mut ServerConn, query: &[u8]) -> io::Result<Option<Error
     Ok(refusal)
 }
 
-/// Runs the reset query (`DISCARD ALL`). What `connect_query` had done is gone with the rest.
+/// Runs the reset query (`DISCARD ALL`). What another one does not take back is known to be there.
 ///
 /// # Errors
 /// The connection broke, the query failed, or a transaction is open: close the connection. The caller bounds the time.
@@ -43,14 +44,27 @@ pub async fn reset(conn: &mut ServerConn, query: &[u8]) -> io::Result<()> {
     if let Some(refusal) = run(conn, query).await? {
         return Err(io::Error::other(refusal.to_string()));
     }
-    conn.settings = Settings::none();
-    conn.sequences_of = 0;
-    conn.prepared.clear();
-    conn.greeted = false;
+    for change in changes(query, LexOptions::default(), &|_| None) {
+        match change.change {
+            Change::DiscardAll => {
+                conn.settings = Settings::none();
+                conn.sequences_of = 0;
+                conn.prepared.clear();
+                conn.greeted = false;
+            }
+            Change::ResetAll => {
+                conn.settings = conn.settings.reset_all(&Settings::none());
+                conn.greeted = false;
+            }
+            Change::DeallocateAll => conn.prepared.clear(),
+            _ => {}
+        }
+    }
     Ok(())
 }
 
-/// Runs `connect_query` on a connection that is new, or as new after a reset; an empty one does nothing.
+/// Runs `connect_query` on a connection that is new, or has been reset; an empty one does nothing. What the last client has set since
+/// is still there.
 ///
 /// # Errors
 /// The connection broke, or the query failed: close the connection. The caller bounds the time.
@@ -60,19 +74,20 @@ pub async fn greet(conn: &mut ServerConn, query: &str) -> Result<(), OpenError> 
     {
         return Err(OpenError::Refused(refusal));
     }
-    conn.settings = if query.is_empty() { Settings::none() } else { base_settings(query) };
+    conn.settings = base_settings(query).over(&conn.settings);
     conn.greeted = true;
     Ok(())
 }
 
 /// Applies a session's settings and waits for the answer, noting what the server then reports. `Some` = the server refused them,
-/// and the connection is as before.
+/// and the connection is as before, or is closed when it comes back.
 ///
 /// # Errors
 /// The connection broke: close it.
 pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> io::Result<Option<ErrorNotice>> {
     let mut message = Vec::with_capacity(256);
     let mut queries = settings.write_difference(&conn.settings, false, &mut message);
+    let at_once = queries == 1;
     conn.stream.write_all(&message).await?;
     // A simple Query ends the unnamed statement (trap 37).
     conn.prepared.unnamed = None;
@@ -87,8 +102,11 @@ pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> 
             _ => {}
         }
     }
-    if refusal.is_none() {
-        conn.settings = settings.clone();
+    match &refusal {
+        None => conn.settings = settings.clone(),
+        Some(_) if at_once => {}
+        // Some of them may be in force.
+        Some(_) => conn.info.set_close_needed(),
     }
     Ok(refusal)
 }

@@ -109,8 +109,7 @@ impl Session {
         let decision = known.as_ref().map_or(UNSEEN, |named| self.judge_named(named));
         let text = known.as_ref().and_then(|named| named.shared()).map_or(&b""[..], |statement| &statement.sql);
         if let Some(notice) = self.refusal(decision, text) {
-            self.refuse(notice, out);
-            return Flow::Taken;
+            return self.refuse(notice, out);
         }
         let reads_names = decision.effects.contains(Effects::READS_PREPARED);
         if let Some(link) = self.link()
@@ -126,10 +125,7 @@ impl Session {
         match self.provide(known.as_ref(), head.statement, relies, rest, out) {
             Provided::Ready => {}
             Provided::Wait(stop) => return stop,
-            Provided::Changed => {
-                self.refuse(columns_changed(), out);
-                return Flow::Taken;
-            }
+            Provided::Changed => return self.refuse(columns_changed(), out),
         }
         self.metrics.bind();
         match name_on_server(known.as_deref(), head.statement) {
@@ -183,9 +179,10 @@ impl Session {
     }
 
     /// The server must fail here, too: it is given what it does not know, and our error stands for its own.
-    pub(super) fn refuse(&mut self, notice: ErrorNotice, out: &mut Splice<'_>) {
+    fn refuse(&mut self, notice: ErrorNotice, out: &mut Splice<'_>) -> Flow {
         build::describe_statement(out.insert(), REFUSED);
         self.expect(Expect::Refused(Box::new(notice)));
+        Flow::Refused
     }
 
     /// What a Bind of the statement does.

@@ -91,10 +91,10 @@ async fn say_goodbye(lease: &mut Lease, within_message: bool) {
 }
 
 impl Link {
-    /// Whether the client has the beginning of a frame of which the rest has not come: nothing else can be said to it. A row that
-    /// answers a statement of ours is nothing to it, and so is what comes from a connection that refused its settings.
-    fn is_within_clients_frame(&self) -> bool {
-        self.pass > 0 && !self.drops_rows() && self.settings_refused.is_none()
+    /// Whether the client has the beginning of a frame of which the rest has not come: nothing else can be said to it. What answers a
+    /// statement of ours is nothing to it, and so is what comes from a connection that refused its settings.
+    pub(super) fn is_within_clients_frame(&self) -> bool {
+        self.pass > 0 && !self.pass_is_dropped && self.settings_refused.is_none()
     }
 }
 

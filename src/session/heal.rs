@@ -52,6 +52,23 @@ impl Session {
         link.lease.prepared.discard(&old);
         !relies && link.replay(&old, Some(max), told)
     }
+
+    /// A server does not know a statement that stands on the connection: a function has given up what was prepared there, that of all
+    /// clients. Whoever needs one of them next prepares it anew. Returns whether the error is no longer the client's concern.
+    pub(super) fn heal_lost(&mut self) -> bool {
+        let max = self.max_prepared;
+        let Self { state: State::Linked(link), told, .. } = self else { return false };
+        let (lost, relies) = match link.replies.head() {
+            Some(Expect::Bind { statement: Some(statement), relies }) => (statement.clone(), *relies),
+            Some(Expect::Describe { of: Some(statement), .. }) => (statement.clone(), false),
+            _ => return false,
+        };
+        let registry = &mut link.lease.prepared;
+        // Closed before they are prepared: nobody knows of each that it is gone.
+        let names = registry.take_known().into_iter().map(|statement| statement.name.clone());
+        registry.strays.extend(names);
+        !relies && link.replay(&lost, Some(max), told)
+    }
 }
 
 impl Link {
@@ -63,6 +80,7 @@ impl Link {
         }
         let Some(rest) = rest_of(&bytes, self.replies.sent()) else { return false };
         let owed = std::mem::take(&mut self.replies);
+        self.flushed = 0;
         let mut built = Vec::with_capacity(bytes.len() + old.weight());
         let mut out = Splice::new(&[], &mut built);
         // That of the segment that failed.

@@ -33,9 +33,15 @@ pub(super) enum Need {
 pub(super) enum Flow {
     /// It is taken.
     Taken,
+    /// It is taken, and nothing of it goes out: it is void, or an error of ours stands for it.
+    Refused,
     /// It stays where it is, for this reason.
     Stop(Need),
 }
+
+/// So many replies may be awaited before the client's next bytes are looked at. Not all that is awaited has been sent to the server,
+/// which would take no more of it at some point.
+const MOST_AWAITED: usize = 16 * 1024;
 
 /// A decision for what is not looked at: too long, or not SQL.
 pub(super) const UNSEEN: Decision = Decision::unknown(Reason::Unparsed);
@@ -47,9 +53,17 @@ impl Session {
             return (0, Need::Quiet);
         }
         let mut start = 0;
+        if matches!(&self.state, State::Linked(link) if link.replies.len() > MOST_AWAITED && !link.copy_in)
+            && self.client_pass == 0
+        {
+            return (0, Need::Quiet);
+        }
         if self.client_pass > 0 {
             start = self.client_pass.min(data.len());
             self.client_pass -= start;
+            if let Some(unseen) = &mut self.unseen {
+                unseen.glance(&data[..start]);
+            }
             if !self.pass_is_dropped {
                 out.pass(0..start);
             }
@@ -65,8 +79,8 @@ impl Session {
                 Step::End => return (at, Need::Input),
                 Step::Partial { tag, frame_len, available } => {
                     match self.take_partial(tag, frame_len, available, at, out) {
-                        Flow::Taken => return (data.len(), Need::Input),
-                        stop => stop,
+                        stop @ Flow::Stop(_) => stop,
+                        _ => return (data.len(), Need::Input),
                     }
                 }
                 Step::Whole(frame) => self.take_frame(frame, at, &data[at..], out),
@@ -79,23 +93,8 @@ impl Session {
 
     fn take_frame(&mut self, frame: Frame<'_>, at: usize, rest: &[u8], out: &mut Splice<'_>) -> Flow {
         let range = at..at + frame.bytes.len();
-        if self.skip_to_sync && !matches!(frame.tag, b'S' | b'X') {
-            // What an error made void: the server would skip it too.
-            return Flow::Taken;
-        }
-        if let State::Linked(link) = &self.state
-            && link.copy_in
-            && matches!(frame.tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F')
-        {
-            // The server ends the connection for it. Whoever waited for an answer first would wait for ever, and the server for data.
-            out.pass(range);
-            return Flow::Taken;
-        }
-        if let State::Linked(link) = &self.state
-            && link.is_fenced()
-            && !matches!(frame.tag, b'S' | b'H' | b'X' | b'd' | b'c' | b'f')
-        {
-            return Flow::Stop(Need::Quiet);
+        if let Some(settled) = self.take_unread(frame.tag, range.clone(), out) {
+            return settled;
         }
         match frame.tag {
             b'Q' => match frontend::query(frame.body()) {
@@ -115,6 +114,22 @@ impl Session {
             b'X' => Flow::Stop(Need::Close(None)),
             tag => close(format!("unexpected message type {tag:#04x} in a session")),
         }
+    }
+
+    /// What becomes of a frame of this type, or of its beginning, where it does not matter what it says.
+    pub(super) fn take_unread(&mut self, tag: u8, range: Range<usize>, out: &mut Splice<'_>) -> Option<Flow> {
+        if self.skip_to_sync && !matches!(tag, b'S' | b'X') {
+            // What an error made void: the server would skip it too.
+            return Some(Flow::Refused);
+        }
+        let link = self.link()?;
+        if link.copy_in && matches!(tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F') {
+            // The server ends the connection for it. Whoever waited for an answer first would wait for ever, and the server for data.
+            out.pass(range);
+            return Some(Flow::Taken);
+        }
+        let waits = link.is_fenced() && !matches!(tag, b'S' | b'H' | b'X' | b'd' | b'c' | b'f');
+        waits.then_some(Flow::Stop(Need::Quiet))
     }
 
     /// COPY data and its end. Passed on only while the server may read it; PostgreSQL ignores what comes too late, and nobody

@@ -48,8 +48,10 @@ pub(super) struct Link {
     pub carry: Vec<u8>,
     /// What is carried is to be looked at, whether or not more comes.
     pub unread: bool,
-    /// Bytes of the current frame of the server's that are still to pass.
+    /// Bytes of the current frame of the server's that are still to come.
     pub pass: usize,
+    /// They are for nobody, as the beginning of it was.
+    pub pass_is_dropped: bool,
     /// Cancel requests wait until it is known whether settings must be sent, and if so, until they are in force.
     pub applying: bool,
     /// The session's settings have been sent, and nothing else is before the server has taken them.
@@ -121,6 +123,7 @@ impl Link {
             carry: Vec::new(),
             unread: false,
             pass: 0,
+            pass_is_dropped: false,
             applying: false,
             awaits_settings: false,
             settings_refused: None,

@@ -12,6 +12,7 @@ mod buffers;
 mod cancel;
 mod clearing;
 mod clients;
+mod completion;
 mod decisions;
 mod deferred;
 mod ending;
@@ -57,6 +58,7 @@ mod timeouts;
 mod timing;
 mod tracked;
 mod transfer;
+mod undo;
 mod why;
 
 use std::sync::Arc;

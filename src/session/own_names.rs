@@ -34,7 +34,11 @@ enum Wanted {
     These(Vec<Box<[u8]>>),
     /// All that were prepared by SQL: who knows what a function executes.
     OfSql,
-    /// All, and there must be no others.
+    /// No others, and if `all` may be put there all of them: who knows what a text executes that is not looked into.
+    Own {
+        all: bool,
+    },
+    /// All, and there must be no others, of ours neither.
     Exactly,
 }
 
@@ -120,26 +124,42 @@ impl Session {
             decision.reason,
             Reason::UnknownFunction | Reason::VolatileFunction | Reason::Procedure | Reason::Unparsed
         );
-        // Within a block an unlucky one would be the end of it.
-        let safe = self.link().is_some_and(|link| !link.status.in_block() && !link.replies.owes_ready());
         match self.names.of_sql() {
-            1..=MOST_ON_CHANCE if may_execute && safe => Wanted::OfSql,
+            1..=MOST_ON_CHANCE if may_execute && self.is_chance_taken() => Wanted::OfSql,
             _ => Wanted::None,
         }
+    }
+
+    /// Whether names may be put there on the chance that they are used: within a block an unlucky one would be the end of it.
+    fn is_chance_taken(&mut self) -> bool {
+        self.link().is_some_and(|link| !link.status.in_block() && !link.replies.owes_ready())
+    }
+
+    /// What goes ahead of a Query that is not looked into.
+    pub(super) fn names_before_unseen(&mut self, out: &mut Splice<'_>) -> Option<Flow> {
+        if self.max_prepared == 0 {
+            return None;
+        }
+        let all = self.names.len() <= MOST_ON_CHANCE && self.is_chance_taken();
+        self.names_ahead(&Wanted::Own { all }, out)
     }
 
     /// What goes ahead of a Query, so that the names in it mean what they mean to the client.
     pub(super) fn names_before_query(&mut self, decision: Decision, sql: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
         let wanted = self.wanted_names(decision, sql);
+        self.names_ahead(&wanted, out)
+    }
+
+    fn names_ahead(&mut self, wanted: &Wanted, out: &mut Splice<'_>) -> Option<Flow> {
         if matches!(wanted, Wanted::None) {
             return None;
         }
         let link = self.link()?;
-        if (link.segment_open && !link.replies.all_ours()) || self.is_unsettled(&wanted) {
+        if (link.segment_open && !link.replies.all_ours()) || self.is_unsettled(wanted) {
             // An error of ours would void the Query, too, and one before it what the names stand for.
             return Some(self.leave_replica(out));
         }
-        if self.put_names(&wanted, out) {
+        if self.put_names(wanted, out) {
             let link = self.link()?;
             link.close_segment();
             link.replies.push(Expect::OwnSync);
@@ -167,7 +187,7 @@ impl Session {
         match wanted {
             Wanted::None => false,
             Wanted::These(names) => names.iter().any(|name| unsettled(name)),
-            Wanted::OfSql => self.names.iter().any(|(name, _)| unsettled(name)),
+            Wanted::OfSql | Wanted::Own { .. } => self.names.iter().any(|(name, _)| unsettled(name)),
             Wanted::Exactly => link.replies.owes_client(),
         }
     }
@@ -186,10 +206,14 @@ impl Session {
                 let of_sql = self.names.iter().filter(|(_, named)| named.is_of_sql());
                 of_sql.map(|(name, _)| name.into()).collect()
             }
-            Wanted::Exactly => self.names.iter().map(|(name, _)| name.into()).collect(),
+            Wanted::Own { all: false } => Vec::new(),
+            Wanted::Own { all: true } | Wanted::Exactly => self.names.iter().map(|(name, _)| name.into()).collect(),
         };
         let mut any = false;
         if matches!(wanted, Wanted::Exactly) {
+            any |= self.take_our_names(out);
+        }
+        if matches!(wanted, Wanted::Own { .. } | Wanted::Exactly) {
             any |= self.take_foreign_names(out);
         }
         for name in names {
@@ -198,15 +222,22 @@ impl Session {
         any
     }
 
-    /// Takes away all statements that are not the client's under its own names, those of ours included.
-    fn take_foreign_names(&mut self, out: &mut Splice<'_>) -> bool {
-        let Self { state: State::Linked(link), names, .. } = self else { return false };
+    /// Takes away all statements under names of ours.
+    fn take_our_names(&mut self, out: &mut Splice<'_>) -> bool {
+        let Self { state: State::Linked(link), .. } = self else { return false };
         let known = link.lease.prepared.take_known();
-        let mut any = !known.is_empty();
+        let any = !known.is_empty();
         for statement in known {
             build::close_statement(out.insert(), &statement.name);
             link.replies.push(Expect::Evict { statement });
         }
+        any
+    }
+
+    /// Takes away all that stands under names of clients and is nothing to this one.
+    fn take_foreign_names(&mut self, out: &mut Splice<'_>) -> bool {
+        let Self { state: State::Linked(link), names, .. } = self else { return false };
+        let mut any = false;
         let foreign = link.lease.prepared.own_names().filter(|name| names.get(name).is_none());
         for name in foreign.map(Box::from).collect::<Vec<Box<[u8]>>>() {
             any |= link.take_name(&name, out);

@@ -69,6 +69,23 @@ impl Pins {
         })
     }
 
+    /// What a statement may have done to its session of which only the tag is known, and whether a `SELECT` in its text `tells` that it
+    /// leaves something behind. Those that write are trusted to do nothing else: they are what most long statements are.
+    fn of_tag(tag: &[u8], tells: bool) -> Self {
+        const ANY: Pins = Pins::SETTINGS.union(Pins::ROLE).union(Pins::TEMP_OBJECT).union(Pins::ADVISORY_LOCK);
+        match tag.split(|byte| matches!(byte, b' ' | 0)).next().unwrap_or_default() {
+            b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"COPY" | b"TRUNCATE" | b"LOCK" | b"NOTIFY" => Self::empty(),
+            b"BEGIN" | b"START" | b"COMMIT" | b"ALTER" | b"DROP" | b"GRANT" | b"REVOKE" | b"COMMENT" => Self::empty(),
+            b"ANALYZE" | b"VACUUM" | b"SHOW" => Self::empty(),
+            b"CREATE" => Self::TEMP_OBJECT,
+            b"SET" | b"RESET" => Self::SETTINGS | Self::ROLE,
+            b"SELECT" if !tells => Self::empty(),
+            b"SELECT" => ANY,
+            b"LOAD" => Self::SESSION_STATE,
+            _ => ANY | Self::HOLD_CURSOR | Self::SQL_PREPARE,
+        }
+    }
+
     /// Names of the reasons, for logs and the console.
     pub fn describe(self) -> String {
         self.iter_names().map(|(name, _)| name.to_ascii_lowercase()).collect::<Vec<_>>().join(",")
@@ -76,6 +93,19 @@ impl Pins {
 }
 
 impl Session {
+    /// A statement has succeeded, with this tag, of a text that was not looked into.
+    #[cold]
+    pub(super) fn pin_unseen(&mut self, tag: &[u8]) {
+        let pins = Pins::of_tag(tag, self.unseen.as_ref().is_some_and(|unseen| unseen.tells));
+        if !pins.is_empty() {
+            self.pin(pins);
+            self.pinned_by(b"-- a Query longer than max_inspect");
+            // They may be gone again before the session looks at its pins.
+            self.show_pins();
+            self.evidence.want();
+        }
+    }
+
     /// Notes the statement that has just pinned the server connection, for `SHOW PINS`.
     pub(super) fn pinned_by(&mut self, text: &[u8]) {
         if self.shown_pins.contains(self.pins) {

@@ -25,6 +25,7 @@ impl Session {
         }
         link.barrier = false;
         link.may_set = false;
+        self.unseen = None;
         link.fence = false;
         link.awaits_settings = false;
         link.replayable = link.status == TxStatus::Idle;

@@ -29,6 +29,7 @@ use super::login::Login;
 use super::machine::State;
 use super::names::Names;
 use super::notify::Notifying;
+use super::partial::Unseen;
 use super::pins::Pins;
 use super::placement::{Place, Placement};
 use super::rerun::Again;
@@ -90,6 +91,8 @@ pub struct Session {
     /// Bytes of the client's current frame that are still to pass unseen.
     pub(super) client_pass: usize,
     pub(super) pass_is_dropped: bool,
+    /// A Query is under way, or was since the connection was last at rest, that is too long to be looked into.
+    pub(super) unseen: Option<Box<Unseen>>,
     /// An error voided the client's messages up to its next Sync.
     pub(super) skip_to_sync: bool,
     /// The segment at hand was judged and is on the right node.
@@ -202,6 +205,7 @@ impl Session {
             to_client: Vec::new(),
             client_pass: 0,
             pass_is_dropped: false,
+            unseen: None,
             skip_to_sync: false,
             segment_cleared: false,
             wants_sequences: false,

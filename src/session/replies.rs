@@ -11,6 +11,7 @@ use super::names::{Named, Names};
 use super::pins::Pins;
 use super::splice::Splice;
 use super::tracked::Script;
+use super::undo::Undo;
 
 /// A Flush message.
 const FLUSH: &[u8] = b"H\0\0\0\x04";
@@ -129,6 +130,18 @@ impl Expect {
         )
     }
 
+    /// Whether an error before it would decide what a name stands for, the client's or ours.
+    fn unsettles(&self) -> bool {
+        match self {
+            Self::Simple { unnamed, .. } => unnamed.is_some(),
+            Self::OwnExecute { prepares } => prepares.is_some(),
+            Self::Parse { .. } | Self::RawParse { .. } | Self::MadeParse { .. } | Self::OwnParse { .. } => true,
+            Self::CloseUnnamed { .. } | Self::MadeClose { .. } | Self::CloseStray { .. } => true,
+            Self::TakeAway { .. } | Self::Evict { .. } => true,
+            _ => false,
+        }
+    }
+
     fn has_script(&self) -> bool {
         matches!(self, Self::Simple { script: Some(_), .. } | Self::Execute { script: Some(_) })
     }
@@ -157,6 +170,8 @@ pub(super) struct Replies {
     ready: u64,
     /// The same of the last one that changes what the session keeps.
     scripts: u64,
+    /// The same of the last one that unsettles a name.
+    names: u64,
     /// The same of the last one that begins a block.
     begins: u64,
     /// The same of the last Sync of ours.
@@ -179,6 +194,11 @@ impl Replies {
         self.queue.is_empty()
     }
 
+    /// How many are awaited.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// How many ReadyForQuery come before the session's settings are in force; 0 = they are.
     pub fn until_settings(&self) -> usize {
         let last = self.queue.iter().rposition(|expect| matches!(expect, Expect::Settings));
@@ -192,6 +212,9 @@ impl Replies {
         }
         if expect.has_script() {
             self.scripts = self.pushed;
+        }
+        if expect.unsettles() {
+            self.names = self.pushed;
         }
         if matches!(expect, Expect::Begin) {
             self.begins = self.pushed;
@@ -268,6 +291,7 @@ impl Replies {
         let count = |at: Option<usize>| at.map_or(0, |at| answered + at as u64 + 1);
         self.ready = count(self.queue.iter().rposition(Expect::is_ready));
         self.scripts = count(self.queue.iter().rposition(Expect::has_script));
+        self.names = count(self.queue.iter().rposition(Expect::unsettles));
         self.begins = count(self.queue.iter().rposition(|expect| matches!(expect, Expect::Begin)));
         self.own_syncs = count(self.queue.iter().rposition(|expect| matches!(expect, Expect::Sync { ours: true })));
     }
@@ -299,10 +323,10 @@ impl Replies {
             })
     }
 
-    /// What is under way in segments that have ended: an error makes void what stands behind it in its segment, and what
-    /// follows goes on without it.
+    /// What is under way in segments that have ended, up to the last that unsettles a name: an error makes void what stands behind it in
+    /// its segment, and what follows goes on without it.
     fn ended(&self) -> impl Iterator<Item = &Expect> {
-        let end = self.ready.saturating_sub(self.answered() + 1);
+        let end = self.ready.min(self.names + 1).saturating_sub(self.answered() + 1);
         self.queue.range(..usize::try_from(end).unwrap_or(0))
     }
 
@@ -397,7 +421,7 @@ impl Replies {
 
     /// Whether a ReadyForQuery is outstanding that is not only for ourselves.
     pub fn owes_client(&self) -> bool {
-        self.queue.iter().any(|expect| expect.is_ready() && !expect.is_ours())
+        self.owes_ready() && self.queue.iter().any(|expect| expect.is_ready() && !expect.is_ours())
     }
 
     /// How many of the replies owed answer a message that was sent.
@@ -490,85 +514,4 @@ impl Replies {
         self.recount();
         end.is_some()
     }
-}
-
-/// Takes back what messages would have done that the server has skipped. Of several about one thing the first tells how it was.
-struct Undo<'a> {
-    names: &'a mut Names,
-    registry: &'a mut Registry,
-    statements: Vec<u64>,
-    own: Vec<Box<[u8]>>,
-    clients: Vec<Box<[u8]>>,
-    /// What is under way behind the Sync has ended the unnamed statement already: what it was before is for that to know.
-    goes_on: bool,
-    unnamed_before: Option<Option<Arc<Named>>>,
-}
-
-impl<'u> Undo<'u> {
-    fn new(names: &'u mut Names, registry: &'u mut Registry, goes_on: bool) -> Self {
-        let (statements, own, clients) = (Vec::new(), Vec::new(), Vec::new());
-        Self { names, registry, statements, own, clients, goes_on, unnamed_before: None }
-    }
-
-    /// `is_culprit`: it is this one that failed.
-    fn undo(&mut self, expect: Expect, is_culprit: bool) {
-        match expect {
-            Expect::Parse { statement, unnamed, client } => {
-                if unnamed {
-                    self.registry.unnamed = self.registry.unnamed.take().filter(|_| self.goes_on);
-                } else if first(&mut self.statements, &statement.id) {
-                    self.registry.forget(statement.id);
-                }
-                if let Some((name, previous)) = client {
-                    // A Parse that fails has ended the unnamed statement all the same.
-                    self.client(name, previous.filter(|_| unnamed && !is_culprit));
-                }
-            }
-            Expect::Simple { unnamed: Some(before), .. } => self.client(Box::default(), Some(before)),
-            Expect::CloseUnnamed { before } => self.client(Box::default(), before),
-            Expect::RawParse { client: Some(name) } | Expect::MadeParse { name } => self.client(name, None),
-            Expect::MadeClose { name, statement } => self.client(name, statement),
-            Expect::Evict { statement } if first(&mut self.statements, &statement.id) => {
-                self.registry.restore(statement);
-            }
-            Expect::Verify { statement } => self.registry.discard(&statement),
-            Expect::CloseStray { name } => self.registry.strays.push(name),
-            Expect::TakeAway { name, own } if first(&mut self.own, &name) => self.registry.restore_own(name, own),
-            Expect::OwnParse { name } => self.never_stood(name),
-            Expect::OwnExecute { prepares } => {
-                self.registry.helper = true;
-                prepares.into_iter().for_each(|name| self.never_stood(name));
-            }
-            _ => {}
-        }
-    }
-
-    fn client(&mut self, name: Box<[u8]>, before: Option<Arc<Named>>) {
-        if !first(&mut self.clients, &name) {
-            return;
-        }
-        if name.is_empty() && self.goes_on {
-            self.unnamed_before = Some(before);
-            return;
-        }
-        match before {
-            Some(named) => self.names.set(&name, named),
-            None => drop(self.names.remove(&name)),
-        }
-    }
-
-    fn never_stood(&mut self, name: Box<[u8]>) {
-        if first(&mut self.own, &name) {
-            self.registry.remove_own(&name);
-        }
-    }
-}
-
-/// Whether this is seen for the first time.
-fn first<T: PartialEq + Clone>(seen: &mut Vec<T>, this: &T) -> bool {
-    let is_first = !seen.contains(this);
-    if is_first {
-        seen.push(this.clone());
-    }
-    is_first
 }

@@ -262,7 +262,7 @@ impl Session {
             return false;
         }
         let culprit = if cause.is_of_the_statement() { self.culprit() } else { None };
-        self.plan_rerun(cause, code, body.to_vec(), culprit);
+        self.plan_rerun(cause, code, ErrorNotice::whole(body), culprit);
         out.discard();
         let Self { state: State::Linked(link), names, .. } = self else { return false };
         let in_segment = !matches!(link.replies.head(), Some(Expect::Simple { .. }) | None);

@@ -79,7 +79,7 @@ impl Session {
                 self.now = Instant::now();
                 self.metrics.server_received(n);
                 self.timing.received(n, self.now);
-                self.taking_within = Some(link.pass > 0);
+                self.taking_within = Some(link.is_within_clients_frame());
                 let mut out = Splice::new(&buffers.read[..carried + n], &mut buffers.built);
                 self.take_server(&buffers.read[..carried + n], &mut out).map_err(|ServerBroken| self.server_gone())?;
                 let mut bytes = out.finish();

@@ -147,6 +147,15 @@ impl ErrorNotice {
         notice
     }
 
+    /// The body of an ErrorResponse of which this is the body or its beginning: what is cut off is left out.
+    pub fn whole(body: &[u8]) -> Vec<u8> {
+        let mut whole = body.to_vec();
+        while !whole.ends_with(b"\0\0") {
+            whole.push(0);
+        }
+        whole
+    }
+
     /// Finds the SQLSTATE in the body (or its beginning) of an ErrorResponse, without decoding the rest.
     pub fn sqlstate_of(body: &[u8]) -> SqlState {
         Self::field_of(body, b'C').and_then(SqlState::from_bytes).unwrap_or(SqlState::INTERNAL_ERROR)
@@ -187,6 +196,14 @@ mod tests {
         assert_eq!(back.message, "too manyclients");
         assert_eq!((back.code, back.severity), (notice.code, Severity::Fatal));
         assert_eq!(ErrorNotice::sqlstate_of(&out[5..]), SqlState::TOO_MANY_CONNECTIONS);
+    }
+
+    #[test]
+    fn a_body_that_is_cut_off() {
+        let body = b"SERROR\0C42P01\0Mno such thing\0\0";
+        assert_eq!(ErrorNotice::whole(body), body);
+        assert_eq!(ErrorNotice::whole(&body[..21]), b"SERROR\0C42P01\0Mno suc\0\0");
+        assert_eq!(ErrorNotice::whole(&body[..14]), b"SERROR\0C42P01\0\0");
     }
 
     #[test]

@@ -1,0 +1,100 @@
+//! What is left on a server connection, or gone from it, otherwise than by statements that are read: the next client gets neither.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use support::clusters::APP_PASSWORD;
+use support::frames::{Batch, summary, tags};
+use support::raw::RawClient;
+use support::world::{Plan, Step, World};
+
+const SQL: &str = "CREATE SCHEMA aside; CREATE TABLE t (v text); CREATE TABLE aside.t (v text);
+    INSERT INTO t VALUES ('public'); INSERT INTO aside.t VALUES ('aside')";
+
+fn batch() -> Batch {
+    Batch::new()
+}
+
+fn one_connection(pool: &str) -> World {
+    Plan { sql: SQL, pool: &format!("size = 1\n{pool}"), primary_only: true, ..Plan::default() }.start()
+}
+
+/// `EXECUTE 'DEALLOCATE ALL'` within a function gives up the statements of all clients.
+#[test]
+fn statements_that_a_function_has_given_up() {
+    let world = one_connection("");
+    let mut client = world.client();
+    let mut other = world.client();
+    client
+        .exchange(&batch().parse("s", "SELECT v FROM t WHERE $1 = 1", &[23]).parse("u", "SELECT $1 + 1", &[23]).sync());
+    let run = |name: &str| batch().bind("", name, &[Some("1")]).describe(b'P', "").execute("", 0).sync();
+    for _ in 0..2 {
+        other.exchange(&batch().query("DO 'BEGIN EXECUTE ''DEALLOCATE ALL''; END'"));
+        for _ in 0..2 {
+            assert_eq!(tags(&client.exchange(&run("s"))), "2TDCZ");
+            assert_eq!(tags(&client.exchange(&run("u"))), "2TDCZ");
+        }
+        let mut third = world.client();
+        let frames = third.exchange(&batch().parse("s", "SELECT v FROM t WHERE $1 = 1", &[23]).sync());
+        assert_eq!(tags(&frames), "1Z");
+        assert_eq!(tags(&third.exchange(&run("s"))), "2TDCZ");
+        // In a block it fails, once.
+        other.exchange(&batch().query("DO 'BEGIN EXECUTE ''DEALLOCATE ALL''; END'"));
+        client.exchange(&batch().query("BEGIN; DELETE FROM t WHERE false"));
+        let failed = client.exchange(&run("s"));
+        assert_eq!(summary(&failed[..1]), "ErrorResponse(ERROR 26000: prepared statement \"s\" does not exist)");
+        client.exchange(&batch().query("ROLLBACK"));
+        assert_eq!(tags(&client.exchange(&run("s"))), "2TDCZ");
+    }
+}
+
+/// A login whose settings are refused leaves nothing of them: neither the encoding in which they were sent.
+#[test]
+fn the_encoding_of_a_login_that_was_refused() {
+    let world = one_connection("");
+    let mut client = world.client_with(&[("client_encoding", "LATIN1")]);
+    let ask = batch().query("SELECT chr(233) FROM t FOR UPDATE");
+    let before = client.exchange(&ask);
+    assert_eq!(before.iter().find(|frame| frame.tag == b'D').unwrap().body[6..], [233]);
+    let refused = [("user", "app"), ("database", &world.db.name), ("application_name", "\u{fc}"), ("work_mem", "much")];
+    let refusal = RawClient::tcp(world.proxy.port()).login(APP_PASSWORD, &refused).unwrap_err();
+    assert_eq!(refusal.sqlstate(), "22023", "{refusal:?}");
+    assert_eq!(summary(&client.exchange(&ask)), summary(&before));
+}
+
+/// Of what another query than `DISCARD ALL` leaves on a connection it is known that it is there.
+#[test]
+fn what_a_reset_query_leaves() {
+    for reset in ["RESET ALL", "DEALLOCATE ALL", "CLOSE ALL"] {
+        let world = one_connection(&format!("reset_query = \"{reset}\""));
+        let mut keeper = world.client();
+        keeper.exchange(&batch().parse("s", "SELECT v FROM t", &[]).sync());
+        let mut client = world.client();
+        client.exchange(&batch().parse("s", "SELECT v FROM t", &[]).sync());
+        client.exchange(&batch().query("SET search_path TO aside"));
+        assert_eq!(tags(&client.exchange(&batch().bind("", "s", &[]).execute("", 0).sync())), "2DCZ");
+        client.exchange(&batch().query("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT"));
+        client.exchange(&batch().query("SET work_mem TO '7MB'"));
+        drop(client);
+        let mut other = world.client();
+        assert_eq!(other.value("SELECT v || current_setting('work_mem') FROM t FOR UPDATE"), "public4MB", "{reset}");
+        let prepared = batch().parse("s", "SELECT v FROM t", &[]).bind("", "s", &[]).execute("", 0).sync();
+        let frames = other.exchange(&prepared);
+        assert_eq!(summary(&frames[2..3]), "DataRow(public)", "{reset}: {}", summary(&frames));
+    }
+}
+
+/// `connect_query` runs again after a `DISCARD ALL`, when its client may have set something since.
+#[test]
+fn what_is_set_between_discard_all_and_the_connect_query() {
+    let world = one_connection("connect_query = \"SET work_mem = '7MB'\"");
+    for startup in [&[("search_path", "aside")][..], &[]] {
+        let mut client = world.client_with(startup);
+        let messages = batch().query("DISCARD ALL").query("SET search_path TO aside").query("SELECT v FROM t");
+        let frames = Step::Ready(messages, 3).run(&mut client);
+        assert!(summary(&frames).contains("DataRow(aside)"), "{}", summary(&frames));
+        let mut other = world.client();
+        assert_eq!(other.value("SELECT v || current_setting('work_mem') FROM t FOR UPDATE"), "public7MB");
+    }
+}
