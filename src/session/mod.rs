@@ -12,6 +12,7 @@ mod buffers;
 mod cancel;
 mod clearing;
 mod clients;
+mod completion;
 mod decisions;
 mod deferred;
 mod ending;
