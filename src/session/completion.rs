@@ -12,6 +12,10 @@ impl Session {
     /// A statement has succeeded, or its portal is suspended: what it changed of what the session keeps. The tag tells how a transaction
     /// ended, whatever was asked (trap 26: a COMMIT that fails says ROLLBACK).
     pub(super) fn take_completion(&mut self, tag: &[u8]) {
+        if tag == b"COMMIT\0" && self.changes_schema {
+            // A string goes on behind it, or the next block begins with it.
+            self.schema_changed();
+        }
         if self.sight.is_writing()
             && let State::Linked(link) = &self.state
             && (tag == b"COMMIT\0"
@@ -86,11 +90,15 @@ impl Session {
     /// judged by what was there before. What replicas have refused is found out anew, too.
     pub(super) fn schema_settled(&mut self, outside_block: bool) {
         if outside_block && self.changes_schema {
-            self.decisions.schema_changed();
-            self.decisions.forget_learned();
+            self.schema_changed();
             // A statement that is still under way may be the one.
             self.changes_schema = self.link().is_some_and(|link| !link.replies.is_empty());
         }
+    }
+
+    fn schema_changed(&mut self) {
+        self.decisions.schema_changed();
+        self.decisions.forget_learned();
     }
 
     /// A statement that gives state up has ended.

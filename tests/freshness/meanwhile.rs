@@ -1,0 +1,59 @@
+//! Writes of which the text said less than what came of it, and knowledge of them that comes before their end.
+
+use super::schema::route_of;
+use super::*;
+
+/// A cluster whose tables Trunkline knows.
+fn known(setup: &str, routing: &str) -> (Cluster, Trunkline) {
+    let cluster = cluster(1);
+    make_table(cluster.info());
+    cluster.info().query(0, "app", &format!("SET ROLE app; {setup}")).unwrap();
+    cluster.info().wait_replayed().unwrap();
+    let proxy = before(cluster.info(), routing).start();
+    let mut probe = client(&proxy);
+    until("the catalog has been read", || route_of(&mut probe, "SELECT count(*) FROM t").contains("takes reads"));
+    (cluster, proxy)
+}
+
+/// The replica has all that was written so far, Trunkline knows that, and it gets nothing more.
+fn pause(cluster: &Cluster, proxy: &Trunkline) {
+    // What an open transaction has written waits for somebody's commit until it is sent.
+    cluster.info().query(0, "app", "SELECT pg_logical_emit_message(true, '', '')").unwrap();
+    let mut probe = client(proxy);
+    until("reads are on the replica", || on_replica(&mut probe));
+    set_paused(cluster.info(), 1, true);
+}
+
+fn run(client: &mut RawClient, sql: &str) {
+    let frames = client.exchange(&query(sql));
+    assert!(!tags(&frames).contains('E'), "{sql}: {frames:?}");
+}
+
+/// The transaction has ended, although its string goes on, or the next block has begun.
+#[test]
+fn a_change_of_the_schema_counts_from_its_commit() {
+    let (cluster, proxy) = known("CREATE TABLE a (n int); CREATE TABLE b (n int); CREATE TABLE u (n int)", "");
+    let trigger = |table: &str| {
+        format!(
+            "CREATE FUNCTION note_{table}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO u VALUES (1); RETURN NEW; END';
+             CREATE TRIGGER x AFTER INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION note_{table}();"
+        )
+    };
+    let (mut migration, mut session) = (client(&proxy), client(&proxy));
+    run(&mut migration, "BEGIN");
+    run(&mut migration, &trigger("a"));
+    run(&mut migration, "COMMIT AND CHAIN");
+    pause(&cluster, &proxy);
+    run(&mut session, "INSERT INTO a VALUES (1)");
+    assert_eq!(session.value("SELECT count(*) FROM u"), "1");
+    set_paused(cluster.info(), 1, false);
+    run(&mut migration, "ROLLBACK");
+
+    let goes_on = "DO 'BEGIN RAISE NOTICE ''it is done''; PERFORM pg_sleep(60); END'";
+    migration.send(&query(&format!("BEGIN; {} COMMIT; {goes_on}", trigger("b"))));
+    while migration.recv().tag != b'N' {}
+    pause(&cluster, &proxy);
+    run(&mut session, "INSERT INTO b VALUES (1)");
+    assert_eq!(session.value("SELECT count(*) FROM u"), "2");
+    set_paused(cluster.info(), 1, false);
+}
