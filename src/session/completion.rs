@@ -16,6 +16,7 @@ impl Session {
             // A string goes on behind it, or the next block begins with it.
             self.schema_changed();
         }
+        self.doubt_writes();
         if self.sight.is_writing()
             && let State::Linked(link) = &self.state
             && (tag == b"COMMIT\0"
@@ -99,6 +100,12 @@ impl Session {
     fn schema_changed(&mut self) {
         self.decisions.schema_changed();
         self.decisions.forget_learned();
+    }
+
+    /// What is being written was judged by the schema as it was when it was sent. A statement that waited for a lock meets the one
+    /// that was committed meanwhile: what its names mean then, and what changes along, nobody has said.
+    pub(super) fn doubt_writes(&mut self) {
+        self.sight.judged_by(self.decisions.epoch());
     }
 
     /// A statement that gives state up has ended.

@@ -60,6 +60,8 @@ pub(super) struct Sight {
     seen: Option<(u64, Moment)>,
     /// What is being written, by texts. Kept until nothing is under way and no block is open.
     writing: SmallVec<[TouchId; 4]>,
+    /// The number of the rules by which it was judged what that touches.
+    rules: u64,
     /// A notification is being sent, which is delivered with the commit. Kept as long as `writing`.
     notifying: bool,
     /// When that which may commit it was sent.
@@ -108,6 +110,7 @@ impl Sight {
             last_hidden: Moment::NEVER,
             seen: None,
             writing: SmallVec::new(),
+            rules: 0,
             notifying: false,
             committing: None,
             unanswered: false,
@@ -156,6 +159,14 @@ impl Sight {
             self.stamps.commit_sent(now);
             self.committing = Some(now);
         }
+    }
+
+    /// Texts are judged by these rules now. What was judged by others and is not over may write any table.
+    pub fn judged_by(&mut self, rules: u64) {
+        if self.rules != rules && self.is_writing() && !self.writing.contains(&TouchId::EVERYTHING) {
+            self.writing.push(TouchId::EVERYTHING);
+        }
+        self.rules = rules;
     }
 
     fn commit_ended(&mut self) {

@@ -446,6 +446,7 @@ impl Session {
             let now = self.now;
             let link = &**link;
             let (ended, quiet) = (link.ended_by_tag.is_some(), link.replies.is_empty());
+            self.sight.judged_by(self.decisions.epoch());
             self.sight.ready(Moment::of(now), link.incarnation, status, ended, quiet);
             if quiet {
                 self.names.local_reading = 0;

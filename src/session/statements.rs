@@ -88,6 +88,7 @@ impl Session {
         let (primary, in_block) = self.link().map_or((false, false), |link| (link.primary, link.status.in_block()));
         let rolls_back = effects.contains(Effects::TX_END) && is_rollback(text, self.lex);
         let commits = !rolls_back && (!in_block || effects.intersects(Effects::TX_END | Effects::MULTI));
+        self.doubt_writes();
         self.sight.begin(decision, self.placement.what_if() && self.placement.would_read(), commits);
         if effects.contains(Effects::WRITES) {
             self.changes_schema |= decision.touches.get().schema;

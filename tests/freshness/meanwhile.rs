@@ -29,6 +29,31 @@ fn run(client: &mut RawClient, sql: &str) {
     assert!(!tags(&frames).contains('E'), "{sql}: {frames:?}");
 }
 
+/// It was judged by the schema before: its names have come to mean other tables, or more is changed along.
+#[test]
+fn a_write_that_has_waited_for_a_change_of_the_schema_may_have_been_to_any_table() {
+    let (cluster, proxy) =
+        known("CREATE TABLE a AS SELECT 1 AS n; CREATE TABLE b AS SELECT 10 AS n; CREATE TABLE u (n int)", "");
+    let swap = "ALTER TABLE a RENAME TO c; ALTER TABLE b RENAME TO a; ALTER TABLE c RENAME TO b";
+    let trigger =
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO u VALUES (1); RETURN NEW; END';
+        CREATE TRIGGER x AFTER UPDATE ON a FOR EACH ROW EXECUTE FUNCTION note()";
+    for (change, read, seen) in [(swap, "SELECT n FROM a", "11"), (trigger, "SELECT count(*) FROM u", "1")] {
+        let (mut migration, mut session) = (client(&proxy), client(&proxy));
+        run(&mut migration, "BEGIN");
+        run(&mut migration, change);
+        run(&mut session, "BEGIN");
+        session.send(&query("UPDATE a SET n = n + 1"));
+        assert!(session.is_silent_for(Duration::from_millis(200)), "it waits for the lock");
+        run(&mut migration, "COMMIT");
+        assert_eq!(tags(&session.recv_ready(1)), "CZ");
+        pause(&cluster, &proxy);
+        run(&mut session, "COMMIT");
+        assert_eq!(session.value(read), seen, "{change}");
+        set_paused(cluster.info(), 1, false);
+    }
+}
+
 /// The transaction has ended, although its string goes on, or the next block has begun.
 #[test]
 fn a_change_of_the_schema_counts_from_its_commit() {
