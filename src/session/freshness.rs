@@ -62,6 +62,8 @@ pub(super) struct Sight {
     writing: SmallVec<[TouchId; 4]>,
     /// The number of the rules by which it was judged what that touches.
     rules: u64,
+    /// When the session was told a notification last: what it tells of has been committed.
+    last_told: Moment,
     /// A notification is being sent, which is delivered with the commit. Kept as long as `writing`.
     notifying: bool,
     /// When that which may commit it was sent.
@@ -111,6 +113,7 @@ impl Sight {
             seen: None,
             writing: SmallVec::new(),
             rules: 0,
+            last_told: Moment::NEVER,
             notifying: false,
             committing: None,
             unanswered: false,
@@ -167,6 +170,11 @@ impl Sight {
             self.writing.push(TouchId::EVERYTHING);
         }
         self.rules = rules;
+    }
+
+    /// A notification has been told: what it tells of is to be seen from now on.
+    pub fn told(&mut self) {
+        self.last_told = Moment::now();
     }
 
     fn commit_ended(&mut self) {
@@ -248,9 +256,9 @@ impl Sight {
                 let needed = self.max_lag.map_or(Moment::NEVER, |lag| Moment::now().before(lag));
                 Needs { needed, seen: None }
             }
-            Consistency::Session => Needs { needed: self.last_write, seen },
+            Consistency::Session => Needs { needed: self.last_write.max(self.last_told), seen },
             Consistency::Table => {
-                let needed = self.stamps.last_write(&reads.get().reads).max(self.last_hidden);
+                let needed = self.stamps.last_write(&reads.get().reads).max(self.last_hidden).max(self.last_told);
                 Needs { needed, seen }
             }
             Consistency::Strong => Needs { needed: arrived, seen: None },

@@ -82,3 +82,22 @@ fn a_change_of_the_schema_counts_from_its_commit() {
     assert_eq!(session.value("SELECT count(*) FROM u"), "2");
     set_paused(cluster.info(), 1, false);
 }
+
+/// Of a commit the listeners learn before it is answered.
+#[test]
+fn what_a_notification_tells_of_is_seen() {
+    let (cluster, proxy) = known("CREATE TABLE a AS SELECT 1 AS n", "consistency = \"session\"");
+    let (mut writer, mut reader) = (client(&proxy), client(&proxy));
+    run(&mut reader, "LISTEN c");
+    pause(&cluster, &proxy);
+    run(&mut writer, "UPDATE a SET n = 2; NOTIFY c");
+    assert_eq!(reader.recv().tag, b'A');
+    assert_eq!(reader.value("SELECT n FROM a"), "2");
+    // The answer comes with the notification.
+    run(&mut writer, "UPDATE a SET n = 3");
+    reader.send(&query("SELECT pg_sleep(2)"));
+    run(&mut writer, "NOTIFY c");
+    assert!(tags(&reader.recv_ready(1)).ends_with("AZ"));
+    assert_eq!(reader.value("SELECT n FROM a"), "3");
+    set_paused(cluster.info(), 1, false);
+}
