@@ -401,6 +401,8 @@ impl Session {
                 }
             }
             b'G' => link.copy_in = !link.replies.copy_in_began(),
+            // A procedure may have committed before it said this.
+            b'N' if link.status == TxStatus::Idle && self.sight.is_writing() => self.sight.stamp(Moment::of(self.now)),
             _ => {}
         }
         Ok(true)

@@ -101,3 +101,18 @@ fn what_a_notification_tells_of_is_seen() {
     assert_eq!(reader.value("SELECT n FROM a"), "3");
     set_paused(cluster.info(), 1, false);
 }
+
+#[test]
+fn what_a_procedure_has_committed_when_it_says_so_is_seen() {
+    let (cluster, proxy) = known(
+        "CREATE TABLE a AS SELECT 1 AS n; CREATE PROCEDURE p() LANGUAGE plpgsql AS
+         'BEGIN UPDATE a SET n = 2; COMMIT; RAISE NOTICE ''done''; PERFORM pg_sleep(60); END'",
+        "",
+    );
+    let (mut caller, mut reader) = (client(&proxy), client(&proxy));
+    pause(&cluster, &proxy);
+    caller.send(&query("CALL p()"));
+    assert_eq!(caller.recv().tag, b'N');
+    assert_eq!(reader.value("SELECT n FROM a"), "2");
+    set_paused(cluster.info(), 1, false);
+}
