@@ -83,6 +83,27 @@ fn a_change_of_the_schema_counts_from_its_commit() {
     set_paused(cluster.info(), 1, false);
 }
 
+/// On the primary, by what no table of the text tells.
+#[test]
+fn what_a_session_has_read_of_tables_and_sequences_does_not_go_back() {
+    let (cluster, proxy) = known("CREATE TABLE a AS SELECT 1 AS n; CREATE SEQUENCE s", "consistency = \"session\"");
+    let (mut writer, mut reader) = (client(&proxy), client(&proxy));
+    for (number, read) in [
+        "SELECT table_to_xml('a', true, false, '')",
+        "SELECT query_to_xml('TABLE a', true, false, '')",
+        "SELECT last_value FROM s",
+    ]
+    .iter()
+    .enumerate()
+    {
+        pause(&cluster, &proxy);
+        run(&mut writer, "UPDATE a SET n = n + 1 + 0 * nextval('s')");
+        run(&mut reader, read);
+        assert_eq!(reader.value("SELECT n FROM a"), (number + 2).to_string(), "{read}");
+        set_paused(cluster.info(), 1, false);
+    }
+}
+
 /// Of a commit the listeners learn before it is answered.
 #[test]
 fn what_a_notification_tells_of_is_seen() {
