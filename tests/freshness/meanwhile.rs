@@ -1,6 +1,6 @@
 //! Writes of which the text said less than what came of it, and knowledge of them that comes before their end.
 
-use super::schema::route_of;
+use super::schema::{route_of, stale};
 use super::*;
 
 /// A cluster whose tables Trunkline knows.
@@ -81,6 +81,18 @@ fn a_change_of_the_schema_counts_from_its_commit() {
     run(&mut session, "INSERT INTO b VALUES (1)");
     assert_eq!(session.value("SELECT count(*) FROM u"), "2");
     set_paused(cluster.info(), 1, false);
+}
+
+#[test]
+fn what_the_default_of_a_domain_changes_is_seen() {
+    let (cluster, proxy) = known(
+        "CREATE TABLE u (n int); CREATE TABLE a (k int);
+         CREATE FUNCTION noted() RETURNS int LANGUAGE plpgsql AS 'BEGIN INSERT INTO u VALUES (1); RETURN 5; END';
+         CREATE DOMAIN five AS int DEFAULT noted(); ALTER TABLE a ADD COLUMN n five",
+        "",
+    );
+    let stale = stale(cluster.info(), &proxy, "INSERT INTO a (k) VALUES (1)", "SELECT count(*) FROM u");
+    assert!(stale.is_empty(), "{stale:?}");
 }
 
 /// On the primary, by what no table of the text tells.
