@@ -147,7 +147,7 @@ impl Sight {
         self.reads_if_split |= reads && !elsewhere;
         if writes && !self.writing.contains(&decision.touches) {
             if self.writing.len() >= MAX_WRITING {
-                self.writing.clear();
+                self.writing.retain(|touches| touches.get().shared);
                 self.writing.push(TouchId::EVERYTHING);
             } else {
                 self.writing.push(decision.touches);
@@ -196,9 +196,12 @@ impl Sight {
     /// What is being written may be visible from now on.
     pub fn stamp(&mut self, now: Moment) {
         for touches in &self.writing {
-            let writes = &touches.get().writes;
+            let Touches { writes, shared, .. } = touches.get();
             if writes.is_none() {
                 self.last_hidden = now;
+            }
+            if *shared {
+                Stamps::wrote_shared(now);
             }
             self.stamps.wrote(writes, now);
         }

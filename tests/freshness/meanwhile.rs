@@ -149,3 +149,34 @@ fn what_a_procedure_has_committed_when_it_says_so_is_seen() {
     assert_eq!(reader.value("SELECT n FROM a"), "2");
     set_paused(cluster.info(), 1, false);
 }
+
+/// Roles and databases are those of all databases.
+#[test]
+fn what_databases_have_in_common_is_seen_in_each() {
+    let cluster = cluster(1);
+    let info = cluster.info();
+    make_table(info);
+    info.query(0, "postgres", "ALTER ROLE app CREATEROLE CREATEDB").unwrap();
+    info.wait_replayed().unwrap();
+    let port = info.primary_port();
+    let proxy = before(info, &format!("[databases.postgres]\nprimary = \"host=127.0.0.1 port={port}\"")).start();
+    let mut elsewhere = RawClient::connect(proxy.port(), APP, APP_PASSWORD, "postgres");
+    let mut session = client(&proxy);
+    pause(&cluster, &proxy);
+    for (change, read) in [
+        ("CREATE ROLE r", "SELECT count(*) FROM pg_roles WHERE rolname = 'r'"),
+        (
+            "GRANT r TO app",
+            "SELECT count(*) FROM pg_auth_members WHERE roleid = (SELECT oid FROM pg_roles WHERE rolname = 'r')",
+        ),
+        ("ALTER ROLE r CREATEDB", "SELECT count(*) FROM pg_roles WHERE rolname = 'r' AND rolcreatedb"),
+        ("CREATE DATABASE d", "SELECT count(*) FROM pg_database WHERE datname = 'd'"),
+    ] {
+        assert_eq!(session.value(read), "0", "{change}");
+        run(&mut elsewhere, change);
+        assert_eq!(session.value(read), "1", "{change}");
+        set_paused(info, 1, false);
+        pause(&cluster, &proxy);
+    }
+    set_paused(info, 1, false);
+}
