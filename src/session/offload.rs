@@ -15,7 +15,7 @@
 //! An error fails the block as on a server, so a statement behind another one waits for its outcome.
 
 use crate::config::TransactionReads;
-use crate::sql::{Decision, Effects, Isolation, Target, names_time};
+use crate::sql::{Decision, Effects, Isolation, Reason, Target, names_time};
 use crate::wire::{TxStatus, build};
 
 use super::inbound::Flow;
@@ -66,6 +66,11 @@ impl Session {
         self.deferred.offloads = false;
         // State of the session is made on the primary, in a READ ONLY block too.
         if Pins::of(decision.effects) != Pins::empty() || decision.effects.intersects(NOTIFICATIONS) {
+            return Place::Primary;
+        }
+        // What a standby can't do although it only reads: an unlogged table, a snapshot that the primary has exported.
+        let imports = decision.reason == Reason::NodeState && decision.effects.contains(Effects::SET_LOCAL);
+        if decision.target == Target::Primary && (decision.reason == Reason::Relation || imports) {
             return Place::Primary;
         }
         // What follows the block's end is not bound by what the block says.
