@@ -135,6 +135,24 @@ fn what_a_notification_tells_of_is_seen() {
     set_paused(cluster.info(), 1, false);
 }
 
+/// Where its reads run beside it, or must see everything. (Otherwise all of it runs on its replica, as that is.)
+#[test]
+fn a_block_that_only_reads_sees_what_is_committed_meanwhile() {
+    let (cluster, proxy) = known("CREATE TABLE a AS SELECT 1 AS n", "");
+    let (mut writer, mut reader) = (client(&proxy), client(&proxy));
+    pause(&cluster, &proxy);
+    for (level, reads) in [("strong", "read_only"), ("table", "until_write"), ("strong", "until_write")] {
+        run(&mut reader, &format!("SET trunkline.consistency = {level}"));
+        run(&mut reader, &format!("SET trunkline.transaction_reads = {reads}"));
+        run(&mut reader, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY");
+        let before: u32 = reader.value("SELECT n FROM a").parse().unwrap();
+        run(&mut writer, "UPDATE a SET n = n + 1");
+        assert_eq!(reader.value("SELECT n FROM a"), (before + 1).to_string(), "{level}, {reads}");
+        run(&mut reader, "COMMIT");
+    }
+    set_paused(cluster.info(), 1, false);
+}
+
 #[test]
 fn what_a_procedure_has_committed_when_it_says_so_is_seen() {
     let (cluster, proxy) = known(
