@@ -95,6 +95,9 @@ impl Session {
             // A statement that is still under way may be the one.
             self.changes_schema = self.link().is_some_and(|link| !link.replies.is_empty());
         }
+        if outside_block && std::mem::take(&mut self.doubts_schema) {
+            self.decisions.doubt_catalog();
+        }
     }
 
     fn schema_changed(&mut self) {

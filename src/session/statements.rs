@@ -92,10 +92,8 @@ impl Session {
         self.sight.begin(decision, self.placement.what_if() && self.placement.would_read(), commits);
         if effects.contains(Effects::WRITES) {
             self.changes_schema |= decision.touches.get().schema;
-            if decision.reason == Reason::Procedure {
-                // It may change the schema unseen.
-                self.decisions.doubt_catalog();
-            }
+            // What it may change of the schema the text does not tell.
+            self.doubts_schema |= matches!(decision.reason, Reason::Procedure | Reason::TwoPhase);
             self.note_writer();
             self.pinned_by(text);
         }
