@@ -360,6 +360,23 @@ fn read_only_blocks_run_on_a_replica_however_they_say_so_trap_23() {
     client.exchange(&batch().query("COMMIT"));
 }
 
+/// The first statement decides: what a standby can't do is not asked of it, though it only reads.
+#[test]
+fn read_only_blocks_that_need_the_primary_begin_there_trap_12() {
+    let sql = "CREATE UNLOGGED TABLE u AS SELECT 7 AS n";
+    let world = Plan { sql, tables: "[admin]\nadmin_users = [\"app\"]", ..Plan::default() }.start();
+    world.settle();
+    let (mut exporter, mut client) = (world.client(), world.client());
+    exporter.exchange(&batch().query("BEGIN ISOLATION LEVEL REPEATABLE READ"));
+    let snapshot = exporter.value("SELECT pg_export_snapshot()");
+    client.exchange(&batch().query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"));
+    assert_eq!(tags(&client.exchange(&batch().query(&format!("SET TRANSACTION SNAPSHOT '{snapshot}'")))), "CZ");
+    client.exchange(&batch().query("COMMIT"));
+    client.exchange(&batch().query("BEGIN READ ONLY"));
+    assert_eq!(client.value("SELECT n FROM u"), "7");
+    client.exchange(&batch().query("COMMIT"));
+}
+
 #[test]
 fn idle_in_a_block_that_no_server_knows_of_is_limited_too() {
     let general = "[client]\nidle_transaction_timeout = \"100ms\"";

@@ -4,6 +4,8 @@
 
 #[path = "freshness/hidden.rs"]
 mod hidden;
+#[path = "freshness/meanwhile.rs"]
+mod meanwhile;
 #[path = "freshness/schema.rs"]
 mod schema;
 #[path = "freshness/storm.rs"]

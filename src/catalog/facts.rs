@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::sql::{
     CATALOGS_SLOT, Commands, Effects, FIRST_TABLE_SLOT, FIRST_USER_OID, Facts, FunctionLists, FunctionName, Hazards,
-    Reason, SLOTS, SearchPath, Slots, Target, Verdict, judge_function, judge_system_relation,
+    Reason, SEQUENCES_SLOT, SLOTS, SearchPath, Slots, Target, Verdict, judge_function, judge_system_relation,
 };
 
 use super::extensions;
@@ -231,7 +231,10 @@ impl Walk<'_> {
                 self.reads_all = true;
                 verdict.join(primary(Reason::Relation, "foreign table"));
             }
-            b'S' => verdict.join(primary(Reason::Sequence, "sequence")),
+            b'S' => {
+                self.slots.push(SEQUENCES_SLOT);
+                verdict.join(primary(Reason::Sequence, "sequence"));
+            }
             b'v' => match self.snapshot.views.get(&relation.oid) {
                 Some(calls) => verdict.join(self.expression(calls, &format!("view {}", name()))),
                 None => self.reads_all = true,

@@ -77,6 +77,8 @@ const TREES: &str = "SELECT kind, owner, ARRAY(SELECT DISTINCT m[1] || ' ' || m[
         UNION ALL SELECT 'check', conrelid, conbin::text FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0
             AND oid >= 16384 AND conbin::text ~ ':(funcid|opfuncid|resulttype) [1-9][0-9]{4}'
         UNION ALL SELECT 'domain', contypid, conbin::text FROM pg_constraint WHERE contypid <> 0 AND oid >= 16384
+        UNION ALL SELECT 'domain default', oid, typdefaultbin::text FROM pg_type WHERE typtype = 'd' AND oid >= 16384
+            AND typdefaultbin::text ~ ':(funcid|opfuncid|resulttype) [1-9][0-9]{4}'
     ) AS trees ORDER BY 1, 2, 3";
 
 const BUILTINS: &str = "SELECT oid, proname FROM pg_proc WHERE oid = ANY($1)";
@@ -281,10 +283,8 @@ async fn read_all(tx: &Transaction<'_>) -> Result<Reading, Error> {
     for row in tx.query(BUILTINS, &[&builtin]).await? {
         reading.builtins.push((row.try_get(0)?, row.try_get(1)?));
     }
-    // Few have domains with checks of their own; the columns of all tables are many.
-    let checked: Vec<u32> =
-        reading.trees.iter().filter(|tree| &*tree.kind == "domain").map(|tree| tree.owner).collect();
-    if !checked.is_empty() {
+    // Few have domains with checks and defaults of their own; the columns of all tables are many.
+    if reading.trees.iter().any(|tree| tree.kind.starts_with("domain")) {
         let domains: Vec<u32> = reading.domains.iter().map(|(oid, _, _)| *oid).collect();
         for row in tx.query(DOMAIN_COLUMNS, &[&domains]).await? {
             reading.domain_columns.push((row.try_get(0)?, row.try_get(1)?));

@@ -159,6 +159,7 @@ impl Snapshot {
         }
         // Domains first: everything else may be coerced to them.
         let mut checks: HashMap<u32, Vec<Calls>> = HashMap::new();
+        let mut defaults: HashMap<u32, Calls> = HashMap::new();
         let mut others = Vec::new();
         for tree in trees {
             let calls = Calls {
@@ -169,6 +170,7 @@ impl Snapshot {
             };
             match &*tree.kind {
                 "domain" => checks.entry(tree.owner).or_default().push(calls),
+                "domain default" => drop(defaults.insert(tree.owner, calls)),
                 _ => others.push((tree, calls)),
             }
         }
@@ -200,9 +202,10 @@ impl Snapshot {
             }
         }
         for (relation, domain) in domain_columns {
-            let checks = checks_of(*domain);
-            if !checks.is_empty() {
-                self.constraints.entry(*relation).or_default().extend(checks);
+            let mut evaluated = checks_of(*domain);
+            evaluated.extend(defaults.get(domain).cloned());
+            if !evaluated.is_empty() {
+                self.constraints.entry(*relation).or_default().extend(evaluated);
             }
         }
     }

@@ -137,11 +137,16 @@ impl Session {
         }
         if matches!(ending, Ending::Panicked(_)) {
             self.client.unassign();
-            self.sight.settle();
+            self.settle_writes();
             // The drop of its link closes the server connection.
             return drop(self.transition(State::Closing));
         }
         self.give_back().await;
+    }
+
+    fn settle_writes(&mut self) {
+        self.doubt_writes();
+        self.sight.settle();
     }
 
     /// After the end: the connection goes back clean, or is closed (trap 29).
@@ -150,13 +155,13 @@ impl Session {
         self.client.clone().cancels_delivered().await;
         let State::Linked(link) = self.transition(State::Closing) else { return };
         // A commit may have been under way, whose end nobody was told.
-        self.sight.settle();
+        self.settle_writes();
         // Its own LISTENs have not been taken back yet.
         let listens = link.listens;
         let reusable = !self.pins.contains(Pins::SESSION_STATE);
         let reset_query = self.pool_settings.reset_query.clone();
         let cleared = clear(*link, self.client_pass > 0, reusable).await;
-        self.sight.settle();
+        self.settle_writes();
         let Some((mut lease, rolled_back)) = cleared else { return };
         let needs_reset = rolled_back || listens || self.pins != Pins::empty() || self.keeps_lease;
         if !needs_reset || lease.info.is_close_needed() {

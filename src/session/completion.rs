@@ -1,4 +1,4 @@
-//! What the end of a statement, or of its transaction, changes for the session.
+//! What a statement or transaction that has ended leaves of the session's state.
 
 use crate::sql::{Change, StatementChange};
 use crate::wire::TxStatus;
@@ -12,6 +12,11 @@ impl Session {
     /// A statement has succeeded, or its portal is suspended: what it changed of what the session keeps. The tag tells how a transaction
     /// ended, whatever was asked (trap 26: a COMMIT that fails says ROLLBACK).
     pub(super) fn take_completion(&mut self, tag: &[u8]) {
+        if tag == b"COMMIT\0" && self.changes_schema {
+            // A string goes on behind it, or the next block begins with it.
+            self.schema_changed();
+        }
+        self.doubt_writes();
         if self.sight.is_writing()
             && let State::Linked(link) = &self.state
             && (tag == b"COMMIT\0"
@@ -89,11 +94,24 @@ impl Session {
     /// judged by what was there before. What replicas have refused is found out anew, too.
     pub(super) fn schema_settled(&mut self, outside_block: bool) {
         if outside_block && self.changes_schema {
-            self.decisions.schema_changed();
-            self.decisions.forget_learned();
+            self.schema_changed();
             // A statement that is still under way may be the one.
             self.changes_schema = self.link().is_some_and(|link| !link.replies.is_empty());
         }
+        if outside_block && std::mem::take(&mut self.doubts_schema) {
+            self.decisions.doubt_catalog();
+        }
+    }
+
+    fn schema_changed(&mut self) {
+        self.decisions.schema_changed();
+        self.decisions.forget_learned();
+    }
+
+    /// What is being written was judged by the schema as it was when it was sent. A statement that waited for a lock meets the one
+    /// that was committed meanwhile: what its names mean then, and what changes along, nobody has said.
+    pub(super) fn doubt_writes(&mut self) {
+        self.sight.judged_by(self.decisions.epoch());
     }
 
     /// A statement that gives state up has ended.

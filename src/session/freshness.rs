@@ -60,6 +60,10 @@ pub(super) struct Sight {
     seen: Option<(u64, Moment)>,
     /// What is being written, by texts. Kept until nothing is under way and no block is open.
     writing: SmallVec<[TouchId; 4]>,
+    /// The number of the rules by which it was judged what that touches.
+    rules: u64,
+    /// When the session was told a notification last: what it tells of has been committed.
+    last_told: Moment,
     /// A notification is being sent, which is delivered with the commit. Kept as long as `writing`.
     notifying: bool,
     /// When that which may commit it was sent.
@@ -108,6 +112,8 @@ impl Sight {
             last_hidden: Moment::NEVER,
             seen: None,
             writing: SmallVec::new(),
+            rules: 0,
+            last_told: Moment::NEVER,
             notifying: false,
             committing: None,
             unanswered: false,
@@ -141,7 +147,7 @@ impl Sight {
         self.reads_if_split |= reads && !elsewhere;
         if writes && !self.writing.contains(&decision.touches) {
             if self.writing.len() >= MAX_WRITING {
-                self.writing.clear();
+                self.writing.retain(|touches| touches.get().shared);
                 self.writing.push(TouchId::EVERYTHING);
             } else {
                 self.writing.push(decision.touches);
@@ -156,6 +162,19 @@ impl Sight {
             self.stamps.commit_sent(now);
             self.committing = Some(now);
         }
+    }
+
+    /// Texts are judged by these rules now. What was judged by others and is not over may write any table.
+    pub fn judged_by(&mut self, rules: u64) {
+        if self.rules != rules && self.is_writing() && !self.writing.contains(&TouchId::EVERYTHING) {
+            self.writing.push(TouchId::EVERYTHING);
+        }
+        self.rules = rules;
+    }
+
+    /// A notification has been told: what it tells of is to be seen from now on.
+    pub fn told(&mut self) {
+        self.last_told = Moment::now();
     }
 
     fn commit_ended(&mut self) {
@@ -177,9 +196,12 @@ impl Sight {
     /// What is being written may be visible from now on.
     pub fn stamp(&mut self, now: Moment) {
         for touches in &self.writing {
-            let writes = &touches.get().writes;
+            let Touches { writes, shared, .. } = touches.get();
             if writes.is_none() {
                 self.last_hidden = now;
+            }
+            if *shared {
+                Stamps::wrote_shared(now);
             }
             self.stamps.wrote(writes, now);
         }
@@ -237,9 +259,9 @@ impl Sight {
                 let needed = self.max_lag.map_or(Moment::NEVER, |lag| Moment::now().before(lag));
                 Needs { needed, seen: None }
             }
-            Consistency::Session => Needs { needed: self.last_write, seen },
+            Consistency::Session => Needs { needed: self.last_write.max(self.last_told), seen },
             Consistency::Table => {
-                let needed = self.stamps.last_write(&reads.get().reads).max(self.last_hidden);
+                let needed = self.stamps.last_write(&reads.get().reads).max(self.last_hidden).max(self.last_told);
                 Needs { needed, seen }
             }
             Consistency::Strong => Needs { needed: arrived, seen: None },

@@ -114,6 +114,7 @@ impl Session {
             let built = out.insert();
             let room = built.len() + READ_SIZE;
             let _ = membership.mailbox.take(built, room);
+            self.sight.told();
         }
         true
     }
@@ -196,14 +197,19 @@ impl Session {
 
     pub(super) fn tell_notifications(&mut self, room: usize) -> Result<bool, Ending> {
         let Some(membership) = &self.notify.membership else { return Ok(false) };
-        membership.mailbox.take(&mut self.to_client, room).map_err(|Overflowed| {
+        let told = membership.mailbox.take(&mut self.to_client, room).map_err(|Overflowed| {
             let notice = ErrorNotice::fatal(
                 SqlState::PROGRAM_LIMIT_EXCEEDED,
                 "terminating connection: too many notifications wait for the client",
             )
             .hint("Read notifications in time, and keep transactions of sessions that LISTEN short.");
             Ending::Told(Box::new(notice), Blame::Client)
-        })
+        })?;
+        if told {
+            // The commit that it came with may not have been answered yet, and so is no write that anybody knows of.
+            self.sight.told();
+        }
+        Ok(told)
     }
 
     /// Whether the server is read: behind a ReadyForQuery that waits come only answers of our own.

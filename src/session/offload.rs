@@ -1,4 +1,4 @@
-//! Reads of a read-write block on replicas (`transaction_reads = "until_write"`).
+//! Reads of a block on replicas beside it (`transaction_reads = "until_write"`).
 //!
 //! A READ COMMITTED block in which nothing but reads has run is, for servers, no block at all: each of its statements sees what is
 //! committed when it begins, it holds nothing that outlives it but locks against changes of its tables, and at its end there is
@@ -15,7 +15,7 @@
 //! An error fails the block as on a server, so a statement behind another one waits for its outcome.
 
 use crate::config::TransactionReads;
-use crate::sql::{Decision, Effects, Isolation, Target, names_time};
+use crate::sql::{Consistency, Decision, Effects, Isolation, Reason, Target, names_time};
 use crate::wire::{TxStatus, build};
 
 use super::inbound::Flow;
@@ -68,6 +68,11 @@ impl Session {
         if Pins::of(decision.effects) != Pins::empty() || decision.effects.intersects(NOTIFICATIONS) {
             return Place::Primary;
         }
+        // What a standby can't do although it only reads: an unlogged table, a snapshot that the primary has exported.
+        let imports = decision.reason == Reason::NodeState && decision.effects.contains(Effects::SET_LOCAL);
+        if decision.target == Target::Primary && (decision.reason == Reason::Relation || imports) {
+            return Place::Primary;
+        }
         // What follows the block's end is not bound by what the block says.
         if decision.target == Target::Primary && decision.effects.contains(Effects::TX_END | Effects::MULTI) {
             return Place::Primary;
@@ -78,8 +83,12 @@ impl Session {
             self.shards.settle(shard);
             return place;
         }
-        if place == Place::Reader || !self.may_offload(decision) {
-            return place;
+        // Of a READ ONLY block too: on its replica it would see what was there when it began, and no later commit until that is replayed.
+        if !self.may_offload(decision) {
+            // Where each statement looks anew, one replica for all of them can't promise what is committed when each of them comes.
+            let level = self.deferred.isolation().or_else(|| self.default_isolation());
+            let strong = self.placement.level() == Consistency::Strong && level.is_none_or(Isolation::looks_anew);
+            return if strong { Place::Primary } else { place };
         }
         let place = self.placement.place(decision);
         self.deferred.offloads = place == Place::Reader;

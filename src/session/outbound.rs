@@ -405,6 +405,8 @@ impl Session {
                 }
             }
             b'G' => link.copy_in = !link.replies.copy_in_began(),
+            // A procedure may have committed before it said this.
+            b'N' if link.status == TxStatus::Idle && self.sight.is_writing() => self.sight.stamp(Moment::of(self.now)),
             _ => {}
         }
         Ok(true)
@@ -450,6 +452,7 @@ impl Session {
             let now = self.now;
             let link = &**link;
             let (ended, quiet) = (link.ended_by_tag.is_some(), link.replies.is_empty());
+            self.sight.judged_by(self.decisions.epoch());
             self.sight.ready(Moment::of(now), link.incarnation, status, ended, quiet);
             if quiet {
                 self.names.local_reading = 0;

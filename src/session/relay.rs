@@ -109,6 +109,8 @@ pub struct Session {
     pub(super) shards: Shards,
     /// A statement that may change the schema is under way in this transaction.
     pub(super) changes_schema: bool,
+    /// One that may do so unseen.
+    pub(super) doubts_schema: bool,
     /// Session pooling: the lease is kept until the client leaves.
     pub(super) keeps_lease: bool,
     pub(super) statement_mode: bool,
@@ -219,6 +221,7 @@ impl Session {
             query_cancelled: false,
             again: None,
             changes_schema: false,
+            doubts_schema: false,
             taking_within: None,
             ctx,
         })

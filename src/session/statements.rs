@@ -88,13 +88,12 @@ impl Session {
         let (primary, in_block) = self.link().map_or((false, false), |link| (link.primary, link.status.in_block()));
         let rolls_back = effects.contains(Effects::TX_END) && is_rollback(text, self.lex);
         let commits = !rolls_back && (!in_block || effects.intersects(Effects::TX_END | Effects::MULTI));
+        self.doubt_writes();
         self.sight.begin(decision, self.placement.what_if() && self.placement.would_read(), commits);
         if effects.contains(Effects::WRITES) {
             self.changes_schema |= decision.touches.get().schema;
-            if decision.reason == Reason::Procedure {
-                // It may change the schema unseen.
-                self.decisions.doubt_catalog();
-            }
+            // What it may change of the schema the text does not tell.
+            self.doubts_schema |= matches!(decision.reason, Reason::Procedure | Reason::TwoPhase);
             self.note_writer();
             self.pinned_by(text);
         }

@@ -369,8 +369,9 @@ fn judge_query(cursor: Cursor<'_>, statement: &StatementTokens, known: &Knowledg
     if bits.contains(KeywordBits::LOCK) {
         verdict.join(Verdict::primary(Reason::LockingClause, Effects::empty()));
     }
-    // What is known to write needs no parser to say so.
-    if !verdict.effects.contains(Effects::WRITES) {
+    // What is known to write needs no parser to say so; but what it reads it may, beside a `nextval`, say.
+    let reads_are_known = bits.contains(KeywordBits::WRITE) || verdict.touches.reads == Slots::All;
+    if !verdict.effects.contains(Effects::WRITES) || !reads_are_known {
         verdict.join(query::judge(cursor, statement, known));
         if verdict.effects.contains(Effects::WRITES) {
             verdict.effects -= Effects::RELEASES_ONLY;

@@ -77,6 +77,29 @@ fn is_of_session(mut cursor: Cursor<'_>) -> bool {
     dotted(&mut cursor).is_some_and(|(schema, _)| schema.as_deref() == Some("pg_temp"))
 }
 
+/// Whether a definition concerns what all databases of a server have in common.
+pub(super) fn is_shared(mut cursor: Cursor<'_>) -> bool {
+    let of_server = |cursor: &Cursor<'_>| {
+        ["database", "role", "user", "group", "tablespace", "subscription", "parameter"]
+            .iter()
+            .any(|kind| cursor.is(kind))
+    };
+    if cursor.eat("create") || cursor.eat("alter") || cursor.eat("comment") || cursor.eat("drop") {
+        cursor.eat("on");
+        return of_server(&cursor) || cursor.is("owned");
+    }
+    if !cursor.eat("grant") && !cursor.eat("revoke") {
+        return cursor.is("reassign") || cursor.is("security");
+    }
+    // Privileges are ON something; what is not is a role.
+    while cursor.next().is_some() {
+        if cursor.eat("on") {
+            return of_server(&cursor);
+        }
+    }
+    true
+}
+
 /// A name with its schema; `None` where there is none, or a database before it.
 fn dotted<'a>(cursor: &mut Cursor<'a>) -> Option<(Option<Cow<'a, str>>, Cow<'a, str>)> {
     let text = |name: Cow<'a, [u8]>| match name {

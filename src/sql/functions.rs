@@ -151,7 +151,10 @@ fn verdict_of(function: FunctionName<'_>, call: Call) -> Verdict {
 }
 
 /// Built-in functions whose results change with the contents of the tables that their arguments name.
-const READS_ANY_TABLE: [&str; 7] = [
+const READS_ANY_TABLE: [&str; 14] = [
+    "cursor_to_xml",
+    "database_to_xml",
+    "database_to_xml_and_xmlschema",
     "pg_column_toast_chunk_id",
     "pg_database_size",
     "pg_indexes_size",
@@ -159,6 +162,10 @@ const READS_ANY_TABLE: [&str; 7] = [
     "pg_table_size",
     "pg_tablespace_size",
     "pg_total_relation_size",
+    "schema_to_xml",
+    "schema_to_xml_and_xmlschema",
+    "table_to_xml",
+    "table_to_xml_and_xmlschema",
 ];
 
 fn builtin(function: FunctionName<'_>) -> Option<Call> {

@@ -10,6 +10,7 @@ mod transaction;
 
 use super::bodies;
 use super::cursor::{Cursor, identifier};
+use super::ddl;
 use super::decision::Effects;
 use super::keywords::KeywordBits;
 use super::lexer::Kind;
@@ -63,6 +64,7 @@ pub(super) fn scan(cursor: Cursor<'_>, bits: KeywordBits) -> Scanned {
             {
                 verdict = verdict.changing_schema();
             }
+            verdict.touches.shared = ddl::is_shared(cursor);
             if &*lower == b"create" {
                 verdict.effects |= loads_library(rest);
                 if bits.contains(KeywordBits::TEMP) {

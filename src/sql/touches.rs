@@ -66,22 +66,24 @@ pub struct Touches {
     pub writes: Slots,
     /// It may change what the catalog tells about functions and relations: DDL, temporary objects excepted.
     pub schema: bool,
+    /// It may change what all databases of the server have in common: roles, databases, tablespaces.
+    pub shared: bool,
 }
 
 impl Touches {
     /// Neither reads nor writes any table.
     pub fn nothing() -> Self {
-        Self { reads: Slots::none(), writes: Slots::none(), schema: false }
+        Self::new(Slots::none(), Slots::none())
     }
 
     /// Unknown: may read and write every table.
     pub fn everything() -> Self {
-        Self { reads: Slots::All, writes: Slots::All, schema: false }
+        Self::new(Slots::All, Slots::All)
     }
 
     /// Reads these and writes those.
     pub fn new(reads: Slots, writes: Slots) -> Self {
-        Self { reads, writes, schema: false }
+        Self { reads, writes, schema: false, shared: false }
     }
 
     /// Everything, and what the catalog tells of it.
@@ -95,6 +97,7 @@ impl Touches {
             reads: self.reads.union(&other.reads),
             writes: self.writes.union(&other.writes),
             schema: self.schema || other.schema,
+            shared: self.shared || other.shared,
         }
     }
 }

@@ -66,6 +66,13 @@ impl Stamps {
         LazyLock::force(&KEPT);
     }
 
+    /// What all databases share has been written: a role, or a database itself, which may be another one of its name now.
+    pub fn wrote_shared(now: Moment) {
+        let mut kept = KEPT.lock();
+        kept.since = now;
+        kept.stamps.values().for_each(|stamps| stamps.wrote(&Slots::All, now));
+    }
+
     fn new(now: Moment) -> Self {
         let slots = std::iter::repeat_with(AtomicU64::default).take(usize::from(SLOTS)).collect();
         Self {
