@@ -126,7 +126,8 @@ impl Session {
         // A temporary table cannot be made in a block of that kind, on no server.
         let fails_anyway =
             Pins::of(effects) == Pins::TEMP_OBJECT && !effects.intersects(Effects::MULTI | Effects::TX_END);
-        if on_replica && !fails_anyway && (listens || Pins::of(effects) != Pins::empty()) {
+        let pins = listens || Pins::of(effects) != Pins::empty();
+        if on_replica && !fails_anyway && (pins || self.sets_unseen_in_block(effects, sql)) {
             return Some(
                 ErrorNotice::error(
                     SqlState::FEATURE_NOT_SUPPORTED,
