@@ -341,7 +341,9 @@ fn settings_that_the_text_does_not_tell_bind_no_session_to_a_replica() {
                 let frames = exchange(&mut client, text);
                 let refused = frames.iter().find(|frame| frame.tag == b'E').map(|frame| frame.sqlstate());
                 assert_eq!(refused.as_deref(), (!told && !first).then_some("0A000"), "{text}");
-                exchange(&mut client, "COMMIT");
+                // An error is the end of its block.
+                let end = if refused.is_some() { "CommandComplete(ROLLBACK)" } else { "CommandComplete(COMMIT)" };
+                assert!(summary(&exchange(&mut client, "COMMIT")).contains(end), "{text}");
                 assert_eq!(client.value("INSERT INTO t VALUES (1) RETURNING id"), "1", "{text}");
                 let wanted = if refused.is_some() { "4MB" } else { "7MB" };
                 assert_eq!(

@@ -10,6 +10,7 @@ use super::machine::State;
 use super::pins::Pins;
 use super::placement::Place;
 use super::relay::Session;
+use super::replies::Expect;
 use super::splice::Splice;
 
 impl Session {
@@ -48,6 +49,16 @@ impl Session {
         if let Some(notice) = self.refusal(decision, sql) {
             if let Some(stop) = self.needs_quiet(out) {
                 return stop;
+            }
+            if matches!(&self.state, State::Linked(link) if link.status == TxStatus::InTransaction) {
+                // The block fails with it, as it would have.
+                self.refuse(notice, out);
+                if let Some(link) = self.link() {
+                    link.close_segment();
+                    link.replies.push(Expect::Sync { ours: false });
+                }
+                build::sync(out.insert());
+                return Flow::Refused;
             }
             notice.encode(&mut self.to_client);
             self.deferred.fail();
