@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use support::clusters::OTHER;
-use support::frames::{Batch, summary, tags};
+use support::frames::{Batch, Frame, summary, tags};
 use support::raw::RawClient;
 use support::world::{Plan, Step, World, ready};
 
@@ -311,4 +311,47 @@ fn what_must_run_alone_does() {
     client.exchange(&batch().query("BEGIN"));
     assert_eq!(client.failure("CALL commits(0)"), "2D000");
     client.exchange(&batch().query("ROLLBACK"));
+}
+
+/// What its connection alone knows would keep the session on it, and a replica takes no writes.
+#[test]
+fn settings_that_the_text_does_not_tell_bind_no_session_to_a_replica() {
+    let world = Plan {
+        sql: "CREATE TABLE t (id int)",
+        routing: "consistency = \"eventual\"\nmax_lag = \"0\"",
+        tables: "[admin]\nadmin_users = [\"app\"]\n",
+        ..Plan::default()
+    }
+    .start();
+    world.settle();
+    let query: fn(&mut RawClient, &str) -> Vec<Frame> = |client, sql| client.exchange(&batch().query(sql));
+    let run: fn(&mut RawClient, &str) -> Vec<Frame> = |client, sql| client.exchange(&batch().run(sql, &[]).sync());
+    for exchange in [query, run] {
+        for (text, told) in [
+            ("SELECT set_config('work_mem', '7MB', false)", true),
+            ("SELECT set_config('work_mem', '7' || 'MB', false)", false),
+            ("DO 'BEGIN PERFORM set_config(''work_mem'', ''7MB'', false); END'", false),
+        ] {
+            for first in [true, false] {
+                let mut client = world.client();
+                exchange(&mut client, "BEGIN READ ONLY");
+                if !first {
+                    exchange(&mut client, "SELECT count(*) FROM t");
+                }
+                let frames = exchange(&mut client, text);
+                let refused = frames.iter().find(|frame| frame.tag == b'E').map(|frame| frame.sqlstate());
+                assert_eq!(refused.as_deref(), (!told && !first).then_some("0A000"), "{text}");
+                // An error is the end of its block.
+                let end = if refused.is_some() { "CommandComplete(ROLLBACK)" } else { "CommandComplete(COMMIT)" };
+                assert!(summary(&exchange(&mut client, "COMMIT")).contains(end), "{text}");
+                assert_eq!(client.value("INSERT INTO t VALUES (1) RETURNING id"), "1", "{text}");
+                let wanted = if refused.is_some() { "4MB" } else { "7MB" };
+                assert_eq!(
+                    client.value("SELECT current_setting('work_mem') FROM t FOR UPDATE LIMIT 1"),
+                    wanted,
+                    "{text}"
+                );
+            }
+        }
+    }
 }

@@ -179,7 +179,7 @@ impl Session {
     }
 
     /// The server must fail here, too: it is given what it does not know, and our error stands for its own.
-    fn refuse(&mut self, notice: ErrorNotice, out: &mut Splice<'_>) -> Flow {
+    pub(super) fn refuse(&mut self, notice: ErrorNotice, out: &mut Splice<'_>) -> Flow {
         build::describe_statement(out.insert(), REFUSED);
         self.expect(Expect::Refused(Box::new(notice)));
         Flow::Refused

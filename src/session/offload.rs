@@ -65,7 +65,10 @@ impl Session {
         self.only_sets = false;
         self.deferred.offloads = false;
         // State of the session is made on the primary, in a READ ONLY block too.
-        if Pins::of(decision.effects) != Pins::empty() || decision.effects.intersects(NOTIFICATIONS) {
+        if Pins::of(decision.effects) != Pins::empty()
+            || decision.effects.intersects(NOTIFICATIONS)
+            || decision.effects.contains(Effects::UNKNOWN_SETTING)
+        {
             return Place::Primary;
         }
         // What a standby can't do although it only reads: an unlogged table, a snapshot that the primary has exported.
@@ -121,6 +124,9 @@ impl Session {
             && (names_time(text) || parameters.any(names_time))
         {
             decision.effects |= Effects::TELLS_TIME;
+        }
+        if self.deferred.is_open() && self.sets_unseen_in_block(decision.effects, text) {
+            decision.effects |= Effects::UNKNOWN_SETTING;
         }
         decision
     }

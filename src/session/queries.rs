@@ -10,6 +10,7 @@ use super::machine::State;
 use super::pins::Pins;
 use super::placement::Place;
 use super::relay::Session;
+use super::replies::Expect;
 use super::splice::Splice;
 
 impl Session {
@@ -48,6 +49,16 @@ impl Session {
         if let Some(notice) = self.refusal(decision, sql) {
             if let Some(stop) = self.needs_quiet(out) {
                 return stop;
+            }
+            if matches!(&self.state, State::Linked(link) if link.status == TxStatus::InTransaction) {
+                // The block fails with it, as it would have.
+                self.refuse(notice, out);
+                if let Some(link) = self.link() {
+                    link.close_segment();
+                    link.replies.push(Expect::Sync { ours: false });
+                }
+                build::sync(out.insert());
+                return Flow::Refused;
             }
             notice.encode(&mut self.to_client);
             self.deferred.fail();
@@ -126,7 +137,8 @@ impl Session {
         // A temporary table cannot be made in a block of that kind, on no server.
         let fails_anyway =
             Pins::of(effects) == Pins::TEMP_OBJECT && !effects.intersects(Effects::MULTI | Effects::TX_END);
-        if on_replica && !fails_anyway && (listens || Pins::of(effects) != Pins::empty()) {
+        let pins = listens || Pins::of(effects) != Pins::empty();
+        if on_replica && !fails_anyway && (pins || self.sets_unseen_in_block(effects, sql)) {
             return Some(
                 ErrorNotice::error(
                     SqlState::FEATURE_NOT_SUPPORTED,

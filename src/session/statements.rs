@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::backend::Prepared;
 use crate::observe::fault;
-use crate::sql::{Change, Decision, Effects, ParameterText, Reason, Target, is_rollback, normalize};
+use crate::sql::{Decision, Effects, ParameterText, Reason, Target, is_rollback, normalize};
 use crate::wire::TxStatus;
 
 use super::machine::State;
@@ -40,22 +40,12 @@ impl Session {
             // Refused there ([`Self::refusal`]), or it fails: a temporary object.
             pins.remove(Pins::TEMP_OBJECT);
         }
-        let by_function = effects.contains(Effects::UNKNOWN_SETTING | Effects::WRITES)
-            && match effects.contains(Effects::MULTI) {
-                // The sum, it may be, of what the script tells one by one.
-                true => self.decisions.sets_unseen(text, self.lex),
-                false => !effects.contains(Effects::SQL_PREPARE),
-            };
-        if by_function || script.is_some_and(|script| script.all().any(|change| *change == Change::UnknownSetting)) {
+        if self.sets_unseen(effects, text, script) {
             pins |= Pins::SETTINGS | Pins::ROLE;
         }
         if self.max_prepared == 0 && effects.contains(Effects::SQL_PREPARE) && !effects.contains(Effects::RELEASES_ONLY)
         {
             pins |= Pins::SQL_PREPARE;
-        }
-        if effects.contains(Effects::SQL_EXECUTE) && effects.contains(Effects::SET_SESSION) {
-            // What is executed is not in the text.
-            pins |= Pins::SETTINGS | Pins::ROLE;
         }
         if effects.contains(Effects::SQL_EXECUTE | Effects::SQL_PREPARE) && self.prepares_unseen(text) {
             pins |= Pins::SQL_PREPARE;
@@ -115,6 +105,30 @@ impl Session {
             self.sample(decision, text, self.timing.arrival());
         }
         fault::point("statement", text);
+    }
+
+    /// Whether a statement may set something of which only its connection knows.
+    fn sets_unseen(&self, effects: Effects, text: &[u8], script: Option<&Script>) -> bool {
+        let by_function = effects.contains(Effects::UNKNOWN_SETTING | Effects::WRITES)
+            && match effects.contains(Effects::MULTI) {
+                // The sum, it may be, of what the script tells one by one.
+                true => self.decisions.sets_unseen(text, self.lex),
+                false => !effects.contains(Effects::SQL_PREPARE),
+            };
+        // What is executed is not in the text.
+        let by_name = effects.contains(Effects::SQL_EXECUTE) && effects.contains(Effects::SET_SESSION);
+        by_function || by_name || script.is_some_and(Script::is_unknown)
+    }
+
+    /// The same of one that comes within a block on a replica, where its session would have to stay: it is refused there, and begins the
+    /// block on the primary when it is the first.
+    pub(super) fn sets_unseen_in_block(&self, effects: Effects, text: &[u8]) -> bool {
+        if !effects.contains(Effects::SET_SESSION) {
+            return false;
+        }
+        // Parameters have values.
+        let script = self.read_script(effects, text, &|_| Some(b"f".to_vec()));
+        self.sets_unseen(effects, text, script.as_deref())
     }
 
     /// A statement goes out that may use a sequence (an INSERT does, by a column's default), or call what makes temporary objects.

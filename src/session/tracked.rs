@@ -28,6 +28,11 @@ impl Script {
         self.changes.iter().map(|change| &change.change)
     }
 
+    /// Whether it changes settings in a way that the text does not tell.
+    pub fn is_unknown(&self) -> bool {
+        self.all().any(|change| *change == Change::UnknownSetting)
+    }
+
     /// Whether it may change how texts are read.
     pub fn changes_reading(&self) -> bool {
         self.all().any(|change| match change {

@@ -36,24 +36,19 @@ fn messages_that_are_answered_without_the_server() {
         }
         sent
     });
-    let slowest = slowest_for(Duration::from_secs(3), &mut bystander);
+    let served = served_in(Duration::from_secs(3), &mut bystander);
     let grown = resident(&world).saturating_sub(before);
-    assert!(slowest < Duration::from_secs(1), "somebody else waited for {slowest:?}");
+    assert!(served > 20, "somebody else was served {served} times");
     client.vanish();
     let sent = sending.join().unwrap();
     assert!(grown < 20_000, "{grown} KiB for {sent} bytes");
     unharmed(&world, &mut bystander);
 }
 
-/// How long the slowest statement takes of those that a client runs one after another for so long.
-fn slowest_for(time: Duration, client: &mut RawClient) -> Duration {
-    let (began, mut slowest) = (Instant::now(), Duration::ZERO);
-    while began.elapsed() < time {
-        let asked = Instant::now();
-        assert_eq!(client.value("SELECT 1"), "1");
-        slowest = slowest.max(asked.elapsed());
-    }
-    slowest
+/// How many statements a client gets answered one after another in so much time.
+fn served_in(time: Duration, client: &mut RawClient) -> usize {
+    let began = Instant::now();
+    std::iter::repeat_with(|| client.value("SELECT 1")).take_while(|_| began.elapsed() < time).count()
 }
 
 /// Each statement costs the same, however many are under way.
@@ -73,14 +68,14 @@ fn statements_by_the_thousand_behind_one_that_waits() {
     let before = processor_time(&world);
     let mut writer = client.writer();
     let sending = std::thread::spawn(move || writer.write_all(pipeline.bytes()).unwrap());
-    let slowest = slowest_for(Duration::from_secs(2), &mut bystander);
+    let served = served_in(Duration::from_secs(2), &mut bystander);
     holder.exchange(&Batch::new().query("ROLLBACK"));
     for _ in 0..COUNT {
         assert_eq!(tags(&client.recv_ready(1)), "2CZ");
     }
     sending.join().unwrap();
     let used = processor_time(&world) - before;
-    assert!(slowest < Duration::from_secs(1), "somebody else waited for {slowest:?}; {used:?} of processor time");
+    assert!(served > 20, "somebody else was served {served} times; {used:?} of processor time");
     assert_eq!(client.value("SELECT n FROM t"), (COUNT + 1).to_string());
     unharmed(&world, &mut bystander);
 }
