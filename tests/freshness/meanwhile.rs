@@ -198,3 +198,22 @@ fn what_databases_have_in_common_is_seen_in_each() {
     }
     set_paused(info, 1, false);
 }
+
+/// By another name in the catalog, after a change past Trunkline.
+#[test]
+fn what_was_written_to_a_partition_is_seen_in_what_becomes_of_it() {
+    let (cluster, proxy) = known(
+        "CREATE TABLE p (n int) PARTITION BY RANGE (n); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9)",
+        "catalog_interval = \"100ms\"",
+    );
+    let mut session = client(&proxy);
+    pause(&cluster, &proxy);
+    run(&mut session, "INSERT INTO p VALUES (1)");
+    cluster.info().query(0, "app", "ALTER TABLE p DETACH PARTITION p1").unwrap();
+    for _ in 0..20 {
+        // Each time one that has not seen it yet.
+        assert_eq!(client(&proxy).value("SELECT count(*) FROM p1"), "1");
+        thread::sleep(Duration::from_millis(100));
+    }
+    set_paused(cluster.info(), 1, false);
+}
