@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use crate::catalog::{Sink, Snapshot, Standing, Watched};
-use crate::sql::{Catalog, Distribution, FunctionLists, Knowledge, StatementLists};
+use crate::observe::Moment;
+use crate::sql::{Catalog, Distribution, FunctionLists, Knowledge, Slots, StatementLists};
+use crate::topology::Stamps;
 
 use super::cache::{DecisionCache, Rules};
 
@@ -70,6 +72,14 @@ impl DecisionCache {
         }
     }
 
+    /// A table that was made a partition past us, or is none any more, has another slot: what was written to it before stands under the
+    /// old one.
+    fn renumber_tables(&self) {
+        if let Some(catalog) = self.catalog.get() {
+            Stamps::of(&catalog.dbname).wrote(&Slots::All, Moment::now());
+        }
+    }
+
     /// Forgets every decision.
     pub(super) fn judge_anew(&self) {
         self.anew(|_| {});
@@ -113,6 +123,7 @@ impl Sink for DecisionCache {
                 if knew {
                     // Learned of another schema.
                     self.learned.forget(false);
+                    self.renumber_tables();
                 }
                 switch.pending = None;
                 let known = Knowledge { catalog: Catalog::Known(snapshot), ..rules.known.clone() };
