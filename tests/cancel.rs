@@ -9,8 +9,9 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::clusters::{APP, APP_PASSWORD};
+use support::clusters::{self, APP, APP_PASSWORD, TestDb};
 use support::frames::{Batch, Frame, tags};
+use support::process::Setup;
 use support::raw::RawClient;
 use support::world::{Plan, World};
 
@@ -302,4 +303,28 @@ fn long_keys_of_protocol_3_2_trap_65() {
     pause();
     client.cancel(port);
     assert_eq!(code(&client.recv_ready(1)), "57014");
+}
+
+#[test]
+fn a_cancel_reaches_the_server_that_has_the_statement_of_several_hosts() {
+    let db = TestDb::new(clusters::shared());
+    // Nobody is there when the connection is made, and somebody when it is cancelled.
+    let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = first.local_addr().unwrap();
+    drop(first);
+    let (name, port) = (&db.name, db.cluster().primary_port());
+    let proxy = Setup::config(format!(
+        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n\
+         [databases.{name}]\nurl = \"postgres://{APP}:{APP_PASSWORD}@127.0.0.1:{},127.0.0.1:{port}/{name}\"\n",
+        address.port()
+    ))
+    .start();
+    let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, name);
+    client.send(&Batch::new().query("SELECT pg_sleep(20)"));
+    thread::sleep(Duration::from_millis(300));
+    let _first = std::net::TcpListener::bind(address).unwrap();
+    client.cancel(proxy.port());
+    client.set_timeout(Duration::from_secs(10));
+    let frames = client.recv_ready(1);
+    assert!(frames.iter().any(|frame| frame.tag == b'E' && frame.sqlstate() == "57014"), "{frames:?}");
 }

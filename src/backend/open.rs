@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -132,20 +133,34 @@ pub async fn open_with(
     }
 }
 
-/// Sends a CancelRequest for `key` and waits until the server has closed the connection, which it does after signalling:
+/// Sends a CancelRequest for a connection and waits until the server has closed the connection, which it does after signalling:
 /// only then may the cancelled connection be given to somebody else (trap 63).
 ///
 /// # Errors
 /// The connection could not be made. The caller bounds the time.
-pub async fn cancel(spec: &ConnectSpec, key: &CancelKey) -> Result<(), OpenError> {
-    let encryption: Encryption = spec.tls.plan().first();
-    let mut stream = net::connect(&spec.hosts, &spec.tls, encryption, &ConnectOptions::default()).await?;
+pub async fn cancel(spec: &ConnectSpec, server: &ServerInfo) -> Result<(), OpenError> {
+    let mut stream = connect_to_same(spec, server).await?;
     let mut packet = Vec::with_capacity(16);
-    build::cancel_request(&mut packet, key);
+    build::cancel_request(&mut packet, &server.cancel);
     stream.write_all(&packet).await?;
     let mut end = [0; 16];
     while matches!(stream.read_some(&mut end).await, Ok(n) if n > 0) {}
     Ok(())
+}
+
+/// A connection to the server that this one goes to: by its address, since the name may lead elsewhere by now, and of several hosts
+/// another one may answer.
+async fn connect_to_same(spec: &ConnectSpec, server: &ServerInfo) -> Result<Stream, ConnectError> {
+    let encryption: Encryption = spec.tls.plan().first();
+    let is_it = |host: &&HostPort| host.port == server.port && host.host == server.addr;
+    let is_name = |host: &&HostPort| host.port == server.port && host.host.parse::<IpAddr>().is_err();
+    let host = spec.hosts.iter().find(is_it).or_else(|| spec.hosts.iter().find(is_name));
+    if let (Ok(ip), Some(host)) = (server.addr.parse::<IpAddr>(), host)
+        && let Ok(stream) = net::connect_to(SocketAddr::new(ip, server.port), &host.host, &spec.tls, encryption).await
+    {
+        return Ok(stream);
+    }
+    net::connect(&spec.hosts, &spec.tls, encryption, &ConnectOptions::default()).await
 }
 
 struct LoggedIn {

@@ -163,7 +163,7 @@ impl Settings {
             build::query(out, b"SET client_encoding TO 'UTF8'");
         }
         build::message(out, b'Q', |out| {
-            let mut sql = Statements { out, in_block, calls: false, any: false };
+            let mut sql = Statements { out, in_block, calls: 0, any: false };
             IDENTITY.iter().filter(|name| from.get(name).is_some()).for_each(|name| sql.reset(name));
             for (name, value) in from.entries.iter().filter(|(name, _)| !is_identity(name)) {
                 // What a new date style does not name stays as it was: it must be given to the server's own.
@@ -265,29 +265,37 @@ fn put(entries: &mut Entries, name: &str, value: Option<Value>) {
     }
 }
 
+/// Most calls in one list: servers take 1,664.
+const MOST_CALLS: usize = 1000;
+
 /// The text of one Query that sets and resets.
 struct Statements<'a> {
     out: &'a mut Vec<u8>,
     /// Only statements that need no snapshot.
     in_block: bool,
-    /// The last statement is a list of calls, to which another can be added.
-    calls: bool,
+    /// How many calls the last statement is a list of, to which others can be added; 0 = it is something else.
+    calls: usize,
     any: bool,
 }
 
 impl Statements<'_> {
     fn begin(&mut self, calls: bool) {
-        let separator: &[u8] = match (self.any, self.calls && calls) {
+        let goes_on = calls && (1..MOST_CALLS).contains(&self.calls);
+        let separator: &[u8] = match (self.any, goes_on) {
             (false, _) => b"",
             (true, true) => b",",
             (true, false) => b";",
         };
         self.out.extend_from_slice(separator);
-        if calls && !self.calls {
+        if calls && !goes_on {
             self.out.extend_from_slice(b"SELECT ");
         }
         self.any = true;
-        self.calls = calls;
+        self.calls = match (calls, goes_on) {
+            (false, _) => 0,
+            (true, true) => self.calls + 1,
+            (true, false) => 1,
+        };
     }
 
     fn set(&mut self, name: &str, value: &Value) {

@@ -186,6 +186,21 @@ pub async fn connect(
     Err(ConnectError { hosts: errors })
 }
 
+/// Connects to the very server that another connection goes to. `host` is what it is called in the configuration.
+///
+/// # Errors
+/// What went wrong.
+pub async fn connect_to(
+    address: SocketAddr,
+    host: &str,
+    tls: &ClientTlsContext,
+    encryption: Encryption,
+) -> Result<Stream, ConnectError> {
+    let way = Way { tls, encryption, options: &ConnectOptions::default(), until: None, hosts_behind: 0 };
+    let failed = |failure| ConnectError { hosts: vec![HostError { host: address.to_string(), failure }] };
+    connect_address(address, host, &way).await.map_err(failed)
+}
+
 /// How to connect to one host, and for how long.
 struct Way<'a> {
     tls: &'a ClientTlsContext,

@@ -18,7 +18,9 @@ mod socket;
 mod stream;
 mod tls;
 
-pub use connect::{ConnectError, ConnectOptions, Encryption, HostError, HostFailure, SslPlan, connect, look_up};
+pub use connect::{
+    ConnectError, ConnectOptions, Encryption, HostError, HostFailure, SslPlan, connect, connect_to, look_up,
+};
 pub use http::{HttpClient, HttpError, get_over};
 pub use listen::{Accepted, Acceptor, Inherited, ListenError, ListenOptions, Listener};
 pub use names::looked_up;

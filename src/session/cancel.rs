@@ -38,7 +38,7 @@ pub async fn cancel(clients: &Arc<Clients>, key: &CancelKey) -> bool {
 
 async fn deliver(in_flight: &CancelInFlight) {
     let spec = &in_flight.pool.spec;
-    match tokio::time::timeout(CANCEL_TIMEOUT, backend::cancel(spec, &in_flight.server.cancel)).await {
+    match tokio::time::timeout(CANCEL_TIMEOUT, backend::cancel(spec, &in_flight.server)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(pool = %spec, %error, "cancel request not delivered"),
         Err(_) => tracing::warn!(pool = %spec, "cancel request not delivered in time"),

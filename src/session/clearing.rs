@@ -44,7 +44,7 @@ pub(super) async fn clear(link: Link, within_message: bool, reusable: bool) -> O
     // What a cancel request struck before that would be the settings, and the statement behind them would run with another session's.
     if statement_runs && matches!(set, Ok(Ok(()))) {
         // A server notices that nobody listens only when it has something to say.
-        let cancel = backend::cancel(&lease.pool().spec, &lease.info.cancel);
+        let cancel = backend::cancel(&lease.pool().spec, &lease.info);
         if !matches!(tokio::time::timeout(STEP, cancel).await, Ok(Ok(()))) {
             tracing::debug!(pool = %lease.pool().spec, "the statement of a client that went away could not be cancelled");
         }

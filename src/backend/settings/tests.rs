@@ -104,3 +104,13 @@ fn in_a_block_no_snapshot_is_taken() {
         assert!(difference("search_path", odd).starts_with("SELECT pg_catalog.set_config("), "{odd}");
     }
 }
+
+#[test]
+fn very_many_settings_are_several_lists() {
+    let names: Vec<String> = (0..2500).map(|n| format!("app.x{n}")).collect();
+    let all: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+    let sql = difference(&Settings::none(), &pairs(&all));
+    let lists: Vec<usize> = sql.split(';').map(|list| list.matches("set_config(").count()).collect();
+    assert_eq!(lists, [1000, 1000, 500]);
+    assert!(sql.split(';').all(|list| list.starts_with("SELECT pg_catalog.set_config(")));
+}
