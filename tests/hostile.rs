@@ -33,6 +33,14 @@ fn resident(world: &World) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// CPU time that all threads of the proxy have used.
+fn cpu(world: &World) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{}/task", world.proxy.pid())).unwrap();
+    let used = |file: String| file.split_whitespace().next().unwrap().parse::<u64>().unwrap();
+    let of = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("schedstat")).map_or(0, used);
+    Duration::from_nanos(threads.flatten().map(of).sum())
+}
+
 /// Descriptors that the proxy has open.
 fn descriptors(world: &World) -> usize {
     fs::read_dir(format!("/proc/{}/fd", world.proxy.pid())).unwrap().count()
