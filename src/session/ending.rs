@@ -73,7 +73,8 @@ impl Session {
 
     /// The server connection broke. Its last words have been passed on; a client that saw a FATAL needs no second one.
     pub(super) fn server_gone(&mut self) -> Ending {
-        let dying = matches!(&self.state, State::Linked(link) if link.dying);
+        // Of a connection that has refused the settings nothing is passed on, its last words included.
+        let dying = matches!(&self.state, State::Linked(link) if link.dying && link.settings_refused.is_none());
         if let State::Linked(link) = &self.state {
             link.lease.pool().load.probe.notify_one();
         }
