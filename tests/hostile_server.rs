@@ -160,6 +160,11 @@ fn serve(mut client: TcpStream) -> io::Result<()> {
                     client.write_all(&made_up(number))?;
                     return Ok(());
                 }
+                _ if text.contains("set_config") && text.contains("refused") => {
+                    let error = message(b'E', b"SERROR\0C42501\0Mnot here\0\0");
+                    client.write_all(&[error, message(b'E', b"SFATAL\0C57P01\0Mgone\0\0")].concat())?;
+                    return Ok(());
+                }
                 _ if text.starts_with(';') => client.write_all(&[message(b'I', b""), ready(b'I')].concat())?,
                 _ => client.write_all(&answer(text.trim_end_matches('\0')))?,
             },
@@ -198,6 +203,23 @@ fn heard(client: &mut RawClient) -> Vec<Frame> {
             }
         }
     }
+}
+
+#[test]
+fn a_server_that_ends_behind_refused_settings_leaves_nobody_without_a_word() {
+    let proxy = before(start_server());
+    for batch in [Batch::new().query("INSERT"), Batch::new().run("INSERT", &[]).sync()] {
+        let (mut first, mut second) = (client(&proxy), client(&proxy));
+        first.send(&Batch::new().query("SET app.x TO 'refused'"));
+        heard(&mut first);
+        // It takes the connection over, without that.
+        second.send(&Batch::new().query("INSERT"));
+        heard(&mut second);
+        first.send(&batch);
+        let told = heard(&mut first);
+        assert!(told.iter().any(|frame| frame.tag == b'E' && frame.sqlstate().starts_with("08")), "{told:?}");
+    }
+    nothing_panicked(&proxy);
 }
 
 /// A client of its own gets its own answers. One of them may meet a connection of which the server has not yet said that it is closed.
