@@ -175,10 +175,14 @@ fn serve(mut client: TcpStream) -> io::Result<()> {
 }
 
 fn before(server: u16) -> Trunkline {
+    with_connections(2, server)
+}
+
+fn with_connections(size: u32, server: u16) -> Trunkline {
     Setup::config(format!(
         "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n\
          [[hba]]\nmethod = \"trust\"\n[users.app]\npassword = \"x\"\n[server_tls]\nmode = \"disable\"\n\
-         [databases.app]\nprimary = \"host=127.0.0.1 port={server}\"\n[databases.app.pool]\nsize = 2\n"
+         [databases.app]\nprimary = \"host=127.0.0.1 port={server}\"\n[databases.app.pool]\nsize = {size}\n"
     ))
     .start()
 }
@@ -207,7 +211,7 @@ fn heard(client: &mut RawClient) -> Vec<Frame> {
 
 #[test]
 fn a_server_that_ends_behind_refused_settings_leaves_nobody_without_a_word() {
-    let proxy = before(start_server());
+    let proxy = with_connections(1, start_server());
     for batch in [Batch::new().query("INSERT"), Batch::new().run("INSERT", &[]).sync()] {
         let (mut first, mut second) = (client(&proxy), client(&proxy));
         first.send(&Batch::new().query("SET app.x TO 'refused'"));
