@@ -98,8 +98,9 @@ impl Session {
             // A statement that is still under way may be the one.
             self.changes_schema = self.link().is_some_and(|link| !link.replies.is_empty());
         }
-        if outside_block && std::mem::take(&mut self.doubts_schema) {
+        if outside_block && self.doubts_schema {
             self.decisions.doubt_catalog();
+            self.doubts_schema = self.link().is_some_and(|link| !link.replies.is_empty());
         }
     }
 

@@ -101,6 +101,21 @@ fn shows(touches: &Touches, writes: bool) -> bool {
     }
 }
 
+/// Something else is written. Too many different writes count as one to every table of the database, and one stands for all that
+/// databases share.
+fn note_write(writing: &mut SmallVec<[TouchId; 4]>, touches: TouchId) {
+    if writing.contains(&touches) {
+        return;
+    }
+    writing.push(touches);
+    if writing.len() > MAX_WRITING {
+        let shared = writing.iter().find(|touches| touches.get().shared).copied();
+        writing.clear();
+        writing.push(TouchId::EVERYTHING);
+        writing.extend(shared);
+    }
+}
+
 impl Sight {
     pub fn new(pools: &UserPools) -> Self {
         let routing = &pools.cluster.database.routing;
@@ -145,13 +160,8 @@ impl Sight {
         let reads = shows(decision.touches.get(), writes);
         self.reads |= reads;
         self.reads_if_split |= reads && !elsewhere;
-        if writes && !self.writing.contains(&decision.touches) {
-            if self.writing.len() >= MAX_WRITING {
-                self.writing.retain(|touches| touches.get().shared);
-                self.writing.push(TouchId::EVERYTHING);
-            } else {
-                self.writing.push(decision.touches);
-            }
+        if writes {
+            note_write(&mut self.writing, decision.touches);
         }
         self.notifying |= decision.effects.contains(Effects::NOTIFIES);
         let commits = commits || self.past_end;
@@ -488,6 +498,22 @@ mod tests {
 
     fn touches(reads: Slots, writes: Slots) -> Touches {
         Touches::new(reads, writes)
+    }
+
+    #[test]
+    fn what_databases_share_outlives_many_writes() {
+        let table = |slot: u16| TouchId::of(&touches(Slots::none(), Slots::of([slot])));
+        let role = TouchId::of(&Touches { shared: true, ..touches(Slots::none(), Slots::of([600])) });
+        let is_shared = |writing: &SmallVec<[TouchId; 4]>| writing.iter().any(|touches| touches.get().shared);
+        for place in [0, 7, 8, 9, 39] {
+            let mut writing = SmallVec::new();
+            for slot in 0..40 {
+                note_write(&mut writing, if slot == place { role } else { table(slot) });
+                assert!(writing.len() <= MAX_WRITING);
+                assert_eq!(is_shared(&writing), slot >= place, "{place} {slot}");
+            }
+            assert!(writing.contains(&TouchId::EVERYTHING));
+        }
     }
 
     #[test]

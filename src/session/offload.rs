@@ -91,7 +91,9 @@ impl Session {
             // Where each statement looks anew, one replica for all of them can't promise what is committed when each of them comes.
             let level = self.deferred.isolation().or_else(|| self.default_isolation());
             let strong = self.placement.level() == Consistency::Strong && level.is_none_or(Isolation::looks_anew);
-            return if strong { Place::Primary } else { place };
+            // Where there never was a primary nothing can be committed that a replica lacks.
+            let commits = self.pools.cluster.freshness.has_had_primary();
+            return if strong && commits { Place::Primary } else { place };
         }
         let place = self.placement.place(decision);
         self.deferred.offloads = place == Place::Reader;

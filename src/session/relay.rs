@@ -235,6 +235,9 @@ impl Session {
             // It may have ended well, unheard.
             self.decisions.schema_changed();
         }
+        if self.doubts_schema {
+            self.decisions.doubt_catalog();
+        }
         Box::pin(self.end(ending)).await;
     }
 
