@@ -126,7 +126,14 @@ fn what_a_statement_sets_that_is_not_looked_into_reaches_nobody_else() {
     let mut client = world.client();
     let mut other = world.client();
     // What most of them are: nothing to be followed.
-    for plain in ["INSERT INTO t VALUES (2)", "BEGIN; UPDATE t SET n = n; COMMIT", "SELECT v FROM t; DELETE FROM t"] {
+    let plain = [
+        "INSERT INTO t VALUES (2)",
+        "BEGIN; UPDATE t SET n = n; COMMIT",
+        "SELECT v FROM t; DELETE FROM t",
+        "BEGIN; SAVEPOINT a; UPDATE t SET n = n; ROLLBACK TO a; RELEASE a; COMMIT",
+        "EXPLAIN SELECT v FROM t",
+    ];
+    for plain in plain {
         let frames = client.exchange(&batch().query(&format!("{padding} {plain}")));
         assert!(!tags(&frames).contains('E'), "{plain}: {}", summary(&frames));
         assert_eq!(pins(), 0, "{plain}");

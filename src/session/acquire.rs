@@ -251,10 +251,7 @@ impl Session {
                 ErrorNotice::error(SqlState::READ_ONLY_TRANSACTION, "cannot write: this database is read-only here");
             return Some(notice.hint("It is configured with read_only = true: only reads are possible."));
         }
-        // A pause is no lack of nodes.
-        let gate = self.ctx.directory.gates.find(&self.client.database);
-        let waited = gate.map_or(began, |gate| gate.without_pauses(began)).elapsed();
-        if self.pool_settings.wait_timeout.is_none_or(|limit| waited < limit) {
+        if self.may_wait_on(began) {
             return None;
         }
         let what = if place == Place::Primary { "no primary" } else { "no node" };
@@ -283,7 +280,14 @@ impl Session {
         if is_worker || (place == Place::Reader && !is_primary) {
             return true;
         }
-        error.says_node_is_down() && self.pool_settings.wait_timeout.is_none_or(|limit| began.elapsed() < limit)
+        error.says_node_is_down() && self.may_wait_on(began)
+    }
+
+    /// Whether a statement that came then may still wait for a node. A pause is no lack of nodes.
+    fn may_wait_on(&self, began: Instant) -> bool {
+        let gate = self.ctx.directory.gates.find(&self.client.database);
+        let waited = gate.map_or(began, |gate| gate.without_pauses(began)).elapsed();
+        self.pool_settings.wait_timeout.is_none_or(|limit| waited < limit)
     }
 
     /// Waits for a connection to the node, or until there may be a node at all.

@@ -340,7 +340,7 @@ async fn server_parameters(pools: &UserPools, settings: &Arc<Settings>) -> Resul
         let applied = backend::apply_settings(&mut lease, settings).await;
         match applied {
             Ok(None) => {}
-            // Refused whole: the connection is as it was.
+            // The connection is as it was, or is closed as it comes back.
             Ok(Some(refusal)) => {
                 lease.check_in();
                 return Err(refusal.into());

@@ -58,6 +58,10 @@ impl Session {
         }
         if !self.deferred.is_open() {
             let place = self.placement.place(decision);
+            // A string that leaves its block open is bound by what it says, not by what it ends.
+            let leaves_open = !decision.effects.contains(Effects::TX_END)
+                && decision.effects.contains(Effects::BEGIN | Effects::MULTI);
+            let place = if leaves_open && self.outruns_replicas(decision, None) { Place::Primary } else { place };
             self.shards.settle(shard);
             self.only_sets = place == Place::Primary && self.placement.is_for_any_server(decision);
             return if self.only_sets && !self.has_primary() { Place::Reader } else { place };
@@ -71,7 +75,7 @@ impl Session {
         {
             return Place::Primary;
         }
-        // What a standby can't do although it only reads: an unlogged table, a snapshot that the primary has exported.
+        // What a standby can't do although it only reads: an unlogged table or a foreign one, a snapshot that the primary has exported.
         let imports = decision.reason == Reason::NodeState && decision.effects.contains(Effects::SET_LOCAL);
         if decision.target == Target::Primary && (decision.reason == Reason::Relation || imports) {
             return Place::Primary;
@@ -88,16 +92,22 @@ impl Session {
         }
         // Of a READ ONLY block too: on its replica it would see what was there when it began, and no later commit until that is replayed.
         if !self.may_offload(decision) {
-            // Where each statement looks anew, one replica for all of them can't promise what is committed when each of them comes.
-            let level = self.deferred.isolation().or_else(|| self.default_isolation());
-            let strong = self.placement.level() == Consistency::Strong && level.is_none_or(Isolation::looks_anew);
-            // Where there never was a primary nothing can be committed that a replica lacks.
-            let commits = self.pools.cluster.freshness.has_had_primary();
-            return if strong && commits { Place::Primary } else { place };
+            let outruns = self.outruns_replicas(self.deferred.decision, self.deferred.isolation());
+            return if outruns { Place::Primary } else { place };
         }
         let place = self.placement.place(decision);
         self.deferred.offloads = place == Place::Reader;
         place
+    }
+
+    /// Whether a block that begins with this decision, at this isolation level if it says one, must see more than one replica can promise
+    /// for all of it: each statement looks anew, and is to find what is committed when it comes. A hint chooses for the client.
+    fn outruns_replicas(&mut self, begins: Decision, isolation: Option<Isolation>) -> bool {
+        self.placement.level() == Consistency::Strong
+            && !begins.effects.contains(Effects::HINTED)
+            && isolation.or_else(|| self.default_isolation()).is_none_or(Isolation::looks_anew)
+            // Where there never was a primary nothing can be committed that a replica lacks.
+            && self.pools.cluster.freshness.has_had_primary()
     }
 
     fn may_offload(&mut self, decision: Decision) -> bool {

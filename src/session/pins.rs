@@ -76,11 +76,12 @@ impl Pins {
         match tag.split(|byte| matches!(byte, b' ' | 0)).next().unwrap_or_default() {
             b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"COPY" | b"TRUNCATE" | b"LOCK" | b"NOTIFY" => Self::empty(),
             b"BEGIN" | b"START" | b"COMMIT" | b"ALTER" | b"DROP" | b"GRANT" | b"REVOKE" | b"COMMENT" => Self::empty(),
-            b"ANALYZE" | b"VACUUM" | b"SHOW" => Self::empty(),
+            b"ANALYZE" | b"VACUUM" | b"SHOW" | b"SAVEPOINT" | b"RELEASE" | b"ROLLBACK" | b"CLOSE" => Self::empty(),
+            b"DECLARE" => Self::HOLD_CURSOR,
             b"CREATE" => Self::TEMP_OBJECT,
             b"SET" | b"RESET" => Self::SETTINGS | Self::ROLE,
-            b"SELECT" if !tells => Self::empty(),
-            b"SELECT" => ANY,
+            b"SELECT" | b"EXPLAIN" | b"FETCH" | b"MOVE" if !tells => Self::empty(),
+            b"SELECT" | b"EXPLAIN" | b"FETCH" | b"MOVE" => ANY,
             b"LOAD" => Self::SESSION_STATE,
             _ => ANY | Self::HOLD_CURSOR | Self::SQL_PREPARE,
         }

@@ -222,14 +222,7 @@ impl Placement {
                 || (self.default_read_only && !effects.contains(Effects::READ_WRITE));
             let lone = !effects.contains(Effects::MULTI) || decision.target != Target::Primary;
             let off = self.own.transaction_reads.get() == TransactionReads::Off;
-            // A string that leaves its block open: what comes later in it must see what is committed by then.
-            let open = effects.contains(Effects::MULTI) && !effects.contains(Effects::TX_END);
-            if off
-                || (open && self.level() == Consistency::Strong)
-                || !read_only
-                || effects.contains(Effects::SERIALIZABLE)
-                || !lone
-            {
+            if off || !read_only || effects.contains(Effects::SERIALIZABLE) || !lone {
                 return Place::Primary;
             }
         } else if decision.target == Target::Primary {

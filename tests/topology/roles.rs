@@ -7,7 +7,7 @@ use trunkline::app::demo::{ClusterOptions, StopMode};
 
 use crate::fixture::*;
 use crate::support::clusters::{self, APP, APP_PASSWORD};
-use crate::support::frames::{Batch, tags};
+use crate::support::frames::{Batch, summary, tags};
 use crate::support::process::Setup;
 
 #[test]
@@ -135,6 +135,14 @@ fn without_a_primary_writes_fail_after_their_time_and_say_why_trap_85() {
     let mut client = crate::fixture::client(&proxy);
     assert_eq!(client.failure(WRITE), "25006");
     assert_eq!(client.value("SELECT count(*) FROM t"), "0");
+    // Nothing can be committed that its servers lack: blocks of reads are possible at every level.
+    client.rows("SET trunkline.consistency = 'strong'");
+    for begin in ["BEGIN READ ONLY", "BEGIN READ ONLY; SELECT 1"] {
+        let frames = client.exchange(&Batch::new().query(begin));
+        assert!(summary(&frames).ends_with("ReadyForQuery(T)"), "{begin}: {}", summary(&frames));
+        assert_eq!(client.value("SELECT count(*) FROM t"), "0", "{begin}");
+        client.rows("COMMIT");
+    }
 }
 
 /// A SET may run on whatever server there is while there is no primary. What comes behind it may not: nor what is not looked at as a
