@@ -7,6 +7,8 @@ mod support;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use support::clusters::{self, APP, APP_PASSWORD, OTHER, OTHER_PASSWORD, TestDb};
 use support::frames::{Batch, tags};
 use support::process::{Setup, Trunkline};
@@ -395,4 +397,26 @@ fn who_has_waited_through_a_pause_has_all_the_time_there_is() {
     assert!(late.is_silent_for(Duration::from_millis(1000)));
     commit(&mut busy);
     assert_eq!(tags(&late.recv_ready(1)), "TDCZ");
+}
+
+/// As when a firewall has forgotten what was idle. Who waits must not wait for each of them in turn.
+#[test]
+fn connections_that_never_answer_again_are_found_out_together() {
+    let db = TestDb::new(clusters::shared());
+    let proxy = before_primary(&db, "check_delay = \"500ms\"");
+    let mut clients: Vec<_> =
+        (0..6).map(|_| RawClient::connect(proxy.port(), APP, APP_PASSWORD, &db.name)).collect();
+    clients.iter_mut().for_each(begin);
+    clients.iter_mut().for_each(commit);
+    let sql = format!("SELECT pid FROM pg_stat_activity WHERE datname = '{}'", db.name);
+    let pids = db.cluster().query(0, "postgres", &sql).unwrap();
+    let pids: Vec<Pid> = pids.lines().filter_map(|pid| Pid::from_raw(pid.trim().parse().unwrap())).collect();
+    assert_eq!(pids.len(), 6);
+    pids.iter().for_each(|pid| kill_process(*pid, Signal::STOP).unwrap());
+    thread::sleep(Duration::from_millis(700));
+    clients[0].set_timeout(Duration::from_secs(40));
+    let waited = timed(&mut clients[0]);
+    pids.iter().for_each(|pid| kill_process(*pid, Signal::CONT).unwrap());
+    // The first one is given five seconds.
+    assert!(waited < Duration::from_secs(9), "{waited:?}");
 }
