@@ -238,6 +238,7 @@ impl Directory {
             tls,
             gates: self.gates.clone(),
             users: Default::default(),
+            closed: Default::default(),
             user_caps: self.user_caps.clone(),
             checks: Default::default(),
             lost: self.lost.clone(),

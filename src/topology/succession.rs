@@ -46,6 +46,7 @@ impl Cluster {
             tls: self.tls.clone(),
             gates: self.gates.clone(),
             users: Mutex::default(),
+            closed: AtomicBool::new(false),
             user_caps: self.user_caps.clone(),
             checks: Mutex::default(),
             lost: self.lost.clone(),
@@ -128,4 +129,37 @@ pub(super) fn near(nodes: &[NodeSettings], zone: Option<&str>) -> u64 {
         .enumerate()
         .filter(|(_, node)| node.zone.as_deref() == Some(zone))
         .fold(0, |near, (index, _)| near | 1 << (index % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::auth::{ServerCredential, ServerLogin};
+    use crate::config::{Environment, UrlArgs};
+    use crate::pool::CheckOutError;
+    use crate::topology::Directory;
+
+    fn config(port: u16) -> Config {
+        let database_url = format!("postgres://app:secret@127.0.0.1:{port}/app");
+        Config::from_urls(&UrlArgs { database_url, ..UrlArgs::default() }, &Environment::default()).unwrap().config
+    }
+
+    #[tokio::test]
+    async fn pools_of_a_login_that_met_the_end_of_its_cluster_are_closed() {
+        let (metrics, auth) = (Metrics::new(), Arc::new(AuthContext::new().unwrap()));
+        let directory = Directory::new(&config(1), Handle::current(), metrics.clone(), auth.clone()).unwrap();
+        let gone = directory.cluster("app").unwrap();
+        directory.apply(&config(2)).unwrap();
+        let login = ServerLogin { user: "app".to_owned(), credential: ServerCredential::None };
+        let made = gone.user_pools(&config(1), "app", "app", login, &auth, &metrics);
+        let waited = made.pools[0].check_out(&Arc::default()).await;
+        assert!(matches!(waited, Err(CheckOutError::Closed)), "{waited:?}");
+        assert!(gone.all_pools().is_empty(), "nobody would let go of them");
+        let pools = directory.cluster("app").unwrap().pools_after(&made, &config(2), &auth, &metrics);
+        assert_eq!(pools.pools[0].spec.hosts[0].port, 2);
+    }
 }
