@@ -40,6 +40,14 @@ struct State {
     asked_for_users: Option<String>,
 }
 
+impl Era {
+    /// The servers are reached in another way from now on: `auth_query` has not been told whom to ask, and workers were not looked for.
+    pub(super) fn goes_another_way(&self) {
+        self.state.lock().asked_for_users = None;
+        self.workers.lock().clear();
+    }
+}
+
 impl Cluster {
     /// Index of the node that takes writes; `None` while there is none that certainly does.
     pub fn primary(&self) -> Option<usize> {
@@ -91,8 +99,7 @@ impl Cluster {
         news
     }
 
-    /// What an administrator has taken out of service stays so when a reload reaches the same nodes in another way, and who stands down for
-    /// a switchover does not take writes again by that.
+    /// What an administrator has taken out of service stays so when a reload has its name lead elsewhere.
     pub(super) fn follow_orders(&self, before: &Self) {
         for node in &self.nodes {
             let is_disabled = |other: &&Arc<Node>| other.settings.name == node.settings.name && other.is_disabled();
@@ -101,8 +108,6 @@ impl Cluster {
                 node.load.set_draining(true);
             }
         }
-        self.era.state.lock().leaving = before.leaving();
-        self.find_roles();
     }
 
     /// A pause of the database is about to end. Its nodes have not been asked for their roles meanwhile, and whoever pauses a database may

@@ -93,9 +93,34 @@ impl Cluster {
             successor.users.lock().insert(key, Arc::new(new));
         }
         drop(users);
+        successor.follow_orders(self);
         successor.apply(makings.config);
         successor.find_roles();
         (successor, closing)
+    }
+
+    /// Takes the place of a cluster that reached the servers in another way, or of none: finds the roles by what is known already.
+    pub(super) fn begin(&self, before: Option<&Self>) {
+        if let Some(before) = before {
+            self.follow_orders(before);
+            self.era.goes_another_way();
+            // What is not known of the nodes again is not known of their freshness.
+            if before.can_be_asked != self.can_be_asked {
+                self.nodes.iter().for_each(|node| node.load.horizon.forget());
+            }
+        }
+        self.limit_servers();
+        self.find_roles();
+    }
+
+    /// A node that is reached in another way from now on, by a cluster whose nodes can be asked or not: what was known of it holds, as far as
+    /// it can be asked again, and who has a connection to it goes on to hear what becomes of it. `None` = there is none at this place.
+    pub(super) fn node_again(&self, settings: &NodeSettings, can_be_asked: bool) -> Option<Arc<Node>> {
+        let node = self.nodes.iter().find(|node| node.is_at(settings))?;
+        Some(match can_be_asked == self.can_be_asked {
+            true => node.with_settings(settings.clone()),
+            false => node.unknown(settings.clone()),
+        })
     }
 }
 
@@ -103,14 +128,20 @@ impl Cluster {
     /// The nodes of a database: the configured ones, and replicas and workers that were found, as long as it looks for any.
     /// Nobody looks after workers of a database that is read-only, and they take writes.
     pub(super) fn nodes_of(&self, database: &Database) -> Vec<NodeSettings> {
+        let mut nodes = self.members_of(database);
+        if database.citus.uses_workers() && !database.read_only {
+            nodes.extend(self.era.workers.lock().iter().cloned());
+        }
+        nodes
+    }
+
+    /// The same without workers.
+    pub(super) fn members_of(&self, database: &Database) -> Vec<NodeSettings> {
         let mut nodes = database.nodes.clone();
         if database.discovery.is_some() {
             let found = self.era.discovered.lock();
             let is_new = |node: &&NodeSettings| !database.nodes.iter().any(|known| known.name == node.name);
             nodes.extend(found.iter().filter(is_new).cloned());
-        }
-        if database.citus.uses_workers() && !database.read_only {
-            nodes.extend(self.era.workers.lock().iter().cloned());
         }
         nodes
     }
