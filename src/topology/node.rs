@@ -257,6 +257,7 @@ impl Node {
         let state = self.found.state.lock();
         Candidate {
             name: &self.settings.name,
+            is_configured: true,
             declared: self.settings.role,
             disabled: self.is_disabled(),
             can_be_asked,

@@ -41,6 +41,11 @@ struct State {
 }
 
 impl Era {
+    /// The configuration names other servers than before: they may be another cluster's.
+    pub(super) fn forget_system(&self) {
+        self.state.lock().system = None;
+    }
+
     /// The servers are reached in another way from now on: `auth_query` has not been told whom to ask, and workers were not looked for.
     pub(super) fn goes_another_way(&self) {
         self.state.lock().asked_for_users = None;
@@ -166,7 +171,11 @@ impl Cluster {
         let candidates: Vec<Candidate<'_>> = members
             .iter()
             .zip(&told)
-            .map(|(index, told)| Candidate { told: told.as_ref(), ..self.nodes[*index].candidate(self.can_be_asked) })
+            .map(|(index, told)| {
+                let node = &self.nodes[*index];
+                let is_configured = self.database.nodes.iter().any(|one| one.name == node.settings.name);
+                Candidate { is_configured, told: told.as_ref(), ..node.candidate(self.can_be_asked) }
+            })
             .collect();
         let mut verdict = elect(&candidates, state.system, &leadership);
         if self.database.read_only {

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::auth::AuthContext;
-use crate::config::{Config, Database, NodeSettings};
+use crate::config::{Config, Database, HostPort, NodeSettings};
 use crate::observe::Metrics;
 use crate::pool::Pool;
 
@@ -93,7 +93,7 @@ impl Cluster {
             successor.users.lock().insert(key, Arc::new(new));
         }
         drop(users);
-        successor.follow_orders(self);
+        successor.follow(self);
         successor.apply(makings.config);
         successor.find_roles();
         (successor, closing)
@@ -102,7 +102,7 @@ impl Cluster {
     /// Takes the place of a cluster that reached the servers in another way, or of none: finds the roles by what is known already.
     pub(super) fn begin(&self, before: Option<&Self>) {
         if let Some(before) = before {
-            self.follow_orders(before);
+            self.follow(before);
             self.era.goes_another_way();
             // What is not known of the nodes again is not known of their freshness.
             if before.can_be_asked != self.can_be_asked {
@@ -111,6 +111,17 @@ impl Cluster {
         }
         self.limit_servers();
         self.find_roles();
+    }
+
+    /// What holds of the nodes of the cluster before for those that have their names; and whether the servers may be another cluster's, since
+    /// none of those that are configured is where one was.
+    fn follow(&self, before: &Self) {
+        self.follow_orders(before);
+        let places: Vec<&HostPort> = before.nodes.iter().flat_map(|node| &node.settings.hosts).collect();
+        let is_known = |settings: &NodeSettings| settings.hosts.iter().any(|host| places.contains(&host));
+        if !self.database.nodes.iter().any(is_known) {
+            self.era.forget_system();
+        }
     }
 
     /// A node that is reached in another way from now on, by a cluster whose nodes can be asked or not: what was known of it holds, as far as

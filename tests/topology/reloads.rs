@@ -4,11 +4,11 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use trunkline::app::demo::StopMode;
+use trunkline::app::demo::{ClusterOptions, StopMode};
 
 use crate::fixture::*;
 use crate::membership::Traffic;
-use crate::support::clusters::APP;
+use crate::support::clusters::{self, APP};
 use crate::support::frames::{Batch, Frame};
 use crate::support::injector::Injector;
 use crate::support::process::{Setup, Trunkline};
@@ -120,6 +120,29 @@ fn a_primary_that_was_found_stays_it() {
     for _ in 0..20 {
         assert_eq!(client.value(WRITE), fixture.port(1));
         thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// As in a migration: the database is led to other servers, while replicas that were found beside the former ones live on.
+#[test]
+fn replicas_that_were_found_beside_other_servers_have_no_say() {
+    let other = ClusterOptions { replicas: 0, template_cache: None, ..clusters::options() };
+    let (old, new) = (cluster(2), clusters::start(other));
+    let monitor = format!("GRANT pg_monitor TO {APP}");
+    old.info().query(0, "postgres", &monitor).unwrap();
+    new.info().query(0, "postgres", &monitor).unwrap();
+    new.info().query(0, "app", &format!("CREATE TABLE t (n int); ALTER TABLE t OWNER TO {APP}")).unwrap();
+    let [one, two] = [old.info().port(1), old.info().port(2)];
+    let found = format!("discover_replicas = true\ndiscover_ports = {{ replica1 = {one}, replica2 = {two} }}\n");
+    let at = |port: u16| config("", &found, &node("primary", port, ""));
+    let proxy = Setup::config(at(old.info().port(0))).start();
+    let mut client = client(&proxy);
+    until("the replicas read", || readers(&mut client, 10).len() == 2);
+    reload(&proxy, &at(new.info().port(0)));
+    for _ in 0..20 {
+        assert_eq!(client.value(WRITE), new.info().port(0).to_string());
+        assert_eq!(client.value(READ), new.info().port(0).to_string());
+        thread::sleep(Duration::from_millis(50));
     }
 }
 
