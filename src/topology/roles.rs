@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::config::{NodeRole, NodeSettings};
+use crate::config::{HostPort, NodeRole, NodeSettings};
 use crate::net::control;
 
 use super::cluster::Cluster;
@@ -36,8 +36,8 @@ struct State {
     why: String,
     /// The node that stands down for a switchover.
     leaving: Option<String>,
-    /// The node that `auth_query` asks.
-    asked_for_users: Option<String>,
+    /// Where the node is that `auth_query` asks.
+    asked_for_users: Option<Vec<HostPort>>,
 }
 
 impl Era {
@@ -284,17 +284,19 @@ impl Cluster {
         true
     }
 
-    /// `auth_query` asks the primary; while there is none, whoever answers.
+    /// `auth_query` asks the primary; while there is none that is up, whoever answers.
     fn ask_for_users(&self, state: &mut State, primary: Option<usize>) {
         let Some(auth_query) = &self.auth_query else { return };
-        let up = || self.nodes.iter().position(|node| node.load.share() > 0 && node.load.is_up());
-        let Some(node) = primary.or_else(up).map(|index| &self.nodes[index]) else { return };
-        if state.asked_for_users.as_ref() == Some(&node.settings.name) {
+        let is_up = |index: &usize| self.nodes[*index].load.is_up();
+        let reader = || (0..self.nodes.len()).filter(is_up).find(|index| self.nodes[*index].load.share() > 0);
+        let Some(index) = primary.filter(is_up).or_else(reader).or(primary) else { return };
+        let node = &self.nodes[index];
+        if state.asked_for_users.as_ref() == Some(&node.settings.hosts) {
             return;
         }
         if let Some(pool) = control_settings(&self.database, node, &self.tls).and_then(|s| control::pool(s).ok()) {
             auth_query.ask_at(pool);
-            state.asked_for_users = Some(node.settings.name.clone());
+            state.asked_for_users = Some(node.settings.hosts.clone());
         }
     }
 

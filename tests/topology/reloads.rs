@@ -162,6 +162,31 @@ fn what_is_out_of_service_stays_so_at_another_place() {
     assert_eq!(outcome(&client.recv_ready(1)), fixture.port(1));
 }
 
+/// Users are looked up where the primary is now.
+#[test]
+fn auth_query_follows_a_primary_that_has_another_address() {
+    let cluster = cluster(0);
+    let link = Injector::before(cluster.info().port(0));
+    let query = "auth_query = \"SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1\"\n\
+                 server_user = \"postgres\"\nserver_password = \"postgres\"\n";
+    let at = |port: u16| {
+        let text = config("", query, &node("primary", port, ""));
+        let (from, to) = (text.find("control_user").unwrap(), text.find("auth_query").unwrap());
+        text.replace(&text[from..to], "control_user = \"postgres\"\ncontrol_password = \"postgres\"\n")
+    };
+    let proxy = Setup::config(at(link.port())).start();
+    let log_in = |name: &str| {
+        cluster.info().query(0, "app", &format!("CREATE ROLE {name} LOGIN PASSWORD 'secret'")).unwrap();
+        let mut client = RawClient::tcp(proxy.port());
+        client.login("secret", &[("user", name), ("database", "app")])
+    };
+    log_in("early").unwrap();
+    reload(&proxy, &at(cluster.info().port(0)));
+    until("it was asked", || column_of(&proxy, "role")["primary"] == "primary");
+    drop(link);
+    log_in("late").unwrap();
+}
+
 #[test]
 fn those_that_reach_servers_in_another_way_cost_no_statement_an_error() {
     let fixture = Fixture::new(2);

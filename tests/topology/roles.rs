@@ -223,7 +223,14 @@ fn listeners_replication_and_logins_follow_the_primary() {
     let proxy = Setup::config(text).start();
     let mut listener = client(&proxy);
     listener.rows("LISTEN news");
+    cluster.info().query(0, "app", "CREATE ROLE early LOGIN PASSWORD 'early-secret'").unwrap();
+    cluster.info().wait_replayed().unwrap();
     cluster.primary().kill().unwrap();
+    // While nothing was promoted a replica tells, and serves, whoever only reads.
+    let mut early = crate::support::raw::RawClient::tcp(proxy.port());
+    until("the primary is known to be down", || column_of(&proxy, "state")["primary"] == "down");
+    early.login("early-secret", &[("user", "early"), ("database", "app")]).unwrap_or_else(|error| panic!("{error:?}"));
+    assert_eq!(early.value(READ), cluster.info().port(1).to_string());
     cluster.replicas()[0].promote().unwrap();
     let mut sender = client(&proxy);
     until("a notification by way of the new primary", || {
