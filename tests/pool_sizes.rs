@@ -7,8 +7,11 @@ mod support;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::clusters::{self, APP, APP_PASSWORD, OTHER, OTHER_PASSWORD};
+use rustix::process::{Pid, Signal, kill_process};
+
+use support::clusters::{self, APP, APP_PASSWORD, OTHER, OTHER_PASSWORD, TestDb};
 use support::frames::{Batch, tags};
+use support::process::{Setup, Trunkline};
 use support::raw::RawClient;
 use support::world::{Plan, World};
 
@@ -363,4 +366,57 @@ fn who_waits_for_the_end_of_a_pause_keeps_no_room_from_others() {
     }
     world.console().rows("RESUME postgres");
     assert_eq!(tags(&paused.recv_ready(1)), "TDCZ");
+}
+
+/// A Trunkline before the primary of a database, which asks nobody for roles, with these settings of its pool.
+fn before_primary(db: &TestDb, pool: &str) -> Trunkline {
+    Setup::config(format!(
+        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[admin]\nadmin_users = [\"{APP}\"]\n\
+         [users.{APP}]\npassword = \"{APP_PASSWORD}\"\n[databases.{name}.pool]\n{pool}\n\
+         [[databases.{name}.nodes]]\nname = \"primary\"\nrole = \"primary\"\nhost = \"127.0.0.1\"\nport = {port}\n",
+        name = db.name,
+        port = db.cluster().primary_port(),
+    ))
+    .start()
+}
+
+/// The time of a pause is not counted, however soon after its end the time for waiting would have been over.
+#[test]
+fn who_has_waited_through_a_pause_has_all_the_time_there_is() {
+    let db = TestDb::new(clusters::shared());
+    let proxy = before_primary(&db, "size = 1\nwait_timeout = \"2s\"");
+    let connect = |database: &str| RawClient::connect(proxy.port(), APP, APP_PASSWORD, database);
+    let (mut busy, mut late) = (connect(&db.name), connect(&db.name));
+    let (mut console, mut pausing) = (connect("trunkline"), connect("trunkline"));
+    begin(&mut busy);
+    pausing.send(&batch().query(&format!("PAUSE {}", db.name)));
+    assert!(pausing.is_silent_for(Duration::from_millis(100)));
+    late.send(&batch().query("SELECT 7"));
+    assert!(late.is_silent_for(Duration::from_millis(1500)));
+    console.rows(&format!("RESUME {}", db.name));
+    assert!(late.is_silent_for(Duration::from_millis(1000)));
+    commit(&mut busy);
+    assert_eq!(tags(&late.recv_ready(1)), "TDCZ");
+}
+
+/// As when a firewall has forgotten what was idle. Who waits must not wait for each of them in turn.
+#[test]
+fn connections_that_never_answer_again_are_found_out_together() {
+    let db = TestDb::new(clusters::shared());
+    let proxy = before_primary(&db, "check_delay = \"500ms\"");
+    let mut clients: Vec<_> =
+        (0..6).map(|_| RawClient::connect(proxy.port(), APP, APP_PASSWORD, &db.name)).collect();
+    clients.iter_mut().for_each(begin);
+    clients.iter_mut().for_each(commit);
+    let sql = format!("SELECT pid FROM pg_stat_activity WHERE datname = '{}'", db.name);
+    let pids = db.cluster().query(0, "postgres", &sql).unwrap();
+    let pids: Vec<Pid> = pids.lines().filter_map(|pid| Pid::from_raw(pid.trim().parse().unwrap())).collect();
+    assert_eq!(pids.len(), 6);
+    pids.iter().for_each(|pid| kill_process(*pid, Signal::STOP).unwrap());
+    thread::sleep(Duration::from_millis(700));
+    clients[0].set_timeout(Duration::from_secs(40));
+    let waited = timed(&mut clients[0]);
+    pids.iter().for_each(|pid| kill_process(*pid, Signal::CONT).unwrap());
+    // The first one is given five seconds.
+    assert!(waited < Duration::from_secs(9), "{waited:?}");
 }

@@ -14,6 +14,8 @@ mod hung;
 mod membership;
 #[path = "topology/patroni.rs"]
 mod patroni;
+#[path = "topology/reloads.rs"]
+mod reloads;
 #[path = "topology/rest.rs"]
 mod rest;
 #[path = "topology/roles.rs"]

@@ -27,7 +27,7 @@ use super::ending::{Ending, Signals, drain};
 use super::front::Front;
 use super::reload::Reloader;
 use super::rt::{self, Workers};
-use super::takeover::{self, Offering, Received, TakeoverError};
+use super::takeover::{self, Offering, Predecessors, Received, TakeoverError};
 
 /// How long it takes at most to start for a replica that does not tell how fresh it is.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
@@ -124,13 +124,14 @@ async fn serve(
         hubs: Default::default(),
         draining: false.into(),
         succeeded: false.into(),
+        preceded: Arc::default(),
         generation: 0.into(),
     });
     ctx.read_catalogs(&config);
     let (mut reloader, mut orders) = Reloader::new(ctx.clone(), file, env, log, origin);
     let console = Arc::new(Console::new(ctx.clone(), reloader.orders()));
-    let front =
-        Arc::new(Front { ctx: ctx.clone(), tls: ArcSwapOption::new(tls), console, predecessors: Arc::default() });
+    let predecessors = Arc::new(Predecessors::counted_by(ctx.preceded.clone()));
+    let front = Arc::new(Front { ctx: ctx.clone(), tls: ArcSwapOption::new(tls), console, predecessors });
 
     tokio::spawn(metrics.run());
     ctx.directory.first_look(FIRST_LOOK).await;

@@ -99,7 +99,11 @@ impl AuthQuery {
             let at = Instant::now();
             match tokio::time::timeout(LIMIT, fetch(&pool, &sql, &user)).await {
                 Ok(found) => found.map(|found| Answer { found: Arc::new(found), at }),
-                Err(_) => Err(AuthQueryError::TimedOut),
+                Err(_) => {
+                    // Its connection may never answer again, as when a firewall has forgotten it: the next one asks on another.
+                    pool.retain(|_, _| false);
+                    Err(AuthQueryError::TimedOut)
+                }
             }
         });
         asking.await.map_err(|_| AuthQueryError::Stopped)?

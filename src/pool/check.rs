@@ -10,7 +10,7 @@ use crate::config::PoolSettings;
 use crate::net::IdleCheck;
 use crate::observe::CloseCause;
 
-use super::state::State;
+use super::state::{Owned, State};
 use super::{Pool, home};
 
 /// Longest time that a server may take to answer a check.
@@ -47,6 +47,18 @@ impl Pool {
         }
     }
 
+    /// Takes out what would be asked before its use, too. One that gives no answer is rarely alone, as when a firewall has forgotten what
+    /// was idle: who waits must not wait for each of them in turn.
+    fn take_due(&self, state: &mut State) -> Vec<Owned> {
+        let (settings, now) = (self.settings.load(), Instant::now());
+        let due = state.take_idle_if(|conn| is_due(conn, &settings, now));
+        for conn in &due {
+            state.forget(&conn.info);
+            self.metrics.closed(CloseCause::Error);
+        }
+        due
+    }
+
     /// Whether `connect_query` must run again before anybody gets the connection.
     pub(super) fn greet_again(&self, conn: &mut ServerConn) -> bool {
         let needed = !self.settings.load().connect_query.is_empty();
@@ -62,7 +74,7 @@ impl Pool {
     fn start_work(self: &Arc<Self>, mut conn: Box<ServerConn>, work: Work) {
         let pool = self.clone();
         home::spawn(async move {
-            let mut under = UnderWork { pool, info: conn.info.clone(), work, done: false };
+            let mut under = UnderWork { pool, info: conn.info.clone(), work, done: false, silent: false };
             let settings = under.pool.settings();
             let asked = async {
                 match work {
@@ -72,10 +84,12 @@ impl Pool {
                     Work::Greet => backend::greet(&mut conn, &settings.connect_query).await.is_ok(),
                 }
             };
-            if tokio::time::timeout(CHECK_TIMEOUT, asked).await.unwrap_or(false) {
+            let answer = tokio::time::timeout(CHECK_TIMEOUT, asked).await;
+            if answer == Ok(true) {
                 under.finish();
                 under.pool.put_back(conn, Instant::now());
             } else {
+                under.silent = answer.is_err();
                 tracing::info!(pool = %under.pool.spec, pid = conn.info.cancel.pid, ?work, "server connection failed its check: closed");
             }
         });
@@ -97,6 +111,8 @@ struct UnderWork {
     info: Arc<backend::ServerInfo>,
     work: Work,
     done: bool,
+    /// There was no answer at all.
+    silent: bool,
 }
 
 impl UnderWork {
@@ -117,7 +133,11 @@ impl Drop for UnderWork {
         let mut state = self.pool.state.lock();
         state.forget(&self.info);
         self.pool.metrics.closed(CloseCause::Error);
+        let is_suspicious = self.silent && self.work == Work::Check;
+        let suspects = if is_suspicious { self.pool.take_due(&mut state) } else { Vec::new() };
         self.pool.check_for_waiters(&mut state);
         self.pool.open_for_waiters(&mut state);
+        drop(state);
+        drop(suspects);
     }
 }

@@ -214,23 +214,23 @@ impl Pool {
             wait
         };
         let settings = self.settings.load_full();
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         if settings.reserve_size > 0
             && let Some(patience) = settings.reserve_timeout
             && settings.wait_timeout.is_none_or(|limit| patience < limit)
         {
-            match tokio::time::timeout_at(began + patience, &mut wait).await {
+            match tokio::time::timeout(patience, &mut wait).await {
                 Ok(answer) => return answer,
                 Err(_) => self.open_for_waiters(&mut self.state.lock()),
             }
         }
         let Some(limit) = settings.wait_timeout else { return wait.await };
-        let mut until = began + limit;
+        // A pause is no lack of connections: the time begins anew with its end.
+        let left = || limit.saturating_sub(self.gate.without_pauses(began).elapsed());
         loop {
-            match tokio::time::timeout_at(until, &mut wait).await {
+            match tokio::time::timeout(left(), &mut wait).await {
                 Ok(outcome) => return outcome,
-                // A pause is no lack of connections: the time begins anew.
-                Err(_) if self.gate.is_paused() => until = tokio::time::Instant::now() + limit,
+                Err(_) if !left().is_zero() => {}
                 Err(_) => {
                     self.metrics.wait_timed_out();
                     return Err(CheckOutError::Timeout);

@@ -261,10 +261,11 @@ impl Client {
         self.assignment.lock().server.as_ref().map(|(_, server)| server.clone())
     }
 
-    /// Whether it is linked to a node that does not answer.
+    /// Whether it is linked to a node that does not answer, or that must not be written to: whether it has written there, it knows.
     fn waits_for_lost_node(&self) -> bool {
+        let is_lost = |pool: &Pool| !pool.load.is_up() || pool.load.is_deposed();
         self.state() == ClientState::Active
-            && self.assignment.lock().server.as_ref().is_some_and(|(pool, _)| !pool.load.is_up())
+            && self.assignment.lock().server.as_ref().is_some_and(|(pool, _)| is_lost(pool))
     }
 
     /// Cancel requests on their way to its server connection, and whether that connection waits for them to be let go.
@@ -432,7 +433,7 @@ impl Clients {
         all
     }
 
-    /// Tells those who wait for a node that does not answer.
+    /// Tells those who wait for a node that does not answer, or is the primary no more.
     pub fn tell_of_lost_nodes(&self) {
         let all = self.all();
         all.iter().filter(|one| one.waits_for_lost_node()).for_each(|one| one.request(Request::NodeDown));

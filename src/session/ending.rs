@@ -53,18 +53,21 @@ impl Session {
         }
     }
 
-    /// The node of the link does not answer, and nobody knows whether it ever will. What only reads, and can run elsewhere, does; what
-    /// was sent to a primary that is none any more would be answered by nobody. Everything else waits.
+    /// The node of the link does not answer, and nobody knows whether it ever will; or it was the primary and is none any more. What
+    /// only reads, and can run elsewhere, does. What was written to a former primary would be answered by nobody (it may wait for the
+    /// standby that was promoted), or with what is lost by then. Everything else waits.
     fn look_at_lost_node(&mut self) -> Result<(), Ending> {
         self.client.clear(Request::NodeDown);
         let State::Linked(link) = &self.state else { return Ok(()) };
         let load = &link.lease.pool().load;
-        if load.is_up() || link.replies.is_empty() {
+        let is_deposed = link.primary && load.is_deposed();
+        let is_void = is_deposed && (self.sight.is_writing() || self.sight.is_committing());
+        if (load.is_up() && !is_void) || link.replies.is_empty() {
             return Ok(());
         }
         match link.rerun.is_possible() {
             // It may come back, and there is no other one.
-            _ if link.primary && !load.is_deposed() => Ok(()),
+            _ if link.primary && !is_deposed => Ok(()),
             true => self.leave_lost(),
             false if link.primary => Err(self.server_gone()),
             false => Ok(()),

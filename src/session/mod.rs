@@ -98,6 +98,8 @@ pub struct Context {
     pub draining: AtomicBool,
     /// Another process takes over, or has: what stands only here does not hold there.
     pub succeeded: AtomicBool,
+    /// Processes that this one has taken over from and that have clients left: what is said here does not hold there.
+    pub preceded: Arc<AtomicUsize>,
     /// Grows by one with each reload that was applied.
     pub generation: AtomicUsize,
 }

@@ -33,7 +33,9 @@ pub struct Cluster {
     pub auth_query: Option<Arc<AuthQuery>>,
     pub(super) tls: Arc<ClientTlsContext>,
     pub(super) gates: Arc<Gates>,
-    pub(super) users: Mutex<HashMap<(String, String), Arc<UserPools>>>,
+    pub(super) users: Mutex<HashMap<UserKey, Arc<UserPools>>>,
+    /// Nobody looks after its pools any more.
+    pub(super) closed: AtomicBool,
     pub(super) user_caps: Arc<UserCaps>,
     pub(super) checks: Mutex<Vec<AbortHandle>>,
     /// Told when a node has stopped answering: somebody may wait for it.
@@ -48,6 +50,9 @@ pub struct Cluster {
     /// What is known of its workers and shards, if Citus distributes it.
     pub citus: Arc<Citus>,
 }
+
+/// Database and user, as the client named them.
+pub(super) type UserKey = (String, String);
 
 /// The pools of one (database, user): one per node, in the cluster's order.
 pub struct UserPools {
@@ -176,15 +181,15 @@ impl Cluster {
         metrics: &Metrics,
     ) -> Arc<UserPools> {
         let mut users = self.users.lock();
-        if let Some(found) = users.get(&(database.to_owned(), user.to_owned())) {
+        let key = (database.to_owned(), user.to_owned());
+        if let Some(found) = users.get(&key) {
             if found.login.user == login.user {
                 found.login.learn(login.credential);
             }
             return found.clone();
         }
         let made = self.make_pools(config, database, user, login.into(), auth, metrics);
-        users.insert((database.to_owned(), user.to_owned()), made.clone());
-        made
+        self.keep(&mut users, key, made)
     }
 
     /// The pools with which a session goes on that has had others: after a reload these may have been replaced, or closed.
@@ -202,7 +207,16 @@ impl Cluster {
         }
         let login = before.login.under(config, &self.database, &before.user);
         let made = self.make_pools(config, &before.database, &before.user, login, auth, metrics);
-        users.insert(key, made.clone());
+        self.keep(&mut users, key, made)
+    }
+
+    /// Keeps pools that were made, or closes them when the cluster was closed since whoever wants them has found it.
+    fn keep(&self, users: &mut HashMap<UserKey, Arc<UserPools>>, key: UserKey, made: Arc<UserPools>) -> Arc<UserPools> {
+        if self.closed.load(Ordering::Acquire) {
+            made.pools.iter().for_each(Pool::close);
+        } else {
+            users.insert(key, made.clone());
+        }
         made
     }
 
@@ -381,6 +395,8 @@ impl Cluster {
 
     /// Stops health checks and closes all pools. Sessions that hold a lease finish their transaction.
     pub fn close(&self) {
+        // Before its pools are looked for: whoever makes others from now on sees it.
+        self.closed.store(true, Ordering::Release);
         self.checks.lock().drain(..).for_each(|check| check.abort());
         for user in self.all_pools() {
             user.pools.iter().for_each(Pool::close);

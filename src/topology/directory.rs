@@ -133,14 +133,13 @@ impl Directory {
         let old = self.clusters.load_full();
         let mut made = BTreeMap::new();
         for (name, database) in &config.databases {
-            if !old.get(name).is_some_and(|cluster| cluster.is_reached_as(database)) {
-                let cluster = self.make(database, config)?;
-                if let Some(before) = old.get(name) {
-                    cluster.follow_orders(before);
-                }
-                made.insert(name.clone(), cluster);
+            let before = old.get(name);
+            if !before.is_some_and(|cluster| cluster.is_reached_as(database)) {
+                made.insert(name.clone(), self.make(database, config, before)?);
             }
         }
+        // Nothing is refused any more: what they share with those that they replace may change.
+        made.iter().for_each(|(name, cluster)| cluster.begin(old.get(name).map(|before| &**before)));
         self.user_caps.apply(config);
         let mut new = made;
         let mut closing = Vec::new();
@@ -214,37 +213,42 @@ impl Directory {
         true
     }
 
-    fn make(&self, database: &Arc<Database>, config: &Config) -> Result<Arc<Cluster>, TlsError> {
+    /// A cluster that is to [`Cluster::begin`]; until then nothing has changed for the one whose place it takes, if there is one.
+    fn make(
+        &self,
+        database: &Arc<Database>,
+        config: &Config,
+        before: Option<&Arc<Cluster>>,
+    ) -> Result<Arc<Cluster>, TlsError> {
         let tls = ClientTlsContext::load(&database.tls)?;
-        let nodes: Vec<_> = database
-            .nodes
-            .iter()
-            .map(|node| Node::new(node.clone(), self.metrics.node(&database.name, &node.name)))
-            .collect();
+        let can_be_asked = database.control_user.is_some() || database.server_user.is_some();
+        let settings = before.map_or_else(|| database.nodes.clone(), |before| before.members_of(database));
+        let node = |settings: &NodeSettings| {
+            let known = before.and_then(|before| before.node_again(settings, can_be_asked));
+            known.unwrap_or_else(|| Node::new(settings.clone(), self.metrics.node(&database.name, &settings.name)))
+        };
+        let nodes: Vec<_> = settings.iter().map(node).collect();
         let auth_query = database.auth_query.as_ref().and_then(|sql| {
             let pool = control::pool(control_settings(database, nodes.first()?, &tls)?).ok()?;
             Some(Arc::new(AuthQuery::new(pool, sql.clone(), self.control.clone())))
         });
-        let can_be_asked = nodes.first().is_some_and(|node| control_settings(database, node, &tls).is_some());
-        let cluster = Arc::new(Cluster {
+        Ok(Arc::new(Cluster {
             database: database.clone(),
             can_be_asked,
-            near: near(&database.nodes, config.zone.as_deref()),
-            era: Arc::default(),
-            freshness: Arc::default(),
+            near: near(&settings, config.zone.as_deref()),
+            era: before.map(|before| before.era.clone()).unwrap_or_default(),
+            freshness: before.map(|before| before.freshness.clone()).unwrap_or_default(),
             citus: Arc::new(Citus::new(self.metrics.citus_of(&database.name))),
             nodes,
             auth_query,
             tls,
             gates: self.gates.clone(),
             users: Default::default(),
+            closed: Default::default(),
             user_caps: self.user_caps.clone(),
             checks: Default::default(),
             lost: self.lost.clone(),
-        });
-        cluster.limit_servers();
-        cluster.find_roles();
-        Ok(cluster)
+        }))
     }
 }
 

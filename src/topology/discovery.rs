@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::Pool;
 
 use crate::config::{Discovery, HostPort, NodeSettings};
-use crate::net::{control, look_up};
+use crate::net::{ClientTlsContext, control, look_up};
 
 use super::cluster::Cluster;
 use super::directory::control_settings;
+use super::node::Node;
 
 /// A replica that the primary has not named for so long is taken out.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
@@ -30,11 +31,28 @@ const QUESTION: &str = "SELECT application_name, host(client_addr), \
 /// Looks for the replicas of one database. Made once, and asked again and again.
 #[derive(Default)]
 pub struct Discoverer {
-    /// The primary that was asked last, and how.
-    pool: Option<(Vec<HostPort>, Pool)>,
+    /// The primary that was asked last.
+    asked: Option<Asked>,
     /// What was found, and when it was last named.
     found: HashMap<String, (NodeSettings, Instant)>,
     complained: bool,
+}
+
+/// A primary, and how it is asked.
+struct Asked {
+    hosts: Vec<HostPort>,
+    /// [`Node::moves`](super::node::Node::moves) when it was asked first: its name may lead to another server since.
+    moves: u64,
+    /// Another one after a reload that reaches it in another way, with another password, say.
+    tls: Arc<ClientTlsContext>,
+    pool: Pool,
+}
+
+impl Asked {
+    fn is(&self, cluster: &Cluster, primary: &Node) -> bool {
+        let is_same_way = Arc::ptr_eq(&self.tls, &cluster.tls);
+        is_same_way && self.hosts == primary.settings.hosts && self.moves == primary.moves()
+    }
 }
 
 impl Discoverer {
@@ -49,11 +67,12 @@ impl Discoverer {
             return Some(self.found_now(found, None));
         }
         let primary = &cluster.nodes[cluster.primary()?];
-        if self.pool.as_ref().is_none_or(|(hosts, _)| *hosts != primary.settings.hosts) {
+        if !self.asked.as_ref().is_some_and(|asked| asked.is(cluster, primary)) {
+            let (hosts, moves) = (primary.settings.hosts.clone(), primary.moves());
             let pool = control::pool(control_settings(&cluster.database, primary, &cluster.tls)?).ok()?;
-            self.pool = Some((primary.settings.hosts.clone(), pool));
+            self.asked = Some(Asked { hosts, moves, tls: cluster.tls.clone(), pool });
         }
-        let (_, pool) = self.pool.as_ref()?;
+        let Asked { pool, .. } = self.asked.as_ref()?;
         let named = match tokio::time::timeout(PATIENCE, ask(pool)).await {
             Ok(Ok((named, true))) => named,
             Ok(Ok((_, false))) => {
@@ -73,7 +92,11 @@ impl Discoverer {
                 );
                 return None;
             }
-            Err(_) => return None,
+            Err(_) => {
+                // Its connection may never answer again.
+                self.asked = None;
+                return None;
+            }
         };
         let configured = configured(cluster).await;
         let own = primary.settings.hosts.first()?;

@@ -14,6 +14,8 @@ use super::patroni::{Leadership, Told};
 pub(super) struct Candidate<'a> {
     /// Its name.
     pub name: &'a str,
+    /// The configuration names it; else it was found.
+    pub is_configured: bool,
     /// The role that the configuration expects.
     pub declared: Option<NodeRole>,
     /// An administrator has taken it out.
@@ -180,17 +182,21 @@ fn standing(one: &Candidate<'_>, system: Option<u64>) -> Standing {
 }
 
 /// The identifier that the cluster has had until now, as long as any node has it; else the declared primary's, else what
-/// most have. When it is a draw, nobody knows: then all are refused, as none is equal to 0.
+/// most have. When it is a draw, nobody knows: then all are refused, as none is equal to 0. Nodes that were found have a say only where no
+/// configured one tells.
 fn system_of(candidates: &[Candidate<'_>], before: Option<u64>) -> Option<u64> {
-    let told: Vec<(&Candidate<'_>, u64)> =
+    let mut told: Vec<(&Candidate<'_>, u64)> =
         candidates.iter().filter(|one| !one.disabled).filter_map(|one| Some((one, one.facts?.system?))).collect();
-    let count = |system: u64| told.iter().filter(|(_, own)| *own == system).count();
-    if before.is_some_and(|before| before != 0 && count(before) > 0) {
+    if before.is_some_and(|before| before != 0 && told.iter().any(|(_, own)| *own == before)) {
         return before;
+    }
+    if told.iter().any(|(one, _)| one.is_configured) {
+        told.retain(|(one, _)| one.is_configured);
     }
     if let Some((_, declared)) = told.iter().find(|(one, _)| one.declared == Some(NodeRole::Primary)) {
         return Some(*declared);
     }
+    let count = |system: u64| told.iter().filter(|(_, own)| *own == system).count();
     let most = told.iter().map(|(_, own)| count(*own)).max()?;
     let mut leading: Vec<u64> = told.iter().map(|(_, own)| *own).filter(|own| count(*own) == most).collect();
     leading.sort_unstable();

@@ -45,7 +45,18 @@ struct Found {
 }
 
 impl Found {
-    fn new(state: State) -> Self {
+    /// Nothing is known.
+    fn new() -> Self {
+        let state = State {
+            facts: None,
+            asked: false,
+            standing: Standing::Unknown,
+            checked: Checked::default(),
+            secondary_use: SecondaryUse::default(),
+            group: None,
+            addresses: Vec::new(),
+            moved: false,
+        };
         Self {
             disabled: AtomicBool::new(false),
             spared: AtomicBool::new(false),
@@ -85,16 +96,6 @@ pub struct Checked {
 impl Node {
     /// A node of which nothing is known, and which counts as up until a check says otherwise.
     pub fn new(settings: NodeSettings, metrics: NodeMetrics) -> Arc<Self> {
-        let state = State {
-            facts: None,
-            asked: false,
-            standing: Standing::Unknown,
-            checked: Checked::default(),
-            secondary_use: SecondaryUse::default(),
-            group: None,
-            addresses: Vec::new(),
-            moved: false,
-        };
         let load = Arc::<NodeLoad>::default();
         metrics.follow(&load.horizon);
         Arc::new(Self {
@@ -102,7 +103,7 @@ impl Node {
             load,
             servers: Arc::default(),
             metrics: Arc::new(metrics),
-            found: Arc::new(Found::new(state)),
+            found: Arc::new(Found::new()),
         })
     }
 
@@ -114,6 +115,17 @@ impl Node {
             servers: self.servers.clone(),
             metrics: self.metrics.clone(),
             found: self.found.clone(),
+        })
+    }
+
+    /// The same server with other settings, of which nothing is known: what it has said cannot be asked again, or was not.
+    pub(super) fn unknown(&self, settings: NodeSettings) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            load: self.load.clone(),
+            servers: self.servers.clone(),
+            metrics: self.metrics.clone(),
+            found: Arc::new(Found::new()),
         })
     }
 
@@ -245,6 +257,7 @@ impl Node {
         let state = self.found.state.lock();
         Candidate {
             name: &self.settings.name,
+            is_configured: true,
             declared: self.settings.role,
             disabled: self.is_disabled(),
             can_be_asked,

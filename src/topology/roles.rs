@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::config::{NodeRole, NodeSettings};
+use crate::config::{HostPort, NodeRole, NodeSettings};
 use crate::net::control;
 
 use super::cluster::Cluster;
@@ -36,8 +36,21 @@ struct State {
     why: String,
     /// The node that stands down for a switchover.
     leaving: Option<String>,
-    /// The node that `auth_query` asks.
-    asked_for_users: Option<String>,
+    /// Where the node is that `auth_query` asks.
+    asked_for_users: Option<Vec<HostPort>>,
+}
+
+impl Era {
+    /// The configuration names other servers than before: they may be another cluster's.
+    pub(super) fn forget_system(&self) {
+        self.state.lock().system = None;
+    }
+
+    /// The servers are reached in another way from now on: `auth_query` has not been told whom to ask, and workers were not looked for.
+    pub(super) fn goes_another_way(&self) {
+        self.state.lock().asked_for_users = None;
+        self.workers.lock().clear();
+    }
 }
 
 impl Cluster {
@@ -91,8 +104,7 @@ impl Cluster {
         news
     }
 
-    /// What an administrator has taken out of service stays so when a reload reaches the same nodes in another way, and who stands down for
-    /// a switchover does not take writes again by that.
+    /// What an administrator has taken out of service stays so when a reload has its name lead elsewhere.
     pub(super) fn follow_orders(&self, before: &Self) {
         for node in &self.nodes {
             let is_disabled = |other: &&Arc<Node>| other.settings.name == node.settings.name && other.is_disabled();
@@ -101,8 +113,6 @@ impl Cluster {
                 node.load.set_draining(true);
             }
         }
-        self.era.state.lock().leaving = before.leaving();
-        self.find_roles();
     }
 
     /// A pause of the database is about to end. Its nodes have not been asked for their roles meanwhile, and whoever pauses a database may
@@ -161,7 +171,11 @@ impl Cluster {
         let candidates: Vec<Candidate<'_>> = members
             .iter()
             .zip(&told)
-            .map(|(index, told)| Candidate { told: told.as_ref(), ..self.nodes[*index].candidate(self.can_be_asked) })
+            .map(|(index, told)| {
+                let node = &self.nodes[*index];
+                let is_configured = self.database.nodes.iter().any(|one| one.name == node.settings.name);
+                Candidate { is_configured, told: told.as_ref(), ..node.candidate(self.can_be_asked) }
+            })
             .collect();
         let mut verdict = elect(&candidates, state.system, &leadership);
         if self.database.read_only {
@@ -270,17 +284,19 @@ impl Cluster {
         true
     }
 
-    /// `auth_query` asks the primary; while there is none, whoever answers.
+    /// `auth_query` asks the primary; while there is none that is up, whoever answers.
     fn ask_for_users(&self, state: &mut State, primary: Option<usize>) {
         let Some(auth_query) = &self.auth_query else { return };
-        let up = || self.nodes.iter().position(|node| node.load.share() > 0 && node.load.is_up());
-        let Some(node) = primary.or_else(up).map(|index| &self.nodes[index]) else { return };
-        if state.asked_for_users.as_ref() == Some(&node.settings.name) {
+        let is_up = |index: &usize| self.nodes[*index].load.is_up();
+        let reader = || (0..self.nodes.len()).filter(is_up).find(|index| self.nodes[*index].load.share() > 0);
+        let Some(index) = primary.filter(is_up).or_else(reader).or(primary) else { return };
+        let node = &self.nodes[index];
+        if state.asked_for_users.as_ref() == Some(&node.settings.hosts) {
             return;
         }
         if let Some(pool) = control_settings(&self.database, node, &self.tls).and_then(|s| control::pool(s).ok()) {
             auth_query.ask_at(pool);
-            state.asked_for_users = Some(node.settings.name.clone());
+            state.asked_for_users = Some(node.settings.hosts.clone());
         }
     }
 

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::auth::AuthContext;
-use crate::config::{Config, Database, NodeSettings};
+use crate::config::{Config, Database, HostPort, NodeSettings};
 use crate::observe::Metrics;
 use crate::pool::Pool;
 
@@ -46,6 +46,7 @@ impl Cluster {
             tls: self.tls.clone(),
             gates: self.gates.clone(),
             users: Mutex::default(),
+            closed: AtomicBool::new(false),
             user_caps: self.user_caps.clone(),
             checks: Mutex::default(),
             lost: self.lost.clone(),
@@ -92,9 +93,45 @@ impl Cluster {
             successor.users.lock().insert(key, Arc::new(new));
         }
         drop(users);
+        successor.follow(self);
         successor.apply(makings.config);
         successor.find_roles();
         (successor, closing)
+    }
+
+    /// Takes the place of a cluster that reached the servers in another way, or of none: finds the roles by what is known already.
+    pub(super) fn begin(&self, before: Option<&Self>) {
+        if let Some(before) = before {
+            self.follow(before);
+            self.era.goes_another_way();
+            // What is not known of the nodes again is not known of their freshness.
+            if before.can_be_asked != self.can_be_asked {
+                self.nodes.iter().for_each(|node| node.load.horizon.forget());
+            }
+        }
+        self.limit_servers();
+        self.find_roles();
+    }
+
+    /// What holds of the nodes of the cluster before for those that have their names; and whether the servers may be another cluster's, since
+    /// none of those that are configured is where one was.
+    fn follow(&self, before: &Self) {
+        self.follow_orders(before);
+        let places: Vec<&HostPort> = before.nodes.iter().flat_map(|node| &node.settings.hosts).collect();
+        let is_known = |settings: &NodeSettings| settings.hosts.iter().any(|host| places.contains(&host));
+        if !self.database.nodes.iter().any(is_known) {
+            self.era.forget_system();
+        }
+    }
+
+    /// A node that is reached in another way from now on, by a cluster whose nodes can be asked or not: what was known of it holds, as far as
+    /// it can be asked again, and who has a connection to it goes on to hear what becomes of it. `None` = there is none at this place.
+    pub(super) fn node_again(&self, settings: &NodeSettings, can_be_asked: bool) -> Option<Arc<Node>> {
+        let node = self.nodes.iter().find(|node| node.is_at(settings))?;
+        Some(match can_be_asked == self.can_be_asked {
+            true => node.with_settings(settings.clone()),
+            false => node.unknown(settings.clone()),
+        })
     }
 }
 
@@ -102,14 +139,20 @@ impl Cluster {
     /// The nodes of a database: the configured ones, and replicas and workers that were found, as long as it looks for any.
     /// Nobody looks after workers of a database that is read-only, and they take writes.
     pub(super) fn nodes_of(&self, database: &Database) -> Vec<NodeSettings> {
+        let mut nodes = self.members_of(database);
+        if database.citus.uses_workers() && !database.read_only {
+            nodes.extend(self.era.workers.lock().iter().cloned());
+        }
+        nodes
+    }
+
+    /// The same without workers.
+    pub(super) fn members_of(&self, database: &Database) -> Vec<NodeSettings> {
         let mut nodes = database.nodes.clone();
         if database.discovery.is_some() {
             let found = self.era.discovered.lock();
             let is_new = |node: &&NodeSettings| !database.nodes.iter().any(|known| known.name == node.name);
             nodes.extend(found.iter().filter(is_new).cloned());
-        }
-        if database.citus.uses_workers() && !database.read_only {
-            nodes.extend(self.era.workers.lock().iter().cloned());
         }
         nodes
     }
@@ -128,4 +171,37 @@ pub(super) fn near(nodes: &[NodeSettings], zone: Option<&str>) -> u64 {
         .enumerate()
         .filter(|(_, node)| node.zone.as_deref() == Some(zone))
         .fold(0, |near, (index, _)| near | 1 << (index % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::auth::{ServerCredential, ServerLogin};
+    use crate::config::{Environment, UrlArgs};
+    use crate::pool::CheckOutError;
+    use crate::topology::Directory;
+
+    fn config(port: u16) -> Config {
+        let database_url = format!("postgres://app:secret@127.0.0.1:{port}/app");
+        Config::from_urls(&UrlArgs { database_url, ..UrlArgs::default() }, &Environment::default()).unwrap().config
+    }
+
+    #[tokio::test]
+    async fn pools_of_a_login_that_met_the_end_of_its_cluster_are_closed() {
+        let (metrics, auth) = (Metrics::new(), Arc::new(AuthContext::new().unwrap()));
+        let directory = Directory::new(&config(1), Handle::current(), metrics.clone(), auth.clone()).unwrap();
+        let gone = directory.cluster("app").unwrap();
+        directory.apply(&config(2)).unwrap();
+        let login = ServerLogin { user: "app".to_owned(), credential: ServerCredential::None };
+        let made = gone.user_pools(&config(1), "app", "app", login, &auth, &metrics);
+        let waited = made.pools[0].check_out(&Arc::default()).await;
+        assert!(matches!(waited, Err(CheckOutError::Closed)), "{waited:?}");
+        assert!(gone.all_pools().is_empty(), "nobody would let go of them");
+        let pools = directory.cluster("app").unwrap().pools_after(&made, &config(2), &auth, &metrics);
+        assert_eq!(pools.pools[0].spec.hosts[0].port, 2);
+    }
 }

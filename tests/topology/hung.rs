@@ -9,6 +9,7 @@ use super::fixture::{Fixture, READ, WRITE, cluster, column_of, config, node, unt
 use crate::support::frames::Batch;
 use crate::support::injector::{Fault, Injector};
 use crate::support::process::Setup;
+use crate::support::raw::RawClient;
 
 /// A second or so, on a machine that has nothing else to do.
 const KNOWN_WITHIN: Duration = Duration::from_secs(3);
@@ -86,4 +87,31 @@ fn slow_answers_long_statements_and_one_hung_backend_are_no_sign_of_it() {
     pids.iter().for_each(|pid| kill_process(*pid, Signal::CONT).unwrap());
     let log = fixture.proxy.log();
     assert!(!log.contains("node is down"), "{log}");
+}
+
+/// As when a firewall has forgotten it: one login waits for what never comes, and the next one asks on another connection.
+#[test]
+fn auth_query_asks_on_another_connection_when_one_never_answers_again() {
+    let cluster = cluster(0);
+    let query = "auth_query = \"SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1\"\n\
+                 server_user = \"postgres\"\nserver_password = \"postgres\"\n";
+    let text = config("", query, &node("primary", cluster.info().port(0), ""));
+    let (from, to) = (text.find("control_user").unwrap(), text.find("auth_query").unwrap());
+    let text = text.replace(&text[from..to], "control_user = \"postgres\"\ncontrol_password = \"postgres\"\n");
+    let proxy = Setup::config(text).start();
+    let log_in = |name: &str| {
+        cluster.info().query(0, "app", &format!("CREATE ROLE {name} LOGIN PASSWORD 'secret'")).unwrap();
+        let mut client = RawClient::tcp(proxy.port());
+        client.login("secret", &[("user", name), ("database", "app")]).map_err(|error| error.sqlstate())
+    };
+    assert_eq!(log_in("first"), Ok(()));
+    let sql = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_authid%' AND application_name = 'trunkline'";
+    let pids = cluster.info().query(0, "postgres", sql).unwrap();
+    let pids: Vec<Pid> = pids.lines().filter_map(|pid| Pid::from_raw(pid.trim().parse().unwrap())).collect();
+    assert!(!pids.is_empty());
+    pids.iter().for_each(|pid| kill_process(*pid, Signal::STOP).unwrap());
+    let (second, third) = (log_in("second"), log_in("third"));
+    pids.iter().for_each(|pid| kill_process(*pid, Signal::CONT).unwrap());
+    assert!(second.is_err(), "it waited for nothing");
+    assert_eq!(third, Ok(()));
 }

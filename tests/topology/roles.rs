@@ -231,7 +231,14 @@ fn listeners_replication_and_logins_follow_the_primary() {
     let proxy = Setup::config(text).start();
     let mut listener = client(&proxy);
     listener.rows("LISTEN news");
+    cluster.info().query(0, "app", "CREATE ROLE early LOGIN PASSWORD 'early-secret'").unwrap();
+    cluster.info().wait_replayed().unwrap();
     cluster.primary().kill().unwrap();
+    // While nothing was promoted a replica tells, and serves, whoever only reads.
+    let mut early = crate::support::raw::RawClient::tcp(proxy.port());
+    until("the primary is known to be down", || column_of(&proxy, "state")["primary"] == "down");
+    early.login("early-secret", &[("user", "early"), ("database", "app")]).unwrap_or_else(|error| panic!("{error:?}"));
+    assert_eq!(early.value(READ), cluster.info().port(1).to_string());
     cluster.replicas()[0].promote().unwrap();
     let mut sender = client(&proxy);
     until("a notification by way of the new primary", || {
@@ -265,4 +272,35 @@ fn after_a_pause_in_which_a_replica_was_promoted_nothing_is_written_to_the_old_p
         let row = frames.iter().find(|frame| frame.tag == b'D').map(|frame| frame.columns()[0].clone().unwrap());
         assert_eq!(row, Some(fixture.port(1)), "{frames:?}");
     }
+}
+
+/// An old primary that lives on may answer what it was sent before its time was over: with what is lost then, or never, when it waits for
+/// the standby that was promoted.
+#[test]
+fn what_is_under_way_on_a_primary_that_is_replaced_ends() {
+    let fixture = Fixture::new(1);
+    let (mut waiting, mut copying, mut reading) = (fixture.client(), fixture.client(), fixture.client());
+    assert_eq!(waiting.value(WRITE), fixture.port(0));
+    fixture.wait_node("replica1", "role", "replica");
+    copying.send(&Batch::new().query("COPY t FROM STDIN"));
+    assert_eq!(copying.recv().tag, b'G');
+    reading.send(&Batch::new().query("/* trunkline: primary */ SELECT pg_sleep(4)"));
+    let primary = fixture.cluster.primary();
+    primary.configure(&[("synchronous_standby_names", "nobody")]).unwrap();
+    primary.reload();
+    let names = "SHOW synchronous_standby_names";
+    until("it waits for a standby", || fixture.cluster.info().query(0, "app", names).unwrap() == "nobody");
+    waiting.send(&Batch::new().query("INSERT INTO t VALUES (9)"));
+    assert!(waiting.is_silent_for(Duration::from_millis(300)));
+    fixture.cluster.replicas()[0].promote().unwrap();
+    for (what, client) in [("a commit", &mut waiting), ("COPY", &mut copying)] {
+        let frame = client.recv();
+        assert_eq!(frame.sqlstate(), "08007", "{what}: {frame:?}");
+        assert!(client.is_closed(), "{what}");
+    }
+    assert_eq!(tags(&reading.recv_ready(1)), "TDCZ", "a read tells what was there when it began");
+    assert_eq!(fixture.client().value(WRITE), fixture.port(1));
+    // It had reached the standby before.
+    let written = fixture.cluster.info().query(1, "app", "SELECT count(*) FROM t WHERE n = 9").unwrap();
+    assert_eq!(written, "1", "what may have been committed is not sent again");
 }

@@ -132,7 +132,7 @@ fn what_cannot_be_done_is_told() {
 
 /// Whoever is asked knows of it: a successor would go on writing to the primary that stands down.
 #[test]
-fn nobody_takes_over_meanwhile_and_none_begins_in_a_process_that_was_taken_over() {
+fn nobody_takes_over_meanwhile_and_none_begins_while_a_process_that_was_taken_over_lives() {
     let cluster = cluster(1);
     let dir = tempfile::tempdir().unwrap();
     let general = format!("takeover_socket = \"{}\"", dir.path().join("takeover.sock").display());
@@ -159,6 +159,19 @@ fn nobody_takes_over_meanwhile_and_none_begins_in_a_process_that_was_taken_over(
     start(&mut admin, "SWITCHOVER app.replica1");
     assert_eq!(outcome(&mut admin), "55000");
     assert_eq!(writer.value(WRITE), cluster.info().port(0).to_string(), "it is in service here as there");
+    // Nor does one begin in the successor while clients of its predecessor would go on writing.
+    until("the replica is up", || column_of(&successor, "role").get("replica1").is_some_and(|role| role == "replica"));
+    let mut later = console(&successor);
+    assert_eq!(later.failure("SWITCHOVER app.replica1"), "55000");
+    let mut next = client(&successor);
+    assert_eq!(next.value(WRITE), cluster.info().port(0).to_string(), "nothing stands down for what was not begun");
+    drop((admin, writer));
+    let mut proxy = proxy;
+    assert!(proxy.wait_for(PATIENCE).expect("it ends").success());
+    until("it may begin now", || {
+        start(&mut later, "SWITCHOVER app.replica1");
+        outcome(&mut later) == "SWITCHOVER"
+    });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -20,6 +20,8 @@ pub struct Predecessors {
     links: Mutex<Vec<Arc<Link>>>,
     readers: Mutex<Vec<JoinHandle<()>>>,
     next: AtomicU64,
+    /// How many have not ended.
+    count: Arc<AtomicUsize>,
 }
 
 /// The connection to one of them.
@@ -36,23 +38,24 @@ impl AsFd for Link {
     }
 }
 
-impl Default for Predecessors {
-    fn default() -> Self {
+impl Predecessors {
+    /// None yet. How many have not ended is told by `count`.
+    pub fn counted_by(count: Arc<AtomicUsize>) -> Self {
         // Answers to a process that has handed its connections on must not be taken for answers to this one.
         let next = AtomicU64::new(fastrand::u64(..));
-        Self { links: Mutex::default(), readers: Mutex::default(), next }
+        Self { links: Mutex::default(), readers: Mutex::default(), next, count }
     }
-}
 
-impl Predecessors {
     /// Adds connections and reads the answers, on the runtime of the calling task.
     pub fn follow(self: &Arc<Self>, links: impl IntoIterator<Item = Packets>) {
         for packets in links {
             let link = Arc::new(Link { packets, pending: Mutex::default() });
             self.links.lock().push(link.clone());
+            self.count.fetch_add(1, Ordering::SeqCst);
             let all = self.clone();
             self.readers.lock().push(tokio::spawn(async move {
                 link.read().await;
+                all.count.fetch_sub(1, Ordering::SeqCst);
                 all.links.lock().retain(|other| !Arc::ptr_eq(other, &link));
                 tracing::info!("a process that was taken over from has ended");
             }));

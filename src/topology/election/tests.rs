@@ -9,6 +9,7 @@ const SYSTEM: u64 = 7;
 fn node(name: &str, in_recovery: bool, timeline: u32) -> Candidate<'_> {
     Candidate {
         name,
+        is_configured: true,
         declared: None,
         disabled: false,
         can_be_asked: true,
@@ -105,6 +106,23 @@ fn a_node_of_another_cluster_takes_nothing() {
     assert_eq!(elect(&[declared, node("a", false, 1)], None).standings[0], Standing::Primary);
     let verdict = elect(&[stranger("x"), node("a", false, 1)], None);
     assert!(refused(&verdict, 0) && refused(&verdict, 1), "{verdict:?}");
+}
+
+#[test]
+fn nodes_that_were_found_do_not_say_which_cluster_it_is() {
+    let found = |name| Candidate { is_configured: false, ..node(name, true, 1) };
+    let configured = || Candidate {
+        facts: Some(Facts { in_recovery: false, timeline: 1, system: Some(8), version: 150_000 }),
+        ..node("a", false, 1)
+    };
+    let verdict = elect(&[configured(), found("b"), found("c")], None);
+    assert_eq!((verdict.system, &verdict.standings[0]), (Some(8), &Standing::Primary));
+    assert!(refused(&verdict, 1) && refused(&verdict, 2));
+    // But they know which it was: a server that was made anew at a configured place is a stranger.
+    let verdict = elect(&[configured(), found("b"), found("c")], Some(SYSTEM));
+    assert!(refused(&verdict, 0) && verdict.standings[1] == Standing::Replica);
+    let verdict = elect(&[silent("a", None), found("b")], None);
+    assert_eq!(verdict.system, Some(SYSTEM));
 }
 
 #[test]
