@@ -98,3 +98,17 @@ fn what_is_set_between_discard_all_and_the_connect_query() {
         assert_eq!(other.value("SELECT v || current_setting('work_mem') FROM t FOR UPDATE"), "public7MB");
     }
 }
+
+/// A name like any other, on which no end follows: what comes behind the statement is read as ever.
+#[test]
+fn what_is_set_behind_a_routine_with_a_parameter_that_is_called_begin() {
+    let world = one_connection("");
+    let mut client = world.client();
+    let makes = "CREATE FUNCTION f(begin int) RETURNS TABLE (begin_ int, begin2 int) LANGUAGE sql AS 'SELECT 1, 2'";
+    client.exchange(&batch().query(&format!("{makes}; SET search_path TO aside; SET work_mem TO '7MB'")));
+    let mut other = world.client();
+    for _ in 0..2 {
+        assert_eq!(other.value("SELECT v || current_setting('work_mem') FROM t FOR UPDATE"), "public4MB");
+        assert_eq!(client.value("SELECT v || current_setting('work_mem') FROM t FOR UPDATE"), "aside7MB");
+    }
+}

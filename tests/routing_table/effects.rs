@@ -113,6 +113,19 @@ fn effects_of_statements() {
         ("CALL p()", E::WRITES),
         ("LOCK TABLE t", E::empty()),
         ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END", E::WRITES),
+        // A semicolon ends a statement, whatever is called `begin`.
+        (
+            "CREATE OR REPLACE FUNCTION f(begin date) RETURNS int LANGUAGE sql AS 'x'; SAVEPOINT a",
+            after_ddl(E::SAVEPOINT),
+        ),
+        (
+            "CREATE FUNCTION begin() RETURNS TABLE (begin date) LANGUAGE sql AS 'x'; SAVEPOINT a",
+            after_ddl(E::SAVEPOINT),
+        ),
+        (
+            "CREATE FUNCTION f() BEGIN ATOMIC SELECT begin, a.case, 1 AS end FROM a; SELECT CASE 1 END; END; SAVEPOINT a",
+            after_ddl(E::SAVEPOINT),
+        ),
     ];
     let wrong: Vec<String> = rows
         .iter()
@@ -120,6 +133,11 @@ fn effects_of_statements() {
         .map(|(sql, expected)| format!("{sql}\n    expected {expected:?}, got {:?}", effects(sql)))
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What a string has in which another statement follows one that changes the schema.
+fn after_ddl(effects: Effects) -> Effects {
+    effects | Effects::WRITES | Effects::MULTI
 }
 
 #[test]
