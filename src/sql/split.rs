@@ -84,6 +84,7 @@ impl<'a> Splitter<'a> {
                     into.joints += u32::from(into.bits.note(text, before, word));
                     routine.note(into.tokens.len(), before.of(text), word);
                 }
+                Kind::QuotedWord => into.bits.note_schema(&text[token.start as usize + 1..token.end as usize - 1]),
                 Kind::Op | Kind::Colon => into.joints += 1,
                 Kind::Bad => into.bad = true,
                 _ => {}

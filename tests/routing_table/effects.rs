@@ -126,6 +126,8 @@ fn effects_of_statements() {
             "CREATE FUNCTION f() BEGIN ATOMIC SELECT begin, a.case, 1 AS end FROM a; SELECT CASE 1 END; END; SAVEPOINT a",
             after_ddl(E::SAVEPOINT),
         ),
+        ("CREATE TABLE \"pg_temp\".t (a int)", E::WRITES.union(E::TEMP_OBJECT)),
+        ("SELECT 1 AS a INTO \"pg_temp\".t", E::WRITES.union(E::TEMP_OBJECT)),
     ];
     let wrong: Vec<String> = rows
         .iter()
