@@ -18,6 +18,8 @@ fn world(pool: &str) -> World {
         CREATE FUNCTION sets(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN set_config('app.tenant', $1, false); END $$;
         CREATE FUNCTION updates() RETURNS void LANGUAGE plpgsql AS $$
             BEGIN UPDATE pg_catalog.pg_settings SET setting = '20MB' WHERE name = 'work_mem'; END $$;
+        CREATE FUNCTION sets_too(v text) RETURNS text BEGIN ATOMIC SELECT 1; SELECT set_config('app.tenant', v, false); END;
+        CREATE FUNCTION sets_not(v text) RETURNS text RETURN set_config('app.tenant', v, true);
         CREATE VIEW setting AS SELECT set_config('app.tenant', 'v', false) AS value; GRANT ALL ON setting TO public";
     let tables = "[admin]\nadmin_users = [\"app\"]\n";
     let world = Plan { sql, pool, tables, primary_only: true, ..Plan::default() }.start();
@@ -200,4 +202,16 @@ fn what_sets_nothing_pins_nothing() {
         assert!(!tags(&client.exchange(&batch().query(sql))).contains('E'), "{sql}");
         assert_eq!(other.value("SELECT 1"), "1", "{sql}");
     }
+}
+
+/// A function in standard SQL has a tree for a body.
+#[test]
+fn functions_in_standard_sql() {
+    let world = world("size = 1");
+    let (mut client, mut other) = (world.client(), world.client());
+    assert_eq!(client.value("SELECT sets_not('b')"), "b");
+    assert_eq!(set(&mut other), "4MB", "it was for the transaction");
+    drop((client, other));
+    let world = self::world("size = 2");
+    compare(&world, "it sets", &[batch().query("SELECT sets_too('b')")]);
 }
