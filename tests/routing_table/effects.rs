@@ -128,6 +128,7 @@ fn effects_of_statements() {
         ),
         ("CREATE TABLE \"pg_temp\".t (a int)", E::WRITES.union(E::TEMP_OBJECT)),
         ("SELECT 1 AS a INTO \"pg_temp\".t", E::WRITES.union(E::TEMP_OBJECT)),
+        ("SELECT pg_export_snapshot()", E::SET_LOCAL),
     ];
     let wrong: Vec<String> = rows
         .iter()
