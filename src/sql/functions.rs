@@ -203,6 +203,11 @@ fn class(name: &str, volatility: &str) -> Call {
         "pg_notify" => return Call::primary(Reason::Notify, Effects::NOTIFIES),
         // It holds for its transaction, and on its server.
         "pg_export_snapshot" => return Call::primary(Reason::NodeState, Effects::SET_LOCAL),
+        // Given up with the session.
+        "pg_backup_start" => return Call::primary(Reason::SessionState, Effects::SESSION_STATE | Effects::WRITES),
+        "pg_replication_origin_session_setup" => {
+            return Call::primary(Reason::SessionState, Effects::SESSION_STATE);
+        }
         "pg_listening_channels" => return Call::primary(Reason::NodeState, Effects::ASKS_CHANNELS),
         "loread" => return Call::primary(Reason::LargeObject, none),
         "lowrite" => return Call::primary(Reason::LargeObject, Effects::WRITES),

@@ -129,6 +129,8 @@ fn effects_of_statements() {
         ("CREATE TABLE \"pg_temp\".t (a int)", E::WRITES.union(E::TEMP_OBJECT)),
         ("SELECT 1 AS a INTO \"pg_temp\".t", E::WRITES.union(E::TEMP_OBJECT)),
         ("SELECT pg_export_snapshot()", E::SET_LOCAL),
+        ("SELECT pg_backup_start('a')", E::WRITES.union(E::SESSION_STATE)),
+        ("SELECT pg_replication_origin_session_setup('a')", E::SESSION_STATE),
     ];
     let wrong: Vec<String> = rows
         .iter()
