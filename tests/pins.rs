@@ -10,6 +10,10 @@ use support::frames::{Batch, Frame, summary, tags};
 use support::raw::RawClient;
 use support::world::{Plan, World};
 
+/// How many advisory locks there are in this database; other tests have theirs.
+const HELD: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
 fn batch() -> Batch {
     Batch::new()
 }
@@ -38,7 +42,7 @@ fn state_lasts_and_is_gone_with_the_session_trap_58() {
             "me",
         ),
         ("CREATE TEMP TABLE mine AS SELECT 1 AS a", "SELECT to_regclass('pg_temp.mine') IS NOT NULL", "t"),
-        ("SELECT pg_advisory_lock(1)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "1"),
+        ("SELECT pg_advisory_lock(1)", HELD, "1"),
         ("PREPARE U&\"\\0070\" AS SELECT 41", "SELECT count(*) FROM pg_prepared_statements WHERE from_sql", "1"),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 5", "SELECT count(*) FROM pg_cursors", "1"),
         ("SELECT nextval('s')", "SELECT currval('s') > 0", "t"),
@@ -207,7 +211,7 @@ fn evidence_gives_the_connection_back() {
     let mut free = |what: &str| {
         eprintln!("{what}");
         assert_eq!(other.value("SELECT 'free' FROM (SELECT 1 FOR UPDATE) AS x"), "free", "{what}");
-        assert_eq!(other.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0", "{what}");
+        assert_eq!(other.value(HELD), "0", "{what}");
         assert_eq!(other.value("SELECT count(*) FROM pg_cursors"), "0", "{what}");
         assert_eq!(
             other.value("SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()"),
@@ -511,9 +515,7 @@ fn what_functions_leave_behind_pins_until_it_is_gone() {
     ] {
         let (mut client, mut other) = (world.client(), world.client());
         assert!(!tags(&query(&mut client, make)).contains('E'), "{make}");
-        let ask = batch().query(
-            "SELECT (SELECT count(*) FROM pg_cursors) + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')",
-        );
+        let ask = batch().query(&format!("SELECT ({HELD}) + (SELECT count(*) FROM pg_cursors)"));
         other.send(&ask);
         assert!(other.is_silent_for(Duration::from_millis(60)), "{make}: the connection is this client's");
         assert!(!tags(&query(&mut client, give_up)).contains('E'), "{give_up}");

@@ -203,6 +203,9 @@ mod tests {
         ] {
             assert_eq!(call(&snapshot, schema, name), expected, "{schema:?} {name}");
         }
+        assert_eq!(leaves(Some("pg_trgm"), "set_limit"), Effects::UNKNOWN_SETTING);
+        assert_eq!(leaves(Some("dblink"), "dblink_connect"), Effects::SESSION_STATE);
+        assert_eq!(leaves(None, "set_limit"), Effects::empty(), "a user's own says what it does by its text");
         let lists = FunctionLists::new(["citus_backend_gpid"], [""; 0]);
         let gpid = FunctionName { schema: None, name: "citus_backend_gpid" };
         assert_eq!(snapshot.function(gpid, None, &lists).unwrap().target, Target::Replica);
