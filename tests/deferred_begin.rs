@@ -375,6 +375,46 @@ fn read_only_blocks_that_need_the_primary_begin_there_trap_12() {
     client.exchange(&batch().query("BEGIN READ ONLY"));
     assert_eq!(client.value("SELECT n FROM u"), "7");
     client.exchange(&batch().query("COMMIT"));
+    // Prepared by SQL, too.
+    client.exchange(&batch().query("PREPARE p AS SELECT n FROM u"));
+    client.exchange(&batch().query("BEGIN READ ONLY"));
+    assert_eq!(client.value("EXECUTE p"), "7");
+    client.exchange(&batch().query("COMMIT"));
+    exporter.exchange(&batch().query("COMMIT"));
+    exporter.exchange(&batch().query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"));
+    let snapshot = exporter.value("SELECT pg_export_snapshot()");
+    client.exchange(&batch().query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"));
+    assert_eq!(tags(&client.exchange(&batch().query(&format!("SET TRANSACTION SNAPSHOT '{snapshot}'")))), "CZ");
+}
+
+/// A standby gives locks that keep nobody out, and shows of a sequence what it may come to.
+#[test]
+fn what_a_standby_does_otherwise_is_not_asked_of_it_trap_13() {
+    let tables = "[admin]\nadmin_users = [\"app\"]";
+    let routing = "consistency = \"eventual\"\nmax_lag = \"0\"";
+    let world = Plan { sql: "CREATE SEQUENCE s", tables, routing, ..Plan::default() }.start();
+    world.settle();
+    let (mut holder, mut client) = (world.client(), world.client());
+    assert_eq!(holder.value("SELECT nextval('s')"), "1");
+    world.db.wait_replayed();
+    for lock in ["SELECT pg_try_advisory_xact_lock(19)", "EXECUTE l"] {
+        client.exchange(&batch().query("PREPARE l AS SELECT pg_try_advisory_xact_lock(19)"));
+        holder.exchange(&batch().query("BEGIN"));
+        assert_eq!(holder.value(lock.replace("EXECUTE l", "SELECT pg_try_advisory_xact_lock(19)").as_str()), "t");
+        client.exchange(&batch().query("BEGIN READ ONLY"));
+        assert_eq!(client.value(lock), "f", "{lock}: somebody has it");
+        client.exchange(&batch().query("COMMIT"));
+        // Where it comes later, the block has begun on a replica.
+        client.exchange(&batch().query("BEGIN READ ONLY"));
+        assert_eq!(client.value("SELECT pg_is_in_recovery()"), "t");
+        assert_eq!(client.exchange(&batch().query(lock))[0].sqlstate(), "0A000", "{lock}");
+        client.exchange(&batch().query("ROLLBACK"));
+        holder.exchange(&batch().query("COMMIT"));
+        client.exchange(&batch().query("DEALLOCATE l"));
+    }
+    client.exchange(&batch().query("BEGIN READ ONLY"));
+    assert_eq!(client.value("SELECT last_value FROM s"), "1");
+    client.exchange(&batch().query("COMMIT"));
 }
 
 #[test]

@@ -98,3 +98,56 @@ fn what_is_set_between_discard_all_and_the_connect_query() {
         assert_eq!(other.value("SELECT v || current_setting('work_mem') FROM t FOR UPDATE"), "public7MB");
     }
 }
+
+/// A name like any other, on which no end follows: what comes behind the statement is read as ever.
+#[test]
+fn what_is_set_behind_a_routine_with_a_parameter_that_is_called_begin() {
+    let world = one_connection("");
+    let mut client = world.client();
+    let makes = "CREATE FUNCTION f(begin int) RETURNS TABLE (begin_ int, begin2 int) LANGUAGE sql AS 'SELECT 1, 2'";
+    client.exchange(&batch().query(&format!("{makes}; SET search_path TO aside; SET work_mem TO '7MB'")));
+    let mut other = world.client();
+    for _ in 0..2 {
+        assert_eq!(other.value("SELECT v || current_setting('work_mem') FROM t FOR UPDATE"), "public4MB");
+        assert_eq!(client.value("SELECT v || current_setting('work_mem') FROM t FOR UPDATE"), "aside7MB");
+    }
+}
+
+/// A table is temporary also where its schema is quoted, or only the search path says so; and then its connection is its session's.
+#[test]
+fn temporary_tables_that_are_not_called_so() {
+    let in_function = "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql RETURN 1";
+    for (make, name) in [
+        (&["CREATE TABLE \"pg_temp\".t (v text)"][..], "t"),
+        (&["SELECT 'mine' AS v INTO \"pg_temp\".t"], "t"),
+        (&["SET search_path TO pg_temp, public", "CREATE TABLE t (v text)"], "t"),
+        (&["SET search_path TO 'PG_TEMP', public; SET search_path TO \"pg_temp\"; CREATE TABLE t (v text)"], "t"),
+        (&["SELECT set_config('search_path', 'pg_temp', false)", "SELECT 'mine' AS v INTO t"], "t"),
+        (&["BEGIN", "SET LOCAL search_path TO pg_temp", "CREATE TABLE t (v text)", "COMMIT"], "t"),
+        (&[in_function, "SET search_path TO \"pg_temp\"", "CREATE VIEW t AS SELECT 1 AS v"], "t"),
+    ] {
+        let world = one_connection("wait_timeout = \"3s\"");
+        let mut client = world.client();
+        for sql in make {
+            let frames = client.exchange(&batch().query(sql));
+            assert!(!tags(&frames).contains('E'), "{sql}: {}", summary(&frames));
+        }
+        let mut other = world.client();
+        other.send(&batch().query("SELECT v FROM t FOR UPDATE"));
+        assert!(other.is_silent_for(std::time::Duration::from_millis(60)), "{make:?}");
+        assert_eq!(client.value(&format!("SELECT to_regclass('pg_temp.{name}') IS NOT NULL")), "t", "{make:?}");
+        drop(client);
+        assert_eq!(summary(&other.recv_ready(1)[1..2]), "DataRow(public)", "{make:?}");
+    }
+}
+
+/// Made where names without schema lead, as long as they lead to temporary objects; what is not temporary keeps no connection.
+#[test]
+fn tables_that_are_not_temporary_keep_no_connection() {
+    let world = one_connection("");
+    let (mut client, mut other) = (world.client(), world.client());
+    for sql in ["SET search_path TO public, pg_temp", "CREATE TABLE a (n int)", "DROP TABLE a"] {
+        assert!(!tags(&client.exchange(&batch().query(sql))).contains('E'), "{sql}");
+        assert_eq!(other.value("SELECT v FROM t FOR UPDATE"), "public", "{sql}");
+    }
+}

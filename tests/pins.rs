@@ -10,6 +10,10 @@ use support::frames::{Batch, Frame, summary, tags};
 use support::raw::RawClient;
 use support::world::{Plan, World};
 
+/// How many advisory locks there are in this database; other tests have theirs.
+const HELD: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
 fn batch() -> Batch {
     Batch::new()
 }
@@ -38,7 +42,7 @@ fn state_lasts_and_is_gone_with_the_session_trap_58() {
             "me",
         ),
         ("CREATE TEMP TABLE mine AS SELECT 1 AS a", "SELECT to_regclass('pg_temp.mine') IS NOT NULL", "t"),
-        ("SELECT pg_advisory_lock(1)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "1"),
+        ("SELECT pg_advisory_lock(1)", HELD, "1"),
         ("PREPARE U&\"\\0070\" AS SELECT 41", "SELECT count(*) FROM pg_prepared_statements WHERE from_sql", "1"),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 5", "SELECT count(*) FROM pg_cursors", "1"),
         ("SELECT nextval('s')", "SELECT currval('s') > 0", "t"),
@@ -207,7 +211,7 @@ fn evidence_gives_the_connection_back() {
     let mut free = |what: &str| {
         eprintln!("{what}");
         assert_eq!(other.value("SELECT 'free' FROM (SELECT 1 FOR UPDATE) AS x"), "free", "{what}");
-        assert_eq!(other.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0", "{what}");
+        assert_eq!(other.value(HELD), "0", "{what}");
         assert_eq!(other.value("SELECT count(*) FROM pg_cursors"), "0", "{what}");
         assert_eq!(
             other.value("SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()"),
@@ -485,4 +489,43 @@ fn until(done: impl Fn() -> bool, what: &str) {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Locks of the session and held cursors that a function takes or opens, by its text.
+#[test]
+fn what_functions_leave_behind_pins_until_it_is_gone() {
+    let sql = "CREATE FUNCTION locks(k int) RETURNS boolean LANGUAGE sql AS 'SELECT pg_catalog.pg_try_advisory_lock(k)';
+        CREATE FUNCTION locks_too(k int) RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_lock_shared(k); END';
+        CREATE FUNCTION locks_in_sql(k int) RETURNS void RETURN pg_advisory_lock(k);
+        CREATE FUNCTION holds() RETURNS void LANGUAGE plpgsql AS
+            'BEGIN EXECUTE ''DECLARE c CURSOR WITH HOLD FOR SELECT 1''; END';
+        CREATE FUNCTION locks_not(k int) RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_xact_lock(k)';
+        CREATE PROCEDURE locks_by_call(k int) LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_lock(k); END'";
+    let tables = "[admin]\nadmin_users = [\"app\"]\n";
+    let pool = "size = 1\nwait_timeout = \"3s\"";
+    let world = Plan { sql, pool, tables, primary_only: true, ..Plan::default() }.start();
+    world.settle();
+    for (make, give_up) in [
+        ("SELECT locks(71)", "SELECT pg_advisory_unlock(71)"),
+        ("SELECT locks_too(71)", "SELECT pg_advisory_unlock_all()"),
+        ("SELECT locks_in_sql(71)", "DO 'BEGIN PERFORM pg_advisory_unlock(71); END'"),
+        ("CALL locks_by_call(71)", "SELECT pg_advisory_unlock(71)"),
+        ("DO 'BEGIN PERFORM pg_advisory_lock(71); END'", "SELECT pg_advisory_unlock(71)"),
+        ("SELECT holds()", "CLOSE c"),
+    ] {
+        let (mut client, mut other) = (world.client(), world.client());
+        assert!(!tags(&query(&mut client, make)).contains('E'), "{make}");
+        let ask = batch().query(&format!("SELECT ({HELD}) + (SELECT count(*) FROM pg_cursors)"));
+        other.send(&ask);
+        assert!(other.is_silent_for(Duration::from_millis(60)), "{make}: the connection is this client's");
+        assert!(!tags(&query(&mut client, give_up)).contains('E'), "{give_up}");
+        assert_eq!(summary(&other.recv_ready(1)[1..2]), "DataRow(0)", "{make}");
+        // With the client.
+        query(&mut client, make);
+        drop(client);
+        assert_eq!(summary(&other.exchange(&ask)[1..2]), "DataRow(0)", "{make}");
+    }
+    let (mut client, mut other) = (world.client(), world.client());
+    query(&mut client, "SELECT locks_not(71)");
+    assert_eq!(other.value("SELECT 1"), "1");
 }

@@ -121,3 +121,30 @@ fn settings_wait_for_their_answer_when_a_time_out_is_in_force() {
     assert_eq!(client.value("SELECT pg_sleep(0.4), current_setting('work_mem')").len(), 0);
     client.exchange(&batch().query("COMMIT"));
 }
+
+/// Where temporary tables have been read `temp_buffers` stays as it is: another connection takes what the session has set.
+#[test]
+fn what_a_client_before_has_done_stands_against_no_setting() {
+    let world =
+        Plan { sql: "CREATE TABLE log (who text)", pool: "size = 2", primary_only: true, ..Plan::default() }.start();
+    let temporary = "BEGIN; CREATE TEMP TABLE mine ON COMMIT DROP AS SELECT 1 AS a";
+    let use_all = || {
+        let mut clients = [world.client(), world.client()];
+        for sql in [temporary, "COMMIT"] {
+            for client in &mut clients {
+                assert!(!tags(&client.exchange(&batch().query(sql))).contains('E'));
+            }
+        }
+    };
+    let mut client = world.client();
+    assert_eq!(tags(&client.exchange(&batch().query("SET temp_buffers = '2MB'"))), "CZ");
+    for write in writes() {
+        use_all();
+        assert_eq!(tags(&client.exchange(&write)).matches('E').count(), 0);
+        assert_eq!(client.value("SELECT current_setting('temp_buffers') FOR UPDATE"), "2MB");
+    }
+    // At the login.
+    use_all();
+    let mut client = world.client_with(&[("temp_buffers", "4MB")]);
+    assert_eq!(client.value("SELECT current_setting('temp_buffers') FOR UPDATE"), "4MB");
+}

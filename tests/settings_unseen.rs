@@ -18,6 +18,8 @@ fn world(pool: &str) -> World {
         CREATE FUNCTION sets(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN set_config('app.tenant', $1, false); END $$;
         CREATE FUNCTION updates() RETURNS void LANGUAGE plpgsql AS $$
             BEGIN UPDATE pg_catalog.pg_settings SET setting = '20MB' WHERE name = 'work_mem'; END $$;
+        CREATE FUNCTION sets_too(v text) RETURNS text BEGIN ATOMIC SELECT 1; SELECT set_config('app.tenant', v, false); END;
+        CREATE FUNCTION sets_not(v text) RETURNS text RETURN set_config('app.tenant', v, true);
         CREATE VIEW setting AS SELECT set_config('app.tenant', 'v', false) AS value; GRANT ALL ON setting TO public";
     let tables = "[admin]\nadmin_users = [\"app\"]\n";
     let world = Plan { sql, pool, tables, primary_only: true, ..Plan::default() }.start();
@@ -200,4 +202,54 @@ fn what_sets_nothing_pins_nothing() {
         assert!(!tags(&client.exchange(&batch().query(sql))).contains('E'), "{sql}");
         assert_eq!(other.value("SELECT 1"), "1", "{sql}");
     }
+}
+
+/// Drivers bind numbers and truths as what they are: what is set is the text that the server makes of them.
+#[test]
+fn parameters_that_are_no_texts() {
+    let world = world("size = 2");
+    const INT2: u32 = 21;
+    const INT4: u32 = 23;
+    const INT8: u32 = 20;
+    const BOOL: u32 = 16;
+    const UUID: u32 = 2950;
+    let values: [(u32, &[u8], i16); 9] = [
+        (INT4, &[0, 0, 0, 42], 1),
+        (INT4, &[0, 0, 42, 0], 1),
+        (INT8, &[255; 8], 1),
+        (INT2, &[1, 1], 1),
+        (INT4, b" +0042", 0),
+        (BOOL, &[1], 1),
+        (BOOL, b"off", 0),
+        (UUID, &[0x41; 16], 1),
+        (UUID, b"A0EEBC999C0B4EF8BB6D6BB9BD380A11", 0),
+    ];
+    for (of, value, format) in values {
+        for (local, is_local) in [(&[0][..], "false"), (&[1], "true")] {
+            let mut bind = b"\0\0".to_vec();
+            bind.extend_from_slice(&[0, 2]);
+            bind.extend_from_slice(&format.to_be_bytes());
+            bind.extend_from_slice(&[0, 1, 0, 2]);
+            for value in [value, local] {
+                bind.extend_from_slice(&i32::try_from(value.len()).unwrap().to_be_bytes());
+                bind.extend_from_slice(value);
+            }
+            bind.extend_from_slice(&[0, 0]);
+            let sql = "SELECT set_config('app.tenant', $1::text, $2)";
+            let script = batch().parse("", sql, &[of, BOOL]).raw(b'B', &bind).execute("", 0).sync();
+            compare(&world, &format!("type {of}, {value:?}, {is_local}"), &[script]);
+        }
+    }
+}
+
+/// A function in standard SQL has a tree for a body.
+#[test]
+fn functions_in_standard_sql() {
+    let world = world("size = 1");
+    let (mut client, mut other) = (world.client(), world.client());
+    assert_eq!(client.value("SELECT sets_not('b')"), "b");
+    assert_eq!(set(&mut other), "4MB", "it was for the transaction");
+    drop((client, other));
+    let world = self::world("size = 2");
+    compare(&world, "it sets", &[batch().query("SELECT sets_too('b')")]);
 }

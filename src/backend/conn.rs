@@ -56,6 +56,11 @@ pub struct ServerConn {
 }
 
 impl ServerConn {
+    /// Whether it may refuse settings that a new connection takes: once temporary tables have been read, `temp_buffers` stays as it is.
+    pub fn is_set_in_its_ways(&self, settings: &Settings) -> bool {
+        self.temp_schema_of != 0 && settings.get("temp_buffers").is_some()
+    }
+
     /// Notes what the server reports by a ParameterStatus, of which this is the body. None may be missed: the server does not repeat a
     /// value that it has reported.
     pub fn take_parameter_status(&mut self, body: &[u8]) {

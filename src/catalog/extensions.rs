@@ -2,6 +2,7 @@
 //! catalog says which function an extension owns.
 
 use super::read::Function;
+use crate::sql::Effects;
 
 /// Functions of one extension.
 type Listed = [(&'static str, &'static [&'static str])];
@@ -82,6 +83,20 @@ const OF_NODE: &Listed = &[(
 
 /// They change something, whatever they are declared as.
 const WRITES: &Listed = &[("citus", &["citus_internal_adjust_local_clock_to_remote", "master_run_on_worker"])];
+
+/// They change a setting of their session, as `SET` does.
+const SETS: &Listed = &[("pg_trgm", &["set_limit"])];
+
+/// They make something in their server process of which nothing else tells, and which no reset takes back.
+const KEEPS: &Listed = &[("dblink", &["dblink_connect", "dblink_connect_u"]), ("hypopg", &["hypopg_create_index"])];
+
+/// What a function of an extension leaves behind in the session.
+pub(super) fn leaves(extension: Option<&str>, name: &str) -> Effects {
+    let mut effects = Effects::empty();
+    effects.set(Effects::UNKNOWN_SETTING, is_named(SETS, extension, name));
+    effects.set(Effects::SESSION_STATE, is_named(KEEPS, extension, name));
+    effects
+}
 
 /// How volatile a function is, by itself.
 pub(super) fn volatility(function: &Function) -> u8 {
@@ -188,6 +203,9 @@ mod tests {
         ] {
             assert_eq!(call(&snapshot, schema, name), expected, "{schema:?} {name}");
         }
+        assert_eq!(leaves(Some("pg_trgm"), "set_limit"), Effects::UNKNOWN_SETTING);
+        assert_eq!(leaves(Some("dblink"), "dblink_connect"), Effects::SESSION_STATE);
+        assert_eq!(leaves(None, "set_limit"), Effects::empty(), "a user's own says what it does by its text");
         let lists = FunctionLists::new(["citus_backend_gpid"], [""; 0]);
         let gpid = FunctionName { schema: None, name: "citus_backend_gpid" };
         assert_eq!(snapshot.function(gpid, None, &lists).unwrap().target, Target::Replica);

@@ -43,21 +43,26 @@ const ACTIVITY: &str = "SELECT sum(pg_stat_get_tuples_inserted(c) + pg_stat_get_
 
 const SCHEMAS: &str = "SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)' ORDER BY oid";
 
-/// Last, whether its text speaks of temporary objects, and of settings for more than the transaction.
+/// Last, whether its text speaks of temporary objects, of settings for more than the transaction, of advisory locks of the session, and
+/// of cursors that are held. One in standard SQL (`BEGIN ATOMIC`, `RETURN`) is stored as a tree, of which the server makes a text again.
 const FUNCTIONS: &str =
     "SELECT p.oid, p.pronamespace, p.proname, p.provolatile::text, p.prokind::text, p.pronargs::int4,
         p.pronargdefaults::int4, p.provariadic <> 0, coalesce(t.typtype IN ('c', 'p') AND p.pronargs = 1, false),
         CASE WHEN p.provolatile = 'v' THEN pg_get_function_identity_arguments(p.oid) END, e.extname,
         ARRAY[a.aggtransfn::oid, a.aggfinalfn::oid, a.aggmtransfn::oid, a.aggmfinalfn::oid],
-        p.provolatile = 'v' AND p.prosrc ILIKE '%temp%' AND p.prosrc ~* '\\m(temp|temporary|pg_temp)\\M',
-        p.provolatile = 'v' AND (p.prosrc ~* '(^|;|\\m(begin|then|else|loop)\\M)\\s*set\\s+(?!(local|transaction|constraints)\\M)'
-            OR p.prosrc ILIKE '%pg_settings%'
-            AND p.prosrc ~* '\\mupdate\\s+(only\\s+)?(\"?pg_catalog\"?\\s*\\.\\s*)?\"?pg_settings\\M'
-            OR p.prosrc ILIKE '%set_config%'
-            AND regexp_replace(p.prosrc, 'set_config\\s*\\([^;]*?,\\s*true\\s*\\)', '', 'gi') ILIKE '%set_config%')
+        p.provolatile = 'v' AND source ILIKE '%temp%' AND source ~* '\\m(temp|temporary|pg_temp)\\M',
+        p.provolatile = 'v' AND (source ~* '(^|;|\\m(begin|then|else|loop)\\M)\\s*set\\s+(?!(local|transaction|constraints)\\M)'
+            OR source ILIKE '%pg_settings%'
+            AND source ~* '\\mupdate\\s+(only\\s+)?(\"?pg_catalog\"?\\s*\\.\\s*)?\"?pg_settings\\M'
+            OR source ILIKE '%set_config%'
+            AND regexp_replace(source, 'set_config\\s*\\([^;]*?,\\s*true\\s*\\)', '', 'gi') ILIKE '%set_config%'),
+        p.provolatile = 'v' AND source ILIKE '%advisory_lock%' AND source ~* '\\mpg_(try_)?advisory_lock(_shared)?\\M',
+        p.provolatile = 'v' AND source ~* '\\mwith\\s+hold\\M'
     FROM pg_proc p LEFT JOIN pg_aggregate a ON a.aggfnoid = p.oid LEFT JOIN pg_type t ON t.oid = p.proargtypes[0]
     LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
     LEFT JOIN pg_extension e ON e.oid = d.refobjid
+    CROSS JOIN LATERAL (SELECT CASE WHEN p.prosrc = '' AND p.prolang = 14 AND p.prokind IN ('f', 'p')
+        THEN pg_get_functiondef(p.oid) ELSE p.prosrc END AS source OFFSET 0) AS body
     WHERE p.oid >= 16384 ORDER BY p.oid";
 
 const RELATIONS: &str =
@@ -158,7 +163,7 @@ pub(super) struct Function {
     pub extension: Option<Box<str>>,
     /// Of an aggregate: what it calls.
     pub calls: Box<[u32]>,
-    /// What it may leave behind in the session, by its text: temporary objects, settings.
+    /// What it may leave behind in the session, by its text (temporary objects, settings, locks, cursors) or as is known of its extension.
     pub leaves: Effects,
 }
 
@@ -321,20 +326,24 @@ fn function(row: &Row) -> Result<Function, Error> {
     let (variadic, kind): (bool, u8) = (row.try_get(7)?, letter(row, 4)?);
     let calls: Vec<Option<u32>> = row.try_get(11)?;
     let boxed = |text: Option<&str>| text.map(Box::from);
+    let (name, extension): (&str, Option<&str>) = (row.try_get(2)?, row.try_get(10)?);
     let mut leaves = Effects::empty();
     leaves.set(Effects::TEMP_OBJECT, row.try_get(12)?);
     leaves.set(Effects::UNKNOWN_SETTING, row.try_get(13)?);
+    leaves.set(Effects::ADVISORY_LOCK, row.try_get(14)?);
+    leaves.set(Effects::HOLD_CURSOR, row.try_get(15)?);
+    leaves |= extensions::leaves(extension, name);
     Ok(Function {
         oid: row.try_get(0)?,
         schema: row.try_get(1)?,
-        name: row.try_get::<_, &str>(2)?.into(),
+        name: name.into(),
         volatility: letter(row, 3)?,
         aggregate: kind == b'a',
         least: arguments.saturating_sub(defaults).saturating_sub(usize::from(variadic)),
         most: (!variadic).then_some(arguments),
         of_row: row.try_get(8)?,
         arguments: boxed(row.try_get(9)?),
-        extension: boxed(row.try_get(10)?),
+        extension: boxed(extension),
         calls: calls.into_iter().flatten().filter(|oid| *oid >= FIRST_USER_OID).collect(),
         leaves,
     })

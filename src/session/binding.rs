@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::backend::{Reading, prepared};
 use crate::sql::{Decision, Effects};
 use crate::wire::frame::HEADER;
-use crate::wire::frontend::{self, ObjectKind};
+use crate::wire::frontend::{self, BoundValue, ObjectKind};
 use crate::wire::{ErrorNotice, Frame, build};
 
 use super::inbound::{Flow, Need, UNSEEN, close};
@@ -164,7 +164,10 @@ impl Session {
         let statement = known.as_ref().and_then(|named| named.shared());
         let script = statement.and_then(|statement| {
             let values = || frontend::bind_parameters(&frame.body()[head.rest..]);
-            let parameter = |number: usize| values()?.nth(number.checked_sub(1)?)?.whole().map(<[u8]>::to_vec);
+            let parameter = |number: usize| {
+                let index = number.checked_sub(1)?;
+                text_of(&values()?.nth(index)?, declared(&statement.types, index))
+            };
             self.read_script(decision.effects, &statement.sql, &parameter)
         });
         let wants_parameters = self.timing.wants_parameters(&self.ctx.slow_log);
@@ -226,5 +229,80 @@ impl Session {
             self.expect(Expect::MadeClose { name: name.into(), statement });
         }
         Flow::Taken
+    }
+}
+
+/// The type that a Parse declares for a parameter, by its index; 0: none.
+fn declared(types: &[u8], index: usize) -> u32 {
+    let (oids, _) = types.get(2..).unwrap_or_default().as_chunks::<4>();
+    oids.get(index).map_or(0, |oid| u32::from_be_bytes(*oid))
+}
+
+/// What a server makes of a parameter of this declared type where a text is wanted, or a truth; `None`: it is NULL, not whole, or of a
+/// type that we don't read. What is not declared the server takes for what is wanted.
+fn text_of(bound: &BoundValue<'_>, declared: u32) -> Option<Vec<u8>> {
+    const BOOL: u32 = 16;
+    const INTEGERS: [u32; 3] = [20, 21, 23];
+    const TEXTS: [u32; 4] = [0, 25, 705, 1043];
+    let value = bound.whole()?;
+    if TEXTS.contains(&declared) {
+        return Some(value.to_vec());
+    }
+    let text = || std::str::from_utf8(value).ok().map(|text| text.trim_ascii().to_ascii_lowercase());
+    if declared == BOOL {
+        let is_true = match (bound.binary, value) {
+            (true, [byte]) => *byte != 0,
+            (true, _) => return None,
+            (false, _) => match &*text()? {
+                "t" | "true" | "on" | "yes" | "y" | "1" => true,
+                "f" | "false" | "off" | "no" | "n" | "0" => false,
+                _ => return None,
+            },
+        };
+        return Some(is_true.to_string().into_bytes());
+    }
+    if !INTEGERS.contains(&declared) {
+        return None;
+    }
+    let number = match (bound.binary, value) {
+        (false, _) => text()?.parse::<i64>().ok()?,
+        (true, [a, b]) => i16::from_be_bytes([*a, *b]).into(),
+        (true, [a, b, c, d]) => i32::from_be_bytes([*a, *b, *c, *d]).into(),
+        (true, _) => i64::from_be_bytes(value.try_into().ok()?),
+    };
+    Some(number.to_string().into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_as_texts() {
+        let read = |binary: bool, value: &[u8], declared: u32| {
+            let len = value.len();
+            let text = text_of(&BoundValue { binary, value: Some(value), len }, declared)?;
+            Some(String::from_utf8_lossy(&text).into_owned())
+        };
+        for (binary, value, of, text) in [
+            (true, &b"x"[..], 25, Some("x")),
+            (false, b"x", 0, Some("x")),
+            (true, b"\x01", 0, Some("\u{1}")),
+            (true, b"\0\0\0*", 23, Some("42")),
+            (true, b"\xff\xff\xff\xff\xff\xff\xff\xff", 20, Some("-1")),
+            (true, b"\0*", 21, Some("42")),
+            (false, b" +042", 23, Some("42")),
+            (false, b"4.2", 23, None),
+            (true, b"\x01", 16, Some("true")),
+            (false, b"Off", 16, Some("false")),
+            (true, &[0x20; 16], 2950, None),
+            (false, b"1.50", 1700, None),
+        ] {
+            assert_eq!(read(binary, value, of).as_deref(), text, "{value:?} of type {of}");
+        }
+        assert_eq!(
+            (declared(&[0, 1, 0, 0, 0, 23], 0), declared(&[0, 1, 0, 0, 0, 23], 1), declared(&[0, 0], 0)),
+            (23, 0, 0)
+        );
     }
 }

@@ -60,6 +60,7 @@ impl Session {
     /// A transaction has ended: what it changed stays, or is as it was before.
     pub(super) fn transaction_over(&mut self, rolled_back: bool) {
         self.names.local_context = 0;
+        self.names.temporary_path = false;
         let Self { state: State::Linked(link), tracked, placement, .. } = self else { return };
         match rolled_back {
             true => tracked.rolled_back(&mut link.lease.settings),

@@ -70,7 +70,8 @@ impl Session {
     }
 
     /// The server refused what the session has set. What could not have run without that yet runs elsewhere: on the primary, if it was
-    /// a replica, which may not know of a role yet; on another connection, if a time-out struck that a client before has left.
+    /// a replica, which may not know of a role yet; on another connection, if a time-out struck that a client before has left, or if it
+    /// was what a client before has done there that stood against a setting.
     ///
     /// # Errors
     /// There is nowhere else: the session ends.
@@ -79,7 +80,9 @@ impl Session {
         let error = link.settings_refused.clone().unwrap_or_default();
         let (sent, on_replica, committing) = (!link.awaits_settings, !link.primary, link.refused_with_commit);
         let code = ErrorNotice::sqlstate_of(&error);
-        let struck = code == SqlState::QUERY_CANCELED;
+        let is_old =
+            matches!(&self.state, State::Linked(link) if link.lease.is_set_in_its_ways(self.tracked.settings()));
+        let struck = code == SqlState::QUERY_CANCELED || (code == SqlState::INVALID_PARAMETER_VALUE && is_old);
         self.note_refusal(&error);
         if !sent && (on_replica || struck) && self.is_link_unused() {
             if !struck {

@@ -332,14 +332,19 @@ async fn server_parameters(pools: &UserPools, settings: &Arc<Settings>) -> Resul
     if let Some(known) = pools.greeting(settings) {
         return Ok(known);
     }
-    let mut lease = any_server(pools).await?;
-    if lease.settings.is_empty() && lease.pool().load.is_primary() {
-        pools.server_defaults.store(Arc::new(lease.parameters.clone()));
-    }
-    if !Arc::ptr_eq(&lease.settings, settings) {
-        let applied = backend::apply_settings(&mut lease, settings).await;
-        match applied {
-            Ok(None) => {}
+    let lease = loop {
+        let mut lease = any_server(pools).await?;
+        if lease.settings.is_empty() && lease.pool().load.is_primary() {
+            pools.server_defaults.store(Arc::new(lease.parameters.clone()));
+        }
+        if Arc::ptr_eq(&lease.settings, settings) {
+            break lease;
+        }
+        match backend::apply_settings(&mut lease, settings).await {
+            Ok(None) => break lease,
+            Ok(Some(_)) if lease.is_set_in_its_ways(settings) => {
+                // Closed: another one will take them, or has the last word.
+            }
             // The connection is as it was, or is closed as it comes back.
             Ok(Some(refusal)) => {
                 lease.check_in();
@@ -347,7 +352,7 @@ async fn server_parameters(pools: &UserPools, settings: &Arc<Settings>) -> Resul
             }
             Err(_) => return Err(super::ending::server_lost().into()),
         }
-    }
+    };
     let parameters = Arc::new(lease.parameters.clone());
     lease.check_in();
     pools.remember_greeting(settings, parameters.clone());

@@ -186,6 +186,8 @@ pub(super) struct Names {
     pub bound: Option<(Box<[u8]>, Arc<Named>)>,
     /// Not 0 while a setting for this transaction may change what texts mean.
     pub local_context: u64,
+    /// A setting of this transaction, or under way, may lead names without schema to temporary objects.
+    pub temporary_path: bool,
     /// Not 0 while a setting is under way that may change how texts are read: what the client was told of it is not up to date.
     pub local_reading: u64,
 }

@@ -75,9 +75,11 @@ impl Session {
         {
             return Place::Primary;
         }
-        // What a standby can't do although it only reads: an unlogged table or a foreign one, a snapshot that the primary has exported.
-        let imports = decision.reason == Reason::NodeState && decision.effects.contains(Effects::SET_LOCAL);
-        if decision.target == Target::Primary && (decision.reason == Reason::Relation || imports) {
+        // What a standby can't do although it only reads: an unlogged table or a foreign one, a snapshot that is exported or imported;
+        // or does otherwise: it keeps nobody out by its locks, and shows of a sequence what it may come to (trap 13).
+        let of_primary = matches!(decision.reason, Reason::Relation | Reason::AdvisoryLock | Reason::Sequence);
+        let of_snapshot = decision.reason == Reason::NodeState && decision.effects.contains(Effects::SET_LOCAL);
+        if decision.target == Target::Primary && (of_primary || of_snapshot) {
             return Place::Primary;
         }
         // What follows the block's end is not bound by what the block says.

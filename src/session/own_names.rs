@@ -72,7 +72,12 @@ impl Session {
             (Some(inner), true) => {
                 let effects = Effects::SQL_EXECUTE | Effects::LITERAL_MATTERS | inner.effects;
                 match inner.target {
-                    Target::Primary => Decision { effects, touches: inner.touches, ..decision },
+                    Target::Primary => Decision {
+                        reason: inner.reason.max(decision.reason),
+                        effects,
+                        touches: inner.touches,
+                        ..decision
+                    },
                     _ => {
                         let level = decision.level.max(inner.level);
                         Decision {

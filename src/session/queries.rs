@@ -137,7 +137,9 @@ impl Session {
         // A temporary table cannot be made in a block of that kind, on no server.
         let fails_anyway =
             Pins::of(effects) == Pins::TEMP_OBJECT && !effects.intersects(Effects::MULTI | Effects::TX_END);
-        let pins = listens || Pins::of(effects) != Pins::empty();
+        // Nobody on the primary is kept out by it.
+        let locks = decision.reason == Reason::AdvisoryLock && !effects.contains(Effects::RELEASES_ONLY);
+        let pins = listens || locks || Pins::of(effects) != Pins::empty();
         if on_replica && !fails_anyway && (pins || self.sets_unseen_in_block(effects, sql)) {
             return Some(
                 ErrorNotice::error(

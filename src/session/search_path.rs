@@ -99,6 +99,17 @@ impl Session {
         stated.schemas.union(role)
     }
 
+    /// A setting goes out: it may lead to temporary objects before it is known what the session has set.
+    pub(super) fn note_temporary_path(&mut self, text: &[u8]) {
+        self.names.temporary_path |= text.windows(TEMPORARY.len()).any(|part| part.eq_ignore_ascii_case(TEMPORARY));
+    }
+
+    /// Whether what a statement makes under a name without schema may be a temporary object, though the statement does not say so.
+    pub(super) fn makes_temporary(&self, decision: Decision) -> bool {
+        decision.touches.get().schema
+            && (self.names.temporary_path || self.placement.search_path() == OwnPath::Uncertain)
+    }
+
     /// Asks the connection, outside a block, what this session has to know of it.
     pub(super) fn ask_path(&mut self, out: &mut Splice<'_>) {
         if !self.pools.default_path.is_wanted() {
@@ -150,6 +161,9 @@ impl Session {
         IDENTITY.iter().any(|name| self.tracked.settings().get(name).is_some())
     }
 }
+
+/// The schema of temporary objects, under the name that is each session's own.
+const TEMPORARY: &[u8] = b"pg_temp";
 
 /// What says who a session is, the first first.
 const IDENTITY: [&str; 2] = ["role", "session_authorization"];

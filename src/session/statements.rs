@@ -36,6 +36,12 @@ impl Session {
         let effects = decision.effects;
         let text = prepared.map_or(sql, |statement| &statement.sql);
         let mut pins = Pins::of(effects);
+        if effects.intersects(Effects::SET_SESSION | Effects::SET_LOCAL) {
+            self.note_temporary_path(text);
+        }
+        if self.makes_temporary(decision) {
+            pins |= Pins::TEMP_OBJECT;
+        }
         if self.link().is_some_and(|link| !link.primary) {
             // Refused there ([`Self::refusal`]), or it fails: a temporary object.
             pins.remove(Pins::TEMP_OBJECT);

@@ -2,14 +2,14 @@
 
 use super::decision::Effects;
 
-/// Looks for temporary objects and for settings that outlive the transaction, by words alone: a body is in a language that we don't read,
+/// Looks for temporary objects, and for settings, locks and cursors that outlive the transaction, by words alone: a body is in a language that we don't read,
 /// and a word too many costs a question to the server. The catalog is asked the same about functions, by regular expressions.
 pub(super) fn leaves(body: &[u8]) -> Effects {
     let mut effects = Effects::empty();
     // Whether a statement may begin here.
     let mut begins = true;
-    // Whether the target of an UPDATE comes next.
-    let mut updates = false;
+    // Whether the target of an UPDATE comes next, or HOLD.
+    let (mut updates, mut may_hold) = (false, false);
     let mut at = 0;
     while let Some(byte) = body.get(at) {
         let end = at + body[at..].iter().take_while(|byte| is_of_word(**byte)).count();
@@ -22,6 +22,10 @@ pub(super) fn leaves(body: &[u8]) -> Effects {
         }
         if is("temp") || is("temporary") || is("pg_temp") {
             effects |= Effects::TEMP_OBJECT;
+        } else if ADVISORY_LOCKS.iter().any(|known| is(known)) {
+            effects |= Effects::ADVISORY_LOCK;
+        } else if may_hold && is("hold") {
+            effects |= Effects::HOLD_CURSOR;
         } else if is("set_config") && !is_local_call(&body[end..])
             || is("pg_settings") && updates
             || is("set") && begins && !["local", "transaction", "constraints"].contains(&&*next_word(&body[end..]))
@@ -29,11 +33,16 @@ pub(super) fn leaves(body: &[u8]) -> Effects {
             effects |= Effects::UNKNOWN_SETTING;
         }
         updates = is("update") || updates && ["only", "pg_catalog"].iter().any(|known| is(known));
+        may_hold = is("with");
         begins = ["begin", "then", "else", "loop"].iter().any(|known| is(known));
         at = end;
     }
     effects
 }
+
+/// Functions that take locks of the session.
+const ADVISORY_LOCKS: [&str; 4] =
+    ["pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"];
 
 fn is_of_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
@@ -73,6 +82,10 @@ mod tests {
             ("$$BEGIN UPDATE t SET a = (SELECT setting FROM pg_settings); END$$", Effects::empty()),
             ("$$BEGIN SET LOCAL a.b = 1; SET CONSTRAINTS ALL DEFERRED; END$$", Effects::empty()),
             ("$$BEGIN UPDATE t SET a = 1; INSERT INTO template VALUES (1); END$$", Effects::empty()),
+            ("$$BEGIN PERFORM pg_catalog.pg_Try_advisory_lock(1); END$$", Effects::ADVISORY_LOCK),
+            ("$$BEGIN PERFORM pg_advisory_xact_lock(1), pg_advisory_unlock(1); END$$", Effects::empty()),
+            ("$$BEGIN EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT 1'; END$$", Effects::HOLD_CURSOR),
+            ("$$BEGIN UPDATE t SET hold = 1; WITH a AS (SELECT hold FROM t) DELETE FROM a; END$$", Effects::empty()),
             ("", Effects::empty()),
         ] {
             assert_eq!(leaves(body.as_bytes()), wanted, "{body}");

@@ -201,6 +201,13 @@ fn class(name: &str, volatility: &str) -> Call {
         "set_config" => return Call::primary(Reason::SessionState, Effects::LITERAL_MATTERS),
         "current_setting" => return Call::primary(Reason::SettingRead, none),
         "pg_notify" => return Call::primary(Reason::Notify, Effects::NOTIFIES),
+        // It holds for its transaction, and on its server.
+        "pg_export_snapshot" => return Call::primary(Reason::NodeState, Effects::SET_LOCAL),
+        // Given up with the session.
+        "pg_backup_start" => return Call::primary(Reason::SessionState, Effects::SESSION_STATE | Effects::WRITES),
+        "pg_replication_origin_session_setup" => {
+            return Call::primary(Reason::SessionState, Effects::SESSION_STATE);
+        }
         "pg_listening_channels" => return Call::primary(Reason::NodeState, Effects::ASKS_CHANNELS),
         "loread" => return Call::primary(Reason::LargeObject, none),
         "lowrite" => return Call::primary(Reason::LargeObject, Effects::WRITES),
@@ -297,7 +304,7 @@ const NODE_STATE_PREFIXES: [&str; 18] = [
 
 /// Functions that answer for one server, one session or one process (trap 11), or run the text or the tables that
 /// their arguments name.
-const NODE_STATE: [&str; 50] = [
+const NODE_STATE: [&str; 49] = [
     "cursor_to_xml",
     "cursor_to_xmlschema",
     "database_to_xml",
@@ -309,7 +316,6 @@ const NODE_STATE: [&str; 50] = [
     "pg_conf_load_time",
     "pg_config",
     "pg_cursor",
-    "pg_export_snapshot",
     "pg_extension_update_paths",
     "pg_filenode_relation",
     "pg_get_backend_memory_contexts",

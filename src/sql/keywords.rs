@@ -62,9 +62,7 @@ impl KeywordBits {
                 is("except") || is("select") || is("isnull")
             }
             7 => {
-                if is("pg_temp") {
-                    self.insert(Self::TEMP);
-                }
+                self.note_schema(word);
                 is("collate") || is("between") || is("similar") || is("notnull")
             }
             8 => {
@@ -80,6 +78,13 @@ impl KeywordBits {
                 is("intersect")
             }
             _ => false,
+        }
+    }
+
+    /// Takes note of a name, without its quotes, that may be that of the schema of temporary objects.
+    pub(super) fn note_schema(&mut self, name: &[u8]) {
+        if name.eq_ignore_ascii_case(b"pg_temp") {
+            self.insert(Self::TEMP);
         }
     }
 }

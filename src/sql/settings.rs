@@ -214,9 +214,15 @@ fn read_value(mut cursor: Cursor<'_>) -> Option<SettingValue> {
     }
 }
 
-/// A number as the server hands it to a setting: whole ones without leading zeros.
+/// A number as the server hands it to a setting: whole ones in their plainest form, of whatever base and with whatever groups they were
+/// written.
 fn number(text: String) -> String {
-    text.parse::<i32>().map_or(text, |number| number.to_string())
+    let digits = text.replace('_', "");
+    let based = [("0x", 16), ("0o", 8), ("0b", 2)].into_iter().find_map(|(prefix, radix)| {
+        let (start, rest) = digits.split_at_checked(2)?;
+        start.eq_ignore_ascii_case(prefix).then(|| i32::from_str_radix(rest, radix))
+    });
+    based.unwrap_or_else(|| digits.parse()).map_or(text, |number| number.to_string())
 }
 
 /// The value of a string constant. `None` for `U&''`, bit strings, and texts that are not UTF-8.

@@ -82,8 +82,9 @@ impl<'a> Splitter<'a> {
                 Kind::Word => {
                     let word = token.of(text);
                     into.joints += u32::from(into.bits.note(text, before, word));
-                    routine.note(into.tokens.len(), word);
+                    routine.note(into.tokens.len(), before.of(text), word);
                 }
+                Kind::QuotedWord => into.bits.note_schema(&text[token.start as usize + 1..token.end as usize - 1]),
                 Kind::Op | Kind::Colon => into.joints += 1,
                 Kind::Bad => into.bad = true,
                 _ => {}
@@ -134,7 +135,7 @@ impl ConstantList {
     }
 }
 
-/// Follows `BEGIN ATOMIC … END` of a routine's body, whose semicolons don't end the statement.
+/// Follows `BEGIN ATOMIC … END` of a routine's body, whose semicolons don't end the statement. `BEGIN` alone is a name like any other.
 #[derive(Default)]
 struct RoutineBody {
     /// The statement begins with CREATE … FUNCTION or PROCEDURE.
@@ -144,15 +145,18 @@ struct RoutineBody {
 }
 
 impl RoutineBody {
-    fn note(&mut self, index: usize, word: &[u8]) {
+    fn note(&mut self, index: usize, before: &[u8], word: &[u8]) {
         let is = |keyword: &str| word.eq_ignore_ascii_case(keyword.as_bytes());
+        let after = |keyword: &str| before.eq_ignore_ascii_case(keyword.as_bytes());
         match index {
             0 => self.creates = is("create"),
             1..=3 if self.creates => self.routine |= is("function") || is("procedure"),
             _ if !self.routine => {}
-            _ if is("begin") => self.depth += 1,
-            _ if self.depth > 0 && is("case") => self.depth += 1,
-            _ if self.depth > 0 && is("end") => self.depth -= 1,
+            _ if self.depth == 0 => self.depth = u32::from(after("begin") && is("atomic")),
+            // The name of a column.
+            _ if after("as") || after(".") => {}
+            _ if is("case") => self.depth += 1,
+            _ if is("end") => self.depth -= 1,
             _ => {}
         }
     }

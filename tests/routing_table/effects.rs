@@ -113,6 +113,24 @@ fn effects_of_statements() {
         ("CALL p()", E::WRITES),
         ("LOCK TABLE t", E::empty()),
         ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END", E::WRITES),
+        // A semicolon ends a statement, whatever is called `begin`.
+        (
+            "CREATE OR REPLACE FUNCTION f(begin date) RETURNS int LANGUAGE sql AS 'x'; SAVEPOINT a",
+            after_ddl(E::SAVEPOINT),
+        ),
+        (
+            "CREATE FUNCTION begin() RETURNS TABLE (begin date) LANGUAGE sql AS 'x'; SAVEPOINT a",
+            after_ddl(E::SAVEPOINT),
+        ),
+        (
+            "CREATE FUNCTION f() BEGIN ATOMIC SELECT begin, a.case, 1 AS end FROM a; SELECT CASE 1 END; END; SAVEPOINT a",
+            after_ddl(E::SAVEPOINT),
+        ),
+        ("CREATE TABLE \"pg_temp\".t (a int)", E::WRITES.union(E::TEMP_OBJECT)),
+        ("SELECT 1 AS a INTO \"pg_temp\".t", E::WRITES.union(E::TEMP_OBJECT)),
+        ("SELECT pg_export_snapshot()", E::SET_LOCAL),
+        ("SELECT pg_backup_start('a')", E::WRITES.union(E::SESSION_STATE)),
+        ("SELECT pg_replication_origin_session_setup('a')", E::SESSION_STATE),
     ];
     let wrong: Vec<String> = rows
         .iter()
@@ -120,6 +138,11 @@ fn effects_of_statements() {
         .map(|(sql, expected)| format!("{sql}\n    expected {expected:?}, got {:?}", effects(sql)))
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What a string has in which another statement follows one that changes the schema.
+fn after_ddl(effects: Effects) -> Effects {
+    effects | Effects::WRITES | Effects::MULTI
 }
 
 #[test]
