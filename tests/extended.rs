@@ -396,11 +396,21 @@ fn a_query_in_the_middle_of_a_sequence_trap_42() {
             ready(batch().query("UPDATE t SET v = v WHERE id = 1")),
             ready(batch().bind("", "s", &[Some("2")]).execute("", 0).query("SELECT 1/0")),
             ready(batch().query("SELECT 'goes on'")),
+            ready(batch().query("TRUNCATE log")),
+            // What the sequence has done is done with the Query, or not at all.
+            ready(batch().run("INSERT INTO log VALUES (7)", &[]).query("EXECUTE missing")),
+            ready(batch().run("INSERT INTO log VALUES (7)", &[]).query("DEALLOCATE missing")),
+            ready(batch().query("SELECT count(*) FROM log")),
             // After an error the Query is skipped as well.
             ready(batch().run("SELECT 1/0", &[]).query("SELECT 'skipped'").sync()),
             // Also one before which the proxy has to end the sequence itself.
             ready(batch().describe(b'S', "missing").query("PREPARE skipped AS SELECT 1").query("SELECT 2").sync()),
             ready(batch().describe(b'S', "missing").query("EXECUTE skipped").flush().query("SELECT 2").sync()),
+            // And those behind it, whatever the proxy has to send ahead of them.
+            ready(batch().query("PREPARE here AS INSERT INTO log VALUES (7)")),
+            ready(batch().describe(b'S', "missing").query("SELECT 2 FOR UPDATE").query("EXECUTE here").sync()),
+            Step::Ready(batch().run("SELECT 1", &[]).query("SELECT 2 FOR UPDATE").query("EXECUTE here"), 2),
+            ready(batch().query("SELECT count(*) FROM log")),
             ready(batch().query("EXECUTE skipped")),
             ready(batch().query("EXECUTE skipped")),
             ready(batch().query("LISTEN here")),

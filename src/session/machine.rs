@@ -206,9 +206,13 @@ impl Link {
 
     /// A Query or FunctionCall goes out, which ends what extended-protocol messages have begun as a Sync does.
     pub fn ends_segment(&mut self, script: Option<Box<Script>>, unnamed: Option<Arc<Named>>) {
-        let unnamed = unnamed.filter(|_| self.segment_open);
+        let cuts_short = self.segment_open;
+        let unnamed = unnamed.filter(|_| cuts_short);
         self.close_segment();
         self.replies.push(Expect::Simple { script, unnamed });
+        if cuts_short {
+            self.replies.cuts_short();
+        }
     }
 
     /// Whether only a transaction block is open: the server waits for its next statement.
