@@ -5,7 +5,8 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -327,4 +328,70 @@ fn a_cancel_reaches_the_server_that_has_the_statement_of_several_hosts() {
     client.set_timeout(Duration::from_secs(10));
     let frames = client.recv_ready(1);
     assert!(frames.iter().any(|frame| frame.tag == b'E' && frame.sqlstate() == "57014"), "{frames:?}");
+}
+
+/// Passes connections on to a server; of cancel requests it says when they have come, and passes them on when it is told to.
+fn hold_cancels(target: u16) -> (u16, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (came, coming) = mpsc::channel();
+    let (go, going) = mpsc::channel();
+    let going = Arc::new(Mutex::new(going));
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let (came, going) = (came.clone(), going.clone());
+            thread::spawn(move || {
+                let mut first = [0; 8];
+                client.read_exact(&mut first).ok()?;
+                if first[4..] == 80_877_102_i32.to_be_bytes() {
+                    came.send(()).ok()?;
+                    going.lock().unwrap().recv().ok()?;
+                }
+                let mut server = TcpStream::connect(("127.0.0.1", target)).ok()?;
+                server.write_all(&first).ok()?;
+                let (mut from_server, mut to_client) = (server.try_clone().ok()?, client.try_clone().ok()?);
+                thread::spawn(move || {
+                    let _ = std::io::copy(&mut from_server, &mut to_client);
+                    to_client.shutdown(Shutdown::Both)
+                });
+                let _ = std::io::copy(&mut client, &mut server);
+                server.shutdown(Shutdown::Write).ok()
+            });
+        }
+    });
+    (port, coming, go)
+}
+
+/// A server, or what stands before it, that reads a cancel request later than anybody waits for it.
+#[test]
+fn a_cancel_that_comes_too_late_finds_nobody_elses_statement_trap_63() {
+    let db = TestDb::new(clusters::shared());
+    let (port, coming, go) = hold_cancels(db.cluster().primary_port());
+    let name = &db.name;
+    let proxy = Setup::config(format!(
+        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[server_tls]\nmode = \"disable\"\n\
+         [databases.{name}]\nurl = \"postgres://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/{name}\"\n\
+         [databases.{name}.pool]\nsize = 1\n"
+    ))
+    .start();
+    let connect = || {
+        let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, name);
+        client.set_timeout(Duration::from_secs(20));
+        client
+    };
+    let (mut client, mut other) = (connect(), connect());
+    client.send(&batch().query("SELECT pg_sleep(0.3)"));
+    thread::sleep(Duration::from_millis(100));
+    let key = client.key.clone();
+    let proxy_port = proxy.port();
+    let cancelling = thread::spawn(move || send_cancel(proxy_port, &key));
+    coming.recv_timeout(Duration::from_secs(5)).unwrap();
+    assert_eq!(tags(&client.recv_ready(1)), "TDCZ");
+    // Nobody gets the connection before the request is given up.
+    other.send(&batch().query("SELECT pg_sleep(2), 'mine'"));
+    cancelling.join().unwrap();
+    thread::sleep(Duration::from_millis(500));
+    go.send(()).unwrap();
+    let frames = other.recv_ready(1);
+    assert_eq!(tags(&frames), "TDCZ", "{frames:?}");
 }

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::frames::{Batch, summary, tags};
 use support::world::{Plan, Step, World, ready};
 
@@ -394,11 +396,21 @@ fn a_query_in_the_middle_of_a_sequence_trap_42() {
             ready(batch().query("UPDATE t SET v = v WHERE id = 1")),
             ready(batch().bind("", "s", &[Some("2")]).execute("", 0).query("SELECT 1/0")),
             ready(batch().query("SELECT 'goes on'")),
+            ready(batch().query("TRUNCATE log")),
+            // What the sequence has done is done with the Query, or not at all.
+            ready(batch().run("INSERT INTO log VALUES (7)", &[]).query("EXECUTE missing")),
+            ready(batch().run("INSERT INTO log VALUES (7)", &[]).query("DEALLOCATE missing")),
+            ready(batch().query("SELECT count(*) FROM log")),
             // After an error the Query is skipped as well.
             ready(batch().run("SELECT 1/0", &[]).query("SELECT 'skipped'").sync()),
             // Also one before which the proxy has to end the sequence itself.
             ready(batch().describe(b'S', "missing").query("PREPARE skipped AS SELECT 1").query("SELECT 2").sync()),
             ready(batch().describe(b'S', "missing").query("EXECUTE skipped").flush().query("SELECT 2").sync()),
+            // And those behind it, whatever the proxy has to send ahead of them.
+            ready(batch().query("PREPARE here AS INSERT INTO log VALUES (7)")),
+            ready(batch().describe(b'S', "missing").query("SELECT 2 FOR UPDATE").query("EXECUTE here").sync()),
+            Step::Ready(batch().run("SELECT 1", &[]).query("SELECT 2 FOR UPDATE").query("EXECUTE here"), 2),
+            ready(batch().query("SELECT count(*) FROM log")),
             ready(batch().query("EXECUTE skipped")),
             ready(batch().query("EXECUTE skipped")),
             ready(batch().query("LISTEN here")),
@@ -420,6 +432,43 @@ fn a_query_in_the_middle_of_a_sequence_trap_42() {
     for other in &mut others {
         assert_eq!(other.value("UPDATE t SET v = v WHERE id = 1 RETURNING 1"), "1");
     }
+}
+
+/// The server skips the Query with what comes before it, and goes on skipping: whoever got the connection would be skipped as well.
+#[test]
+fn a_query_that_an_error_before_it_voids_ends_nothing_trap_42() {
+    let sql = "CREATE TABLE log (n int)";
+    let world = Plan { sql, pool: "size = 1\nwait_timeout = \"20s\"", primary_only: true, ..Plan::default() }.start();
+    let long = format!("SELECT length('{}')", "x".repeat(1_200_000));
+    let fails = [batch().run("SELECT 1/0", &[]), batch().bind("", "missing", &[]), batch().describe(b'P', "missing")];
+    let voided = [
+        batch().query("SELECT 2"),
+        batch().query(&long),
+        // Of a function that makes a large object, and pins nothing.
+        batch().raw(b'F', b"\0\0\x03\xbd\0\0\0\x01\0\0\0\x010\0\0"),
+        batch().query("SELECT 2").query("SELECT 3").run("SELECT 4", &[]),
+    ];
+    let mut written = 0;
+    for (fails, voided) in fails.iter().flat_map(|fails| voided.iter().map(move |voided| (fails, voided))) {
+        let mut client = world.client();
+        client.send(&batch().bytes_of(fails.bytes()).bytes_of(voided.bytes()));
+        while client.recv().tag != b'E' {}
+        let mut other = world.client();
+        other.send(&batch().run("INSERT INTO log VALUES (1)", &[]).sync());
+        assert!(client.is_silent_for(Duration::from_millis(20)), "nothing is answered before the Sync");
+        // More of it is void, too.
+        client.send(&batch().query("SELECT 5").sync().query("SELECT 6"));
+        assert_eq!(tags(&client.recv_ready(2)), "ZTDCZ");
+        assert_eq!(tags(&other.recv_ready(1)), "12nCZ");
+        written += 1;
+        assert_eq!(other.value("SELECT count(*) FROM log"), written.to_string());
+    }
+    // Who goes away instead leaves nothing behind, either.
+    let mut client = world.client();
+    client.send(&batch().run("SELECT 1/0", &[]).query("SELECT 2"));
+    while client.recv().tag != b'E' {}
+    client.vanish();
+    assert_eq!(world.client().value("SELECT 'served'"), "served");
 }
 
 #[test]

@@ -10,7 +10,8 @@ use crate::wire::startup::CancelKey;
 
 use super::clients::{Client, Clients, Request};
 
-/// Longest time that delivering a cancel request may take; the pool is never involved (trap 64).
+/// Longest time that delivering a cancel request may take; the pool is never involved (trap 64). A server connection to which one may still
+/// be on its way after that is closed when it comes back (trap 63).
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 const NO_DELIVERY: u8 = 0;
@@ -39,10 +40,12 @@ pub async fn cancel(clients: &Arc<Clients>, key: &CancelKey) -> bool {
 async fn deliver(in_flight: &CancelInFlight) {
     let spec = &in_flight.pool.spec;
     match tokio::time::timeout(CANCEL_TIMEOUT, backend::cancel(spec, &in_flight.server)).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(())) => return,
         Ok(Err(error)) => tracing::warn!(pool = %spec, %error, "cancel request not delivered"),
         Err(_) => tracing::warn!(pool = %spec, "cancel request not delivered in time"),
     }
+    // The server may read it whenever it comes round to it: nobody else's statement is to be there then.
+    in_flight.server.set_close_needed();
 }
 
 impl Client {

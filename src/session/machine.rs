@@ -10,7 +10,7 @@ use crate::pool::Lease;
 use crate::wire::{TxStatus, build};
 
 use super::clients::ClientState;
-use super::names::Named;
+use super::names::{Named, Names};
 use super::pins::Pins;
 use super::relay::Session;
 use super::replies::{Expect, Replies};
@@ -196,11 +196,23 @@ impl Link {
         self.replies.head().is_some_and(Expect::is_ours)
     }
 
+    /// An error came in a sequence of extended-protocol messages: what was sent up to the next Sync is void. Where none is on its way the
+    /// server waits for one, also behind a Query, which it skips with the rest (trap 42). Returns whether what the client sends next is
+    /// void, too.
+    pub fn void_sequence(&mut self, names: &mut Names) -> bool {
+        self.segment_open |= !self.replies.fail_to_sync(names, &mut self.lease.prepared);
+        !self.replies.is_at_clients_sync()
+    }
+
     /// A Query or FunctionCall goes out, which ends what extended-protocol messages have begun as a Sync does.
     pub fn ends_segment(&mut self, script: Option<Box<Script>>, unnamed: Option<Arc<Named>>) {
-        let unnamed = unnamed.filter(|_| self.segment_open);
+        let cuts_short = self.segment_open;
+        let unnamed = unnamed.filter(|_| cuts_short);
         self.close_segment();
         self.replies.push(Expect::Simple { script, unnamed });
+        if cuts_short {
+            self.replies.cuts_short();
+        }
     }
 
     /// Whether only a transaction block is open: the server waits for its next statement.

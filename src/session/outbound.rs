@@ -246,14 +246,12 @@ impl Session {
                     notice.encode(out.insert());
                     timing.failed(notice.code);
                     self.metrics.error(notice.code, crate::observe::Blame::Client);
-                    link.replies.fail_to_sync(names, &mut link.lease.prepared);
-                    self.skip_to_sync = !link.replies.is_at_clients_sync();
+                    self.skip_to_sync = link.void_sequence(names);
                     return Ok(false);
                 }
                 let renamed = link.replies.head().and_then(|head| in_clients_words(head, names, body));
                 if !matches!(link.replies.head(), Some(Expect::Simple { .. }) | None) && !fatal {
-                    link.replies.fail_to_sync(names, &mut link.lease.prepared);
-                    self.skip_to_sync = !link.replies.is_at_clients_sync();
+                    self.skip_to_sync = link.void_sequence(names);
                 }
                 timing.failed(code);
                 self.metrics.error(code, crate::observe::Blame::Server);

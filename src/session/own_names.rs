@@ -13,7 +13,7 @@ use crate::sql::{Change, Decision, Effects, LexOptions, Reason, ShardKeyId, Targ
 use crate::wire::build;
 
 use super::gather::worse;
-use super::inbound::{Flow, UNSEEN};
+use super::inbound::{Flow, Need, UNSEEN};
 use super::machine::{Link, State};
 use super::names::{Named, Names, Statement};
 use super::pins::Pins;
@@ -160,7 +160,12 @@ impl Session {
             return None;
         }
         let link = self.link()?;
-        if (link.segment_open && !link.replies.all_ours()) || self.is_unsettled(wanted) {
+        if link.replies.is_cut_short() {
+            // A Sync of ours would end what an error voids: the Query would run that the client's own Sync has yet to save from it.
+            return Some(Flow::Stop(Need::Quiet));
+        }
+        let is_within = link.segment_open && !link.replies.all_ours();
+        if (is_within && self.lacks_names(wanted)) || self.is_unsettled(wanted) {
             // An error of ours would void the Query, too, and one before it what the names stand for.
             return Some(self.leave_replica(out));
         }
@@ -194,6 +199,18 @@ impl Session {
             Wanted::These(names) => names.iter().any(|name| unsettled(name)),
             Wanted::OfSql | Wanted::Own { .. } => self.names.iter().any(|(name, _)| unsettled(name)),
             Wanted::Exactly => link.replies.owes_client(),
+        }
+    }
+
+    /// Whether something has to go ahead of a text for these names to mean what they mean to the client.
+    fn lacks_names(&mut self, wanted: &Wanted) -> bool {
+        let Self { state: State::Linked(link), names, .. } = self else { return false };
+        match wanted {
+            Wanted::None => false,
+            Wanted::These(wanted) => {
+                wanted.iter().any(|name| link.lacks_name(name, names.get(name).map(|named| &**named)))
+            }
+            Wanted::OfSql | Wanted::Own { .. } | Wanted::Exactly => true,
         }
     }
 
@@ -301,14 +318,11 @@ impl Named {
 
 impl Link {
     fn put_name(&mut self, name: &[u8], named: Option<&Named>, told: &Parameters, out: &mut Splice<'_>) -> bool {
-        let Some(named) = named else { return self.take_name(name, out) };
-        // On the connection to which the session is pinned the server knows.
-        let Some(own) = named.own().filter(|_| !self.replies.changes_name(name)) else { return false };
-        let stands = self.lease.prepared.own(name);
-        if stands.is_some_and(|stands| stands.statement.is(&own) && stands.prepared >= named.since) {
+        if !self.lacks_name(name, named) {
             return false;
         }
         self.take_name(name, out);
+        let Some(own) = named.and_then(Named::own) else { return true };
         let reading = match &own {
             Own::Sql(statement) => statement.reading.clone(),
             Own::Shared(statement) => statement.reading.clone(),
@@ -326,6 +340,22 @@ impl Link {
         self.read_again(reads, out);
         self.lease.prepared.set_own(name, own);
         true
+    }
+
+    /// Whether the name does not mean on the connection what it means to the client, and will not by what is under way.
+    fn lacks_name(&mut self, name: &[u8], named: Option<&Named>) -> bool {
+        if self.replies.changes_name(name) {
+            return false;
+        }
+        let stands = self.lease.prepared.own(name);
+        match named.map(|named| (named, named.own())) {
+            None => stands.is_some(),
+            // On the connection to which the session is pinned the server knows.
+            Some((_, None)) => false,
+            Some((named, Some(own))) => {
+                !stands.is_some_and(|stands| stands.statement.is(&own) && stands.prepared >= named.since)
+            }
+        }
     }
 
     /// Nothing is to stand under the name. Returns whether anything did.

@@ -6,12 +6,15 @@ use crate::wire::frame::HEADER;
 use crate::wire::{Frame, frontend};
 
 use super::gather::GATHER_LIMIT;
-use super::inbound::{Flow, Need, UNSEEN};
+use super::inbound::{Flow, Need, UNSEEN, close};
 use super::pins::Pins;
 use super::placement::Place;
 use super::relay::Session;
 use super::replies::Expect;
 use super::splice::Splice;
+
+/// Why a message is refused of which the names do not end: all of it would have to be kept, and looked at anew with each part of it.
+const ENDLESS_NAME: &str = "name of a statement or portal is too long";
 
 /// What is known of a Query that is not looked into.
 #[derive(Debug, Default)]
@@ -77,8 +80,12 @@ impl Session {
             b'B' if frame_len > GATHER_LIMIT && frontend::bind_head(&available[HEADER..]).is_some() => {
                 self.take_extended(Frame { tag, bytes: available }, range, available, out)
             }
+            b'B' if available.len() > GATHER_LIMIT => close(ENDLESS_NAME),
             // The name of what is prepared must be there.
-            b'P' if frame_len > self.max_inspect && !available[HEADER..].contains(&0) => Flow::Stop(Need::Input),
+            b'P' if frame_len > self.max_inspect && !available[HEADER..].contains(&0) => match available.len() {
+                len if len > GATHER_LIMIT => close(ENDLESS_NAME),
+                _ => Flow::Stop(Need::Input),
+            },
             b'F' if frame_len > self.max_inspect => self.take_function_call(&available[HEADER..], range, out),
             b'Q' | b'P' if frame_len > self.max_inspect => self.take_unseen(tag, &available[HEADER..], range, out),
             _ => Flow::Stop(Need::Input),

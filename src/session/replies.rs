@@ -176,6 +176,8 @@ pub(super) struct Replies {
     begins: u64,
     /// The same of the last Sync of ours.
     own_syncs: u64,
+    /// The same of the last Query that ended a sequence without a Sync.
+    cut_short: u64,
     pushed: u64,
 }
 
@@ -280,6 +282,16 @@ impl Replies {
         self.own_syncs > self.answered()
     }
 
+    /// The Query that was sent last has ended a sequence of the extended protocol.
+    pub fn cuts_short(&mut self) {
+        self.cut_short = self.pushed;
+    }
+
+    /// Whether an error may come that voids a Query, and whatever is sent behind it up to the next Sync.
+    pub fn is_cut_short(&self) -> bool {
+        self.cut_short > self.answered()
+    }
+
     /// How many of those awaited are no longer.
     fn answered(&self) -> u64 {
         self.pushed - self.queue.len() as u64
@@ -294,6 +306,10 @@ impl Replies {
         self.names = count(self.queue.iter().rposition(Expect::unsettles));
         self.begins = count(self.queue.iter().rposition(|expect| matches!(expect, Expect::Begin)));
         self.own_syncs = count(self.queue.iter().rposition(|expect| matches!(expect, Expect::Sync { ours: true })));
+        if self.cut_short > 0 {
+            // Which of them it was is not known any more.
+            self.cut_short = count(self.queue.iter().rposition(|expect| matches!(expect, Expect::Simple { .. })));
+        }
     }
 
     /// Whether something under way may change what this name of the client's stands for.

@@ -103,3 +103,22 @@ fn a_promise_of_a_gigabyte_takes_no_memory_trap_78() {
     }
     unharmed(&world, &mut bystander);
 }
+
+/// Names are short: what does not end is not waited for.
+#[test]
+fn names_without_end_take_no_memory_trap_78() {
+    let world = Plan { pool: "size = 2", ..Plan::default() }.start();
+    let mut bystander = world.client();
+    bystander.value("SELECT 1");
+    let before = resident(&world);
+    for head in [&b"P\x3f\xff\xff\xfe"[..], b"B\x3f\xff\xff\xfe", b"B\x3f\xff\xff\xfeportal\0"] {
+        let mut client = world.client();
+        client.send_bytes(head);
+        // Until it is turned away.
+        let sent = (0..64).take_while(|_| client.try_send(&vec![b'z'; 1 << 20]).is_ok()).count();
+        let held = resident(&world).saturating_sub(before);
+        assert!(sent < 32 && held < 30 * 1024, "{held} KiB after {sent} MiB of {}", head.escape_ascii());
+        assert!(client.is_closed());
+    }
+    unharmed(&world, &mut bystander);
+}

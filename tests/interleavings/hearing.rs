@@ -235,8 +235,11 @@ impl Session {
                 let mut writes = std::mem::take(&mut self.block_writes);
                 writes.append(&mut unit.implicit);
                 let committed = tag == "COMMIT";
-                if !committed {
-                    self.setting = self.setting_before_block.clone();
+                match self.status {
+                    _ if committed => {}
+                    // Its BEGIN has failed, in a Query before it.
+                    b'I' => self.setting.clone_from(&unit.before),
+                    _ => self.setting.clone_from(&self.setting_before_block),
                 }
                 self.status = b'I';
                 unit.before.clone_from(&self.setting);
