@@ -132,6 +132,7 @@ async fn attempt(
     let user = startup.get("user").unwrap_or_default();
     fault::point("login", user.as_bytes());
     let database = startup.get("database").filter(|name| !name.is_empty()).unwrap_or(user);
+    let database = ctx.directory.name_meant(database);
     if ctx.draining.load(Ordering::Acquire) {
         return Err(refuse(
             ctx,
