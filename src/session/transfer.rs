@@ -240,6 +240,9 @@ impl Session {
                 }
             }
         }
+        if self.names.are_too_many() {
+            return Err(Event::End(Ending::too_many_names()));
+        }
         self.inbox.extend_from_slice(&data[from..]);
         if self.inbox.is_empty() && self.inbox.capacity() > 512 {
             self.inbox = Vec::new();

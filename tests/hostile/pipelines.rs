@@ -79,3 +79,31 @@ fn statements_by_the_thousand_behind_one_that_waits() {
     assert_eq!(client.value("SELECT n FROM t"), (COUNT + 1).to_string());
     unharmed(&world, &mut bystander);
 }
+
+/// Nobody keeps statements without end.
+#[test]
+fn who_prepares_without_end_has_to_go() {
+    let world = world();
+    let mut bystander = world.client();
+    let mut client = world.client();
+    let before = resident(&world);
+    let text = format!("SELECT '{}'", "z".repeat(1_000_000));
+    let mut last = None;
+    for number in 0..200 {
+        let batch = Batch::new().parse(&format!("s{number}"), &format!("{text}, {number}"), &[]).sync();
+        client.send(&batch);
+        let frame = client.recv();
+        if frame.tag == b'E' {
+            last = Some((number, frame));
+            break;
+        }
+        assert_eq!((frame.tag, client.recv().tag), (b'1', b'Z'));
+    }
+    let (number, frame) = last.expect("an end");
+    assert!((100..150).contains(&number), "{number}");
+    assert_eq!((frame.sqlstate().as_str(), frame.field(b'S').as_deref()), ("54000", Some("FATAL")));
+    assert!(client.is_closed());
+    let held = resident(&world).saturating_sub(before);
+    assert!(held < 200 * 1024, "{held} KiB");
+    unharmed(&world, &mut bystander);
+}
