@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::clusters::{APP, APP_PASSWORD};
+use support::clusters::{APP, APP_PASSWORD, OTHER, OTHER_PASSWORD};
 use support::frames::{Batch, summary, tags};
 use support::raw::RawClient;
 use support::world::{Plan, World};
@@ -203,6 +203,41 @@ fn databases_behind_the_asterisk_do_not_pile_up() {
     // Not one in which there is a session, whatever becomes of its connections.
     assert_eq!(count("postgres"), 1);
     assert_eq!(used.value("SELECT 'goes on'"), "goes on");
+}
+
+/// Names are what servers make of them, which cut those that are longer than theirs: they fill neither memory nor metrics, and no server
+/// is taken for one that is down because it will not hear so much.
+#[test]
+fn long_names_of_databases_are_cut_as_servers_cut_them() {
+    let cluster = support::clusters::shared();
+    let tables = format!(
+        "[admin]\nadmin_users = [\"{APP}\"]\n\
+         [databases.\"*\"]\nprimary = \"host=127.0.0.1 port={}\"\nserver_user = \"{APP}\"\nserver_password = \"{APP_PASSWORD}\"\n",
+        cluster.primary_port()
+    );
+    let world = Plan { primary_only: true, tables: &tables, ..Plan::default() }.start();
+    let name = format!("long_{}_{}", std::process::id(), "x".repeat(60)).chars().take(63).collect::<String>();
+    cluster.query(0, "postgres", &format!("CREATE DATABASE {name} OWNER {APP}")).unwrap();
+    let login = |user: &str, password: &str, database: &str| {
+        let mut client = RawClient::tcp(world.proxy.port());
+        client.login(password, &[("user", user), ("database", database)]).map(|()| client)
+    };
+    let mut client = login(APP, APP_PASSWORD, &format!("{name}_and_more")).unwrap();
+    assert_eq!(client.value("SELECT current_database()"), name);
+    client.vanish();
+    // As long as startup packets may be.
+    for number in 0..20 {
+        let room = 9_969 - OTHER.len();
+        let database = format!("{number:02}{}", "y".repeat(room - 2));
+        let error = login(OTHER, OTHER_PASSWORD, &database).unwrap_err();
+        assert_eq!(error.sqlstate(), "3D000", "{error:?}");
+    }
+    let (_, metrics) = world.proxy.http("/metrics");
+    assert!(metrics.len() < 2 << 20 && !metrics.contains(&"y".repeat(64)), "{} bytes of metrics", metrics.len());
+    assert!(!world.proxy.log().contains("node is down"), "{}", world.proxy.log());
+    let mut console = world.console();
+    console.exchange(&batch().query("RECONNECT"));
+    cluster.query(0, "postgres", &format!("DROP DATABASE {name} WITH (FORCE)")).unwrap();
 }
 
 /// What a session had set before is gone with it, however long its values are.

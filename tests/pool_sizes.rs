@@ -404,8 +404,7 @@ fn who_has_waited_through_a_pause_has_all_the_time_there_is() {
 fn connections_that_never_answer_again_are_found_out_together() {
     let db = TestDb::new(clusters::shared());
     let proxy = before_primary(&db, "check_delay = \"500ms\"");
-    let mut clients: Vec<_> =
-        (0..6).map(|_| RawClient::connect(proxy.port(), APP, APP_PASSWORD, &db.name)).collect();
+    let mut clients: Vec<_> = (0..6).map(|_| RawClient::connect(proxy.port(), APP, APP_PASSWORD, &db.name)).collect();
     clients.iter_mut().for_each(begin);
     clients.iter_mut().for_each(commit);
     let sql = format!("SELECT pid FROM pg_stat_activity WHERE datname = '{}'", db.name);

@@ -164,6 +164,30 @@ fn rules_hold_in_their_order() {
     assert!(unmatched.field(b'M').unwrap().starts_with("no HBA entry for host"), "{unmatched:?}");
 }
 
+/// The console is a database of its own: what is said of it holds by both of its names, and what is said of replication opens no way into
+/// it, whatever a startup asks for.
+#[test]
+fn rules_of_the_console_cannot_be_got_round() {
+    let tables = format!(
+        "[admin]\nadmin_users = [\"{APP}\", \"{OTHER}\"]\n\
+         [[hba]]\ndatabases = [\"replication\"]\nmethod = \"trust\"\n\
+         [[hba]]\ndatabases = [\"trunkline\"]\nusers = [\"{OTHER}\"]\nmethod = \"reject\"\n\
+         [[hba]]\nmethod = \"scram-sha-256\"\n"
+    );
+    let world = Plan { tables: &tables, ..Plan::default() }.start();
+    let log_in = |user: &str, password: &str, database: &str, replication: &str| {
+        let parameters = [("user", user), ("database", database), ("replication", replication)];
+        RawClient::tcp(world.proxy.port()).login(password, &parameters).map_err(|frame| frame.sqlstate())
+    };
+    for database in ["trunkline", "pgbouncer"] {
+        for replication in ["false", "true", "on", "1", "yes", "t"] {
+            assert_eq!(log_in(APP, GUESS, database, replication), Err("28P01".to_owned()), "{database} {replication}");
+            assert_eq!(log_in(OTHER, OTHER_PASSWORD, database, replication), Err("28000".to_owned()), "{database}");
+        }
+        assert_eq!(log_in(APP, APP_PASSWORD, database, "true"), Ok(()));
+    }
+}
+
 #[test]
 fn guessing_passwords_takes_time_and_nobody_elses() {
     let world = Plan { general: "[client]\nfailed_login_delay = \"700ms\"", ..Plan::default() }.start();

@@ -7,7 +7,7 @@ mod support;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::clusters::{APP, OTHER, OTHER_PASSWORD};
+use support::clusters::{APP, APP_PASSWORD, OTHER, OTHER_PASSWORD};
 use support::frames::{Batch, tags};
 use support::raw::RawClient;
 use support::world::{Plan, World};
@@ -145,6 +145,24 @@ fn login_timeout() {
     let mut client = world.client();
     thread::sleep(Duration::from_millis(700));
     assert_eq!(client.value("SELECT 1"), "1", "who has logged in has");
+}
+
+/// Who has proved who it is learns why it could not be served.
+#[test]
+fn a_login_that_waits_for_a_server_for_too_long_is_told() {
+    let tables = format!("[admin]\nadmin_users = [\"{APP}\"]");
+    let world = Plan { general: "[client]\nlogin_timeout = \"400ms\"", tables: &tables, ..Plan::default() }.start();
+    let mut console = world.console();
+    console.exchange(&batch().query(&format!("PAUSE {}", world.db.name)));
+    let began = Instant::now();
+    let mut client = RawClient::tcp(world.proxy.port());
+    let error = client.login(APP_PASSWORD, &[("user", APP), ("database", &world.db.name)]).unwrap_err();
+    assert_eq!((error.sqlstate().as_str(), error.field(b'S').as_deref()), ("57P03", Some("FATAL")));
+    assert!(error.field(b'M').unwrap().contains("login_timeout"), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(client.is_closed());
+    console.exchange(&batch().query(&format!("RESUME {}", world.db.name)));
+    assert_eq!(world.client().value("SELECT 1"), "1");
 }
 
 #[test]

@@ -133,25 +133,22 @@ impl Statements {
     /// A quote or comment that does not end.
     pub fn of(text: &str) -> Result<Self, ErrorNotice> {
         let mut lexer = Lexer::new(text.as_bytes(), LexOptions::default());
-        let mut statements = vec![(Vec::new(), String::new())];
-        let mut from = 0;
+        let mut statements = vec![(Vec::new(), 0..0)];
         while let Some(token) = lexer.next_token() {
             match token.kind {
-                TokenKind::Semicolon => {
-                    from = token.end as usize;
-                    statements.push((Vec::new(), String::new()));
-                }
+                TokenKind::Semicolon => statements.push((Vec::new(), token.end as usize..token.end as usize)),
                 _ => {
                     let word = word(token, text)?;
                     if let Some((words, whole)) = statements.last_mut() {
                         words.push(word);
-                        text.get(from..token.end as usize).unwrap_or_default().clone_into(whole);
+                        whole.end = token.end as usize;
                     }
                 }
             }
         }
         statements.retain(|(words, _)| !words.is_empty());
-        Ok(Self(statements))
+        let whole = |place: std::ops::Range<usize>| text.get(place).unwrap_or_default().to_owned();
+        Ok(Self(statements.into_iter().map(|(words, place)| (words, whole(place))).collect()))
     }
 
     /// How many there are.

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use crate::config::{CONSOLE as NAME, is_console};
 use crate::net::Stream;
 use crate::pool::Service;
 use crate::session::{self, Context};
@@ -36,14 +37,6 @@ pub use wish::{Order, Shutdown, Wish};
 pub struct Console {
     ctx: Arc<Context>,
     orders: mpsc::Sender<Order>,
-}
-
-/// The console's own name.
-const NAME: &str = "trunkline";
-
-/// Whether a database name means the console.
-pub fn is_console(database: &str) -> bool {
-    database == NAME || database == "pgbouncer"
 }
 
 impl Console {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
-use crate::config::ClientTlsMode;
+use crate::config::{ClientTlsMode, is_console};
 use crate::net::{Accepted, Acceptor, Listener, OpenSettings, Opened, PeerAddr, ServerTlsContext, open};
 use crate::session::{self, Context, LoggingIn, LoginRefused, SentAway};
 use crate::wire::SqlState;
@@ -104,8 +104,8 @@ async fn admit(front: Arc<Front>, accepted: Accepted, logging_in: LoggingIn) -> 
             return None;
         }
     };
-    let database = startup.get("database").or(startup.get("user")).unwrap_or_default();
-    if crate::admin::is_console(database) {
+    let named = startup.get("database").filter(|name| !name.is_empty());
+    if is_console(named.or(startup.get("user")).unwrap_or_default()) {
         front.console.clone().serve(stream, startup, logging_in).await;
         return None;
     }

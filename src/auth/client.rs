@@ -10,7 +10,7 @@ use super::keys::{ITERATIONS, ScramKeys, ScramVerifier, random, same};
 use super::query::Found;
 use super::scram_server::{Exchange, Outcome};
 use super::{AuthContext, AuthError, AuthQuery, ServerCredential, StoredSecret};
-use crate::config::{AuthMethod, HbaRule, Secret, User};
+use crate::config::{AuthMethod, HbaRule, Secret, User, is_console};
 use crate::net::Stream;
 use crate::wire::startup::Startup;
 use crate::wire::{build, split_cstr};
@@ -73,7 +73,8 @@ pub async fn authenticate_client(
         tls: exchange.stream.is_tls(),
         database: login.database,
         user,
-        physical_replication: hba::is_physical_replication(login.startup),
+        // The console has nothing to replicate, whatever its client says: rules for replication open no way into it.
+        physical_replication: !is_console(login.database) && hba::is_physical_replication(login.startup),
     };
     let result = match hba::first_match(login.hba, &connection) {
         None => Err(AuthError::NoHbaEntry(describe(&connection))),

@@ -1,6 +1,6 @@
 //! Host-based authentication: which rule speaks for a connection.
 
-use crate::config::{HbaKind, HbaRule};
+use crate::config::{HbaKind, HbaRule, is_console};
 use crate::net::PeerAddr;
 use crate::wire::startup::Startup;
 
@@ -45,7 +45,7 @@ fn matches(rule: &HbaRule, connection: &Connection<'_>) -> bool {
         rule.databases.iter().any(|name| name == "replication")
     } else {
         rule.databases.is_empty()
-            || rule.databases.iter().any(|name| name != "replication" && name == connection.database)
+            || rule.databases.iter().any(|name| name != "replication" && is_same(name, connection.database))
     };
     let user = rule.users.is_empty() || rule.users.iter().any(|name| name == connection.user);
     let address = match connection.peer {
@@ -56,6 +56,12 @@ fn matches(rule: &HbaRule, connection: &Connection<'_>) -> bool {
         }
     };
     kind && database && user && address
+}
+
+/// Whether a rule's database is the one asked for. The console is the same by either of its names: who keeps others off one of them
+/// means the console.
+fn is_same(of_rule: &str, asked: &str) -> bool {
+    of_rule == asked || (is_console(of_rule) && is_console(asked))
 }
 
 #[cfg(test)]
@@ -119,6 +125,16 @@ mod tests {
         assert!(first_match(&rules, &physical).is_some());
         assert!(first_match(&rules, &Connection { database: "replication", ..from("", false) }).is_none());
         assert!(first_match(&[rule(HbaKind::Any, &[], &[], &[])], &physical).is_none(), "`all` is not replication");
+    }
+
+    #[test]
+    fn the_console_is_one_by_both_of_its_names() {
+        let on = |database: &'static str| Connection { database, ..from("10.0.0.1:5", false) };
+        for named in ["trunkline", "pgbouncer"] {
+            let rules = [rule(HbaKind::Any, &[named], &[], &[])];
+            assert!(first_match(&rules, &on("trunkline")).is_some() && first_match(&rules, &on("pgbouncer")).is_some());
+            assert!(first_match(&rules, &on("app")).is_none());
+        }
     }
 
     #[test]

@@ -15,6 +15,10 @@ use crate::net::{self, ClientTlsContext, ConnectError, ConnectOptions, Encryptio
 use crate::wire::startup::{CancelKey, PROTOCOL_3_0};
 use crate::wire::{ErrorNotice, SqlState, backend, build};
 
+/// Longest startup packet that a server reads (PostgreSQL: `MAX_STARTUP_PACKET_LENGTH`). At a longer one it closes without a word, as a
+/// server does that is going down.
+const MAX_STARTUP_PACKET: usize = 10_000;
+
 /// Largest message before the first ReadyForQuery that is accepted from a server.
 const MAX_LOGIN_MESSAGE: u32 = 1 << 20;
 
@@ -198,6 +202,10 @@ async fn log_in(spec: &ConnectSpec, stream: &mut Stream, extra: &[(&str, &str)])
     let mut parameters = vec![("user", spec.user.as_str()), ("database", spec.dbname.as_str())];
     parameters.extend_from_slice(extra);
     build::startup(&mut packet, PROTOCOL_3_0, &parameters);
+    if packet.len() > MAX_STARTUP_PACKET {
+        let notice = ErrorNotice::error(SqlState::PROTOCOL_VIOLATION, "invalid length of startup packet");
+        return Err(OpenError::Refused(notice.detail("The names are longer than a server reads them.")));
+    }
     stream.write_all(&packet).await?;
     let credential = spec.credential.load_full();
     let greeting = auth::authenticate_server(stream, &spec.user, &credential, &spec.auth).await?;

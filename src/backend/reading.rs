@@ -2,6 +2,7 @@
 //! text, and those constants that are made values of their types at once (`'2026-03-01 12:00'::timestamptz`), as dates and times are.
 
 use super::Parameters;
+use crate::sql::LexOptions;
 
 /// These settings, as servers report them.
 const NAMES: [&str; 5] = ["client_encoding", "DateStyle", "IntervalStyle", "TimeZone", "standard_conforming_strings"];
@@ -33,6 +34,15 @@ impl Reading {
         memchr::memchr2(b'\'', b'\\', sql).is_some()
             || !sql.is_ascii()
             || dollars().any(|behind| !behind.is_ascii_digit())
+    }
+
+    /// How a text that is read so is cut into tokens.
+    pub fn lex(&self) -> LexOptions {
+        let mut lex = LexOptions::default();
+        for (name, value) in NAMES.iter().zip(&self.0) {
+            value.iter().for_each(|value| lex.observe_parameter(name.as_bytes(), value.as_bytes()));
+        }
+        lex
     }
 
     /// What must be set where these parameters hold, so that a text is read as it was: names and values.

@@ -189,12 +189,15 @@ impl Registry {
         self.own.keys().map(|name| &**name)
     }
 
-    /// The least recently used of the clients' names, when there are more than `max`.
-    pub fn own_over(&self, max: usize) -> Option<Box<[u8]>> {
-        if self.own.len() <= max.max(1) {
-            return None;
+    /// The least recently used of the clients' names, as many as are more than `max`.
+    pub fn own_over(&self, max: usize) -> Vec<Box<[u8]>> {
+        let over = self.own.len().saturating_sub(max.max(1));
+        if over == 0 {
+            return Vec::new();
         }
-        self.own.iter().min_by_key(|(_, own)| own.used).map(|(name, _)| name.clone())
+        let mut names: Vec<_> = self.own.iter().map(|(name, own)| (own.used, name)).collect();
+        names.sort_unstable_by_key(|(used, _)| *used);
+        names.into_iter().take(over).map(|(_, name)| name.clone()).collect()
     }
 
     /// Forgets all: `DEALLOCATE ALL` or `DISCARD ALL` ran on the connection.
@@ -275,8 +278,8 @@ mod tests {
         registry.set_own(b"a", Own::Sql(sql.clone()));
         registry.set_own(b"b", Own::Nothing);
         assert!(registry.own(b"a").is_some_and(|own| own.statement.is(&Own::Sql(sql))));
-        assert_eq!(registry.own_over(1).as_deref(), Some(&b"b"[..]));
-        assert!(registry.remove_own(b"b").is_some() && registry.own_over(1).is_none());
+        assert_eq!(registry.own_over(1), [Box::from(&b"b"[..])]);
+        assert!(registry.remove_own(b"b").is_some() && registry.own_over(1).is_empty());
         registry.clear();
         assert!(registry.is_empty());
     }

@@ -89,6 +89,9 @@ fn deserialize<'a>(
 fn report(error: &toml::de::Error, span: &Range<usize>, path: Option<String>, problems: &mut Problems) {
     let message = error.message();
     let Some(rest) = message.strip_prefix("unknown field `") else {
+        // A user's password may stand where none belongs.
+        let may_be_secret = path.as_ref().is_some_and(|path| path.starts_with("users."));
+        let message = if may_be_secret { without_value(message) } else { message.to_owned() };
         let message = message.replace("invalid type: ", "wrong type: ").replace("map, expected", "table, expected");
         let what = path.map_or("this value".into(), |path| format!("the value of {path}"));
         problems.error(format!("{what} can't be used")).at(span.clone(), message);
@@ -106,6 +109,12 @@ fn report(error: &toml::de::Error, span: &Range<usize>, path: Option<String>, pr
         (None, None) => format!("known here: {}", known.join(", ")),
     };
     problems.error(format!("unknown key \"{key}\"")).at(span.clone(), "not known here").help(help);
+}
+
+/// A message of serde's without the text that it repeats.
+fn without_value(message: &str) -> String {
+    let told = message.split_once("string \"").and_then(|(before, rest)| Some((before, rest.rsplit_once("\", ")?.1)));
+    told.map_or_else(|| message.to_owned(), |(before, behind)| format!("{before}a string, {behind}"))
 }
 
 /// An entry that was taken out of the tree.

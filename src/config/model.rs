@@ -475,6 +475,14 @@ pub struct UserPool {
     pub idle_transaction_timeout: Option<Option<Duration>>,
 }
 
+/// The admin console's own name.
+pub const CONSOLE: &str = "trunkline";
+
+/// Whether a database name means the admin console, which answers to PgBouncer's name, too.
+pub fn is_console(database: &str) -> bool {
+    database == CONSOLE || database == "pgbouncer"
+}
+
 /// Who may use the admin console.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Admin {

@@ -82,6 +82,11 @@ pub(super) fn looks_secret(key: &str) -> bool {
 /// `text` is the source and `base` its offset; spans in the table are already global.
 pub(super) fn table_masks(table: &DeTable<'_>, text: &str, base: usize, masks: &mut Vec<Range<usize>>) {
     for (key, value) in table.iter() {
+        if let ("users", DeValue::Table(users)) = (&**key.get_ref(), value.get_ref()) {
+            // A user as PgBouncer's list has it: name and password.
+            let plain = users.iter().filter(|(_, user)| matches!(user.get_ref(), DeValue::String(_)));
+            masks.extend(plain.map(|(_, user)| user.span()));
+        }
         value_masks(looks_secret(key.get_ref()), value, text, base, masks);
     }
 }
@@ -107,13 +112,15 @@ fn value_masks(secret: bool, value: &Spanned<DeValue<'_>>, text: &str, base: usi
 /// Ranges of passwords in a URL or connection string.
 pub(super) fn passwords_in(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    if let Some(scheme) = text.find("://") {
-        let start = scheme + 3;
+    let scheme = text.find("://");
+    // Without one it may be a URL all the same, to whoever wrote it.
+    if scheme.is_some() || text.contains('@') {
+        let start = scheme.map_or(0, |scheme| scheme + 3);
         let rest = &text[start..];
         // A password may hold any byte, also an unescaped `/` or `@`: it ends at the last `@`.
         match (rest.rfind('@'), rest.find(':')) {
             (Some(at), Some(colon)) if colon < at => found.push(start + colon + 1..start + at),
-            (None, Some(colon)) => {
+            (None, Some(colon)) if scheme.is_some() => {
                 let tail = &rest[colon + 1..];
                 let len = tail.find(['/', '?', '"', '\'', ',', ' ']).unwrap_or(tail.len());
                 if !tail[..len].bytes().all(|b| b.is_ascii_digit() || b == b':' || b == b']') {
@@ -124,13 +131,13 @@ pub(super) fn passwords_in(text: &str) -> Vec<Range<usize>> {
         }
     }
     let lower = text.to_ascii_lowercase();
-    for (at, word) in lower.match_indices("password") {
+    for (at, word) in ["password", "passwd", "pass", "pwd"].iter().flat_map(|word| lower.match_indices(word)) {
         let rest = &text[at + word.len()..];
         let equals = rest.len() - rest.trim_start().len();
-        if !rest[equals..].starts_with('=') {
+        if !rest[equals..].starts_with(['=', ':', '\'']) {
             continue;
         }
-        let value = at + word.len() + equals + 1;
+        let value = at + word.len() + equals + usize::from(!rest[equals..].starts_with('\''));
         let tail = &text[value..];
         let skip = tail.len() - tail.trim_start().len();
         // A quoted value may hold spaces: hide all that follows it rather than parse what may be broken.
@@ -168,7 +175,7 @@ pub(super) fn text_masks(text: &str, base: usize, everywhere: bool, masks: &mut 
         for found in passwords_in(shown) {
             masks.push(base + start + from + found.start..base + start + from + found.end);
         }
-        if let Some(word_end) = secret_word_end(shown) {
+        if let Some(word_end) = secret_word_end(shown, everywhere) {
             let masked = &shown[word_end..];
             masks.push(base + start + from + word_end..base + start + from + shown.len());
             until = ["\"\"\"", "'''"].into_iter().find(|quotes| everywhere && masked.matches(quotes).count() == 1);
@@ -176,8 +183,8 @@ pub(super) fn text_masks(text: &str, base: usize, everywhere: bool, masks: &mut 
     }
 }
 
-/// The end of the first secret-looking word in `line` that a value may follow.
-fn secret_word_end(line: &str) -> Option<usize> {
+/// The end of the first secret-looking word in `line` that a value may follow; of a `broken` line nobody knows where it stands.
+fn secret_word_end(line: &str, broken: bool) -> Option<usize> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     let has_equals = line.contains(['=', ':']);
     let mut at = 0;
@@ -188,7 +195,7 @@ fn secret_word_end(line: &str) -> Option<usize> {
         let word_end = word_start + word_len;
         if looks_secret(&line[word_start..word_end]) {
             let next = line[word_end..].trim_start_matches([' ', '\t', '"', '\'']);
-            if next.starts_with(['=', ':']) || (!has_equals && !next.is_empty()) {
+            if next.starts_with(['=', ':']) || ((broken || !has_equals) && !next.is_empty()) {
                 return Some(
                     word_end + (line[word_end..].len() - next.len()) + usize::from(next.starts_with(['=', ':'])),
                 );

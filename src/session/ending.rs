@@ -20,6 +20,15 @@ impl Ending {
     }
 }
 
+impl Ending {
+    /// The client has prepared more than is kept for one.
+    pub fn too_many_names() -> Self {
+        let message = "terminating connection: its prepared statements take too much memory";
+        let notice = ErrorNotice::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, message);
+        Self::Told(Box::new(notice.hint("Close or DEALLOCATE statements that are not needed any more.")), Blame::Client)
+    }
+}
+
 impl Session {
     /// What others have asked of the session.
     pub(super) fn poll_requests(&mut self) -> Option<Ending> {

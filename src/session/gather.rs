@@ -14,6 +14,9 @@ use super::relay::Session;
 /// Bytes of a segment (what stands between two Syncs) that are waited for before it is routed. A longer one goes to the primary.
 pub(super) const GATHER_LIMIT: usize = 48 * 1024;
 
+/// Of a longer segment nothing is judged before its end is here: what comes in small pieces would be judged as often.
+const LOOKED_OVER: usize = 4 * 1024;
+
 /// A segment without statements: it may run anywhere.
 pub(super) const NOTHING: Decision = Decision {
     target: Target::Anywhere,
@@ -55,6 +58,9 @@ impl Session {
         // Not all of what follows is judged: what held for the statement before does not hold for it.
         self.only_sets = false;
         self.forget_shards();
+        if rest.len() > LOOKED_OVER && is_unfinished(rest) {
+            return Gathered::Incomplete;
+        }
         let mut local = self.ahead();
         loop {
             let frame = match walker.step(frontend_limit) {
@@ -157,6 +163,20 @@ impl Session {
         let in_segment = parsed.iter().rev().find(|parsed| parsed.name == name).map(|parsed| parsed.decision);
         in_segment.or_else(|| self.names.get(name).map(|named| self.judge_named(named))).unwrap_or(UNSEEN)
     }
+}
+
+/// Whether more of a segment is to be waited for, as far as the heads of its messages tell.
+fn is_unfinished(rest: &[u8]) -> bool {
+    let mut walker = FrameWalker::new(rest);
+    while let Ok(step) = walker.step(frontend_limit) {
+        match step {
+            Step::Whole(frame) if matches!(frame.tag, b'P' | b'B' | b'D' | b'E' | b'C') => {}
+            Step::Whole(_) => return false,
+            Step::Partial { frame_len, .. } => return walker.position() + frame_len <= GATHER_LIMIT,
+            Step::End => return rest.len() <= GATHER_LIMIT,
+        }
+    }
+    false
 }
 
 /// Of two decisions the one that binds more; effects are united.

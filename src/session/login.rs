@@ -132,6 +132,7 @@ async fn attempt(
     let user = startup.get("user").unwrap_or_default();
     fault::point("login", user.as_bytes());
     let database = startup.get("database").filter(|name| !name.is_empty()).unwrap_or(user);
+    let database = ctx.directory.name_meant(database);
     if ctx.draining.load(Ordering::Acquire) {
         return Err(refuse(
             ctx,
@@ -213,7 +214,8 @@ async fn attempt(
     let mut told = Arc::default();
     if wishes.replication.is_none() {
         let parameters = loop {
-            match server_parameters(&pools, &wishes.settings).await {
+            let asked = logging_in.within_time(server_parameters(&pools, &wishes.settings)).await;
+            match asked.unwrap_or_else(|| Err(took_too_long().into())) {
                 Ok(parameters) => break parameters,
                 Err(NoParameters::PoolClosed) => {
                     // A reload: the pools have successors, or the database is gone.
@@ -258,6 +260,12 @@ impl From<ErrorNotice> for NoParameters {
     fn from(notice: ErrorNotice) -> Self {
         Self::Because(Box::new(ErrorNotice { severity: Severity::Fatal, ..notice }))
     }
+}
+
+/// For a client that has had to wait for a server until its time was over.
+fn took_too_long() -> ErrorNotice {
+    ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "no server connection was ready within login_timeout")
+        .hint("The database is paused, or its servers are busy or do not answer: see SHOW POOLS on the admin console.")
 }
 
 fn auth_failed(ctx: &Context, error: &AuthError) -> LoginRefused {

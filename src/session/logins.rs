@@ -40,6 +40,8 @@ struct Entry {
 struct Away {
     too_slow: AtomicBool,
     told: Notify,
+    /// Its time is over, and it has proved who it is: it is to learn what it has waited for.
+    late: Notify,
 }
 
 /// Why a client was sent away.
@@ -73,10 +75,16 @@ impl Logins {
 
     /// Sends away whoever has taken too long.
     pub fn look_at_time(&self, now: Instant) {
-        for entry in self.waiting.lock().all.values_mut() {
-            if entry.until.take_if(|until| *until <= now).is_some() {
+        let Waiting { all, unproven, .. } = &mut *self.waiting.lock();
+        for (number, entry) in all {
+            if entry.until.take_if(|until| *until <= now).is_none() {
+                continue;
+            }
+            if unproven.contains(number) {
                 entry.away.too_slow.store(true, Ordering::Release);
                 entry.away.told.notify_one();
+            } else {
+                entry.away.late.notify_one();
             }
         }
     }
@@ -96,9 +104,18 @@ pub struct LoggingIn {
 }
 
 impl LoggingIn {
-    /// It has proved who it is: nobody sends it away any more for others' sake.
+    /// It has proved who it is: nobody sends it away any more for others' sake, and not without a word ([`Self::within_time`]).
     pub fn proved(&self) {
         self.logins.waiting.lock().unproven.remove(&self.number);
+    }
+
+    /// Waits on behalf of a client that has proved who it is; `None` = its time is over.
+    pub async fn within_time<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = wait => Some(done),
+            () = self.away.late.notified() => None,
+        }
     }
 
     /// Waits for something that is not the client's fault: its time stands still.
@@ -168,7 +185,6 @@ mod tests {
         let gone = |login: &LoggingIn| login.sent_away().now_or_never();
         logins.look_at_time(start);
         assert_eq!((gone(&patient), gone(&slow), gone(&held_up)), (None, None, None));
-        slow.proved();
         let mut wait = Box::pin(held_up.held_up(std::future::pending::<()>()));
         assert!((&mut wait).now_or_never().is_none());
         logins.look_at_time(start + 2 * minute);
@@ -179,5 +195,18 @@ mod tests {
         logins.look_at_time(start);
         assert_eq!(gone(&held_up), Some(SentAway::TooSlow));
         assert_eq!(gone(&slow), None, "told once");
+    }
+
+    #[test]
+    fn who_has_proved_who_he_is_is_not_sent_away_without_a_word() {
+        let logins = Arc::<Logins>::default();
+        let login = logins.begin(9, Some(Duration::ZERO));
+        login.proved();
+        let mut wait = Box::pin(login.within_time(std::future::pending::<()>()));
+        assert!((&mut wait).now_or_never().is_none());
+        logins.look_at_time(Instant::now());
+        assert_eq!((&mut wait).now_or_never(), Some(None));
+        assert_eq!(login.sent_away().now_or_never(), None);
+        assert_eq!(login.within_time(std::future::ready(7)).now_or_never(), Some(Some(7)));
     }
 }

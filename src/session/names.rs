@@ -23,6 +23,12 @@ thread_local! {
     static SPARE: RefCell<Vec<Arc<Named>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Most bytes of texts that the names of one client may stand for. Who goes on preparing without giving up has lost count, or means harm.
+const MOST_BYTES: usize = 128 * 1024 * 1024;
+
+/// What a name costs besides.
+const OVERHEAD: usize = 128;
+
 /// What a name stands for.
 #[derive(Debug, Clone)]
 pub(super) enum Statement {
@@ -157,6 +163,16 @@ impl Named {
         decision
     }
 
+    /// What it costs to keep it.
+    fn weight(&self) -> usize {
+        OVERHEAD
+            + match &self.statement {
+                Statement::Shared(statement) => statement.weight(),
+                Statement::Sql(statement) => statement.text.len(),
+                Statement::Raw => 0,
+            }
+    }
+
     /// What is to stand on a server under the client's own name.
     pub fn own(&self) -> Option<Own> {
         match &self.statement {
@@ -182,6 +198,8 @@ pub(super) struct Names {
     unnamed: Option<Arc<Named>>,
     /// How many of them are of SQL's.
     sql: usize,
+    /// What they cost, with the texts that they stand for.
+    bytes: usize,
     /// The portal bound last, when it is of a shared statement of which the client may ask the columns.
     pub bound: Option<(Box<[u8]>, Arc<Named>)>,
     /// Not 0 while a setting for this transaction may change what texts mean.
@@ -204,6 +222,7 @@ impl Names {
             self.unnamed = Some(named);
         } else {
             self.sql += usize::from(matches!(named.statement, Statement::Sql(_)));
+            self.bytes += named.weight();
             let before = self.named.insert(prepared::key(name).into(), named);
             self.discount(before.as_ref());
         }
@@ -230,7 +249,9 @@ impl Names {
     }
 
     fn discount(&mut self, gone: Option<&Arc<Named>>) {
-        self.sql -= usize::from(gone.is_some_and(|named| matches!(named.statement, Statement::Sql(_))));
+        let Some(named) = gone else { return };
+        self.sql -= usize::from(matches!(named.statement, Statement::Sql(_)));
+        self.bytes -= named.weight();
     }
 
     /// Forgets all: DEALLOCATE ALL, DISCARD ALL (trap 45). The unnamed statement outlasts them, unless they came as a Query, which has
@@ -238,11 +259,17 @@ impl Names {
     pub fn clear(&mut self) {
         self.named.clear();
         self.sql = 0;
+        self.bytes = 0;
     }
 
     /// How many names there are.
     pub fn len(&self) -> usize {
         self.named.len()
+    }
+
+    /// Whether they take more memory than one client may have. Texts that others have prepared, too, count as its own.
+    pub fn are_too_many(&self) -> bool {
+        self.bytes > MOST_BYTES
     }
 
     /// How many of them were prepared by SQL.
@@ -283,7 +310,8 @@ mod tests {
         names.set(b"b", sql());
         names.set(b"b", Named::new(Statement::Raw));
         assert_eq!((names.of_sql(), names.len()), (1, 2));
+        assert_eq!(names.bytes, 2 * OVERHEAD + b"PREPARE".len());
         assert!(names.remove(b"a").is_some() && names.remove(b"a").is_none());
-        assert_eq!(names.of_sql(), 0);
+        assert_eq!((names.of_sql(), names.bytes), (0, OVERHEAD));
     }
 }

@@ -196,6 +196,7 @@ impl Session {
         let unsettled = |name: &[u8]| link.replies.prepares_name(name) || link.replies.unsettles_own(name);
         match wanted {
             Wanted::None => false,
+            _ if link.replies.changes_too_much() => true,
             Wanted::These(names) => names.iter().any(|name| unsettled(name)),
             Wanted::OfSql | Wanted::Own { .. } => self.names.iter().any(|(name, _)| unsettled(name)),
             Wanted::Exactly => link.replies.owes_client(),
@@ -403,7 +404,7 @@ impl Link {
 
     /// Closes the names of clients that are too many on the connection. To be called while it is at rest.
     pub fn trim_own_names(&mut self, max: usize, out: &mut Splice<'_>) {
-        while let Some(name) = self.lease.prepared.own_over(max) {
+        for name in self.lease.prepared.own_over(max) {
             self.take_name(&name, out);
         }
     }

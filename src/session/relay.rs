@@ -82,6 +82,8 @@ pub struct Session {
     waker: Waker,
     /// Bytes of the client's that are read and not yet taken.
     pub(super) inbox: Vec<u8>,
+    /// The inbox begins with a message of so many bytes, which is of no use before all of it is here; 0 = nothing is known.
+    pub(super) awaits: usize,
     /// The inbox cannot go on before the server has answered.
     pub(super) stalled: bool,
     /// It has: the inbox is to be looked at again, whether or not more comes from the client.
@@ -202,6 +204,7 @@ impl Session {
             slot: Arc::default(),
             waker: Waker::noop().clone(),
             inbox: Vec::new(),
+            awaits: 0,
             stalled: false,
             resumed: false,
             to_client: Vec::new(),

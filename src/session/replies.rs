@@ -161,6 +161,10 @@ impl Expect {
     }
 }
 
+/// So much of what is under way is looked through to find out what a name stands for: in a pipeline of thousands of statements each
+/// would otherwise cost as much as all before it.
+const MOST_LOOKED_THROUGH: usize = 1000;
+
 /// The queue of expected replies of one lease.
 #[derive(Debug, Default)]
 pub(super) struct Replies {
@@ -312,6 +316,11 @@ impl Replies {
         }
     }
 
+    /// Whether so much is under way, of which some changes what the session keeps, that it is not to be looked through for each name.
+    pub fn changes_too_much(&self) -> bool {
+        self.scripts > self.answered() && self.queue.len() > MOST_LOOKED_THROUGH
+    }
+
     /// Whether something under way may change what this name of the client's stands for.
     pub fn changes_name(&self, name: &[u8]) -> bool {
         self.scripts > self.answered()
@@ -342,38 +351,52 @@ impl Replies {
     /// What is under way in segments that have ended, up to the last that unsettles a name: an error makes void what stands behind it in
     /// its segment, and what follows goes on without it.
     fn ended(&self) -> impl Iterator<Item = &Expect> {
+        self.queue.range(..self.ended_count())
+    }
+
+    fn ended_count(&self) -> usize {
         let end = self.ready.min(self.names + 1).saturating_sub(self.answered() + 1);
-        self.queue.range(..usize::try_from(end).unwrap_or(0))
+        usize::try_from(end).unwrap_or(0)
+    }
+
+    /// Whether that is too much to be looked through for each name: then nothing is known before some of it is answered.
+    fn is_long(&self) -> bool {
+        self.ended_count() > MOST_LOOKED_THROUGH
     }
 
     /// Whether it is not known yet what stands under this name of the client's on the connection.
     pub fn unsettles_own(&self, name: &[u8]) -> bool {
-        self.ended().any(|expect| match expect {
-            Expect::OwnParse { name: of }
-            | Expect::OwnExecute { prepares: Some(of) }
-            | Expect::TakeAway { name: of, .. } => **of == *name,
-            _ => false,
-        })
+        self.is_long()
+            || self.ended().any(|expect| match expect {
+                Expect::OwnParse { name: of }
+                | Expect::OwnExecute { prepares: Some(of) }
+                | Expect::TakeAway { name: of, .. } => **of == *name,
+                _ => false,
+            })
     }
 
     /// Whether it is not known yet if this shared statement stands on the connection.
     pub fn unsettles(&self, wanted: &Prepared) -> bool {
-        self.ended().any(|expect| match expect {
-            Expect::Parse { statement, unnamed: false, .. } | Expect::Evict { statement } => statement.id == wanted.id,
-            Expect::CloseStray { name } => *name == wanted.name,
-            _ => false,
-        })
+        self.is_long()
+            || self.ended().any(|expect| match expect {
+                Expect::Parse { statement, unnamed: false, .. } | Expect::Evict { statement } => {
+                    statement.id == wanted.id
+                }
+                Expect::CloseStray { name } => *name == wanted.name,
+                _ => false,
+            })
     }
 
     /// Whether it is not known yet if the client has prepared or closed something under this name.
     pub fn prepares_name(&self, name: &[u8]) -> bool {
-        self.ended().any(|expect| match expect {
-            Expect::Parse { client: Some((of, _)), .. }
-            | Expect::MadeParse { name: of }
-            | Expect::MadeClose { name: of, .. }
-            | Expect::RawParse { client: Some(of) } => **of == *name,
-            _ => false,
-        })
+        self.is_long()
+            || self.ended().any(|expect| match expect {
+                Expect::Parse { client: Some((of, _)), .. }
+                | Expect::MadeParse { name: of }
+                | Expect::MadeClose { name: of, .. }
+                | Expect::RawParse { client: Some(of) } => **of == *name,
+                _ => false,
+            })
     }
 
     /// Whether it is not known yet what stands as the unnamed statement, be it on the connection: something before the open segment has

@@ -370,7 +370,7 @@ impl Session {
         {
             self.client.request(Request::CancelWait);
         }
-        let Self { state: State::Linked(link), names, inbox, deferred, .. } = self else { return };
+        let Self { state: State::Linked(link), names, inbox, awaits, deferred, .. } = self else { return };
         if link.rerun.with_block {
             deferred.begin_anew();
         }
@@ -387,6 +387,7 @@ impl Session {
         }
         names.bound = None;
         inbox.splice(0..0, link.lease.kept.iter().copied());
+        *awaits = 0;
         link.lease.kept.clear();
         self.resumed = true;
         self.segment_cleared = false;

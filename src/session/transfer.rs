@@ -156,6 +156,9 @@ impl Session {
         if self.is_blocked() {
             return Ok(Poll::Ready(false));
         }
+        if self.inbox.len() < self.awaits {
+            return self.read_on(cx);
+        }
         buffers::with(|buffers| {
             let carried = self.inbox.len();
             let room = carried + READ_SIZE;
@@ -167,12 +170,7 @@ impl Session {
                 Poll::Ready(Ok(n)) => n,
                 Poll::Pending => return Ok(Poll::Pending),
             };
-            self.metrics.client_received(n);
-            let now = Instant::now();
-            self.now = now;
-            self.client.note_request(now);
-            self.timing.arrived(now);
-            self.since = now;
+            self.note_arrival(n);
             buffers.read[..carried].copy_from_slice(&self.inbox);
             self.inbox.clear();
             let data = &buffers.read[..carried + n];
@@ -185,6 +183,34 @@ impl Session {
         })
     }
 
+    /// Reads more of a message of which a part is here. However small the pieces are in which it comes, none costs more than itself.
+    fn read_on(&mut self, cx: &mut Cx<'_>) -> Result<Poll<bool>, Event> {
+        let here = self.inbox.len();
+        self.inbox.resize(self.awaits.min(here + READ_SIZE), 0);
+        let read = self.stream.poll_read_into(cx, &mut self.inbox[here..]);
+        let n = if let Poll::Ready(Ok(n)) = read { n } else { 0 };
+        self.inbox.truncate(here + n);
+        match read {
+            Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Err(Event::End(Ending::ClientGone)),
+            Poll::Ready(Ok(n)) => self.note_arrival(n),
+            Poll::Pending => return Ok(Poll::Pending),
+        }
+        if self.inbox.len() == self.awaits {
+            self.digest_inbox(cx)?;
+        }
+        Ok(Poll::Ready(true))
+    }
+
+    /// So many bytes have come of the client.
+    fn note_arrival(&mut self, n: usize) {
+        self.metrics.client_received(n);
+        let now = Instant::now();
+        self.now = now;
+        self.client.note_request(now);
+        self.timing.arrived(now);
+        self.since = now;
+    }
+
     /// What is in the inbox, once more: a server connection is there now, or the server has answered.
     fn digest_inbox(&mut self, cx: &mut Cx<'_>) -> Result<(), Event> {
         let data = std::mem::take(&mut self.inbox);
@@ -195,6 +221,7 @@ impl Session {
     /// Takes frames and sends what comes of them, with a server connection that is free at once if one is needed.
     fn digest(&mut self, data: &[u8], built: &mut Vec<u8>, cx: &mut Cx<'_>) -> Result<(), Event> {
         let mut from = 0;
+        self.awaits = 0;
         loop {
             let mut out = Splice::new(&data[from..], built);
             if let State::Linked(_) = self.state {
@@ -220,7 +247,10 @@ impl Session {
             from += taken;
             self.answer_made();
             match need {
-                Need::Input => break,
+                Need::Input => {
+                    self.awaits = self.awaited(&data[from..]);
+                    break;
+                }
                 Need::Quiet => {
                     self.stalled = true;
                     break;
@@ -240,11 +270,21 @@ impl Session {
                 }
             }
         }
+        if self.names.are_too_many() {
+            return Err(Event::End(Ending::too_many_names()));
+        }
         self.inbox.extend_from_slice(&data[from..]);
         if self.inbox.is_empty() && self.inbox.capacity() > 512 {
             self.inbox = Vec::new();
         }
         Ok(())
+    }
+
+    /// How long the message at the beginning of the client's bytes is, if nothing is done about it before it is whole.
+    fn awaited(&self, data: &[u8]) -> usize {
+        let [b'Q' | b'P', a, b, c, d, ..] = *data else { return 0 };
+        let whole = u32::from_be_bytes([a, b, c, d]) as usize + 1;
+        if self.client_pass == 0 && whole <= self.max_inspect { whole } else { 0 }
     }
 
     /// What is left of the client's bytes waits for a connection.

@@ -1,6 +1,10 @@
 //! Taking back what messages would have done that the server has skipped.
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use crate::backend::Registry;
 
@@ -11,9 +15,9 @@ use super::replies::Expect;
 pub(super) struct Undo<'a> {
     names: &'a mut Names,
     registry: &'a mut Registry,
-    statements: Vec<u64>,
-    own: Vec<Box<[u8]>>,
-    clients: Vec<Box<[u8]>>,
+    statements: Seen<u64>,
+    own: Seen<Box<[u8]>>,
+    clients: Seen<Box<[u8]>>,
     /// What is under way behind the Sync has ended the unnamed statement already: what it was before is for that to know.
     goes_on: bool,
     pub unnamed_before: Option<Option<Arc<Named>>>,
@@ -21,7 +25,7 @@ pub(super) struct Undo<'a> {
 
 impl<'u> Undo<'u> {
     pub fn new(names: &'u mut Names, registry: &'u mut Registry, goes_on: bool) -> Self {
-        let (statements, own, clients) = (Vec::new(), Vec::new(), Vec::new());
+        let (statements, own, clients) = (Seen::default(), Seen::default(), Seen::default());
         Self { names, registry, statements, own, clients, goes_on, unnamed_before: None }
     }
 
@@ -79,11 +83,10 @@ impl<'u> Undo<'u> {
     }
 }
 
+/// What has been undone: there may be thousands in one segment.
+type Seen<T> = HashSet<T, RandomState>;
+
 /// Whether this is seen for the first time.
-fn first<T: PartialEq + Clone>(seen: &mut Vec<T>, this: &T) -> bool {
-    let is_first = !seen.contains(this);
-    if is_first {
-        seen.push(this.clone());
-    }
-    is_first
+fn first<T: Eq + Hash + Clone>(seen: &mut Seen<T>, this: &T) -> bool {
+    !seen.contains(this) && seen.insert(this.clone())
 }

@@ -29,6 +29,9 @@ use super::succession::{Makings, near};
 #[error("database is not configured")]
 pub struct UnknownDatabase;
 
+/// Longest name that servers keep (`NAMEDATALEN` - 1).
+const MAX_NAME: usize = 63;
+
 /// The clusters in force. Swapped whole by a reload; sessions find their cluster's successor through it.
 pub struct Directory {
     clusters: ArcSwap<BTreeMap<String, Arc<Cluster>>>,
@@ -67,6 +70,15 @@ impl Directory {
         };
         directory.apply(config)?;
         Ok(directory)
+    }
+
+    /// What a client means by a database's name: one that is configured, or else what servers make of it, which cut longer ones. Nobody
+    /// may fill memory or metrics with names behind `*`.
+    pub fn name_meant<'n>(&self, asked: &'n str) -> &'n str {
+        if asked.len() <= MAX_NAME || self.clusters.load().contains_key(asked) {
+            return asked;
+        }
+        &asked[..asked.floor_char_boundary(MAX_NAME)]
     }
 
     /// The cluster that serves a database name.

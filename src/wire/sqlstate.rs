@@ -69,6 +69,8 @@ impl SqlState {
     pub const CONFIGURATION_LIMIT_EXCEEDED: Self = Self(*b"53400");
     /// 54000 program_limit_exceeded
     pub const PROGRAM_LIMIT_EXCEEDED: Self = Self(*b"54000");
+    /// 54001 statement_too_complex
+    pub const STATEMENT_TOO_COMPLEX: Self = Self(*b"54001");
     /// 55000 object_not_in_prerequisite_state
     pub const NOT_IN_PREREQUISITE_STATE: Self = Self(*b"55000");
     /// 55P02 cant_change_runtime_param

@@ -41,6 +41,19 @@ fn simple_and_extended() {
     assert_eq!(fixture.console_as(OTHER, OTHER_PASSWORD).value("SELECT count(*) FROM state"), "3");
 }
 
+/// Who may only look ends nothing by a look that is too deep for the stack of the thread that serves others, too.
+#[test]
+fn a_deep_condition_is_refused() {
+    let fixture = Fixture::new();
+    let mut bystander = fixture.client();
+    let mut console = fixture.console_as(OTHER, OTHER_PASSWORD);
+    for condition in [vec!["name = 'a'"; 70_000].join(" OR "), vec!["port>1"; 2_000].join("and ")] {
+        assert_eq!(console.failure(&format!("SELECT name FROM databases WHERE {condition}")), "54001");
+    }
+    assert_eq!(console.value("SELECT count(*) FROM state"), "3");
+    assert_eq!(bystander.value("SELECT 1"), "1");
+}
+
 /// Whatever a table shows, SELECT shows the same.
 #[test]
 fn every_table_can_be_selected_from() {

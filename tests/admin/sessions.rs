@@ -108,6 +108,19 @@ fn prepared_statements_are_counted_and_shown_without_literals() {
     until("nobody has it", || find(&mut console).is_none());
 }
 
+/// What a literal is, the session says that prepared it.
+#[test]
+fn prepared_statements_are_shown_as_they_were_read() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
+    client.exchange(&Batch::new().query("SET standard_conforming_strings TO off"));
+    let answer = tags(&client.exchange(&Batch::new().parse("p", "SELECT 'a\\' swordfish ', 1", &[]).sync()));
+    // With a warning of the server's.
+    assert_eq!(answer.trim_start_matches('N'), "1Z");
+    let shown = format!("{:?}", table(&mut fixture.console(), "SHOW PREPARED"));
+    assert!(shown.contains("select ?, ?") && !shown.contains("swordfish"), "{shown}");
+}
+
 /// The time of the last request is true for sessions that have no server connection now.
 #[test]
 fn the_last_request_is_remembered() {

@@ -79,3 +79,58 @@ fn statements_by_the_thousand_behind_one_that_waits() {
     assert_eq!(client.value("SELECT n FROM t"), (COUNT + 1).to_string());
     unharmed(&world, &mut bystander);
 }
+
+/// Nobody keeps statements without end.
+#[test]
+fn who_prepares_without_end_has_to_go() {
+    let world = world();
+    let mut bystander = world.client();
+    let mut client = world.client();
+    let before = resident(&world);
+    let text = format!("SELECT '{}'", "z".repeat(1_000_000));
+    let mut last = None;
+    for number in 0..200 {
+        let batch = Batch::new().parse(&format!("s{number}"), &format!("{text}, {number}"), &[]).sync();
+        client.send(&batch);
+        let frame = client.recv();
+        if frame.tag == b'E' {
+            last = Some((number, frame));
+            break;
+        }
+        assert_eq!((frame.tag, client.recv().tag), (b'1', b'Z'));
+    }
+    let (number, frame) = last.expect("an end");
+    assert!((100..150).contains(&number), "{number}");
+    assert_eq!((frame.sqlstate().as_str(), frame.field(b'S').as_deref()), ("54000", Some("FATAL")));
+    assert!(client.is_closed());
+    let held = resident(&world).saturating_sub(before);
+    assert!(held < 200 * 1024, "{held} KiB");
+    unharmed(&world, &mut bystander);
+}
+
+/// Nor does a name cost more, however many are under way before it.
+#[test]
+fn names_by_the_thousand_behind_a_statement_that_waits() {
+    const COUNT: usize = 10_000;
+    let world = world();
+    let mut bystander = world.client();
+    let mut client = world.client();
+    let mut pipeline = Batch::new().query("SELECT pg_sleep(2)");
+    for number in 0..COUNT {
+        pipeline = pipeline.query(&format!("PREPARE z{number} AS SELECT {number}"));
+    }
+    let before = processor_time(&world);
+    let mut writer = client.writer();
+    let sending = std::thread::spawn(move || writer.write_all(pipeline.bytes()).unwrap());
+    let served = served_in(Duration::from_secs(2), &mut bystander);
+    assert_eq!(tags(&client.recv_ready(1)), "TDCZ");
+    for _ in 0..COUNT {
+        assert_eq!(tags(&client.recv_ready(1)), "CZ");
+    }
+    sending.join().unwrap();
+    let used = processor_time(&world) - before;
+    eprintln!("{COUNT} names: {used:?} of processor time, somebody else was served {served} times");
+    assert!(served > 20, "somebody else was served {served} times; {used:?} of processor time");
+    assert_eq!(client.value(&format!("EXECUTE z{}", COUNT - 1)), (COUNT - 1).to_string());
+    unharmed(&world, &mut bystander);
+}

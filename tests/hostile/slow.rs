@@ -7,7 +7,7 @@ use crate::support::clusters::APP;
 use crate::support::frames::{Batch, tags};
 use crate::support::raw::RawClient;
 use crate::support::world::Plan;
-use crate::{descriptors, resident, unharmed, until};
+use crate::{descriptors, processor_time, resident, unharmed, until};
 
 #[test]
 fn who_dribbles_a_startup_gets_no_more_time_by_that() {
@@ -119,6 +119,37 @@ fn names_without_end_take_no_memory_trap_78() {
         let held = resident(&world).saturating_sub(before);
         assert!(sent < 32 && held < 30 * 1024, "{held} KiB after {sent} MiB of {}", head.escape_ascii());
         assert!(client.is_closed());
+    }
+    unharmed(&world, &mut bystander);
+}
+
+/// A message, or a segment without its end, that comes in the smallest pieces costs as much as its pieces, not as much as all of it for each.
+#[test]
+fn large_messages_in_the_smallest_pieces_cost_no_more_than_their_pieces() {
+    let world = Plan { general: "workers = 1", pool: "size = 2", ..Plan::default() }.start();
+    let mut bystander = world.client();
+    bystander.value("SELECT 1");
+    let large = Batch::new().query(&format!("SELECT length('{}')", "z".repeat(1_000_000)));
+    let mut many = Batch::new();
+    for number in 0..2_500 {
+        many = many.parse("", &format!("SELECT {number}"), &[]);
+    }
+    let many = many.sync();
+    for (what, batch, most) in [("a Query", large, 1_000_050), ("a segment", many, usize::MAX)] {
+        let mut client = world.client();
+        let bytes = batch.bytes();
+        let (begin, dribble) = bytes.split_at(bytes.len().min(most) - 1_000);
+        client.send_bytes(begin);
+        thread::sleep(Duration::from_millis(300));
+        let before = processor_time(&world);
+        for byte in dribble {
+            client.send_bytes(std::slice::from_ref(byte));
+            thread::sleep(Duration::from_micros(300));
+        }
+        let frames = client.recv_ready(1);
+        assert!(frames.iter().all(|frame| frame.tag != b'E'), "{what}");
+        let used = processor_time(&world) - before;
+        assert!(used < Duration::from_millis(1_500), "{what}: {used:?} of processor time for 1,000 bytes");
     }
     unharmed(&world, &mut bystander);
 }

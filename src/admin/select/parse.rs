@@ -16,12 +16,19 @@ use crate::wire::{ErrorNotice, SqlState};
 
 /// Most parameters that a statement may have.
 const MAX_PARAMETERS: usize = 64;
+/// Longest statement: trees are dropped recursively, and a worker's stack is everybody's.
+const MAX_BYTES: usize = 16 * 1024;
+/// Deepest condition. `a OR b OR c` is one in another in a third.
+const MAX_DEPTH: usize = 128;
 
 /// Reads a statement; `Ok(None)` = it asks for nothing that the console has: `SELECT 1`, or PostgreSQL's catalogs.
 ///
 /// # Errors
 /// What is wrong with it, or not possible.
 pub fn parse(text: &str) -> Result<Option<Select>, ErrorNotice> {
+    if text.len() > MAX_BYTES {
+        return Err(too_complex(format!("the statement is longer than {MAX_BYTES} bytes")));
+    }
     let statements = Parser::parse_sql(&PostgreSqlDialect {}, text).map_err(|error| {
         ErrorNotice::error(SqlState::SYNTAX_ERROR, error.to_string().replace("sql parser error", "syntax error"))
     })?;
@@ -42,7 +49,7 @@ pub fn parse(text: &str) -> Result<Option<Select>, ErrorNotice> {
             return Err(unsupported(what));
         }
     }
-    let mut builder = Builder { table, alias, parameters: Vec::new(), grouped: false };
+    let mut builder = Builder { table, alias, parameters: Vec::new(), grouped: false, depth: 0 };
     let filter = select.selection.as_ref().map(|filter| builder.condition(filter, false)).transpose()?;
     let group_by = match &select.group_by {
         GroupByExpr::Expressions(columns, modifiers) if modifiers.is_empty() => {
@@ -137,6 +144,8 @@ struct Builder {
     parameters: Vec<Option<Kind>>,
     /// There is a GROUP BY or an aggregate.
     grouped: bool,
+    /// How many conditions the one at hand is in.
+    depth: usize,
 }
 
 type Built<T> = Result<T, ErrorNotice>;
@@ -219,6 +228,16 @@ impl Builder {
     }
 
     fn condition(&mut self, expr: &Expr, grouped: bool) -> Built<Condition> {
+        if self.depth == MAX_DEPTH {
+            return Err(too_complex(format!("more than {MAX_DEPTH} conditions in one another")));
+        }
+        self.depth += 1;
+        let condition = self.condition_at_hand(expr, grouped);
+        self.depth -= 1;
+        condition
+    }
+
+    fn condition_at_hand(&mut self, expr: &Expr, grouped: bool) -> Built<Condition> {
         let not = |negated: bool, condition| if negated { Condition::Not(Box::new(condition)) } else { condition };
         Ok(match expr {
             Expr::Nested(inner) => self.condition(inner, grouped)?,
@@ -440,6 +459,10 @@ impl Builder {
             }
         })
     }
+}
+
+fn too_complex(message: String) -> ErrorNotice {
+    ErrorNotice::error(SqlState::STATEMENT_TOO_COMPLEX, message)
 }
 
 fn no_operator(what: &str, left: Option<Kind>, right: Option<Kind>) -> ErrorNotice {

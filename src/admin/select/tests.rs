@@ -42,6 +42,24 @@ fn rows_columns_and_order() {
     }
 }
 
+/// A thread of a test has as much of a stack as a worker.
+#[test]
+fn what_is_deep_or_long_is_refused() {
+    let code = |sql: &str| parse(sql).unwrap_err().code;
+    let chain = |count: usize| format!("SELECT list FROM lists WHERE {}", vec!["items = 1"; count].join(" OR "));
+    assert_eq!(with(&chain(100), &[]), "");
+    assert_eq!(code(&chain(200)), SqlState::STATEMENT_TOO_COMPLEX);
+    assert_eq!(code(&chain(80_000)), SqlState::STATEMENT_TOO_COMPLEX);
+    let having = format!("SELECT list FROM lists GROUP BY list HAVING {}", vec!["count(*) > 0"; 900].join(" AND "));
+    assert_eq!(code(&having), SqlState::STATEMENT_TOO_COMPLEX);
+    for sql in [vec!["SELECT 1"; 900].join(" UNION "), format!("SELECT {} FROM lists", vec!["1"; 7000].join("+"))] {
+        // Refused, or nothing that the console has.
+        assert!(!matches!(parse(&sql), Ok(Some(_))));
+    }
+    let nots = format!("SELECT list FROM lists WHERE {}items = 1", "NOT ".repeat(4000));
+    assert!(parse(&nots).is_err());
+}
+
 #[test]
 fn conditions_know_three_values() {
     for (condition, expected) in [

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 
-use super::database::{CONSOLE_NAMES, over};
+use super::database::over;
 use super::{Context, get, pool, positive, secret, word};
 use crate::config::schema::value::items;
 use crate::config::schema::words::Method;
 use crate::config::schema::{self, RawConfig};
 use crate::config::{
-    Admin, AuthMethod, ClientTls, ClientTlsMode, Database, HbaKind, HbaRule, Secret, User, defaults, suggest,
+    Admin, AuthMethod, ClientTls, ClientTlsMode, Database, HbaKind, HbaRule, Secret, User, defaults, is_console,
+    suggest,
 };
 
 /// Resolves one `[users.NAME]`.
@@ -244,7 +245,7 @@ fn check_names(
 ) {
     for name in databases {
         let text = name.get_ref().as_str();
-        let special = text == "replication" || CONSOLE_NAMES.contains(&text) || known.databases.contains_key("*");
+        let special = text == "replication" || is_console(text) || known.databases.contains_key("*");
         if !special && !known.databases.contains_key(text) {
             let near = suggest::nearest(text, known.databases.keys().map(String::as_str));
             let help = near.map_or("add [databases.NAME] for it".into(), |near| format!("did you mean \"{near}\"?"));

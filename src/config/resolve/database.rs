@@ -13,10 +13,7 @@ use super::{Context, KnownUser, Shared, dur, files, get, needed, pool, positive,
 use crate::config::conninfo::Conninfo;
 use crate::config::schema::value::{Dur, parse_word};
 use crate::config::schema::{self, Opt};
-use crate::config::{CitusSettings, Database, NodeRole, Secret, SslMode, User, UserPool};
-
-/// Names that the admin console answers to.
-pub(super) const CONSOLE_NAMES: [&str; 2] = ["trunkline", "pgbouncer"];
+use crate::config::{CitusSettings, Database, NodeRole, Secret, SslMode, User, UserPool, is_console};
 
 /// Resolves one `[databases.NAME]`. A URL's user that has no section becomes a known user.
 pub(super) fn database(
@@ -27,7 +24,7 @@ pub(super) fn database(
     cx: &mut Context<'_>,
 ) -> Database {
     let label = name.get_ref();
-    if label.is_empty() || CONSOLE_NAMES.contains(&label.as_str()) {
+    if label.is_empty() || is_console(label) {
         let why = if label.is_empty() { "empty" } else { "this name is the admin console's" };
         cx.problems.error("a database can't have this name").at(name.span(), why);
     }

@@ -62,6 +62,34 @@ async fn metrics_health_and_what_is_not_there() {
     assert!(head.starts_with("http/1.1 400"), "{head}");
 }
 
+/// The control plane has other things to do than to make the text of many metrics again and again.
+#[tokio::test]
+async fn who_asks_for_metrics_without_end_holds_nobody_up() {
+    let server = HttpServer::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let address = server.local_addr().unwrap();
+    let metrics = Metrics::new();
+    let sessions: Vec<_> = (0..200).map(|n| metrics.session("shop", &format!("user{n}"))).collect();
+    let began = std::time::Instant::now();
+    let length = metrics.render().len();
+    let took = began.elapsed();
+    let source: ReadinessSource = Arc::new(Readiness::default);
+    let serving = tokio::spawn(server.serve(metrics, source, std::future::pending()));
+    let asking: Vec<_> = (0..16).map(|_| tokio::spawn(get(address, "/metrics"))).collect();
+    let mut longest = Duration::ZERO;
+    while !asking.iter().all(JoinHandle::is_finished) {
+        let before = std::time::Instant::now();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        longest = longest.max(before.elapsed());
+    }
+    for answer in asking {
+        let (head, body) = answer.await.unwrap();
+        assert!(head.starts_with("http/1.1 200") && body.len() > length / 2, "{head}");
+    }
+    assert!(longest < took.max(Duration::from_millis(50)) * 3, "{longest:?}, where one takes {took:?}");
+    serving.abort();
+    drop(sessions);
+}
+
 #[tokio::test]
 async fn readiness_with_detail() {
     for (readiness, status) in [
