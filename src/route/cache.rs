@@ -31,6 +31,7 @@ use crate::sql::{
     self, Decision, Effects, FIRST_USER_OID, Fingerprint, Knowledge, LexOptions, PathId, Reason, ShardKeyId, Target,
     TouchId, fingerprint_seeded, prepared_body,
 };
+use crate::wire::frontend::declared_types;
 
 #[cfg(test)]
 mod tests;
@@ -158,8 +159,7 @@ impl DecisionCache {
         path: impl FnOnce() -> Option<PathId>,
     ) -> Decision {
         let decision = self.decide_along(sql, opts, path);
-        let (oids, _) = types.get(2..).unwrap_or_default().as_chunks::<4>();
-        let of_users = || oids.iter().map(|oid| u32::from_be_bytes(*oid)).filter(|oid| *oid >= FIRST_USER_OID);
+        let of_users = || declared_types(types).filter(|oid| *oid >= FIRST_USER_OID);
         if of_users().next().is_none() || decision.effects.contains(Effects::HINTED) {
             return decision;
         }

@@ -166,7 +166,7 @@ impl Session {
             let values = || frontend::bind_parameters(&frame.body()[head.rest..]);
             let parameter = |number: usize| {
                 let index = number.checked_sub(1)?;
-                text_of(&values()?.nth(index)?, declared(&statement.types, index))
+                text_of(&values()?.nth(index)?, frontend::declared_type(&statement.types, index))
             };
             self.read_script(decision.effects, &statement.sql, &parameter)
         });
@@ -232,12 +232,6 @@ impl Session {
     }
 }
 
-/// The type that a Parse declares for a parameter, by its index; 0: none.
-fn declared(types: &[u8], index: usize) -> u32 {
-    let (oids, _) = types.get(2..).unwrap_or_default().as_chunks::<4>();
-    oids.get(index).map_or(0, |oid| u32::from_be_bytes(*oid))
-}
-
 /// What a server makes of a parameter of this declared type where a text is wanted, or a truth; `None`: it is NULL, not whole, or of a
 /// type that we don't read. What is not declared the server takes for what is wanted.
 fn text_of(bound: &BoundValue<'_>, declared: u32) -> Option<Vec<u8>> {
@@ -300,9 +294,5 @@ mod tests {
         ] {
             assert_eq!(read(binary, value, of).as_deref(), text, "{value:?} of type {of}");
         }
-        assert_eq!(
-            (declared(&[0, 1, 0, 0, 0, 23], 0), declared(&[0, 1, 0, 0, 0, 23], 1), declared(&[0, 0], 0)),
-            (23, 0, 0)
-        );
     }
 }

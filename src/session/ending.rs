@@ -18,9 +18,7 @@ impl Ending {
     pub fn killed() -> Self {
         Self::shutdown("terminating connection due to administrator command")
     }
-}
 
-impl Ending {
     /// The client has prepared more than is kept for one.
     pub fn too_many_names() -> Self {
         let message = "terminating connection: its prepared statements take too much memory";

@@ -12,7 +12,7 @@ use crate::backend::{Settings, Value};
 use crate::config::{CitusReads, CitusSettings, OwnerRouting};
 use crate::pool::Lease;
 use crate::sql::{Decision, Effects, FIRST_USER_OID, Format, KeyAt, KeySource, ShardKey};
-use crate::wire::frontend::bind_parameters;
+use crate::wire::frontend::{bind_parameters, declared_type, declared_types};
 use crate::wire::{ErrorNotice, SqlState};
 
 use super::machine::{Link, State};
@@ -124,16 +124,15 @@ impl Session {
     }
 
     fn shard_of_bind(&self, key: &ShardKey, text: &[u8], types: &[u8], rest: &[u8]) -> Shard {
-        let (oids, _) = types.get(2..).unwrap_or_default().as_chunks::<4>();
         // Each node gives users' types numbers of its own.
-        if oids.iter().any(|oid| u32::from_be_bytes(*oid) >= FIRST_USER_OID) {
+        if declared_types(types).any(|oid| oid >= FIRST_USER_OID) {
             return Shard::Coordinator;
         }
         let KeySource::Owner { colocation, at: KeyAt::Param { number, .. }, .. } = key.source else {
             return self.shard_of_query(key, text);
         };
         let index = usize::from(number).saturating_sub(1);
-        let declared = oids.get(index).map_or(0, |oid| u32::from_be_bytes(*oid));
+        let declared = declared_type(types, index);
         let bound = bind_parameters(rest).and_then(|mut values| values.nth(index));
         let hash = bound.and_then(|bound| {
             let format = if bound.binary { Format::Binary } else { Format::Text };

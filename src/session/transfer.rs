@@ -5,6 +5,8 @@ use std::task::{Context as Cx, Poll};
 use quanta::Instant;
 
 use crate::observe::Blame;
+use crate::wire::frame::frontend_limit;
+use crate::wire::{FrameWalker, Step};
 
 use super::buffers::{self, READ_SIZE, drain, send};
 use super::inbound::Need;
@@ -282,9 +284,14 @@ impl Session {
 
     /// How long the message at the beginning of the client's bytes is, if nothing is done about it before it is whole.
     fn awaited(&self, data: &[u8]) -> usize {
-        let [b'Q' | b'P', a, b, c, d, ..] = *data else { return 0 };
-        let whole = u32::from_be_bytes([a, b, c, d]) as usize + 1;
-        if self.client_pass == 0 && whole <= self.max_inspect { whole } else { 0 }
+        match FrameWalker::new(data).step(frontend_limit) {
+            Ok(Step::Partial { tag: b'Q' | b'P', frame_len, .. })
+                if self.client_pass == 0 && frame_len <= self.max_inspect =>
+            {
+                frame_len
+            }
+            _ => 0,
+        }
     }
 
     /// What is left of the client's bytes waits for a connection.

@@ -2,8 +2,9 @@
 
 use super::decision::Effects;
 
-/// Looks for temporary objects, and for settings, locks and cursors that outlive the transaction, by words alone: a body is in a language that we don't read,
-/// and a word too many costs a question to the server. The catalog is asked the same about functions, by regular expressions.
+/// Looks for temporary objects, and for settings, locks and cursors that outlive the transaction, by words alone: a body is in a
+/// language that we don't read, and a word too many costs a question to the server. The catalog is asked the same about functions, by
+/// regular expressions.
 pub(super) fn leaves(body: &[u8]) -> Effects {
     let mut effects = Effects::empty();
     // Whether a statement may begin here.

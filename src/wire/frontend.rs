@@ -33,6 +33,17 @@ pub fn parse(body: &[u8]) -> Option<Parse<'_>> {
     (oids.len() == count * 4).then_some(Parse { name, sql, types })
 }
 
+/// The types that a Parse declares ([`Parse::types`]); 0 leaves one to the server.
+pub fn declared_types(types: &[u8]) -> impl Iterator<Item = u32> {
+    let (oids, _) = types.get(2..).unwrap_or_default().as_chunks::<4>();
+    oids.iter().map(|oid| u32::from_be_bytes(*oid))
+}
+
+/// The type that is declared for a parameter, by its index; 0: none.
+pub fn declared_type(types: &[u8], index: usize) -> u32 {
+    declared_types(types).nth(index).unwrap_or(0)
+}
+
 /// The head of a Bind: portal and statement, and where the rest begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BindHead<'a> {
@@ -129,6 +140,7 @@ mod tests {
         build::parse(&mut out, b"s1", b"SELECT $1", &[0, 1, 0, 0, 0, 23]);
         let view = parse(&out[5..]).unwrap();
         assert_eq!((view.name, view.sql), (&b"s1"[..], &b"SELECT $1"[..]));
+        assert_eq!((declared_type(view.types, 0), declared_type(view.types, 1), declared_type(&[0, 0], 0)), (23, 0, 0));
         assert!(parse(b"s\0x\0\0\x02\0\0\0\0").is_none(), "count and OIDs disagree");
         let head = bind_head(b"p\0s\0rest").unwrap();
         assert_eq!((head.portal, head.statement, head.rest), (&b"p"[..], &b"s"[..], 4));
