@@ -190,9 +190,16 @@ fn the_image_runs_as_nobody_in_particular_and_agrees_with_its_users() {
     assert_eq!(last("EXPOSE "), Some("6432 9127"));
     assert_eq!(last("STOPSIGNAL "), Some("SIGTERM"));
     assert!(dockerfile.contains("cargo build --release --locked") && dockerfile.contains("HEALTHCHECK"));
-    assert!(dockerfile.matches("\nFROM ").count() == 2, "a stage to build and a stage to run");
+    let stages: Vec<&str> = dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")).collect();
+    let built = ["rust:1-slim-trixie AS source", "source AS plain", "source AS pgo", "${BUILD} AS build"];
+    assert_eq!(stages[..4], built, "what `BUILD` can name");
+    assert!(!stages[4].contains(" AS "), "what runs holds nothing of what was needed to build");
+    assert!(dockerfile.contains("\nARG BUILD=plain\n\nFROM "), "known to FROM only ahead of the first stage");
+    for script in [".ci/install-tools", ".ci/build-pgo"] {
+        assert!(dockerfile.contains(script) && Path::new(env!("CARGO_MANIFEST_DIR")).join(script).exists());
+    }
     let ignore = text("Dockerfile.dockerignore");
-    for needed in ["!Cargo.toml", "!Cargo.lock", "!src"] {
+    for needed in ["!Cargo.toml", "!Cargo.lock", "!src", "!.ci"] {
         assert!(ignore.lines().any(|line| line == needed));
     }
 
