@@ -32,6 +32,8 @@ struct State {
     system: Option<u64>,
     /// The primary's name and timeline.
     primary: Option<(String, u32)>,
+    /// Who takes writes, as the log says.
+    announced: Option<String>,
     /// Why there is none.
     why: String,
     /// The node that stands down for a switchover.
@@ -195,7 +197,6 @@ impl Cluster {
         // Taken from one before it is given to another: in between, writes wait.
         for (index, node) in self.nodes.iter().enumerate().filter(|(index, _)| Some(*index) != primary) {
             if node.load.set_primary(false) {
-                tracing::warn!(node = node.settings.name, "node takes no writes any more");
                 self.all_pools().iter().for_each(|user| user.pools[index].turn_away());
             }
         }
@@ -228,17 +229,10 @@ impl Cluster {
         if why_is_news && !state.why.is_empty() && state.why != ASKING && !self.database.read_only {
             tracing::warn!(database = self.database.name, why = state.why, "no node takes writes: they wait");
         }
-        if let Some(index) = primary
-            && self.nodes[index].load.set_primary(true)
-        {
-            let timeline = now.as_ref().map_or(0, |(_, timeline)| *timeline);
-            tracing::info!(
-                database = self.database.name,
-                node = self.nodes[index].settings.name,
-                timeline,
-                "node takes writes"
-            );
+        if let Some(index) = primary {
+            self.nodes[index].load.set_primary(true);
         }
+        self.announce(&mut state, now.as_ref());
         for (node, told) in self.nodes.iter().zip(&told) {
             node.spare(told.as_ref().is_some_and(|told| told.spared));
         }
@@ -256,6 +250,22 @@ impl Cluster {
         if let Some(index) = left.and_then(|name| self.nodes.iter().position(|node| node.settings.name == name)) {
             self.enable_node(index);
         }
+    }
+
+    /// Tells the log who takes writes, when that is news. As long as nodes are being asked whether they still are what they were (after a
+    /// pause, say) nothing has been lost.
+    fn announce(&self, state: &mut State, primary: Option<&(String, u32)>) {
+        let name = primary.map(|(name, _)| name);
+        if state.announced.as_ref() == name || (name.is_none() && state.why == ASKING) {
+            return;
+        }
+        if let Some(before) = &state.announced {
+            tracing::warn!(database = self.database.name, node = before, "node takes no writes any more");
+        }
+        if let Some((node, timeline)) = primary {
+            tracing::info!(database = self.database.name, node, timeline, "node takes writes");
+        }
+        state.announced = name.cloned();
     }
 
     /// Notes what a node is for. Returns whether that is news.

@@ -274,6 +274,25 @@ fn after_a_pause_in_which_a_replica_was_promoted_nothing_is_written_to_the_old_p
     }
 }
 
+#[test]
+fn the_log_tells_who_takes_writes_and_that_a_pause_changes_nothing_about_it() {
+    let fixture = Fixture::new(1);
+    let mut client = fixture.client();
+    assert_eq!(client.value(WRITE), fixture.port(0));
+    let told = |what: &str| fixture.proxy.log().lines().filter(|line| line.contains(what)).count();
+    for _ in 0..3 {
+        fixture.command("PAUSE app");
+        fixture.command("RESUME app");
+        assert_eq!(client.value(WRITE), fixture.port(0));
+    }
+    assert_eq!((told("node takes writes"), told("takes no writes any more")), (1, 0), "{}", fixture.proxy.log());
+    fixture.command("PAUSE app");
+    fixture.cluster.replicas()[0].promote().unwrap();
+    fixture.command("RESUME app");
+    assert_eq!(client.value(WRITE), fixture.port(1));
+    assert_eq!((told("node takes writes"), told("takes no writes any more")), (2, 1), "{}", fixture.proxy.log());
+}
+
 /// An old primary that lives on may answer what it was sent before its time was over: with what is lost then, or never, when it waits for
 /// the standby that was promoted.
 #[test]
