@@ -87,8 +87,9 @@ impl Cluster {
     pub fn disable_node(&self, index: usize) -> bool {
         let node = &self.nodes[index];
         let news = node.set_disabled(true);
-        self.find_roles();
+        // Before those are told who have something to do with it.
         node.load.set_draining(true);
+        self.find_roles();
         for user in self.all_pools() {
             user.pools[index].drain();
         }

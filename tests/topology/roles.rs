@@ -293,6 +293,22 @@ fn the_log_tells_who_takes_writes_and_that_a_pause_changes_nothing_about_it() {
     assert_eq!((told("node takes writes"), told("takes no writes any more")), (2, 1), "{}", fixture.proxy.log());
 }
 
+#[test]
+fn replication_does_not_stay_with_a_primary_that_was_replaced() {
+    let fixture = Fixture::new(1);
+    fixture.cluster.info().query(0, "postgres", &format!("ALTER ROLE {APP} REPLICATION")).unwrap();
+    let mut writer = fixture.client();
+    assert_eq!(writer.value(WRITE), fixture.port(0));
+    let mut stream = replication(&fixture.proxy);
+    assert_eq!(stream.rows("IDENTIFY_SYSTEM").len(), 1);
+    assert_eq!(console(&fixture.proxy).value("SELECT count(*) FROM clients WHERE replication = 'logical'"), "1");
+    // The old primary lives on.
+    fixture.cluster.replicas()[0].promote().unwrap();
+    until("writes on the new primary", || writer.value(WRITE) == fixture.port(1));
+    assert!(stream.is_closed());
+    assert_eq!(replication(&fixture.proxy).value("SELECT inet_server_port()"), fixture.port(1));
+}
+
 /// An old primary that lives on may answer what it was sent before its time was over: with what is lost then, or never, when it waits for
 /// the standby that was promoted.
 #[test]
