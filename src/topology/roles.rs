@@ -1,12 +1,13 @@
 //! The roles of a cluster's nodes: found by asking, applied to everything that reads or writes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::config::{HostPort, NodeRole, NodeSettings};
 use crate::net::control;
+use crate::pool::NodeLoad;
 
 use super::cluster::Cluster;
 use super::directory::control_settings;
@@ -32,6 +33,8 @@ struct State {
     system: Option<u64>,
     /// The primary's name and timeline.
     primary: Option<(String, u32)>,
+    /// The last that there was, whoever is it now.
+    last: Option<(String, u32)>,
     /// Who takes writes, as the log says.
     announced: Option<String>,
     /// Why there is none.
@@ -40,6 +43,23 @@ struct State {
     leaving: Option<String>,
     /// Where the node is that `auth_query` asks.
     asked_for_users: Option<Vec<HostPort>>,
+    /// Nodes that a reload has taken out and that may take writes still, and the timelines that they were on.
+    gone: Vec<(Weak<NodeLoad>, u32)>,
+}
+
+impl State {
+    /// A node on this timeline takes writes. Whoever has a connection of his own to one that was taken out before, and is on an older one,
+    /// would write what is lost. On the same one it may be the same server, by another name.
+    fn depose_gone(&mut self, timeline: u32) {
+        self.gone.retain(|(load, before)| {
+            let Some(load) = load.upgrade() else { return false };
+            let is_replaced = timeline > *before;
+            if is_replaced {
+                load.set_deposed(true);
+            }
+            !is_replaced
+        });
+    }
 }
 
 impl Era {
@@ -56,6 +76,15 @@ impl Era {
 }
 
 impl Cluster {
+    /// Remembers the nodes that were there before and are not any more, as far as they may take writes.
+    pub(super) fn remember_gone(&self, before: &Self) {
+        let is_kept = |node: &Node| self.nodes.iter().any(|own| Arc::ptr_eq(&own.load, &node.load));
+        let may_write = |node: &&Arc<Node>| !node.is_worker() && !node.facts().is_some_and(|facts| facts.in_recovery);
+        let gone = before.nodes.iter().filter(may_write).filter(|node| !is_kept(node));
+        let gone = gone.map(|node| (Arc::downgrade(&node.load), before.timeline_of(node).unwrap_or(0)));
+        self.era.state.lock().gone.extend(gone);
+    }
+
     /// Index of the node that takes writes; `None` while there is none that certainly does.
     pub fn primary(&self) -> Option<usize> {
         self.nodes.iter().position(|node| node.is_primary())
@@ -240,6 +269,10 @@ impl Cluster {
         self.share_reads();
         self.ask_for_users(&mut state, primary);
         let left = primary.and_then(|primary| state.leaving.take_if(|name| *name != self.nodes[primary].settings.name));
+        if now.is_some() {
+            state.last.clone_from(&now);
+        }
+        state.depose_gone(now.as_ref().map_or(0, |(_, timeline)| *timeline));
         state.primary = now;
         drop(state);
         if is_news {
