@@ -293,6 +293,27 @@ fn the_log_tells_who_takes_writes_and_that_a_pause_changes_nothing_about_it() {
     assert_eq!((told("node takes writes"), told("takes no writes any more")), (2, 1), "{}", fixture.proxy.log());
 }
 
+/// What a standby shows that still follows the former primary may never become part of the cluster's history.
+#[test]
+fn a_standby_of_a_primary_that_was_replaced_is_not_read_before_it_follows_the_new_one_trap_90() {
+    let fixture = Fixture::new(2);
+    let mut client = fixture.client();
+    fixture.cluster.info().query(0, "postgres", &format!("GRANT pg_monitor TO {APP}")).unwrap();
+    assert_eq!(client.value(WRITE), fixture.port(0));
+    until("both replicas read", || readers(&mut client, 20).len() == 2);
+    fixture.cluster.replicas()[0].promote().unwrap();
+    // Nothing is written to the old one, whose standby would have more than it can follow the new one with.
+    fixture.wait_node("replica1", "role", "primary");
+    // It has written nothing, and needs nothing.
+    let mut reader = fixture.client();
+    for level in ["session", "table"] {
+        reader.rows(&format!("SET trunkline.consistency = '{level}'"));
+        assert_eq!(readers(&mut reader, 40).into_keys().collect::<Vec<_>>(), [fixture.port(1)], "{level}");
+    }
+    fixture.cluster.follow(2, 1).unwrap();
+    until("it is read again", || readers(&mut reader, 10).contains_key(&fixture.port(2)));
+}
+
 #[test]
 fn replication_does_not_stay_with_a_primary_that_was_replaced() {
     let fixture = Fixture::new(1);
