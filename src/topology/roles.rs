@@ -206,7 +206,9 @@ impl Cluster {
             .map(|(index, told)| {
                 let node = &self.nodes[*index];
                 let is_configured = self.database.nodes.iter().any(|one| one.name == node.settings.name);
-                Candidate { is_configured, told: told.as_ref(), ..node.candidate(self.can_be_asked) }
+                let one = Candidate { is_configured, told: told.as_ref(), ..node.candidate(self.can_be_asked) };
+                let has_led = state.last.as_ref().is_some_and(|(name, at)| *name == one.name && *at == one.timeline());
+                Candidate { has_led, ..one }
             })
             .collect();
         let mut verdict = elect(&candidates, state.system, &leadership);
