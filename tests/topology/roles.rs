@@ -330,6 +330,24 @@ fn replication_does_not_stay_with_a_primary_that_was_replaced() {
     assert_eq!(replication(&fixture.proxy).value("SELECT inet_server_port()"), fixture.port(1));
 }
 
+#[test]
+fn an_outdated_primary_is_known_where_the_control_file_is_kept_secret_trap_87() {
+    let cluster = cluster(1);
+    for function in ["pg_control_system", "pg_control_checkpoint", "pg_control_recovery"] {
+        let sql = format!("REVOKE EXECUTE ON FUNCTION {function}() FROM PUBLIC");
+        cluster.info().query(0, "app", &sql).unwrap();
+    }
+    cluster.info().wait_replayed().unwrap();
+    let nodes = node("a", cluster.info().port(0), "role = \"primary\"") + &node("b", cluster.info().port(1), "");
+    let proxy = Setup::config(config("", "", &nodes)).start();
+    let mut client = client(&proxy);
+    assert_eq!(client.value(WRITE), cluster.info().port(0).to_string());
+    // The old primary lives on, and is declared.
+    cluster.replicas()[0].promote().unwrap();
+    until("writes on the new primary", || client.value(WRITE) == cluster.info().port(1).to_string());
+    assert_eq!(column_of(&proxy, "state")["a"], "refused");
+}
+
 /// An old primary that lives on may answer what it was sent before its time was over: with what is lost then, or never, when it waits for
 /// the standby that was promoted.
 #[test]
