@@ -168,6 +168,8 @@ impl<'a> Driver<'a> {
         self.stage.set_primary(new);
         self.board.note(format!("{} is the primary", self.stage.name(new)));
         self.stage.cluster.follow(other, new).unwrap();
+        // The old one stays as it is.
+        [new, other].iter().for_each(|node| self.stage.links[*node].calm());
         self.board.promoted();
         self.sleep(0..2000);
         // It never takes a write again, whatever it was about to do.
