@@ -1,6 +1,7 @@
 //! The commands that change something, carried out.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -126,6 +127,7 @@ impl Handler {
 
     async fn pause_all(&self) -> Result<(), ErrorNotice> {
         self.must_be_active()?;
+        self.must_be_alone()?;
         let gates = &self.console.ctx.directory.gates;
         // Those that nobody has used yet have their health checks.
         self.gates("pause", None)?;
@@ -149,6 +151,7 @@ impl Handler {
 
     async fn pause(&self, name: &str) -> Result<(), ErrorNotice> {
         self.must_be_active()?;
+        self.must_be_alone()?;
         let gate = self.gate("pause", name)?;
         let was_running = gate.pause();
         self.console.look_after_nodes(Some(name));
@@ -169,6 +172,18 @@ impl Handler {
             Service::Active => Ok(()),
             Service::Paused | Service::Suspended => Err(state("already suspended/paused")),
         }
+    }
+
+    /// What waits until nothing runs any more can be said only where that is known.
+    ///
+    /// # Errors
+    /// A process that was taken over from serves clients of its own, whatever is said here.
+    pub(super) fn must_be_alone(&self) -> Result<(), ErrorNotice> {
+        if self.console.ctx.preceded.load(Ordering::SeqCst) == 0 {
+            return Ok(());
+        }
+        Err(state("a process that was taken over from has clients left, which would go on")
+            .hint("It ends when the last of them has left, after drain_timeout, or soon after SIGTERM."))
     }
 
     fn resume_all(&self) -> Result<(), ErrorNotice> {

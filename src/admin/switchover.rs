@@ -21,10 +21,7 @@ impl Handler {
             let message = format!("no such database: {database}");
             ErrorNotice::error(SqlState::UNKNOWN_DATABASE, message).hint("SHOW NODES lists them.")
         })?;
-        if self.console.ctx.preceded.load(Ordering::SeqCst) > 0 {
-            return Err(state("a process that was taken over from has clients left, which would go on writing")
-                .hint("It ends when the last of them has left, after drain_timeout, or soon after SIGTERM."));
-        }
+        self.must_be_alone()?;
         let from = cluster.primary().ok_or_else(|| {
             state(format!("no node of database {database} takes writes")).detail(cluster.why_no_primary())
         })?;

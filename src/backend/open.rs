@@ -69,6 +69,9 @@ pub enum OpenError {
     /// It took longer than `connect_timeout`.
     #[error("no answer within the connect time-out")]
     Timeout,
+    /// It was under way for long when the node was found to be down.
+    #[error("no answer, and the node is down or was")]
+    GivenUp,
     /// The server sent something that the protocol does not allow here.
     #[error("unexpected message {0:#04x} from the server during startup")]
     Protocol(u8),
@@ -94,7 +97,7 @@ impl OpenError {
             None => match self {
                 Self::Connect(error) => !error.is_local(),
                 Self::Login(error) => error.is_network(),
-                Self::Io(_) | Self::Timeout => true,
+                Self::Io(_) | Self::Timeout | Self::GivenUp => true,
                 _ => false,
             },
         }

@@ -1,6 +1,6 @@
 //! How fresh a node's data is known to be.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Moment;
@@ -15,12 +15,18 @@ pub struct Horizon {
     /// When a question was begun that the replica has answered on the connection from which `at` is known.
     confirmed: AtomicU64,
     incarnation: AtomicU64,
+    astray: AtomicBool,
 }
 
 impl Default for Horizon {
     /// Nothing is known.
     fn default() -> Self {
-        Self { at: AtomicU64::new(0), confirmed: AtomicU64::new(0), incarnation: AtomicU64::new(new_incarnation()) }
+        Self {
+            at: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
+            incarnation: AtomicU64::new(new_incarnation()),
+            astray: AtomicBool::new(false),
+        }
     }
 }
 
@@ -55,6 +61,18 @@ impl Horizon {
     /// both see the same server in the same life.
     pub fn covers_connection(&self, opened: Moment) -> bool {
         self.confirmed.load(Ordering::Acquire) > opened.nanos()
+    }
+
+    /// Whether it is not known to be on the primary's timeline, though there is a primary that was promoted or the replica has told another
+    /// one: what it has may never become part of the cluster's history.
+    #[inline]
+    pub fn is_astray(&self) -> bool {
+        self.astray.load(Ordering::Acquire)
+    }
+
+    /// Sets whether it is. What is known of the horizon is not touched.
+    pub fn set_astray(&self, astray: bool) {
+        self.astray.store(astray, Ordering::Release);
     }
 
     /// The replica has replayed all of `at`, as it said when it was asked at `asked`.

@@ -24,6 +24,8 @@ pub struct NodeLoad {
     draining: AtomicBool,
     primary: AtomicBool,
     deposed: AtomicBool,
+    /// Connections outside the pools on which clients may write: logical replication.
+    passing: AtomicU32,
     share: AtomicU32,
     latency_us: AtomicU32,
     /// Since when it is known not to be in recovery.
@@ -48,6 +50,7 @@ impl Default for NodeLoad {
             draining: AtomicBool::new(false),
             primary: AtomicBool::new(false),
             deposed: AtomicBool::new(false),
+            passing: AtomicU32::new(0),
             share: AtomicU32::new(0),
             latency_us: AtomicU32::new(0),
             primary_since: Mutex::new(None),
@@ -149,6 +152,18 @@ impl NodeLoad {
         self.deposed.store(deposed, Ordering::Release);
     }
 
+    /// Counts a connection outside the pools on which a client may write, until the guard is dropped.
+    pub fn pass(self: &Arc<Self>) -> Passing {
+        // Ordered with what follows as in `leased`: whoever stands down sees it, or is seen.
+        self.passing.fetch_add(1, Ordering::SeqCst);
+        Passing(self.clone())
+    }
+
+    /// How many there are.
+    pub fn passing(&self) -> usize {
+        self.passing.load(Ordering::SeqCst) as usize
+    }
+
     /// A check that began at `asked` found it in recovery, or not.
     pub fn set_recovery(&self, in_recovery: bool, asked: Instant) {
         let mut since = self.primary_since.lock();
@@ -184,6 +199,16 @@ impl NodeLoad {
         let new = if old == 0 { took } else { old + (took - old) / MEMORY };
         // Of two that come at once one may be lost: it is an average.
         self.latency_us.store(u32::try_from(new.max(1)).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+}
+
+/// A connection outside the pools, see [`NodeLoad::pass`].
+#[derive(Debug)]
+pub struct Passing(Arc<NodeLoad>);
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.0.passing.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -31,6 +31,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use quanta::Instant;
+use tokio::sync::Notify;
 
 use crate::backend::{ConnectSpec, OpenError, ServerConn, ServerInfo, ServerState};
 use crate::config::PoolSettings;
@@ -41,7 +42,7 @@ pub use cap::Cap;
 pub use gate::{Gate, Gates, Service};
 pub use janitor::tend;
 pub use lease::Lease;
-pub use load::{NodeLoad, Traffic};
+pub use load::{NodeLoad, Passing, Traffic};
 pub use waiter::WaiterSlot;
 
 use state::State;
@@ -93,6 +94,8 @@ pub struct Pool {
     metrics: PoolMetrics,
     /// The limits over several pools.
     caps: Vec<Arc<Cap>>,
+    /// Wakes the openings that are under way: their node is away, or was.
+    hopeless: Notify,
 }
 
 impl Pool {
@@ -115,6 +118,7 @@ impl Pool {
             failed: AtomicU64::new(Moment::NEVER.nanos()),
             metrics,
             caps,
+            hopeless: Notify::new(),
         });
         pool.caps.iter().for_each(|cap| cap.join(&pool));
         pool.gate.enroll(&pool);
@@ -390,9 +394,14 @@ impl Pool {
         self.open_for_waiters(&mut self.state.lock());
     }
 
-    /// The node answers again: who waits for the next attempt to open a connection need not any longer.
+    /// The node answers again: who waits for the next attempt to open a connection need not any longer. What was idle meanwhile may never
+    /// answer, as when the way there was another one: it is checked before it is used.
     pub fn try_again(self: &Arc<Self>) {
+        self.give_openings_up();
         let mut state = self.state.lock();
+        if let Some(delay) = self.settings.load().check_delay {
+            state.age_idle(delay, Instant::now());
+        }
         if state.backoff.end() {
             self.open_for_waiters(&mut state);
         }

@@ -16,6 +16,10 @@ use super::{CheckOutError, Pool, home};
 /// Most connections that one pool opens at the same time: a herd of clients after a restart must not become a herd of logins.
 const MAX_OPENING: usize = 4;
 
+/// An opening that has lasted for so long is given up when its node is found not to answer, or to answer again: a connection that was
+/// begun while the node was away may never get an answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 impl Pool {
     /// Starts as many openings as the waiters need and the limits allow.
     pub(super) fn open_for_waiters(self: &Arc<Self>, state: &mut State) {
@@ -60,9 +64,16 @@ impl Pool {
             backend::greet(&mut conn, &settings.connect_query).await?;
             Ok(conn)
         };
-        let result = match settings.connect_timeout {
-            Some(limit) => tokio::time::timeout(limit, opening).await.unwrap_or(Err(OpenError::Timeout)),
-            None => opening.await,
+        let in_time = async {
+            match settings.connect_timeout {
+                Some(limit) => tokio::time::timeout(limit, opening).await.unwrap_or(Err(OpenError::Timeout)),
+                None => opening.await,
+            }
+        };
+        let result = tokio::select! {
+            biased;
+            result = in_time => result,
+            () = self.given_up() => Err(OpenError::GivenUp),
         };
         guard.done = true;
         match result {
@@ -70,6 +81,22 @@ impl Pool {
             Err(error) => {
                 drop(places);
                 self.opening_failed(error);
+            }
+        }
+    }
+
+    /// Gives up the openings that have lasted for long: their node does not answer, or answers again.
+    pub fn give_openings_up(&self) {
+        self.hopeless.notify_waiters();
+    }
+
+    /// Until an opening that begins now is given up.
+    async fn given_up(&self) {
+        let began = Instant::now();
+        loop {
+            self.hopeless.notified().await;
+            if began.elapsed() >= PATIENCE {
+                return;
             }
         }
     }
@@ -108,7 +135,8 @@ impl Pool {
             }
             None => {}
         }
-        if error.says_node_is_down() {
+        // What is given up was asked for by who checks the node's health.
+        if error.says_node_is_down() && !matches!(error, OpenError::GivenUp) {
             self.load.suspect();
         }
         let error = Arc::new(error);

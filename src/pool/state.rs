@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quanta::Instant;
 
@@ -61,6 +62,14 @@ impl State {
             self.idle.resize_with(list + 1, Vec::new);
         }
         self.idle[list].push(conn);
+    }
+
+    /// Has each idle connection look as if it had been idle for so long.
+    pub fn age_idle(&mut self, time: Duration, now: Instant) {
+        let Some(since) = now.checked_sub(time) else { return };
+        for conn in self.idle.iter_mut().flatten() {
+            conn.idle_since = conn.idle_since.min(since);
+        }
     }
 
     /// How many are idle.

@@ -261,9 +261,10 @@ impl Client {
         self.assignment.lock().server.as_ref().map(|(_, server)| server.clone())
     }
 
-    /// Whether it is linked to a node that does not answer, or that must not be written to: whether it has written there, it knows.
+    /// Whether it is linked to a node that does not answer, that must not be written to, or that stands down: whether it has written there,
+    /// it knows.
     fn waits_for_lost_node(&self) -> bool {
-        let is_lost = |pool: &Pool| !pool.load.is_up() || pool.load.is_deposed();
+        let is_lost = |pool: &Pool| !pool.load.is_up() || pool.load.is_deposed() || pool.load.is_draining();
         self.state() == ClientState::Active
             && self.assignment.lock().server.as_ref().is_some_and(|(pool, _)| is_lost(pool))
     }

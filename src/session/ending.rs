@@ -31,7 +31,7 @@ impl Session {
     /// What others have asked of the session.
     pub(super) fn poll_requests(&mut self) -> Option<Ending> {
         if self.client.requested(Request::Kill) {
-            return Some(Ending::killed());
+            return Some(self.or_unknown(Ending::killed()));
         }
         if self.client.requested(Request::NodeDown)
             && let Err(ending) = self.look_at_lost_node()
@@ -50,6 +50,23 @@ impl Session {
         self.forget_late_cancel();
         self.client.clear(Request::Notified);
         None
+    }
+
+    /// What is told to a client that we end: that nobody knows whether it has committed, when something may that is not answered yet. A
+    /// server says 57P01 or 25P04 only of what it has rolled back. A lone statement that takes too long is cancelled, and keeps its code.
+    pub(super) fn or_unknown(&self, ending: Ending) -> Ending {
+        let is_lone = |notice: &ErrorNotice| {
+            let in_block = matches!(&self.state, State::Linked(link) if link.status.in_block());
+            notice.code == SqlState::TRANSACTION_TIMEOUT && !in_block
+        };
+        match ending {
+            Ending::Told(notice, blame) if self.sight.is_committing() && !is_lone(&notice) => {
+                let notice = ErrorNotice { code: SqlState::RESOLUTION_UNKNOWN, ..*notice };
+                let notice = notice.detail(UNKNOWN_COMMIT).hint("Reconnect and look before repeating it.");
+                Ending::Told(Box::new(notice), blame)
+            }
+            ending => ending,
+        }
     }
 
     /// A cancel request that came between statements means none. One that came while a statement was between two connections means
@@ -115,9 +132,11 @@ pub(super) fn server_lost() -> ErrorNotice {
         .hint("Reconnect and check before repeating it.")
 }
 
+const UNKNOWN_COMMIT: &str = "Whether the transaction is committed is not known. It has not been sent again.";
+
 /// The connection was lost between what may have committed and its answer: only the client can find out.
 fn commit_unknown() -> ErrorNotice {
     ErrorNotice::fatal(SqlState::RESOLUTION_UNKNOWN, "the connection to the server was lost during a commit")
-        .detail("Whether the transaction is committed is not known. It has not been sent again.")
+        .detail(UNKNOWN_COMMIT)
         .hint("Reconnect and look before repeating it.")
 }

@@ -267,14 +267,14 @@ impl Sight {
         match level {
             Consistency::Eventual => {
                 let needed = self.max_lag.map_or(Moment::NEVER, |lag| Moment::now().before(lag));
-                Needs { needed, seen: None }
+                Needs { needed, seen: None, on_timeline: false }
             }
-            Consistency::Session => Needs { needed: self.last_write.max(self.last_told), seen },
+            Consistency::Session => Needs { needed: self.last_write.max(self.last_told), seen, on_timeline: true },
             Consistency::Table => {
                 let needed = self.stamps.last_write(&reads.get().reads).max(self.last_hidden).max(self.last_told);
-                Needs { needed, seen }
+                Needs { needed, seen, on_timeline: true }
             }
-            Consistency::Strong => Needs { needed: arrived, seen: None },
+            Consistency::Strong => Needs { needed: arrived, seen: None, on_timeline: true },
         }
     }
 

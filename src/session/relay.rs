@@ -321,7 +321,7 @@ impl Session {
             }
             if !moved {
                 return match self.poll_timer(cx) {
-                    Some(ending) => Poll::Ready(Event::End(ending)),
+                    Some(ending) => Poll::Ready(Event::End(self.or_unknown(ending))),
                     None => Poll::Pending,
                 };
             }

@@ -289,16 +289,25 @@ impl Cluster {
         self.database.dbname.as_deref().unwrap_or(database)
     }
 
+    /// The pools at a node; none when it is another cluster's.
+    fn pools_at(&self, node: &Arc<Node>) -> Vec<Arc<Pool>> {
+        let index = self.nodes.iter().position(|one| Arc::ptr_eq(one, node));
+        index.map_or_else(Vec::new, |index| self.all_pools().iter().map(|user| user.pools[index].clone()).collect())
+    }
+
     /// Sends those away who wait for a connection to the node.
     pub(super) fn turn_away_from(&self, node: &Arc<Node>) {
-        let Some(index) = self.nodes.iter().position(|one| Arc::ptr_eq(one, node)) else { return };
-        self.all_pools().iter().for_each(|user| user.pools[index].turn_away());
+        self.pools_at(node).iter().for_each(|pool| pool.turn_away());
+    }
+
+    /// The node does not answer: what is being opened there for long is given up, and takes nobody's place any more.
+    pub(super) fn give_up_at(&self, node: &Arc<Node>) {
+        self.pools_at(node).iter().for_each(|pool| pool.give_openings_up());
     }
 
     /// The node is up again: connections to it may be opened at once.
     pub(super) fn try_again_at(&self, node: &Arc<Node>) {
-        let Some(index) = self.nodes.iter().position(|one| Arc::ptr_eq(one, node)) else { return };
-        self.all_pools().iter().for_each(|user| user.pools[index].try_again());
+        self.pools_at(node).iter().for_each(Pool::try_again);
     }
 
     /// All pools, by database and user.

@@ -30,6 +30,8 @@ pub(super) struct Candidate<'a> {
     pub told: Option<&'a Told>,
     /// It takes writes until now.
     pub incumbent: bool,
+    /// It was the last that took writes, and that on its present timeline.
+    pub has_led: bool,
 }
 
 impl Candidate<'_> {
@@ -139,6 +141,9 @@ pub(super) fn elect(candidates: &[Candidate<'_>], system: Option<u64>, leadershi
             let mut declared = those(&|one| one.is_told_to_lead());
             if declared.is_empty() {
                 declared = those(&|one| one.declared == Some(NodeRole::Primary));
+                // What is declared is older than what was written to another one since.
+                let led = those(&|one| one.has_led);
+                declared.retain(|one| led.is_empty() || led.contains(one));
             }
             if declared.len() != 1 {
                 why = format!(

@@ -15,8 +15,11 @@ pub struct Facts {
     pub version: u32,
 }
 
-/// How a server is asked. `pg_is_in_recovery()` is evaluated once: it must not change within the question.
-pub(super) const QUESTION: &str = "SELECT r, pg_catalog.current_setting('server_version_num')::int4, \
+/// How a server is asked: by the first of these that it answers. Each asks for less than the one before.
+pub(super) const QUESTIONS: [&str; 3] = [QUESTION, WITHOUT_CONTROL_FILE, SHORT_QUESTION];
+
+/// `pg_is_in_recovery()` is evaluated once: it must not change within the question.
+const QUESTION: &str = "SELECT r, pg_catalog.current_setting('server_version_num')::int4, \
     CASE WHEN NOT r THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) END, \
     (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
     CASE WHEN r THEN GREATEST((SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()), \
@@ -25,8 +28,16 @@ pub(super) const QUESTION: &str = "SELECT r, pg_catalog.current_setting('server_
     pg_catalog.current_setting('citus.use_secondary_nodes', true), pg_catalog.current_setting('citus.cluster_name', true) \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS state";
 
-/// For servers that keep the control file's functions to themselves: no system identifier, and of a standby no timeline.
-pub(super) const SHORT_QUESTION: &str = "SELECT r, pg_catalog.current_setting('server_version_num')::int4, NULL::text, NULL::int8, NULL::int4, \
+/// For servers that keep the control file's functions to themselves: no system identifier, and of a standby no timeline but the one that it
+/// is being sent, if we may know.
+const WITHOUT_CONTROL_FILE: &str = "SELECT r, pg_catalog.current_setting('server_version_num')::int4, \
+    CASE WHEN NOT r THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) END, NULL::int8, \
+    CASE WHEN r THEN (SELECT max(received_tli) FROM pg_catalog.pg_stat_wal_receiver) END::int4, \
+    pg_catalog.current_setting('citus.use_secondary_nodes', true), pg_catalog.current_setting('citus.cluster_name', true) \
+    FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS state";
+
+/// For those that do not tell of their WAL either: no timeline at all.
+const SHORT_QUESTION: &str = "SELECT r, pg_catalog.current_setting('server_version_num')::int4, NULL::text, NULL::int8, NULL::int4, \
     pg_catalog.current_setting('citus.use_secondary_nodes', true), pg_catalog.current_setting('citus.cluster_name', true) \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS state";
 

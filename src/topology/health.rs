@@ -86,6 +86,7 @@ async fn watch(cluster: std::sync::Weak<Cluster>, node: Arc<Node>) {
             cluster.era.patroni.wake.notify_one();
         }
         if failures > 0 && !node.load.is_up() {
+            cluster.give_up_at(&node);
             cluster.lost.notify_one();
         }
         // While failures are being counted, or somebody is missed, look more often.

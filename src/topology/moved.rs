@@ -16,16 +16,18 @@ use super::cluster::Cluster;
 /// Longest time for one look-up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Looks the names of a cluster's nodes up again and again.
+/// Looks the names of a cluster's nodes up again and again; at once for the first time, as what is connected to from now on is compared
+/// with that.
 pub(super) async fn watch(cluster: Weak<Cluster>, interval: Duration) {
     loop {
-        tokio::time::sleep(interval).await;
-        let Some(cluster) = cluster.upgrade() else { return };
-        for (index, node) in cluster.nodes.iter().enumerate() {
+        let Some(now) = cluster.upgrade() else { return };
+        for (index, node) in now.nodes.iter().enumerate() {
             if let Some(found) = addresses(&node.settings.hosts, look_up).await {
-                retire(&cluster, index, &found);
+                retire(&now, index, &found);
             }
         }
+        drop(now);
+        tokio::time::sleep(interval).await;
     }
 }
 
@@ -84,7 +86,13 @@ fn is_elsewhere(peer: &str, found: &[IpAddr]) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use tokio::runtime::Handle;
+
     use super::*;
+    use crate::auth::AuthContext;
+    use crate::config::{Config, Environment, UrlArgs};
+    use crate::observe::Metrics;
+    use crate::topology::Directory;
 
     fn host(name: &str) -> HostPort {
         HostPort { host: name.to_owned(), port: 5432 }
@@ -107,6 +115,26 @@ mod tests {
         assert_eq!(of(&["db", "broken"]).await, None);
         assert_eq!(of(&["gone"]).await, None, "an empty answer is no answer");
         assert_eq!(of(&["10.0.0.9", "/run"]).await, None, "nothing to look up");
+    }
+
+    #[tokio::test]
+    async fn where_names_lead_is_known_before_the_first_interval_is_over() {
+        let database_url = "postgres://app:secret@localhost:1/app".to_owned();
+        let args = UrlArgs { database_url, ..UrlArgs::default() };
+        let mut config = Config::from_urls(&args, &Environment::default()).unwrap().config;
+        for database in config.databases.values_mut() {
+            Arc::make_mut(database).routing.dns_interval = Some(Duration::from_secs(3600));
+        }
+        let auth = Arc::new(AuthContext::new().unwrap());
+        let directory = Directory::new(&config, Handle::current(), Metrics::new(), auth).unwrap();
+        let node = directory.cluster("app").unwrap().nodes[0].clone();
+        // Elsewhere than where it led when it was connected to first.
+        let elsewhere = async {
+            while !node.moved_to(&[ip("10.0.0.1")]) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), elsewhere).await.unwrap();
     }
 
     #[test]

@@ -265,6 +265,7 @@ impl Node {
             facts: state.facts,
             told: None,
             incumbent: self.is_primary(),
+            has_led: false,
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Client, Pool, PoolError};
@@ -18,7 +18,7 @@ use crate::net::{ClientTlsContext, ConnectOptions, Encryption, connect, control}
 use crate::wire::build;
 
 use super::citus::{GROUP, SecondaryUse};
-use super::facts::{Facts, QUESTION, SHORT_QUESTION, timeline_of};
+use super::facts::{Facts, QUESTIONS, timeline_of};
 use super::node::Node;
 
 /// Silence that tells nothing, however quick a node is: with two probes, a node counts as down after twice as long. Half a second
@@ -38,8 +38,8 @@ pub(super) struct Prober {
     /// Most that an answer may ever take.
     longest: Duration,
     patience: Patience,
-    /// The control file is not open to everybody everywhere.
-    asks_less: AtomicBool,
+    /// Which of the questions it answers: not everywhere everything is open to everybody.
+    question: AtomicUsize,
 }
 
 /// What a node answers.
@@ -80,7 +80,7 @@ pub(super) struct Failure {
 
 impl Prober {
     pub(super) fn new(node: Arc<Node>, tls: Arc<ClientTlsContext>, pool: Option<Pool>, longest: Duration) -> Self {
-        Self { node, tls, pool, longest, patience: Patience::default(), asks_less: AtomicBool::new(false) }
+        Self { node, tls, pool, longest, patience: Patience::default(), question: AtomicUsize::new(0) }
     }
 
     /// Whether it can be asked over SQL.
@@ -151,7 +151,7 @@ impl Prober {
 
     /// Asks over SQL, in one round trip once the connection is open.
     async fn ask(&self, pool: &Pool) -> Result<Answer, String> {
-        let question = if self.asks_less.load(Ordering::Relaxed) { SHORT_QUESTION } else { QUESTION };
+        let number = self.question.load(Ordering::Relaxed);
         let client = match pool.get().await {
             Ok(client) => client,
             Err(PoolError::Backend(error)) => return refused(&error),
@@ -159,19 +159,18 @@ impl Prober {
         };
         // The first question on a connection fills the server's caches: its time tells nothing.
         let is_warm = client.statement_cache.size() > 0;
-        let statement = match client.prepare_cached(question).await {
+        let statement = match client.prepare_cached(QUESTIONS[number]).await {
             Ok(statement) => statement,
             Err(error) => return refused(&error),
         };
         let began = Instant::now();
         let row = match client.query_one(&statement, &[]).await {
-            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && question != SHORT_QUESTION => {
-                tracing::warn!(
-                    node = self.node.settings.name,
-                    error = %error,
-                    "the control user may not read the control file: a node of another cluster is not noticed"
-                );
-                self.asks_less.store(true, Ordering::Relaxed);
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && number + 1 < QUESTIONS.len() => {
+                let lacks = ["a node of another cluster is not noticed", "nor is an outdated primary"][number];
+                let (node, error) = (&self.node.settings.name, control::in_full(&error));
+                tracing::warn!(node, error, lacks, "the control user may not ask all that matters");
+                // Both probes of a check may meet this.
+                self.question.fetch_max(number + 1, Ordering::Relaxed);
                 return Box::pin(self.ask(pool)).await;
             }
             Err(error) => return refused(&error),

@@ -1,12 +1,13 @@
 //! The roles of a cluster's nodes: found by asking, applied to everything that reads or writes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::config::{HostPort, NodeRole, NodeSettings};
 use crate::net::control;
+use crate::pool::NodeLoad;
 
 use super::cluster::Cluster;
 use super::directory::control_settings;
@@ -32,12 +33,33 @@ struct State {
     system: Option<u64>,
     /// The primary's name and timeline.
     primary: Option<(String, u32)>,
+    /// The last that there was, whoever is it now.
+    last: Option<(String, u32)>,
+    /// Who takes writes, as the log says.
+    announced: Option<String>,
     /// Why there is none.
     why: String,
     /// The node that stands down for a switchover.
     leaving: Option<String>,
     /// Where the node is that `auth_query` asks.
     asked_for_users: Option<Vec<HostPort>>,
+    /// Nodes that a reload has taken out and that may take writes still, and the timelines that they were on.
+    gone: Vec<(Weak<NodeLoad>, u32)>,
+}
+
+impl State {
+    /// A node on this timeline takes writes. Whoever has a connection of his own to one that was taken out before, and is on an older one,
+    /// would write what is lost. On the same one it may be the same server, by another name.
+    fn depose_gone(&mut self, timeline: u32) {
+        self.gone.retain(|(load, before)| {
+            let Some(load) = load.upgrade() else { return false };
+            let is_replaced = timeline > *before;
+            if is_replaced {
+                load.set_deposed(true);
+            }
+            !is_replaced
+        });
+    }
 }
 
 impl Era {
@@ -54,6 +76,15 @@ impl Era {
 }
 
 impl Cluster {
+    /// Remembers the nodes that were there before and are not any more, as far as they may take writes.
+    pub(super) fn remember_gone(&self, before: &Self) {
+        let is_kept = |node: &Node| self.nodes.iter().any(|own| Arc::ptr_eq(&own.load, &node.load));
+        let may_write = |node: &&Arc<Node>| !node.is_worker() && !node.facts().is_some_and(|facts| facts.in_recovery);
+        let gone = before.nodes.iter().filter(may_write).filter(|node| !is_kept(node));
+        let gone = gone.map(|node| (Arc::downgrade(&node.load), before.timeline_of(node).unwrap_or(0)));
+        self.era.state.lock().gone.extend(gone);
+    }
+
     /// Index of the node that takes writes; `None` while there is none that certainly does.
     pub fn primary(&self) -> Option<usize> {
         self.nodes.iter().position(|node| node.is_primary())
@@ -85,8 +116,9 @@ impl Cluster {
     pub fn disable_node(&self, index: usize) -> bool {
         let node = &self.nodes[index];
         let news = node.set_disabled(true);
-        self.find_roles();
+        // Before those are told who have something to do with it.
         node.load.set_draining(true);
+        self.find_roles();
         for user in self.all_pools() {
             user.pools[index].drain();
         }
@@ -174,7 +206,9 @@ impl Cluster {
             .map(|(index, told)| {
                 let node = &self.nodes[*index];
                 let is_configured = self.database.nodes.iter().any(|one| one.name == node.settings.name);
-                Candidate { is_configured, told: told.as_ref(), ..node.candidate(self.can_be_asked) }
+                let one = Candidate { is_configured, told: told.as_ref(), ..node.candidate(self.can_be_asked) };
+                let has_led = state.last.as_ref().is_some_and(|(name, at)| *name == one.name && *at == one.timeline());
+                Candidate { has_led, ..one }
             })
             .collect();
         let mut verdict = elect(&candidates, state.system, &leadership);
@@ -195,7 +229,6 @@ impl Cluster {
         // Taken from one before it is given to another: in between, writes wait.
         for (index, node) in self.nodes.iter().enumerate().filter(|(index, _)| Some(*index) != primary) {
             if node.load.set_primary(false) {
-                tracing::warn!(node = node.settings.name, "node takes no writes any more");
                 self.all_pools().iter().for_each(|user| user.pools[index].turn_away());
             }
         }
@@ -228,23 +261,20 @@ impl Cluster {
         if why_is_news && !state.why.is_empty() && state.why != ASKING && !self.database.read_only {
             tracing::warn!(database = self.database.name, why = state.why, "no node takes writes: they wait");
         }
-        if let Some(index) = primary
-            && self.nodes[index].load.set_primary(true)
-        {
-            let timeline = now.as_ref().map_or(0, |(_, timeline)| *timeline);
-            tracing::info!(
-                database = self.database.name,
-                node = self.nodes[index].settings.name,
-                timeline,
-                "node takes writes"
-            );
+        if let Some(index) = primary {
+            self.nodes[index].load.set_primary(true);
         }
+        self.announce(&mut state, now.as_ref());
         for (node, told) in self.nodes.iter().zip(&told) {
             node.spare(told.as_ref().is_some_and(|told| told.spared));
         }
         self.share_reads();
         self.ask_for_users(&mut state, primary);
         let left = primary.and_then(|primary| state.leaving.take_if(|name| *name != self.nodes[primary].settings.name));
+        if now.is_some() {
+            state.last.clone_from(&now);
+        }
+        state.depose_gone(now.as_ref().map_or(0, |(_, timeline)| *timeline));
         state.primary = now;
         drop(state);
         if is_news {
@@ -256,6 +286,22 @@ impl Cluster {
         if let Some(index) = left.and_then(|name| self.nodes.iter().position(|node| node.settings.name == name)) {
             self.enable_node(index);
         }
+    }
+
+    /// Tells the log who takes writes, when that is news. As long as nodes are being asked whether they still are what they were (after a
+    /// pause, say) nothing has been lost.
+    fn announce(&self, state: &mut State, primary: Option<&(String, u32)>) {
+        let name = primary.map(|(name, _)| name);
+        if state.announced.as_ref() == name || (name.is_none() && state.why == ASKING) {
+            return;
+        }
+        if let Some(before) = &state.announced {
+            tracing::warn!(database = self.database.name, node = before, "node takes no writes any more");
+        }
+        if let Some((node, timeline)) = primary {
+            tracing::info!(database = self.database.name, node, timeline, "node takes writes");
+        }
+        state.announced = name.cloned();
     }
 
     /// Notes what a node is for. Returns whether that is news.

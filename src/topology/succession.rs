@@ -117,6 +117,7 @@ impl Cluster {
     /// none of those that are configured is where one was.
     fn follow(&self, before: &Self) {
         self.follow_orders(before);
+        self.remember_gone(before);
         let places: Vec<&HostPort> = before.nodes.iter().flat_map(|node| &node.settings.hosts).collect();
         let is_known = |settings: &NodeSettings| settings.hosts.iter().any(|host| places.contains(&host));
         if !self.database.nodes.iter().any(is_known) {

@@ -32,10 +32,11 @@ impl Cluster {
         self.disable_node(index);
     }
 
-    /// Server connections of pools to a node that are open or being opened, those of pools included that a reload has closed: what runs
-    /// there may still be committed.
+    /// Server connections to a node that are open or being opened, those of pools included that a reload has closed: what runs there may
+    /// still be committed. Not those of physical replication, which cannot write: the replica itself may be fed by one.
     pub fn connections_to(&self, index: usize) -> usize {
-        self.nodes[index].servers.used()
+        let node = &self.nodes[index];
+        node.servers.used() + node.load.passing()
     }
 
     /// Asks how far a replica is behind; `None` when no user is configured to ask with.

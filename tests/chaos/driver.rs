@@ -18,16 +18,32 @@ pub struct Driver<'a> {
     pub rng: Rng,
 }
 
+/// What else happens while a replica is promoted.
+#[derive(Debug, Clone, Copy)]
+enum Meanwhile {
+    Nothing,
+    /// Another Trunkline takes the place of the one that runs.
+    Replace,
+    /// Reloads, one after the other.
+    Reload,
+    /// What servers answer is cut off at any byte, by a reset.
+    Cut,
+    /// The same, by an end.
+    End,
+    /// All connections to the old primary go silent for ever; new ones do not.
+    Forget,
+}
+
 impl<'a> Driver<'a> {
     /// Goes on until this much time is over.
     pub fn run(&mut self, time: Duration) {
         let end = self.board.began + time;
         // Each kind once, in random order, then at random.
-        let mut due: Vec<u32> = (0..16).collect();
+        let mut due: Vec<u32> = (0..16).chain(24..29).collect();
         self.rng.shuffle(&mut due);
         self.sleep(500..1000);
         while Instant::now() < end {
-            let kind = due.pop().unwrap_or_else(|| self.rng.u32(0..24));
+            let kind = due.pop().unwrap_or_else(|| self.rng.u32(0..29));
             self.fault(kind);
             self.stage.catch_up().unwrap_or_else(|error| panic!("the standbys do not follow: {error}"));
             self.sleep(50..700);
@@ -48,7 +64,12 @@ impl<'a> Driver<'a> {
             2 => self.hang(replica, "SIGSTOP a replica"),
             3 => self.hang(primary, "SIGSTOP the primary"),
             4 => self.kill(primary, "kill the primary, it comes back"),
-            5 | 16 => self.fail_over(),
+            5 | 16 => self.fail_over(Meanwhile::Nothing),
+            24 => self.fail_over(Meanwhile::Replace),
+            25 => self.fail_over(Meanwhile::Reload),
+            26 => self.fail_over(Meanwhile::Cut),
+            27 => self.fail_over(Meanwhile::End),
+            28 => self.fail_over(Meanwhile::Forget),
             6 => self.terminate_backends(),
             7 => self.cut(),
             8 => self.tear(),
@@ -96,11 +117,40 @@ impl<'a> Driver<'a> {
     }
 
     /// The primary is lost, a standby that has everything takes its place, and the old one comes back as a standby.
-    fn fail_over(&mut self) {
+    fn fail_over(&mut self, meanwhile: Meanwhile) {
+        let seed = self.rng.u64(..);
+        thread::scope(|scope| {
+            let mut aside = Driver { stage: self.stage, board: self.board, rng: Rng::with_seed(seed) };
+            scope.spawn(move || match meanwhile {
+                Meanwhile::Replace => {
+                    aside.sleep(0..1500);
+                    aside.replace_trunkline();
+                }
+                Meanwhile::Reload => {
+                    for _ in 0..aside.rng.u32(5..20) {
+                        aside.sleep(0..200);
+                        aside.reload();
+                    }
+                }
+                _ => {}
+            });
+            self.promote(meanwhile);
+        });
+    }
+
+    fn promote(&mut self, meanwhile: Meanwhile) {
         let old = self.stage.primary();
         let server = &self.stage.cluster.nodes()[old];
         let how = ["killed", "stopped", "crashed", "hung", "cut off"][self.rng.usize(0..5)];
-        self.event("promote a replica", old, how);
+        self.event("promote a replica", old, &format!("{how}, meanwhile {meanwhile:?}"));
+        let most = self.rng.u16(1..600);
+        match meanwhile {
+            Meanwhile::Cut => self.stage.links.iter().for_each(|link| link.strike(Fault::CutAnswer(most), 100)),
+            Meanwhile::End => self.stage.links.iter().for_each(|link| link.strike(Fault::EndAnswer(most), 100)),
+            Meanwhile::Forget => self.stage.links[old].forget(),
+            _ => {}
+        }
+        self.sleep(0..50);
         match how {
             "killed" => server.kill().unwrap(),
             "stopped" => server.stop(StopMode::Fast).unwrap(),
@@ -118,11 +168,13 @@ impl<'a> Driver<'a> {
         self.stage.set_primary(new);
         self.board.note(format!("{} is the primary", self.stage.name(new)));
         self.stage.cluster.follow(other, new).unwrap();
+        // The old one stays as it is.
+        [new, other].iter().for_each(|node| self.stage.links[*node].calm());
         self.board.promoted();
         self.sleep(0..2000);
         // It never takes a write again, whatever it was about to do.
         server.kill().unwrap();
-        self.stage.links[old].calm();
+        self.stage.links.iter().for_each(Injector::calm);
         let how = self.stage.rejoin(old, self.rng.u32(0..3) > 0);
         self.board.note(format!("{} follows by {how}", self.stage.name(old)));
     }

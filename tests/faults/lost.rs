@@ -91,6 +91,44 @@ fn a_commit_without_an_answer_is_told_to_be_unknown_and_nothing_else_is() {
     assert_eq!(db.run("SELECT count(*) FROM t"), "0", "nothing that was held has arrived, nor was it sent again");
 }
 
+/// A server says 57P01 of what it has rolled back: who is sent away while a commit is under way must not be told that.
+#[test]
+fn who_is_sent_away_while_a_commit_is_under_way_is_told_that_it_is_unknown() {
+    let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
+    let link = Injector::before(db.cluster().primary_port());
+    let mut proxy = before_link(&db, &link);
+    let write = "INSERT INTO t VALUES (1)";
+    let cases =
+        [("", write, "08007"), ("", "SELECT n FROM t", "57P01"), (write, write, "57P01"), (write, "COMMIT", "08007")];
+    let mut clients = Vec::new();
+    for (before, _, _) in cases {
+        let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, &db.name);
+        client.rows("BEGIN");
+        client.rows(if before.is_empty() { "SELECT n FROM t" } else { before });
+        clients.push(client);
+    }
+    // There is a connection to be had for each of them.
+    clients.iter_mut().zip(cases).filter(|(_, (before, ..))| before.is_empty()).for_each(|(client, _)| {
+        client.rows("COMMIT");
+    });
+    link.strike(Fault::Hold, 100);
+    for (client, (_, sql, _)) in clients.iter_mut().zip(cases) {
+        client.send(&Batch::new().query(sql));
+    }
+    thread::sleep(Duration::from_millis(200));
+    // The second time it waits for nobody.
+    for _ in 0..2 {
+        proxy.signal(rustix::process::Signal::TERM);
+        thread::sleep(Duration::from_millis(200));
+    }
+    for (client, (before, sql, code)) in clients.iter_mut().zip(cases) {
+        assert_eq!(client.recv().sqlstate(), code, "{before}, {sql}");
+        assert!(client.is_closed());
+    }
+    link.strike(Fault::Cut, 100);
+    assert!(proxy.wait().success());
+}
+
 #[test]
 fn the_first_statement_of_a_block_begins_it_anew_when_its_connection_is_lost_and_no_other_one_does() {
     let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::lost::before_link;
 use crate::support::clusters::{self, APP, APP_PASSWORD, TestDb};
 use crate::support::frames::{Batch, tags};
-use crate::support::injector::Injector;
+use crate::support::injector::{Fault, Injector};
 use crate::support::process::{Setup, Trunkline};
 use crate::support::raw::RawClient;
 
@@ -53,6 +53,59 @@ fn that_refuse_connections_are_asked_with_pauses_and_used_again_at_once() {
     println!("answered within {:?}", calm.elapsed());
     assert!(calm.elapsed() < Duration::from_secs(4));
     assert_eq!(db.run("SELECT count(*) FROM t"), "20");
+}
+
+/// What was begun while a server was away may never be answered: it is not waited for once that one is known to be back.
+#[test]
+fn that_were_away_are_used_again_at_once() {
+    let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
+    let link = Injector::before(db.cluster().primary_port());
+    let mut proxy = before_link(&db, &link);
+    let mut clients: Vec<_> = (0..6).map(|_| RawClient::connect(proxy.port(), APP, APP_PASSWORD, &db.name)).collect();
+    // All that is open is in use.
+    clients[0].rows("BEGIN");
+    clients[0].rows("SELECT n FROM t");
+    link.strike(Fault::Hold, 100);
+    clients[1..].iter_mut().for_each(|client| client.send(&Batch::new().query("INSERT INTO t VALUES (1)")));
+    proxy.wait_for_log(&["node is down"]);
+    link.forget();
+    link.calm();
+    let calm = Instant::now();
+    for client in &mut clients[1..] {
+        client.set_timeout(Duration::from_secs(20));
+        assert_eq!(tags(&client.recv_ready(1)), "CZ", "each runs once");
+    }
+    println!("answered within {:?}", calm.elapsed());
+    assert!(calm.elapsed() < Duration::from_secs(4), "{:?}", calm.elapsed());
+    assert_eq!(db.run("SELECT count(*) FROM t"), "5");
+}
+
+/// Nor is what was idle meanwhile used without a look, as if it had just been.
+#[test]
+fn that_were_away_are_asked_on_idle_connections_whether_they_are_there() {
+    let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
+    let link = Injector::before(db.cluster().primary_port());
+    let mut proxy = before_link(&db, &link);
+    let mut clients: Vec<_> = (0..3).map(|_| RawClient::connect(proxy.port(), APP, APP_PASSWORD, &db.name)).collect();
+    for client in &mut clients {
+        client.rows("BEGIN");
+        client.rows("SELECT n FROM t");
+    }
+    clients.iter_mut().for_each(|client| drop(client.rows("COMMIT")));
+    link.strike(Fault::Hold, 100);
+    proxy.wait_for_log(&["node is down"]);
+    link.forget();
+    link.calm();
+    proxy.wait_for_log(&["node is up"]);
+    let began = Instant::now();
+    clients.iter_mut().for_each(|client| client.send(&Batch::new().query("INSERT INTO t VALUES (1)")));
+    for client in &mut clients {
+        client.set_timeout(Duration::from_secs(20));
+        assert_eq!(tags(&client.recv_ready(1)), "CZ", "each runs once");
+    }
+    println!("answered within {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert_eq!(db.run("SELECT count(*) FROM t"), "3");
 }
 
 #[test]

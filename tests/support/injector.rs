@@ -32,6 +32,10 @@ pub enum Fault {
     Tear,
     /// The same for what comes back from the target.
     TearAnswer,
+    /// Of what comes back from the target only so many more bytes arrive at most, fewer on most connections; then it is reset.
+    CutAnswer(u16),
+    /// The same, closed in peace.
+    EndAnswer(u16),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -41,15 +45,27 @@ struct Weather {
     share: u64,
     /// New connections are reset at once.
     refuses: bool,
+    /// Connections with a lower number are held for ever.
+    forgotten: u64,
     /// Which connections are struck depends on it.
     number: u64,
 }
 
 impl Weather {
     fn fault(&self, connection: u64) -> Fault {
-        let drawn =
-            (connection.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ self.number.wrapping_mul(0xD1B5_4A32_D192_ED03)) >> 32;
-        if drawn % 100 < self.share { self.fault } else { Fault::None }
+        if connection < self.forgotten {
+            return Fault::Hold;
+        }
+        if self.drawn(connection) % 100 < self.share { self.fault } else { Fault::None }
+    }
+
+    fn drawn(&self, connection: u64) -> u64 {
+        (connection.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ self.number.wrapping_mul(0xD1B5_4A32_D192_ED03)) >> 32
+    }
+
+    /// How many bytes of at most so many.
+    fn portion(&self, connection: u64, most: u16) -> usize {
+        usize::try_from(self.drawn(connection) / 100).unwrap_or(0) % usize::from(most.max(1))
     }
 }
 
@@ -68,7 +84,8 @@ impl Injector {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (weather, changes) = watch::channel(Weather { fault: Fault::None, share: 0, refuses: false, number: 0 });
+        let (weather, changes) =
+            watch::channel(Weather { fault: Fault::None, share: 0, refuses: false, forgotten: 0, number: 0 });
         let accepted = Arc::new(AtomicU64::new(0));
         let count = accepted.clone();
         let thread = thread::spawn(move || runtime.block_on(accept(listener, target, changes, count)));
@@ -104,7 +121,14 @@ impl Injector {
         }
     }
 
-    /// All is well again.
+    /// What is connected at this moment is forgotten, as by a firewall: nothing is forwarded any more, and nothing is closed. New
+    /// connections are none of it.
+    pub fn forget(&self) {
+        let count = self.accepted();
+        self.change(|weather| weather.forgotten = count);
+    }
+
+    /// All is well again, for whoever is not forgotten.
     pub fn calm(&self) {
         self.change(|weather| (weather.fault, weather.share, weather.refuses) = (Fault::None, 0, false));
     }
@@ -205,6 +229,8 @@ async fn pump(
     mut weather: watch::Receiver<Weather>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 32 * 1024];
+    // What has passed since the weather with this number.
+    let (mut passed, mut since) = (0, 0);
     loop {
         from.readable().await?;
         // What is held is not taken from the sender's system, either.
@@ -222,8 +248,23 @@ async fn pump(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         };
-        let fault = weather.borrow().fault(number);
+        let (fault, now) = (weather.borrow().fault(number), *weather.borrow());
+        if std::mem::replace(&mut since, now.number) != now.number {
+            passed = 0;
+        }
         match fault {
+            Fault::CutAnswer(most) | Fault::EndAnswer(most) if is_answer => {
+                let left = now.portion(number, most).saturating_sub(passed);
+                to.write_all(&buffer[..count.min(left)]).await?;
+                passed += count;
+                if count > left {
+                    sleep(Duration::from_millis(2)).await;
+                    return match fault {
+                        Fault::EndAnswer(_) => to.shutdown().await,
+                        _ => Err(io::ErrorKind::ConnectionReset.into()),
+                    };
+                }
+            }
             Fault::Split => {
                 for byte in &buffer[..count] {
                     to.write_all(std::slice::from_ref(byte)).await?;
@@ -240,9 +281,7 @@ async fn pump(
                 sleep(time).await;
                 to.write_all(&buffer[..count]).await?;
             }
-            Fault::None | Fault::Hold | Fault::Cut | Fault::Tear | Fault::TearAnswer => {
-                to.write_all(&buffer[..count]).await?
-            }
+            _ => to.write_all(&buffer[..count]).await?,
         }
     }
 }

@@ -92,6 +92,15 @@ pub fn client(proxy: &Trunkline) -> RawClient {
     client
 }
 
+/// A client of logical replication, which can also run statements.
+pub fn replication(proxy: &Trunkline) -> RawClient {
+    let mut client = RawClient::tcp(proxy.port());
+    client.set_timeout(PATIENCE);
+    let parameters = [("user", APP), ("database", "app"), ("replication", "database")];
+    client.login(APP_PASSWORD, &parameters).unwrap_or_else(|error| panic!("{error:?}"));
+    client
+}
+
 pub fn console(proxy: &Trunkline) -> RawClient {
     RawClient::connect(proxy.port(), APP, APP_PASSWORD, "trunkline")
 }

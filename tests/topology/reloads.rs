@@ -45,6 +45,30 @@ fn outcome(frames: &[Frame]) -> String {
     value.or_else(error).unwrap_or_else(|| format!("{frames:?}"))
 }
 
+/// Nobody asks a node any more that a reload has taken out. Who has a connection of his own to it hears all the same that another one was
+/// promoted since.
+#[test]
+fn a_session_that_is_pinned_to_a_node_that_is_gone_does_not_write_there_once_another_one_is_the_primary() {
+    let fixture = Fixture::new(1);
+    let (mut client, mut pinned, mut copying) = (fixture.client(), fixture.client(), fixture.client());
+    assert_eq!(client.value(WRITE), fixture.port(0));
+    fixture.wait_node("replica1", "role", "replica");
+    pinned.rows("CREATE TEMPORARY TABLE mine (n int)");
+    copying.send(&Batch::new().query("COPY t FROM STDIN"));
+    assert_eq!(copying.recv().tag, b'G');
+    fixture.proxy.rewrite_config(&config("", "", &node("replica1", fixture.cluster.info().port(1), "")));
+    fixture.proxy.signal(Signal::HUP);
+    until("it is gone", || !fixture.column("role").contains_key("primary"));
+    pinned.rows("INSERT INTO mine VALUES (1)");
+    fixture.cluster.replicas()[0].promote().unwrap();
+    assert_eq!(client.value(WRITE), fixture.port(1), "it waited for the promotion");
+    pinned.send(&Batch::new().query("INSERT INTO t VALUES (5)"));
+    assert_eq!(pinned.recv().sqlstate(), "57P01");
+    assert!(pinned.is_closed());
+    assert_eq!(copying.recv().sqlstate(), "08007");
+    assert_eq!(fixture.cluster.info().query(0, "app", "SELECT count(*) FROM t WHERE n = 5").unwrap(), "0");
+}
+
 #[test]
 fn a_switchover_waits_for_transactions_from_before_a_reload() {
     let fixture = Fixture::new(1);

@@ -274,6 +274,80 @@ fn after_a_pause_in_which_a_replica_was_promoted_nothing_is_written_to_the_old_p
     }
 }
 
+#[test]
+fn the_log_tells_who_takes_writes_and_that_a_pause_changes_nothing_about_it() {
+    let fixture = Fixture::new(1);
+    let mut client = fixture.client();
+    assert_eq!(client.value(WRITE), fixture.port(0));
+    let told = |what: &str| fixture.proxy.log().lines().filter(|line| line.contains(what)).count();
+    for _ in 0..3 {
+        fixture.command("PAUSE app");
+        fixture.command("RESUME app");
+        assert_eq!(client.value(WRITE), fixture.port(0));
+    }
+    assert_eq!((told("node takes writes"), told("takes no writes any more")), (1, 0), "{}", fixture.proxy.log());
+    fixture.command("PAUSE app");
+    fixture.cluster.replicas()[0].promote().unwrap();
+    fixture.command("RESUME app");
+    assert_eq!(client.value(WRITE), fixture.port(1));
+    assert_eq!((told("node takes writes"), told("takes no writes any more")), (2, 1), "{}", fixture.proxy.log());
+}
+
+/// What a standby shows that still follows the former primary may never become part of the cluster's history.
+#[test]
+fn a_standby_of_a_primary_that_was_replaced_is_not_read_before_it_follows_the_new_one_trap_90() {
+    let fixture = Fixture::new(2);
+    let mut client = fixture.client();
+    fixture.cluster.info().query(0, "postgres", &format!("GRANT pg_monitor TO {APP}")).unwrap();
+    assert_eq!(client.value(WRITE), fixture.port(0));
+    until("both replicas read", || readers(&mut client, 20).len() == 2);
+    fixture.cluster.replicas()[0].promote().unwrap();
+    // Nothing is written to the old one, whose standby would have more than it can follow the new one with.
+    fixture.wait_node("replica1", "role", "primary");
+    // It has written nothing, and needs nothing.
+    let mut reader = fixture.client();
+    for level in ["session", "table"] {
+        reader.rows(&format!("SET trunkline.consistency = '{level}'"));
+        assert_eq!(readers(&mut reader, 40).into_keys().collect::<Vec<_>>(), [fixture.port(1)], "{level}");
+    }
+    fixture.cluster.follow(2, 1).unwrap();
+    until("it is read again", || readers(&mut reader, 10).contains_key(&fixture.port(2)));
+}
+
+#[test]
+fn replication_does_not_stay_with_a_primary_that_was_replaced() {
+    let fixture = Fixture::new(1);
+    fixture.cluster.info().query(0, "postgres", &format!("ALTER ROLE {APP} REPLICATION")).unwrap();
+    let mut writer = fixture.client();
+    assert_eq!(writer.value(WRITE), fixture.port(0));
+    let mut stream = replication(&fixture.proxy);
+    assert_eq!(stream.rows("IDENTIFY_SYSTEM").len(), 1);
+    assert_eq!(console(&fixture.proxy).value("SELECT count(*) FROM clients WHERE replication = 'logical'"), "1");
+    // The old primary lives on.
+    fixture.cluster.replicas()[0].promote().unwrap();
+    until("writes on the new primary", || writer.value(WRITE) == fixture.port(1));
+    assert!(stream.is_closed());
+    assert_eq!(replication(&fixture.proxy).value("SELECT inet_server_port()"), fixture.port(1));
+}
+
+#[test]
+fn an_outdated_primary_is_known_where_the_control_file_is_kept_secret_trap_87() {
+    let cluster = cluster(1);
+    for function in ["pg_control_system", "pg_control_checkpoint", "pg_control_recovery"] {
+        let sql = format!("REVOKE EXECUTE ON FUNCTION {function}() FROM PUBLIC");
+        cluster.info().query(0, "app", &sql).unwrap();
+    }
+    cluster.info().wait_replayed().unwrap();
+    let nodes = node("a", cluster.info().port(0), "role = \"primary\"") + &node("b", cluster.info().port(1), "");
+    let proxy = Setup::config(config("", "", &nodes)).start();
+    let mut client = client(&proxy);
+    assert_eq!(client.value(WRITE), cluster.info().port(0).to_string());
+    // The old primary lives on, and is declared.
+    cluster.replicas()[0].promote().unwrap();
+    until("writes on the new primary", || client.value(WRITE) == cluster.info().port(1).to_string());
+    assert_eq!(column_of(&proxy, "state")["a"], "refused");
+}
+
 /// An old primary that lives on may answer what it was sent before its time was over: with what is lost then, or never, when it waits for
 /// the standby that was promoted.
 #[test]

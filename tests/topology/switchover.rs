@@ -6,6 +6,7 @@ use trunkline::app::demo::StopMode;
 
 use crate::fixture::*;
 use crate::membership::Traffic;
+use crate::support::clusters::APP;
 use crate::support::frames::Batch;
 use crate::support::process::Setup;
 use crate::support::raw::RawClient;
@@ -163,6 +164,8 @@ fn nobody_takes_over_meanwhile_and_none_begins_while_a_process_that_was_taken_ov
     until("the replica is up", || column_of(&successor, "role").get("replica1").is_some_and(|role| role == "replica"));
     let mut later = console(&successor);
     assert_eq!(later.failure("SWITCHOVER app.replica1"), "55000");
+    // What waits until nothing runs any more cannot be had here either.
+    assert_eq!((later.failure("PAUSE"), later.failure("PAUSE app")), ("55000".to_owned(), "55000".to_owned()));
     let mut next = client(&successor);
     assert_eq!(next.value(WRITE), cluster.info().port(0).to_string(), "nothing stands down for what was not begun");
     drop((admin, writer));
@@ -172,6 +175,30 @@ fn nobody_takes_over_meanwhile_and_none_begins_while_a_process_that_was_taken_ov
         start(&mut later, "SWITCHOVER app.replica1");
         outcome(&mut later) == "SWITCHOVER"
     });
+}
+
+/// A client of logical replication can write, and never leaves by itself: it is sent away, and what it has under way has ended before the
+/// replica is compared.
+#[test]
+fn who_replicates_logically_writes_nothing_that_is_lost() {
+    let fixture = Fixture::new(1);
+    fixture.cluster.info().query(0, "postgres", &format!("ALTER ROLE {APP} REPLICATION")).unwrap();
+    let mut writer = fixture.client();
+    assert_eq!(writer.value(WRITE), fixture.port(0));
+    fixture.wait_node("replica1", "role", "replica");
+    let (mut busy, mut open) = (replication(&fixture.proxy), replication(&fixture.proxy));
+    busy.send(&Batch::new().query("INSERT INTO t SELECT 7 FROM pg_sleep(3)"));
+    open.rows("BEGIN");
+    open.rows("INSERT INTO t VALUES (8)");
+    std::thread::sleep(Duration::from_millis(200));
+    let mut console = console(&fixture.proxy);
+    start(&mut console, "SWITCHOVER app");
+    assert_eq!(outcome(&mut console), "SWITCHOVER");
+    let written = |node| fixture.cluster.info().query(node, "app", "SELECT count(*) FROM t").unwrap();
+    assert_eq!(written(1), "1");
+    std::thread::sleep(Duration::from_millis(3500));
+    assert_eq!(written(0), "1", "nothing is written behind the replica's back");
+    assert!(open.is_closed());
 }
 
 #[test]

@@ -17,6 +17,7 @@ fn node(name: &str, in_recovery: bool, timeline: u32) -> Candidate<'_> {
         facts: Some(Facts { in_recovery, timeline, system: Some(SYSTEM), version: 150_000 }),
         told: None,
         incumbent: false,
+        has_led: false,
     }
 }
 
@@ -56,6 +57,18 @@ fn two_on_one_timeline_are_both_refused_unless_one_is_declared_trap_87() {
     let verdict = elect(&[a, Candidate { declared: Some(NodeRole::Primary), ..b }], None);
     assert!(refused(&verdict, 0));
     assert_eq!((&verdict.standings[1], verdict.why.as_str()), (&Standing::Primary, ""));
+}
+
+#[test]
+fn a_declaration_does_not_outweigh_what_another_one_has_taken_trap_87() {
+    let declared = || Candidate { declared: Some(NodeRole::Primary), ..node("a", false, 2) };
+    let led = Candidate { has_led: true, ..node("b", false, 2) };
+    // Promoted each by itself: whatever "b" has acknowledged, "a" has not.
+    let verdict = elect(&[declared(), led], Some(SYSTEM));
+    assert!(refused(&verdict, 0) && refused(&verdict, 1), "{verdict:?}");
+    assert!(verdict.why.contains("a and b both take writes"), "{}", verdict.why);
+    let both = [Candidate { has_led: true, ..declared() }, node("b", false, 2)];
+    assert_eq!(elect(&both, Some(SYSTEM)).standings[0], Standing::Primary);
 }
 
 #[test]

@@ -51,6 +51,8 @@ struct Known {
     history: History,
     /// The primary whose positions these are, and its timeline.
     of: Option<(usize, u32)>,
+    /// The timeline of the last primary that there was; 0 = none was asked yet.
+    timeline: u32,
     /// Grows whenever all that was known is forgotten.
     epoch: u64,
 }
@@ -62,6 +64,8 @@ pub struct Needs {
     pub needed: Moment,
     /// What its session has read last: on a node in this incarnation, at this instant. Another node must have all of that.
     pub seen: Option<(u64, Moment)>,
+    /// However old it is, it must be of the primary's history: not what a standby shows that still follows a primary which was replaced.
+    pub on_timeline: bool,
 }
 
 impl Needs {
@@ -70,6 +74,9 @@ impl Needs {
     pub fn met_by(&self, load: &NodeLoad) -> bool {
         let horizon = load.horizon.get();
         let beyond = |instant: Moment| instant == Moment::NEVER || horizon > instant;
+        if self.on_timeline && load.horizon.is_astray() {
+            return false;
+        }
         beyond(self.needed) && self.seen.is_none_or(|(where_, end)| beyond(end) || load.horizon.incarnation() == where_)
     }
 
@@ -126,6 +133,11 @@ impl Freshness {
     /// A position of the primary with this index, which is on this timeline. What was known of another one is forgotten (trap 90).
     fn take_sample(&self, primary: usize, timeline: u32, begun: Moment, position: u64, replicas: &[Arc<NodeLoad>]) {
         let mut known = self.known.lock();
+        if known.timeline != timeline {
+            let is_promoted = known.timeline != 0;
+            known.timeline = timeline;
+            replicas.iter().for_each(|load| load.horizon.set_astray(is_promoted && !load.is_primary()));
+        }
         if known.of != Some((primary, timeline)) || !known.history.push(begun, position) {
             known.forget(replicas);
             known.of = Some((primary, timeline));
@@ -143,6 +155,9 @@ impl Freshness {
         let is_on_it = known.of.is_some_and(|(_, of)| Some(of) == timeline);
         if known.epoch != epoch {
             return;
+        }
+        if known.of.is_some() {
+            load.horizon.set_astray(!is_on_it);
         }
         if !is_on_it {
             if load.horizon.get() != Moment::NEVER {
@@ -200,14 +215,25 @@ mod tests {
         freshness.take_replayed(&loads[1], epoch, at(12), Some(1), 1500);
         assert_eq!(horizon(1), at(10));
 
+        let astray = |index: usize| loads[index].horizon.is_astray();
+        assert!(!astray(0) && !astray(1));
+
         // Promoted: a timeline of its own. The other one follows the old primary still, and is "further".
         freshness.take_sample(2, 2, at(20), 1200, &loads);
         assert_eq!((horizon(0), horizon(1)), (Moment::NEVER, Moment::NEVER), "trap 90");
+        assert!(astray(0) && astray(1), "nobody knows yet whom they follow");
         freshness.take_replayed(&loads[0], epoch, at(19), Some(1), 1300);
         let epoch = freshness.epoch();
         freshness.take_replayed(&loads[0], epoch, at(21), Some(1), 9000);
         freshness.take_replayed(&loads[1], epoch, at(21), Some(2), 1200);
         assert_eq!((horizon(0), horizon(1)), (Moment::NEVER, at(20)));
+        assert!(astray(0) && !astray(1));
+        // The primary is away for a moment, and comes back as it was.
+        freshness.forget(&loads);
+        assert!(astray(0) && !astray(1));
+        freshness.take_sample(2, 2, at(21), 1200, &loads);
+        assert!(astray(0) && !astray(1));
+        let epoch = freshness.epoch();
 
         // The replica has changed sides.
         freshness.take_replayed(&loads[1], epoch, at(22), Some(3), 9000);
@@ -224,13 +250,17 @@ mod tests {
         let (same, other) = (NodeLoad::default(), NodeLoad::default());
         same.horizon.advance(at(100), at(101));
         other.horizon.advance(at(100), at(101));
-        let mut needs = Needs { needed: at(90), seen: Some((same.horizon.incarnation(), at(150))) };
+        let mut needs = Needs { needed: at(90), seen: Some((same.horizon.incarnation(), at(150))), on_timeline: true };
         assert!(needs.met_by(&same) && !needs.met_by(&other) && needs.of_level().met_by(&other));
         other.horizon.advance(at(151), at(152));
         assert!(needs.met_by(&other));
         needs.needed = at(100);
         assert!(!needs.met_by(&same), "what is needed lies before the horizon");
         assert!(Needs::default().met_by(&NodeLoad::default()), "nothing is needed");
+        let needs_nothing_else = Needs { on_timeline: true, ..Needs::default() };
+        assert!(needs_nothing_else.met_by(&other));
+        other.horizon.set_astray(true);
+        assert!(Needs::default().met_by(&other) && !needs_nothing_else.met_by(&other));
         same.horizon.forget();
         needs.needed = Moment::NEVER;
         assert!(!needs.met_by(&same), "it restarted: what was read there may be gone");
