@@ -144,7 +144,7 @@ impl Session {
         // A segment that was gathered runs here as a whole.
         self.segment_cleared = true;
         self.query_cancelled = false;
-        let deaf = !self.tracked.committed_channels().is_empty();
+        let deaf = self.tracked.listens();
         let is_beside = !self.deferred.is_open() || self.deferred.offloads;
         let unsure = !primary && is_beside && self.pools.default_path.is_wanted();
         let mut link = spare::place(lease, node, primary);

@@ -26,7 +26,7 @@ use super::relay::{Ending, Session};
 use super::replies::Expect;
 use super::splice::Splice;
 
-pub(super) use channels::Channels;
+pub(super) use channels::{Channel, Channels, Mark};
 pub use hub::Hubs;
 
 /// What a session has to do with notifications.
@@ -34,8 +34,6 @@ pub use hub::Hubs;
 pub(super) struct Notifying {
     /// While it listens.
     membership: Option<Membership>,
-    /// The channels that the hub knows of.
-    subscribed: Channels,
     /// Notifications on new channels that the session's own connection told before the hub listened on them.
     early: Vec<Notification>,
     held: Option<Held>,
@@ -123,16 +121,17 @@ impl Session {
     fn follow_channels(&mut self) -> Vec<Ticket> {
         let early = std::mem::take(&mut self.notify.early);
         let Self { state: State::Linked(link), notify, tracked, client, .. } = self else { return Vec::new() };
-        let channels = tracked.committed_channels();
+        let Some(channels) = tracked.settled_channels() else { return Vec::new() };
         let encoding = link.lease.parameters.get(b"client_encoding").unwrap_or_default();
         // A name that is not ASCII is known in the encoding in which it was read.
-        let has_hub = notify.membership.as_ref().is_some_and(|membership| {
-            *membership.hub.key.encoding == *encoding || !channels.iter().all(|name| name.is_ascii())
-        });
-        if channels.is_same(&notify.subscribed) && (has_hub || channels.is_empty()) {
+        let has_hub = notify
+            .membership
+            .as_ref()
+            .is_some_and(|membership| *membership.hub.key.encoding == *encoding || !channels.are_ascii());
+        if !channels.has_changed() && (has_hub || channels.is_empty()) {
             return Vec::new();
         }
-        notify.subscribed = channels.clone();
+        let mut changes = channels.tell();
         if channels.is_empty() {
             notify.membership = None;
             return Vec::new();
@@ -142,9 +141,10 @@ impl Session {
             let mailbox = before.unwrap_or_else(|| Arc::new(Mailbox::new(client.clone())));
             let key = Key { database: client.database.as_str().into(), encoding: encoding.into() };
             notify.membership = Some(Hubs::join(&self.ctx, key, mailbox, self.pools.clone()));
+            changes.added = channels.all();
         }
         let Some(membership) = &notify.membership else { return Vec::new() };
-        let ticket = membership.set(channels);
+        let ticket = membership.change(changes);
         early.into_iter().for_each(|frame| membership.mailbox.push(frame));
         ticket.into_iter().collect()
     }
@@ -238,7 +238,8 @@ impl Session {
         let State::Linked(link) = &mut self.state else { return };
         // Also when nobody here knows why: a LISTEN within a function.
         link.listens = true;
-        if !self.tracked.channels().contains(channel) || self.notify.subscribed.contains(channel) {
+        let channels = self.tracked.channels();
+        if !channels.contains(channel) || channels.is_told(channel) {
             return;
         }
         let sender = if pid == link.lease.info.cancel.pid {

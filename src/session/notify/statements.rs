@@ -26,7 +26,7 @@ impl Session {
             })
         });
         let State::Linked(link) = &mut self.state else { return };
-        link.fence |= changes || !self.tracked.channels().is_same(&self.notify.subscribed);
+        link.fence |= changes || self.tracked.channels().has_changed();
         link.listens |= effects.contains(Effects::LISTEN) && !effects.contains(Effects::RELEASES_ONLY);
         if !self.may_notify(effects) {
             return;
