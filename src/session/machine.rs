@@ -107,6 +107,8 @@ pub(super) struct Link {
 
 impl Link {
     pub fn new(lease: Lease, node: usize, primary: bool) -> Self {
+    /// Names were put within the client's open sequence, ahead of a Query that is still to come: their failure is that Query's.
+    pub names_ahead: bool,
         Self {
             incarnation: lease.pool().load.horizon.incarnation(),
             lease,
@@ -154,6 +156,7 @@ impl Link {
     /// What the node is, for what is counted.
     pub fn role(&self) -> NodeRole {
         match self.worker {
+            names_ahead: false,
             Some(_) => NodeRole::Worker,
             None if self.primary => NodeRole::Primary,
             None => NodeRole::Replica,
@@ -195,6 +198,14 @@ impl Link {
     pub fn drops_rows(&self) -> bool {
         self.replies.head().is_some_and(Expect::is_ours)
     }
+        self.names_ahead = false;
+    }
+
+    /// Whether a sequence of the client's is open on the primary, outside a block: what it has written is not committed before its
+    /// Sync or Query, and a Sync of ours would commit it.
+    pub fn is_in_sequence(&self) -> bool {
+        let in_block = self.status.in_block() && !self.replies.owes_ready();
+        self.primary && self.segment_open && !in_block
 
     /// An error came in a sequence of extended-protocol messages: what was sent up to the next Sync is void. Where none is on its way the
     /// server waits for one, also behind a Query, which it skips with the rest (trap 42). Returns whether what the client sends next is

@@ -227,6 +227,13 @@ impl Session {
                     return Ok(false);
                 }
                 if code == SqlState::INVALID_STATEMENT_NAME && !fatal && self.heal_lost() {
+                if !fatal && link.names_ahead && link.replies.head().is_some_and(Expect::is_ours) {
+                    // The same within the client's sequence: told when its turn comes.
+                    link.failed = true;
+                    link.own_failure = Some(ErrorNotice::whole(body));
+                    link.void_sequence(names);
+                    return Ok(false);
+                }
                     return Ok(false);
                 }
                 if !fatal && self.rerun(body, false, out) {

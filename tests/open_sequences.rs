@@ -1,0 +1,137 @@
+//! Sequences of the extended protocol that no Sync has ended yet, and what comes in the middle of them: compared with a direct
+//! connection, while another client uses the same server connection and names. Tests name the traps that they show.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use support::frames::{Batch, summary, tags};
+use support::world::{Plan, Step, World, ready};
+
+const SQL: &str = "CREATE TABLE log (n int);
+    CREATE TABLE copied (n int CHECK (n > 0));
+    CREATE TABLE guarded (n int);
+    CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+    CREATE TRIGGER no BEFORE INSERT ON guarded FOR EACH STATEMENT EXECUTE FUNCTION no()";
+
+fn world(pool: &str) -> World {
+    Plan { sql: SQL, pool: &format!("size = 1\n{pool}"), primary_only: true, ..Plan::default() }.start()
+}
+
+fn batch() -> Batch {
+    Batch::new()
+}
+
+fn query(sql: &str) -> Step {
+    ready(batch().query(sql))
+}
+
+/// Something that a sequence has written.
+fn write() -> Batch {
+    batch().run("INSERT INTO log VALUES (1)", &[])
+}
+
+/// As [`World::compare`]; between the steps another client leaves its own statements of the same names on the connection.
+fn compare(world: &World, what: &str, script: &[Step]) {
+    let mut direct = world.direct();
+    let expected: Vec<_> = script.iter().map(|step| step.run(&mut direct)).collect();
+    direct.vanish();
+    let mut client = world.client();
+    let mut rival = world.client();
+    let mut idle = true;
+    for (number, (step, expected)) in script.iter().zip(expected).enumerate() {
+        if idle {
+            rival.exchange(&batch().query("DEALLOCATE ALL"));
+            rival.exchange(&batch().query("PREPARE p AS SELECT 'not yours'; PREPARE q AS SELECT 'not yours'"));
+        }
+        eprintln!("{what}, step {number}: {}", summary(&expected));
+        let frames = step.run(&mut client);
+        assert_eq!(summary(&frames), summary(&expected), "{what}, step {number}");
+        idle = frames.last().is_some_and(|ready| ready.tag == b'Z' && ready.body == b"I");
+    }
+}
+
+const WRITTEN: &str = "SELECT count(*) FROM log";
+
+/// What a sequence has written is committed with the Query that ends it, or not at all: also when the names in that Query have to be
+/// put on the connection first.
+#[test]
+fn names_put_ahead_of_a_query_commit_nothing_traps_30_44() {
+    let world = world("wait_timeout = \"5s\"");
+    let long = format!("SELECT 1; SELECT 1/0 /* {} */", "x".repeat(1 << 20));
+    for (what, sql) in [
+        ("executed", "EXECUTE p; SELECT 1/0"),
+        ("given up", "DEALLOCATE p; SELECT 1/0"),
+        ("of which one cannot be prepared any more", "EXECUTE gone"),
+        ("that are taken", "PREPARE p AS SELECT 3"),
+        ("that are not there", "EXECUTE nobody"),
+        ("that are asked for", "SELECT count(*) FROM pg_prepared_statements WHERE name = 'p'; SELECT 1/0"),
+        ("not looked into", &long),
+        ("well", "EXECUTE p"),
+    ] {
+        let prepare = || match sql.contains("gone") {
+            true => query(
+                "TRUNCATE log; CREATE TABLE gone (n int); PREPARE p AS SELECT 1; PREPARE gone AS SELECT * FROM gone; \
+                 DROP TABLE gone",
+            ),
+            false => query("TRUNCATE log; PREPARE p AS SELECT 1"),
+        };
+        compare(
+            &world,
+            what,
+            &[
+                prepare(),
+                ready(write().query(sql)),
+                query(WRITTEN),
+                query("SELECT 'goes on'"),
+                query("DEALLOCATE ALL"),
+                prepare(),
+                // With the sequence's answers there.
+                Step::Frames(write().flush(), 4),
+                query(sql),
+                query(WRITTEN),
+                query("DEALLOCATE ALL"),
+                // With more behind it.
+                prepare(),
+                Step::Ready(write().query(sql).bytes_of(write().sync().bytes()).query("SELECT 2"), 3),
+                query(WRITTEN),
+                query("DEALLOCATE ALL"),
+                // An error before it.
+                prepare(),
+                ready(batch().run("SELECT 1/0", &[]).query(sql).query("EXECUTE p").sync()),
+                query(WRITTEN),
+                // In a block, where nothing can be committed.
+                query("BEGIN"),
+                ready(write().query(sql)),
+                query("ROLLBACK"),
+                query("DEALLOCATE ALL"),
+            ],
+        );
+    }
+}
+
+/// Whatever else has to come first, or is refused by the proxy itself.
+#[test]
+fn what_listeners_ask_for_commits_nothing_traps_30_59() {
+    let world = world("");
+    let mut client = world.client();
+    client.exchange(&batch().query("LISTEN a"));
+    for (sql, fails) in
+        [("NOTIFY a; SELECT 1/0", true), ("SELECT pg_listening_channels()", true), ("NOTIFY a, 'well'", false)]
+    {
+        for flush in [false, true] {
+            client.exchange(&batch().query("TRUNCATE log"));
+            if flush {
+                client.send(&write().flush());
+                client.recv_frames(4);
+                client.send(&batch().query(sql));
+            } else {
+                client.send(&write().query(sql));
+            }
+            let frames = client.recv_ready(1);
+            // Asked for in the middle of a sequence the proxy does not know them.
+            assert_eq!(tags(&frames).contains('E'), fails, "{sql}: {frames:?}");
+            assert_eq!(client.value(WRITTEN), if fails { "0" } else { "1" }, "{sql}");
+        }
+    }
+}
