@@ -135,3 +135,45 @@ fn what_listeners_ask_for_commits_nothing_traps_30_59() {
         }
     }
 }
+
+/// The end of a block that has failed, by statements that the connection at hand has never seen.
+#[test]
+fn statements_that_end_a_failed_block_trap_27() {
+    let world = world("max_prepared = 1");
+    let run = |name: &str| batch().bind("", name, &[]).execute("", 0).sync();
+    for described in [false, true] {
+        let prepare = |name: &str, sql: &str| {
+            let parse = batch().parse(name, sql, &[]);
+            ready(if described { parse.describe(b'S', name) } else { parse }.sync())
+        };
+        let mut script = vec![
+            prepare("rollback", "ROLLBACK"),
+            prepare("commit", "COMMIT"),
+            prepare("to", "ROLLBACK TO s"),
+            prepare("read", "SELECT 1"),
+        ];
+        for end in ["rollback", "commit", "to"] {
+            script.extend([
+                query("BEGIN; SAVEPOINT s; INSERT INTO log VALUES (1)"),
+                query("SELECT 1/0"),
+                ready(run("read")),
+                ready(batch().describe(b'S', "read").sync()),
+                ready(batch().describe(b'S', end).sync()),
+                ready(run(end)),
+                ready(run("read")),
+                query("ROLLBACK"),
+            ]);
+            script.extend([
+                query("BEGIN; SAVEPOINT s; INSERT INTO log VALUES (1)"),
+                query("SELECT 1/0"),
+                ready(batch().bind("", end, &[]).describe(b'P', "").execute("", 0).sync()),
+                query("ROLLBACK"),
+                // Not known yet to have failed.
+                Step::Ready(batch().query("BEGIN; SAVEPOINT s").query("SELECT 1/0").bytes_of(run(end).bytes()), 3),
+                query("ROLLBACK"),
+            ]);
+        }
+        script.push(query("DEALLOCATE ALL"));
+        compare(&world, "ends", &script);
+    }
+}
