@@ -177,3 +177,24 @@ fn statements_that_end_a_failed_block_trap_27() {
         compare(&world, "ends", &script);
     }
 }
+
+/// An error says the name that the message said, also where the same text has another one.
+#[test]
+fn errors_say_the_name_that_is_meant_trap_44() {
+    let world = world("");
+    let sql = "SELECT $1::int + $2::int";
+    compare(
+        &world,
+        "two names",
+        &[
+            ready(batch().parse("one", sql, &[]).parse("two", sql, &[]).parse("three", sql, &[]).sync()),
+            ready(batch().bind("", "two", &[Some("1")]).sync()),
+            ready(batch().bind("", "three", &[Some("1")]).sync()),
+            ready(batch().bind("", "one", &[Some("1")]).close(b'S', "one").sync()),
+            ready(batch().bind("", "two", &[Some("1")]).close(b'S', "two").parse("two", "SELECT 1", &[]).sync()),
+            ready(batch().close(b'S', "two").bind("", "one", &[Some("1")]).sync()),
+            ready(batch().bind("", "one", &[]).sync()),
+            query("DEALLOCATE ALL"),
+        ],
+    );
+}

@@ -151,7 +151,8 @@ impl Session {
             statement.used();
         }
         let shared = statement.is_some() && !relies;
-        self.expect(Expect::Bind { statement, relies });
+        let since = known.as_ref().map_or(0, |named| named.since);
+        self.expect(Expect::Bind { statement, relies, since });
         self.uses_plan(relies);
         if reads_names {
             // Behind the Bind: the statement itself may have to go away under our name for it.

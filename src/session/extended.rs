@@ -178,7 +178,8 @@ impl Session {
             named.set_described();
             named.shared().cloned()
         });
-        self.expect(Expect::Describe { of, begun: false });
+        let since = named.map_or(0, |named| named.since);
+        self.expect(Expect::Describe { of, since, begun: false });
     }
 
     /// A message goes out that uses the plan of a statement.

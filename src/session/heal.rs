@@ -41,7 +41,7 @@ impl Session {
         let max = self.max_prepared;
         let Self { state: State::Linked(link), told, .. } = self else { return false };
         let (old, relies) = match link.replies.head() {
-            Some(Expect::Bind { statement: Some(statement), relies }) => (statement.clone(), *relies),
+            Some(Expect::Bind { statement: Some(statement), relies, .. }) => (statement.clone(), *relies),
             Some(Expect::Describe { of: Some(statement), .. }) => (statement.clone(), false),
             Some(Expect::Bind { statement: None, .. } | Expect::Describe { of: None, .. }) => {
                 return link.lease.prepared.unnamed.take().is_some_and(|(old, _)| link.replay(&old, None, told));
@@ -59,7 +59,7 @@ impl Session {
         let max = self.max_prepared;
         let Self { state: State::Linked(link), told, .. } = self else { return false };
         let (lost, relies) = match link.replies.head() {
-            Some(Expect::Bind { statement: Some(statement), relies }) => (statement.clone(), *relies),
+            Some(Expect::Bind { statement: Some(statement), relies, .. }) => (statement.clone(), *relies),
             Some(Expect::Describe { of: Some(statement), .. }) => (statement.clone(), false),
             _ => return false,
         };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::ServerConn;
+use crate::backend::{Prepared, ServerConn};
 use crate::observe::Moment;
 use crate::observe::fault;
 use crate::wire::frame::{HEADER, backend_limit};
@@ -256,7 +256,7 @@ impl Session {
                     self.skip_to_sync = link.void_sequence(names);
                     return Ok(false);
                 }
-                let renamed = link.replies.head().and_then(|head| in_clients_words(head, names, body));
+                let named = link.replies.head().and_then(Expect::named).map(|(of, since)| (of.clone(), since));
                 if !matches!(link.replies.head(), Some(Expect::Simple { .. }) | None) && !fatal {
                     self.skip_to_sync = link.void_sequence(names);
                 }
@@ -267,6 +267,8 @@ impl Session {
                     return Ok(false);
                 }
                 if let Some(SqlState::INVALID_STATEMENT_NAME | SqlState::IN_FAILED_TRANSACTION) = Some(code)
+                // With what is void taken back: names that were to be closed stand.
+                let renamed = named.and_then(|(of, since)| in_clients_words(&of, since, names, body));
                     && let Some(failure) = link.own_failure.take()
                 {
                     crate::wire::build::message(out.insert(), b'E', |out| out.extend_from_slice(&failure));
@@ -493,16 +495,11 @@ fn pop_if(link: &mut super::machine::Link, wanted: impl FnOnce(&Expect) -> bool)
 }
 
 /// An error that speaks of a shared statement by our name for it, with the client's in its place.
-fn in_clients_words(head: &Expect, names: &Names, body: &[u8]) -> Option<Vec<u8>> {
-    let statement = match head {
-        Expect::Bind { statement, .. } => statement.as_ref()?,
-        Expect::Describe { of, .. } => of.as_ref()?,
-        _ => return None,
-    };
+fn in_clients_words(statement: &Prepared, since: u64, names: &Names, body: &[u8]) -> Option<Vec<u8>> {
     let at = memchr::memmem::find(body, &statement.name)?;
     // Closed or prepared anew since: as if it had none.
-    let name = names.of_statement(statement.id).into_iter().next().unwrap_or_default();
-    Some(ErrorNotice::whole(&[&body[..at], &name, &body[at + statement.name.len()..]].concat()))
+    let name = names.name_of(statement.id, since).unwrap_or_default();
+    Some(ErrorNotice::whole(&[&body[..at], name, &body[at + statement.name.len()..]].concat()))
 }
 
 /// Whether an ErrorResponse ends the connection: severity FATAL or PANIC, which is the first field that servers send.

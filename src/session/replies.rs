@@ -61,12 +61,16 @@ pub(super) enum Expect {
     },
     /// A message of ours that must fail, in the place of a Bind that we refuse: the client gets this error for it.
     Refused(Box<ErrorNotice>),
+        /// When the client gave it the name by which it is bound: of several names of one statement this tells which.
+        since: u64,
     /// ParameterDescription, then RowDescription or NoData, of this shared statement or of a portal of it.
     Describe {
         of: Option<Arc<Prepared>>,
         /// The parameters were told already.
         begun: bool,
     },
+        /// As of a Bind.
+        since: u64,
     /// The same for ourselves, to see whether the columns are still those that clients know.
     Verify { statement: Arc<Prepared> },
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
@@ -170,6 +174,15 @@ const MOST_LOOKED_THROUGH: usize = 1000;
 pub(super) struct Replies {
     queue: VecDeque<Expect>,
     /// How many had been awaited with the last one that is, or ends with, a ReadyForQuery: nothing is looked for in vain in a
+    /// The shared statement that it is about, and when the client gave it the name that the message says.
+    pub fn named(&self) -> Option<(&Arc<Prepared>, u64)> {
+        match self {
+            Self::Bind { statement, since, .. } => Some((statement.as_ref()?, *since)),
+            Self::Describe { of, since, .. } => Some((of.as_ref()?, *since)),
+            _ => None,
+        }
+    }
+
     /// pipeline of thousands.
     ready: u64,
     /// The same of the last one that changes what the session keeps.
