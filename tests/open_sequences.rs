@@ -198,3 +198,66 @@ fn errors_say_the_name_that_is_meant_trap_44() {
         ],
     );
 }
+
+/// `PREPARE` as a statement of the protocol finds the name taken, whoever has taken it, and how, in one segment or two.
+#[test]
+fn a_prepare_by_the_protocol_finds_names_that_are_taken_trap_44() {
+    let world = world("");
+    let prepare = |name: &str, sql: &str| batch().parse("", &format!("PREPARE {name} AS {sql}"), &[]);
+    let then = |first: Batch, second: Batch| first.bytes_of(second.bytes());
+    compare(
+        &world,
+        "taken",
+        &[
+            ready(batch().run("PREPARE p AS SELECT 1", &[]).sync()),
+            ready(batch().run("PREPARE p AS SELECT 2", &[]).sync()),
+            query("PREPARE p AS SELECT 3"),
+            ready(batch().parse("p", "SELECT 4", &[]).sync()),
+            query("EXECUTE p"),
+            query("DEALLOCATE p"),
+            // Under the name that it prepares.
+            ready(batch().parse("p", "PREPARE p AS SELECT 1", &[]).bind("", "p", &[]).execute("", 0).sync()),
+            ready(batch().bind("", "p", &[]).execute("", 0).sync()),
+            query("DEALLOCATE ALL"),
+            // Executed again and again.
+            ready(batch().parse("s", "PREPARE p AS SELECT 1", &[]).bind("", "s", &[]).execute("", 0).sync()),
+            ready(batch().bind("", "s", &[]).execute("", 0).sync()),
+            query("EXECUTE p"),
+            ready(then(batch().bind("", "s", &[]).execute("", 0), batch().run("SELECT 1", &[])).sync()),
+            query("DEALLOCATE ALL"),
+            // The name is taken between Parse, Bind and Execute.
+            ready(prepare("p", "SELECT 1").parse("p", "SELECT 9", &[]).bind("", "", &[]).execute("", 0).sync()),
+            query("DEALLOCATE ALL"),
+            ready(prepare("p", "SELECT 1").bind("", "", &[]).parse("p", "SELECT 9", &[]).execute("", 0).sync()),
+            query("EXECUTE p"),
+            query("DEALLOCATE ALL"),
+            query("BEGIN"),
+            ready(prepare("p", "SELECT 1").bind("c", "", &[]).sync()),
+            ready(batch().parse("p", "SELECT 9", &[]).sync()),
+            ready(batch().execute("c", 0).sync()),
+            query("ROLLBACK"),
+            query("EXECUTE p"),
+            query("DEALLOCATE ALL"),
+            query("BEGIN"),
+            ready(prepare("p", "SELECT 1").bind("c", "", &[]).sync()),
+            query("PREPARE p AS SELECT 9"),
+            ready(batch().execute("c", 0).sync()),
+            query("ROLLBACK"),
+            query("EXECUTE p"),
+            query("DEALLOCATE ALL"),
+            // And is free again.
+            ready(batch().parse("p", "SELECT 1", &[]).sync()),
+            ready(prepare("p", "SELECT 2").bind("", "", &[]).close(b'S', "p").execute("", 0).sync()),
+            query("EXECUTE p"),
+            query("DEALLOCATE ALL"),
+            // Twice in one segment.
+            ready(batch().run("PREPARE p AS SELECT 1", &[]).run("PREPARE p AS SELECT 2", &[]).sync()),
+            query("EXECUTE p"),
+            query("DEALLOCATE ALL"),
+            ready(batch().parse("p", "SELECT 1", &[]).run("PREPARE p AS SELECT 2", &[]).sync()),
+            query("EXECUTE p"),
+            ready(batch().run("DEALLOCATE p", &[]).run("PREPARE p AS SELECT 3", &[]).sync()),
+            query("EXECUTE p"),
+        ],
+    );
+}

@@ -213,6 +213,25 @@ impl Session {
         None
     }
 
+    /// A portal is executed that prepares a name or gives one up: it means what it means to the client by now, which may have changed
+    /// since the Bind.
+    pub(super) fn names_before_execute(&mut self, portal: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
+        let (_, script) = self.scripts.iter().find(|(of, _)| **of == *portal)?;
+        let named = script.all().filter_map(|change| match change {
+            Change::Prepare { name, .. } | Change::Deallocate(name) => Some(name.clone()),
+            _ => None,
+        });
+        let wanted = Wanted::These(named.collect());
+        if self.max_prepared == 0 {
+            return None;
+        }
+        if self.is_unsettled(&wanted) {
+            return Some(self.link()?.wait_for_answers(out));
+        }
+        self.put_names(&wanted, out);
+        None
+    }
+
     /// Whether an error that is still to come may decide what the names stand for.
     fn is_unsettled(&self, wanted: &Wanted) -> bool {
         let State::Linked(link) = &self.state else { return false };
