@@ -261,3 +261,27 @@ fn a_prepare_by_the_protocol_finds_names_that_are_taken_trap_44() {
         ],
     );
 }
+
+/// A FunctionCall that an error before it has voided has not been: nothing of it stays with the session.
+#[test]
+fn a_call_that_never_was_leaves_nothing_trap_33() {
+    let world = world("wait_timeout = \"3s\"");
+    // `pg_backend_pid`, without arguments; the result as text.
+    let call = |batch: Batch| batch.raw(b'F', &[0, 0, 7, 0xea, 0, 0, 0, 0, 0, 0]);
+    for (what, messages, readies) in [
+        ("in its sequence", call(batch().run("SELECT 1/0", &[])).sync(), 1),
+        ("behind a Query", call(batch().run("SELECT 1/0", &[]).query("SELECT 1")).sync(), 1),
+        ("of a name", call(batch().bind("", "nobody", &[])).sync(), 1),
+    ] {
+        let mut direct = world.direct();
+        direct.send(&messages);
+        let expected = summary(&direct.recv_ready(readies));
+        let mut client = world.client();
+        client.send(&messages);
+        assert_eq!(summary(&client.recv_ready(readies)), expected, "{what}");
+        assert_eq!(world.client().value("SELECT 'served'"), "served", "{what}");
+        let frames = client.exchange(&call(batch().run("SELECT 2", &[])));
+        assert_eq!(tags(&frames), "12TDCVZ", "{what}: {frames:?}");
+        client.vanish();
+    }
+}

@@ -106,6 +106,13 @@ impl Session {
         if let Some(stop) = self.needs_other_link(UNSEEN, range.start, out) {
             return stop;
         }
+        if let Some(link) = self.link()
+            && !link.replies.is_empty()
+            && (link.segment_open || link.replies.is_cut_short())
+        {
+            // What an error before it makes void leaves nothing behind.
+            return link.wait_for_answers(out);
+        }
         self.begin_statement(UNSEEN, b"-- function call", None, None);
         self.segment_cleared = false;
         // Large objects live in a transaction (trap 14); any other function may leave session state behind.
