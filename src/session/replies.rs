@@ -561,6 +561,14 @@ impl Replies {
         self.queue.retain(|expect| {
             let within = index < until;
             index += 1;
+    /// None of it is answered: whatever it would have changed is taken back.
+    pub fn undo(&mut self, names: &mut Names, registry: &mut Registry) {
+        while !self.queue.is_empty() {
+            self.fail_to_sync(names, registry);
+            self.queue.pop_front();
+        }
+    }
+
             !(within && matches!(expect, Expect::Sync { .. } | Expect::CopyEnd))
         });
         self.recount();

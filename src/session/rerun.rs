@@ -378,6 +378,8 @@ impl Session {
         link.close_segment();
         for frame in frames(&link.lease.kept) {
             if frame.tag == b'P'
+        // What it has closed stands again, to be used before that once more.
+        link.replies.undo(names, &mut link.lease.prepared);
                 && let Some(parse) = frontend::parse(frame.body())
                 && !parse.name.is_empty()
             {
