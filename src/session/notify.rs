@@ -101,6 +101,8 @@ impl Session {
         if std::mem::take(&mut self.notify.may_have_notified) {
             until.extend(self.catch_up());
         }
+            // A cancel request that comes meanwhile means what the client has sent behind it.
+            self.client.set_applying(true);
         if !until.is_empty() {
             self.notify.held = Some(Held { until });
             return false;
@@ -176,6 +178,7 @@ impl Session {
         if let Some(held) = &self.notify.held {
             if !held.until.iter().all(Ticket::is_over) {
                 return Ok(moved);
+            self.client.set_applying(false);
             }
             self.notify.held = None;
             self.tell_notifications(usize::MAX)?;
