@@ -5,7 +5,11 @@
 
 mod support;
 
-use support::frames::{Batch, summary, tags};
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use support::frames::{Batch, Frame, summary, tags};
+use support::raw::RawClient;
 use support::world::{Plan, Step, World, ready};
 
 const SQL: &str = "CREATE TABLE log (n int);
@@ -282,6 +286,166 @@ fn a_call_that_never_was_leaves_nothing_trap_33() {
         assert_eq!(world.client().value("SELECT 'served'"), "served", "{what}");
         let frames = client.exchange(&call(batch().run("SELECT 2", &[])));
         assert_eq!(tags(&frames), "12TDCVZ", "{what}: {frames:?}");
+        client.vanish();
+    }
+}
+
+/// All that comes until nothing does for a while.
+fn everything(client: &mut RawClient, batch: &Batch) -> Vec<Frame> {
+    client.send(batch);
+    let mut frames = Vec::new();
+    client.set_timeout(Duration::from_millis(60));
+    loop {
+        match client.try_recv() {
+            Ok(frame) => frames.push(frame),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+            Err(error) => panic!("{error} after {frames:?}"),
+        }
+    }
+    client.set_timeout(Duration::from_secs(10));
+    frames
+}
+
+/// A Sync ahead of the end of the data, of a COPY that fails before it, within it, at its end, or not at all: all that a server says is
+/// told, and the next client meets a connection that works.
+#[test]
+fn a_copy_that_fails_with_a_sync_sent_before_its_end_traps_48_49() {
+    let world = world("");
+    let copies = ["COPY copied FROM STDIN", "COPY guarded FROM STDIN", "COPY nowhere FROM STDIN"];
+    let good = batch().copy_data(b"1\n");
+    let bad = batch().copy_data(b"x\n");
+    let unfit = batch().copy_data(b"-1\n");
+    let then = |first: &Batch, second: &Batch| batch().bytes_of(first.bytes()).bytes_of(second.bytes());
+    for copy in copies {
+        for (what, data) in [("good", &good), ("bad", &bad), ("unfit", &unfit)] {
+            for (end_name, end) in [("done", batch().copy_done()), ("fail", batch().copy_fail("no"))] {
+                if end_name == "fail" && what != "good" || copy.contains("nowhere") && what != "good" {
+                    continue;
+                }
+                let start = batch().run(copy, &[]).sync();
+                let rest = then(&then(data, &end), &batch().sync());
+                let goes_on = batch().run("SELECT 'goes on'", &[]).sync();
+                let scripts = [
+                    ("in one go", vec![then(&start, &rest)]),
+                    ("in two", vec![start.clone(), rest.clone()]),
+                    ("in three", vec![start.clone(), data.clone(), then(&end, &batch().sync())]),
+                    ("with more behind it", vec![then(&then(&start, &rest), &goes_on)]),
+                    ("two Syncs", vec![then(&start, &then(&batch().sync(), &rest))]),
+                    ("by Query", vec![then(&batch().query(copy).sync(), &then(data, &end))]),
+                ];
+                for (how, script) in scripts {
+                    let run = |client: &mut RawClient| {
+                        script.iter().map(|part| summary(&everything(client, part))).collect::<Vec<_>>()
+                    };
+                    let (mut direct, mut client) = (world.direct(), world.client());
+                    let expected = run(&mut direct);
+                    let name = format!("{copy}, {what} data, {end_name}, {how}");
+                    assert_eq!(run(&mut client), expected, "{name}");
+                    assert_eq!(client.value("SELECT 'same'"), "same", "{name}");
+                    assert_eq!(world.client().value("SELECT 'another'"), "another", "{name}");
+                }
+            }
+        }
+    }
+}
+
+/// What is drawn of messages about names, by the protocol and by SQL, with writes and errors between them, in sequences that Queries
+/// and Syncs end where they please.
+struct Author {
+    rng: fastrand::Rng,
+}
+
+impl Author {
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.rng.usize(..from.len())]
+    }
+
+    fn name(&mut self) -> &'static str {
+        self.pick(&["p", "q", "r"])
+    }
+
+    fn sql(&mut self) -> String {
+        let (name, n) = (self.name(), self.rng.u32(..3));
+        match self.rng.usize(..13) {
+            0..=2 => format!("EXECUTE {name}"),
+            3 | 4 => format!("PREPARE {name} AS SELECT {n}"),
+            5 => format!("PREPARE {name} AS INSERT INTO log VALUES ({n})"),
+            6 => format!("DEALLOCATE {name}"),
+            7 => "INSERT INTO log VALUES (1)".to_owned(),
+            8 => "SELECT 1/0".to_owned(),
+            9 => self.pick(&["BEGIN", "COMMIT", "ROLLBACK"]).to_owned(),
+            10 => "SELECT count(*) FROM log".to_owned(),
+            11 => self
+                .pick(&["DEALLOCATE ALL", "SELECT name, statement FROM pg_prepared_statements ORDER BY name"])
+                .to_owned(),
+            _ => format!("SELECT {n}"),
+        }
+    }
+
+    fn message(&mut self, batch: Batch) -> Batch {
+        let name = if self.rng.usize(..4) == 0 { "" } else { self.name() };
+        match self.rng.usize(..13) {
+            0 | 1 => batch.parse(name, &self.sql(), &[]),
+            2 | 3 => batch.bind("", name, &[]).execute("", 0),
+            4 => batch.bind("c", name, &[]),
+            5 => batch.execute(self.pick(&["", "c"]), 0),
+            6 => batch.describe(b'S', name),
+            7 => batch.close(b'S', name),
+            8 | 9 => batch.query(&self.sql()),
+            10 => batch.flush(),
+            11 => batch.sync(),
+            _ => batch.run(&self.sql(), &[]),
+        }
+    }
+}
+
+/// The end of an exchange: an empty Query is answered in a failed block, too.
+fn until_mark(client: &mut RawClient, batch: &Batch) -> Vec<Frame> {
+    client.send(&batch.clone().sync().query(""));
+    let mut frames: Vec<Frame> = Vec::new();
+    loop {
+        match client.try_recv() {
+            Ok(frame) => frames.push(frame),
+            Err(error) => panic!("{error} after {}", summary(&frames)),
+        }
+        if let [.., mark, ready] = frames.as_slice()
+            && mark.tag == b'I'
+            && ready.tag == b'Z'
+        {
+            return frames;
+        }
+    }
+}
+
+#[test]
+fn random_sequences_are_answered_as_by_a_server_traps_30_33_44() {
+    // Two: one may have to stay with its session.
+    let pool = "size = 2\nwait_timeout = \"8s\"";
+    let world = Plan { sql: SQL, pool, primary_only: true, ..Plan::default() }.start();
+    let seeds = std::env::var("TRUNKLINE_SEEDS").unwrap_or_else(|_| "1,2,3,4".to_owned());
+    for seed in seeds.split(',').map(|seed| seed.trim().parse::<u64>().unwrap()) {
+        let mut author = Author { rng: fastrand::Rng::with_seed(seed) };
+        let script: Vec<Batch> =
+            (0..60).map(|_| (0..author.rng.usize(1..7)).fold(batch(), |batch, _| author.message(batch))).collect();
+        let start = batch().query("TRUNCATE log");
+        let mut direct = world.direct();
+        direct.exchange(&start);
+        let expected: Vec<_> = script.iter().map(|batch| until_mark(&mut direct, batch)).collect();
+        direct.vanish();
+        let (mut client, mut rival) = (world.client(), world.client());
+        client.exchange(&start);
+        let mut idle = true;
+        for (step, (batch_, expected)) in script.iter().zip(&expected).enumerate() {
+            if idle {
+                rival.exchange(&batch().query("DEALLOCATE ALL"));
+                rival.exchange(&batch().query("PREPARE p AS SELECT 'not yours'; PREPARE q AS SELECT 'not yours'"));
+                rival.exchange(&batch().parse("r", "SELECT 'not yours'", &[]).parse("", "SELECT 'no'", &[]).sync());
+            }
+            let said = String::from_utf8_lossy(batch_.bytes()).replace('\0', ".");
+            let frames = until_mark(&mut client, batch_);
+            assert_eq!(summary(&frames), summary(expected), "seed {seed}, step {step}: {said}");
+            idle = frames.last().is_some_and(|ready| ready.body == b"I");
+        }
         client.vanish();
     }
 }

@@ -132,7 +132,10 @@ impl Session {
     /// Links the session to the connection; not if it was cancelled before (`false`).
     fn attach(&mut self, lease: Lease, node: usize, waited: Duration) -> bool {
         // Before anybody can cancel, what that would strike is known.
-        let applying = self.deferred.is_open() || !Arc::ptr_eq(&lease.settings, self.tracked.settings());
+        let applying = self.deferred.is_open()
+            || self.wants_sequences
+            || self.notify.asks
+            || !Arc::ptr_eq(&lease.settings, self.tracked.settings());
         if !self.client.assign(lease.pool(), &lease.info, applying) {
             lease.check_in();
             return false;

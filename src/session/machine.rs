@@ -67,6 +67,8 @@ pub(super) struct Link {
     pub barrier: bool,
     /// Syncs sent while the server read COPY data. It ignores them, unless the COPY has failed before it reads them.
     pub copy_syncs: usize,
+    /// A statement has been answered, or has failed, since the last ReadyForQuery.
+    pub said: bool,
     /// Why the connection is not used again: nobody knows how many Syncs are answered after a COPY that failed, or no reset takes
     /// back what was done on it.
     pub retired: Option<&'static str>,
@@ -87,6 +89,8 @@ pub(super) struct Link {
     pub fence: bool,
     /// It may listen on channels: `UNLISTEN *` before it goes to anybody else.
     pub listens: bool,
+    /// What has run may have given up statements that others have prepared on it, unseen.
+    pub lost_names: bool,
     /// It does not listen on all channels that the session listens on.
     pub deaf: bool,
     /// A Bind or Describe of a statement is among the messages of the open segment.
@@ -103,12 +107,12 @@ pub(super) struct Link {
     pub rerun: Rerun,
     /// What the server said of messages of ours before a Query: to be told when the Query fails for it.
     pub own_failure: Option<Vec<u8>>,
+    /// Names were put within the client's open sequence, ahead of a Query that is still to come: their failure is that Query's.
+    pub names_ahead: bool,
 }
 
 impl Link {
     pub fn new(lease: Lease, node: usize, primary: bool) -> Self {
-    /// Names were put within the client's open sequence, ahead of a Query that is still to come: their failure is that Query's.
-    pub names_ahead: bool,
         Self {
             incarnation: lease.pool().load.horizon.incarnation(),
             lease,
@@ -133,6 +137,7 @@ impl Link {
             dying: false,
             barrier: false,
             copy_syncs: 0,
+            said: false,
             retired: None,
             completed: 0,
             ended_by_tag: None,
@@ -142,6 +147,7 @@ impl Link {
             unsure: false,
             fence: false,
             listens: false,
+            lost_names: false,
             deaf: false,
             segment_bound: false,
             replayable: false,
@@ -150,13 +156,13 @@ impl Link {
             changed: None,
             rerun: Rerun::default(),
             own_failure: None,
+            names_ahead: false,
         }
     }
 
     /// What the node is, for what is counted.
     pub fn role(&self) -> NodeRole {
         match self.worker {
-            names_ahead: false,
             Some(_) => NodeRole::Worker,
             None if self.primary => NodeRole::Primary,
             None => NodeRole::Replica,
@@ -192,12 +198,6 @@ impl Link {
         self.segment_open = false;
         self.segment_executed = false;
         self.segment_bound = false;
-    }
-
-    /// Whether rows that come now answer a statement of ours.
-    pub fn drops_rows(&self) -> bool {
-        self.replies.head().is_some_and(Expect::is_ours)
-    }
         self.names_ahead = false;
     }
 
@@ -206,6 +206,12 @@ impl Link {
     pub fn is_in_sequence(&self) -> bool {
         let in_block = self.status.in_block() && !self.replies.owes_ready();
         self.primary && self.segment_open && !in_block
+    }
+
+    /// Whether rows that come now answer a statement of ours.
+    pub fn drops_rows(&self) -> bool {
+        self.replies.head().is_some_and(Expect::is_ours)
+    }
 
     /// An error came in a sequence of extended-protocol messages: what was sent up to the next Sync is void. Where none is on its way the
     /// server waits for one, also behind a Query, which it skips with the rest (trap 42). Returns whether what the client sends next is

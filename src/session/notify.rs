@@ -12,7 +12,6 @@ mod mailbox;
 mod statements;
 
 use std::sync::Arc;
-use std::task::Context as Cx;
 
 use crate::observe::Blame;
 use crate::wire::{ErrorNotice, SqlState, TxStatus, backend, build};
@@ -20,10 +19,9 @@ use crate::wire::{ErrorNotice, SqlState, TxStatus, backend, build};
 use hub::{Hub, Key, Membership, Ticket, with_sender};
 use mailbox::{Mailbox, Notification, Overflowed};
 
-use super::buffers::{READ_SIZE, send};
+use super::buffers::READ_SIZE;
 use super::machine::State;
 use super::relay::{Ending, Session};
-use super::replies::Expect;
 use super::splice::Splice;
 
 pub(super) use channels::{Channel, Channels, Mark};
@@ -101,10 +99,10 @@ impl Session {
         if std::mem::take(&mut self.notify.may_have_notified) {
             until.extend(self.catch_up());
         }
-            // A cancel request that comes meanwhile means what the client has sent behind it.
-            self.client.set_applying(true);
         if !until.is_empty() {
             self.notify.held = Some(Held { until });
+            // A cancel request that comes meanwhile means what the client has sent behind it.
+            self.client.set_applying(true);
             return false;
         }
         if let Some(membership) = &self.notify.membership
@@ -178,9 +176,9 @@ impl Session {
         if let Some(held) = &self.notify.held {
             if !held.until.iter().all(Ticket::is_over) {
                 return Ok(moved);
-            self.client.set_applying(false);
             }
             self.notify.held = None;
+            self.client.set_applying(false);
             self.tell_notifications(usize::MAX)?;
             build::ready_for_query(&mut self.to_client, TxStatus::Idle);
             // What the server has said behind it, and what the client has asked meanwhile.
@@ -253,26 +251,5 @@ impl Session {
         let mut frame = Vec::with_capacity(body.len() + 5);
         build::message(&mut frame, b'A', |out| out.extend_from_slice(body));
         self.notify.early.push(with_sender(&frame, sender));
-    }
-
-    /// Tells a connection that is about to go that it listens on nothing any more. `true` when it was told.
-    pub(super) fn stop_listening(&mut self, cx: &mut Cx<'_>) -> bool {
-        if !self.may_release() {
-            return false;
-        }
-        let State::Linked(link) = &mut self.state else { return false };
-        if !std::mem::take(&mut link.listens) || link.retired.is_some() {
-            return false;
-        }
-        let mut message = Vec::with_capacity(16);
-        build::query(&mut message, b"UNLISTEN *");
-        // It ends the unnamed statement (trap 37).
-        link.lease.prepared.unnamed = None;
-        link.deaf = !self.tracked.committed_channels().is_empty();
-        link.replies.push(Expect::Settings);
-        // A broken connection shows when it is read.
-        let sent = send(&mut link.lease.stream, &mut link.backlog, &message, cx).unwrap_or(0);
-        self.metrics.server_sent(sent);
-        true
     }
 }

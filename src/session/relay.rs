@@ -302,7 +302,7 @@ impl Session {
                 Err(event) => return Poll::Ready(event),
             }
             self.show_pins();
-            moved |= self.ask_for_evidence(cx) | self.stop_listening(cx);
+            moved |= self.ask_for_evidence(cx) | self.tidy(cx);
             if self.may_release() {
                 // Given to the next client before anything else is read of this one.
                 if !self.release() {

@@ -122,6 +122,7 @@ impl Session {
         tracked.committed_channels().iter().for_each(|channel| write_command(&mut sql, "LISTEN", channel));
         build::query(out.insert(), &sql);
         link.replies.push(Expect::Settings);
+        self.client.set_applying(true);
         link.lease.prepared.unnamed = None;
         link.deaf = false;
         link.listens = true;
