@@ -227,13 +227,6 @@ impl Session {
                     link.replies.fail_to_sync(names, &mut link.lease.prepared);
                     return Ok(false);
                 }
-                if code == SqlState::FEATURE_NOT_SUPPORTED
-                    && ErrorNotice::field_of(body, b'R') == Some(b"RevalidateCachedQuery")
-                    && self.heal()
-                {
-                    return Ok(false);
-                }
-                if code == SqlState::INVALID_STATEMENT_NAME && !fatal && self.heal_lost() {
                 if !fatal && link.names_ahead && link.replies.head().is_some_and(Expect::is_ours) {
                     // The same within the client's sequence: told when its turn comes.
                     link.failed = true;
@@ -241,6 +234,13 @@ impl Session {
                     link.void_sequence(names);
                     return Ok(false);
                 }
+                if code == SqlState::FEATURE_NOT_SUPPORTED
+                    && ErrorNotice::field_of(body, b'R') == Some(b"RevalidateCachedQuery")
+                    && self.heal()
+                {
+                    return Ok(false);
+                }
+                if code == SqlState::INVALID_STATEMENT_NAME && !fatal && self.heal_lost(body, out) {
                     return Ok(false);
                 }
                 if !fatal && self.rerun(body, false, out) {
