@@ -100,6 +100,10 @@ fn names_put_ahead_of_a_query_commit_nothing_traps_30_44() {
                 Step::Ready(write().query(sql).bytes_of(write().sync().bytes()).query("SELECT 2"), 3),
                 query(WRITTEN),
                 query("DEALLOCATE ALL"),
+                // Behind what the proxy answers itself.
+                prepare(),
+                ready(batch().close(b'S', "q").query(sql)),
+                query("DEALLOCATE ALL"),
                 // An error before it.
                 prepare(),
                 ready(batch().run("SELECT 1/0", &[]).query(sql).query("EXECUTE p").sync()),
@@ -442,6 +446,8 @@ fn random_sequences_are_answered_as_by_a_server_traps_30_33_44() {
                 rival.exchange(&batch().parse("r", "SELECT 'not yours'", &[]).parse("", "SELECT 'no'", &[]).sync());
             }
             let said = String::from_utf8_lossy(batch_.bytes()).replace('\0', ".");
+            // Shown when the test fails.
+            eprintln!("{step}: {said}\n    {}", summary(expected));
             let frames = until_mark(&mut client, batch_);
             assert_eq!(summary(&frames), summary(expected), "seed {seed}, step {step}: {said}");
             idle = frames.last().is_some_and(|ready| ready.body == b"I");
