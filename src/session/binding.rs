@@ -227,6 +227,10 @@ impl Session {
             out.pass(range);
         } else {
             // Other clients use it: it stays on the connection until it is the least recently used.
+            if self.pins.contains(Pins::SQL_PREPARE) {
+                // Under the client's own name nobody takes it away later: there the server is asked.
+                self.put_name(name, out);
+            }
             self.expect(Expect::MadeClose { name: name.into(), statement });
         }
         Flow::Taken
