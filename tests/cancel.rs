@@ -395,3 +395,114 @@ fn a_cancel_that_comes_too_late_finds_nobody_elses_statement_trap_63() {
     let frames = other.recv_ready(1);
     assert_eq!(tags(&frames), "TDCZ", "{frames:?}");
 }
+
+/// The client has been answered, its connection waits for a request that is on its way: what it asks for meanwhile can be cancelled.
+#[test]
+fn a_cancel_while_another_one_is_on_its_way_trap_64() {
+    let db = TestDb::new(clusters::shared());
+    let name = &db.name;
+    for listens in [false, true] {
+        let (port, coming, go) = hold_cancels(db.cluster().primary_port());
+        let proxy = Setup::config(format!(
+            "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[server_tls]\nmode = \"disable\"\n\
+             [databases.{name}]\nurl = \"postgres://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/{name}\"\n\
+             [databases.{name}.pool]\nsize = 1\n"
+        ))
+        .start();
+        let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, name);
+        if listens {
+            client.exchange(&batch().query("LISTEN a"));
+        }
+        client.send(&batch().query("SELECT pg_sleep(0.2)"));
+        thread::sleep(Duration::from_millis(100));
+        let (key, proxy_port) = (client.key.clone(), proxy.port());
+        let first = {
+            let key = key.clone();
+            thread::spawn(move || send_cancel(proxy_port, &key))
+        };
+        coming.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert_eq!(tags(&client.recv_ready(1)), "TDCZ");
+        let began = Instant::now();
+        client.send(&batch().query("SELECT pg_sleep(5)"));
+        thread::sleep(Duration::from_millis(100));
+        send_cancel(proxy_port, &key);
+        thread::sleep(Duration::from_millis(100));
+        go.send(()).unwrap();
+        // Of the second one, should it be sent to the server, too.
+        go.send(()).unwrap();
+        let frames = client.recv_ready(1);
+        assert_eq!(code(&frames), "57014", "{frames:?}");
+        assert!(began.elapsed() < Duration::from_secs(3));
+        first.join().unwrap();
+    }
+}
+
+/// Passes connections on to a server, but what has this text in it: that is answered, once, as a server does that is cancelled.
+fn strike(target: u16, text: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let struck = Arc::new(Mutex::new(false));
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let struck = struck.clone();
+            thread::spawn(move || {
+                let mut server = TcpStream::connect(("127.0.0.1", target)).ok()?;
+                let (mut from_server, mut to_client) = (server.try_clone().ok()?, client.try_clone().ok()?);
+                thread::spawn(move || {
+                    let _ = std::io::copy(&mut from_server, &mut to_client);
+                    to_client.shutdown(Shutdown::Both)
+                });
+                let mut buffer = [0; 16384];
+                loop {
+                    let n = client.read(&mut buffer).ok().filter(|n| *n > 0)?;
+                    let has_it = buffer[..n].windows(text.len()).any(|part| part == text.as_bytes());
+                    let mut struck = struck.lock().unwrap();
+                    if has_it && !*struck {
+                        *struck = true;
+                        let error = b"SERROR\0VERROR\0C57014\0Mcanceling statement due to user request\0\0";
+                        let mut answer = batch().raw(b'E', error);
+                        if text != "BEGIN" {
+                            answer = answer.raw(b'Z', b"I");
+                        }
+                        client.write_all(answer.bytes()).ok()?;
+                        continue;
+                    }
+                    server.write_all(&buffer[..n]).ok()?;
+                }
+                #[allow(unreachable_code)]
+                Some(())
+            });
+        }
+    });
+    port
+}
+
+/// A request that strikes a statement of the proxy's own is not the end of the session.
+#[test]
+fn a_cancel_that_strikes_what_the_client_has_not_asked_for() {
+    let db = TestDb::new(clusters::shared());
+    let name = &db.name;
+    for (text, listens) in [("BEGIN", false), ("UNLISTEN *", true)] {
+        eprintln!("{text}, {listens}");
+        let port = strike(db.cluster().primary_port(), text);
+        let proxy = Setup::config(format!(
+            "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[server_tls]\nmode = \"disable\"\n\
+             [databases.{name}]\nurl = \"postgres://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/{name}\"\n\
+             [databases.{name}.pool]\nsize = 1\n"
+        ))
+        .start();
+        let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, name);
+        if listens {
+            assert_eq!(tags(&client.exchange(&batch().query("LISTEN a"))), "CZ");
+        }
+        for _ in 0..2 {
+            assert_eq!(tags(&client.exchange(&batch().query("BEGIN"))), "CZ");
+            assert_eq!(client.value("SELECT 'in a block' FOR UPDATE"), "in a block", "{text}");
+            assert_eq!(tags(&client.exchange(&batch().query("COMMIT"))), "CZ");
+            let channels = client.value("SELECT count(*) FROM pg_listening_channels()");
+            assert_eq!(channels, u8::from(listens).to_string());
+            let mut other = RawClient::connect(proxy.port(), APP, APP_PASSWORD, name);
+            assert_eq!(other.value("SELECT count(*) FROM pg_listening_channels()"), "0", "{text}");
+        }
+    }
+}

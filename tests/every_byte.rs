@@ -5,10 +5,16 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use support::clusters::APP;
+use support::clusters::{self, APP, APP_PASSWORD, TestDb};
 use support::frames::{Batch, summary, tags};
+use support::process::Setup;
 use support::raw::RawClient;
 use support::world::{Plan, World};
 
@@ -112,6 +118,8 @@ const LEFT: &str = "SELECT current_setting('work_mem'), current_setting('TimeZon
     txid_current_if_assigned(), now() = statement_timestamp()";
 
 fn die_everywhere(world: &World, what: &str, said: &[u8]) {
+    // One half by a reset, the other in order; `TRUNKLINE_RESETS=odd` has it the other way round.
+    let resets_odd = std::env::var("TRUNKLINE_RESETS").is_ok_and(|which| which == "odd");
     let mut next = world.client();
     next.set_timeout(Duration::from_secs(60));
     let clean = summary(&next.exchange(&batch().query(LEFT)));
@@ -122,7 +130,11 @@ fn die_everywhere(world: &World, what: &str, said: &[u8]) {
         }
         let mut client = world.client();
         client.send_bytes(&said[..length]);
-        client.vanish();
+        if length % 2 == usize::from(resets_odd) {
+            client.vanish();
+        } else {
+            client.reset();
+        }
         let found = summary(&next.exchange(&batch().query(LEFT)));
         assert_eq!(found, clean, "{what}: died after {length} of {} bytes", said.len());
         let frames = next.exchange(&batch().bind("", "", &[]).execute("", 0).sync());
@@ -189,4 +201,109 @@ fn trap_29_before_and_in_a_login() {
         }
     }
     assert_eq!(world.client().value("SELECT 'whole'"), "whole");
+}
+
+/// Passes connections on to a server. Once armed, the connection is reset when the server has said so many bytes more.
+fn cut_after(target: u16, left: Arc<AtomicI64>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = TcpStream::connect(("127.0.0.1", target)).unwrap();
+            let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from_client, &mut to_server);
+                to_server.shutdown(std::net::Shutdown::Write)
+            });
+            let left = left.clone();
+            thread::spawn(move || drop(pass_until_cut(server, client, &left)));
+        }
+    });
+    port
+}
+
+fn pass_until_cut(mut server: TcpStream, mut client: TcpStream, left: &AtomicI64) -> std::io::Result<()> {
+    let mut buffer = [0; 65536];
+    loop {
+        let n = server.read(&mut buffer)?;
+        if n == 0 {
+            return client.shutdown(std::net::Shutdown::Write);
+        }
+        let before = left.load(Ordering::SeqCst);
+        if before >= 0 && usize::try_from(before).unwrap() < n {
+            left.store(-1, Ordering::SeqCst);
+            client.write_all(&buffer[..usize::try_from(before).unwrap()])?;
+            // What has been written arrives first.
+            thread::sleep(Duration::from_millis(2));
+            socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+            // Both handles are gone with the thread that reads of the client.
+            server.shutdown(std::net::Shutdown::Both)?;
+            return client.shutdown(std::net::Shutdown::Both);
+        }
+        if before >= 0 {
+            left.fetch_sub(i64::try_from(n).unwrap(), Ordering::SeqCst);
+        }
+        client.write_all(&buffer[..n])?;
+    }
+}
+
+/// A server that vanishes after any byte of its answers: the client has whole messages of them, then an error or the end; and the next
+/// one is served.
+#[test]
+fn servers_that_vanish_trap_66() {
+    let db = TestDb::with(clusters::shared(), "CREATE TABLE t (n int)");
+    let left = Arc::new(AtomicI64::new(-1));
+    let port = cut_after(db.cluster().primary_port(), left.clone());
+    let name = &db.name;
+    let proxy = Setup::config(format!(
+        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[server_tls]\nmode = \"disable\"\n\
+         [databases.{name}]\nurl = \"postgres://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/{name}\"\n\
+         [databases.{name}.pool]\nsize = 1\n[databases.{name}.routing]\nhealth_interval = \"60s\"\n"
+    ))
+    .start();
+    let connect = || RawClient::connect(proxy.port(), APP, APP_PASSWORD, name);
+    let conversations = [
+        batch().query("INSERT INTO t VALUES (1); SELECT n, 'text' FROM (VALUES (1), (2)) AS v (n)"),
+        batch().parse("s", "SELECT $1::int", &[]).describe(b'S', "s").bind("", "s", &[Some("1")]).execute("", 0).sync(),
+        batch().query("COPY (SELECT generate_series(1, 5)) TO STDOUT"),
+        batch().query("SELECT 1/0"),
+        batch().query("BEGIN").query("SELECT 1").query("SELECT nothing").query("ROLLBACK"),
+        batch().query("LISTEN a").query("SELECT 1").query("UNLISTEN *"),
+    ];
+    for (number, conversation) in conversations.iter().enumerate() {
+        let readies = conversation.readies();
+        let mut client = connect();
+        client.send(conversation);
+        let whole = summary(&client.recv_ready(readies));
+        for cut in 0.. {
+            let mut client = connect();
+            client.set_timeout(Duration::from_secs(15));
+            assert_eq!(client.value("SELECT 'warm' FROM (VALUES (1)) AS x FOR UPDATE"), "warm");
+            left.store(cut, Ordering::SeqCst);
+            client.send(conversation);
+            let mut frames = Vec::new();
+            while frames.iter().filter(|frame: &&support::frames::Frame| frame.tag == b'Z').count() < readies {
+                match client.try_recv() {
+                    Ok(frame) => frames.push(frame),
+                    Err(error) => {
+                        assert!(
+                            !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+                            "{number}, {cut}: {frames:?}"
+                        );
+                        break;
+                    }
+                }
+            }
+            let was_cut = left.swap(-1, Ordering::SeqCst) == -1;
+            if let Some(last) = frames.last().filter(|last| last.tag == b'E') {
+                assert!(["08006", "08007"].contains(&&*last.sqlstate()), "{number}, {cut}: {frames:?}");
+                frames.pop();
+            }
+            let told = summary(&frames);
+            assert!(whole.starts_with(&told), "{number}, {cut}: {told} of {whole}");
+            if !was_cut {
+                break;
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::clusters::APP_PASSWORD;
+use support::clusters::{APP, APP_PASSWORD};
 use support::frames::{Batch, summary, tags};
 use support::raw::RawClient;
 use support::world::{Plan, Step, World};
@@ -28,9 +28,12 @@ fn statements_that_a_function_has_given_up() {
     let mut other = world.client();
     client
         .exchange(&batch().parse("s", "SELECT v FROM t WHERE $1 = 1", &[23]).parse("u", "SELECT $1 + 1", &[23]).sync());
+    client.exchange(&batch().query("PREPARE own AS SELECT 'own'"));
     let run = |name: &str| batch().bind("", name, &[Some("1")]).describe(b'P', "").execute("", 0).sync();
-    for _ in 0..2 {
-        other.exchange(&batch().query("DO 'BEGIN EXECUTE ''DEALLOCATE ALL''; END'"));
+    let said = "DO 'BEGIN EXECUTE ''DEALLOCATE ALL''; END'";
+    let unseen = "DO 'BEGIN EXECUTE ''DEALL'' || ''OCATE ALL''; END'";
+    for gives_up in [said, unseen, said, unseen] {
+        other.exchange(&batch().query(gives_up));
         for _ in 0..2 {
             assert_eq!(tags(&client.exchange(&run("s"))), "2TDCZ");
             assert_eq!(tags(&client.exchange(&run("u"))), "2TDCZ");
@@ -39,13 +42,47 @@ fn statements_that_a_function_has_given_up() {
         let frames = third.exchange(&batch().parse("s", "SELECT v FROM t WHERE $1 = 1", &[23]).sync());
         assert_eq!(tags(&frames), "1Z");
         assert_eq!(tags(&third.exchange(&run("s"))), "2TDCZ");
-        // In a block it fails, once.
-        other.exchange(&batch().query("DO 'BEGIN EXECUTE ''DEALLOCATE ALL''; END'"));
+        // As the first statement of a block.
+        other.exchange(&batch().query(gives_up));
+        client.exchange(&batch().query("BEGIN"));
+        assert_eq!(tags(&client.exchange(&run("s"))), "2TDCZ", "{gives_up}");
+        client.exchange(&batch().query("COMMIT"));
+        // Within one it fails, once, where nobody can have seen it coming.
+        other.exchange(&batch().query(gives_up));
         client.exchange(&batch().query("BEGIN; DELETE FROM t WHERE false"));
-        let failed = client.exchange(&run("s"));
-        assert_eq!(summary(&failed[..1]), "ErrorResponse(ERROR 26000: prepared statement \"s\" does not exist)");
+        let frames = client.exchange(&run("s"));
+        match gives_up == said {
+            true => assert_eq!(tags(&frames), "2TDCZ"),
+            false => {
+                assert_eq!(summary(&frames[..1]), "ErrorResponse(ERROR 26000: prepared statement \"s\" does not exist)")
+            }
+        }
         client.exchange(&batch().query("ROLLBACK"));
         assert_eq!(tags(&client.exchange(&run("s"))), "2TDCZ");
+    }
+    // Those of SQL's, too.
+    assert_eq!(client.value("EXECUTE own"), "own");
+    other.exchange(&batch().query(said));
+    assert_eq!(client.value("EXECUTE own"), "own");
+}
+
+/// The same of a function in the catalog.
+#[test]
+fn statements_that_a_function_of_the_catalogs_has_given_up() {
+    let sql = "CREATE TABLE t (v text);
+        CREATE FUNCTION gives_up() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'deallocate all'; END $$";
+    let tables = format!("[admin]\nadmin_users = [\"{APP}\"]\n");
+    let world = Plan { sql, tables: &tables, pool: "size = 1", primary_only: true, ..Plan::default() }.start();
+    world.settle();
+    let (mut client, mut other) = (world.client(), world.client());
+    client.exchange(&batch().parse("s", "SELECT 's'", &[]).sync());
+    client.exchange(&batch().query("PREPARE own AS SELECT 'own'"));
+    for _ in 0..3 {
+        client.exchange(&batch().query("BEGIN; DELETE FROM t"));
+        assert_eq!(tags(&client.exchange(&batch().bind("", "s", &[]).execute("", 0).sync())), "2DCZ");
+        assert_eq!(client.value("EXECUTE own"), "own");
+        client.exchange(&batch().query("COMMIT"));
+        other.exchange(&batch().query("SELECT gives_up()"));
     }
 }
 

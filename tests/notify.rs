@@ -547,3 +547,38 @@ fn a_client_that_does_not_listen_any_more() {
     assert_eq!((frame.tag, frame.sqlstate()), (b'E', "54000".to_owned()), "{frame:?}");
     assert!(busy.is_closed());
 }
+
+/// A session with very many channels is as quick as one with few.
+#[test]
+fn very_many_channels_of_one_session() {
+    let world = world("size = 1");
+    let mut client = world.client();
+    let listens = |from: u32, to: u32| (from..to).map(|n| format!("LISTEN c{n};")).collect::<String>();
+    let time = |client: &mut RawClient, sql: &str| {
+        let began = Instant::now();
+        let frames = query(client, sql);
+        assert!(!tags(&frames).contains('E'), "{}", summary_of(&frames));
+        began.elapsed()
+    };
+    // In one transaction, with savepoints.
+    let few =
+        time(&mut client, &format!("BEGIN; {}; SAVEPOINT s; LISTEN gone; ROLLBACK TO s; COMMIT", listens(0, 20_000)));
+    // One by one.
+    let mut slowest = Duration::ZERO;
+    for n in 20_000..20_020 {
+        slowest = slowest.max(time(&mut client, &format!("LISTEN c{n}")));
+    }
+    eprintln!("20,000 in {few:?}, each of 20 more in {slowest:?}");
+    assert_eq!(client.value("SELECT count(*) FROM pg_listening_channels()"), "20020");
+    query(&mut world.client(), "NOTIFY c0; NOTIFY c20019; NOTIFY gone");
+    assert_eq!(notification(&client.recv()).1, "c0");
+    assert_eq!(notification(&client.recv()).1, "c20019");
+    time(&mut client, "UNLISTEN c0");
+    time(&mut client, "UNLISTEN *");
+    query(&mut world.client(), "NOTIFY c1");
+    assert!(client.is_silent_for(Duration::from_millis(50)));
+}
+
+fn summary_of(frames: &[Frame]) -> String {
+    support::frames::summary(frames).chars().take(500).collect()
+}

@@ -178,7 +178,8 @@ fn an_error_never_speaks_of_a_statement_by_our_name() {
     let world = one_connection("");
     let mut client = world.client();
     let wrong = |name: &str| batch().parse(name, &format!("SELECT '{name}'"), &[]).bind("", name, &[Some("1")]);
-    for (batch, named) in [(wrong("s"), "\"s\""), (wrong(""), "\"\""), (wrong("gone").close(b'S', "gone"), "\"\"")] {
+    for (batch, named) in [(wrong("s"), "\"s\""), (wrong(""), "\"\""), (wrong("gone").close(b'S', "gone"), "\"gone\"")]
+    {
         let frames = client.exchange(&batch.execute("", 0).sync());
         let error = frames.iter().find(|frame| frame.tag == b'E').unwrap();
         assert_eq!(error.sqlstate(), "08P01");

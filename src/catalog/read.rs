@@ -43,8 +43,9 @@ const ACTIVITY: &str = "SELECT sum(pg_stat_get_tuples_inserted(c) + pg_stat_get_
 
 const SCHEMAS: &str = "SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)' ORDER BY oid";
 
-/// Last, whether its text speaks of temporary objects, of settings for more than the transaction, of advisory locks of the session, and
-/// of cursors that are held. One in standard SQL (`BEGIN ATOMIC`, `RETURN`) is stored as a tree, of which the server makes a text again.
+/// Last, whether its text speaks of temporary objects, of settings for more than the transaction, of advisory locks of the session,
+/// of cursors that are held, and of prepared statements that are given up. One in standard SQL (`BEGIN ATOMIC`, `RETURN`) is stored as a
+/// tree, of which the server makes a text again.
 const FUNCTIONS: &str =
     "SELECT p.oid, p.pronamespace, p.proname, p.provolatile::text, p.prokind::text, p.pronargs::int4,
         p.pronargdefaults::int4, p.provariadic <> 0, coalesce(t.typtype IN ('c', 'p') AND p.pronargs = 1, false),
@@ -57,7 +58,8 @@ const FUNCTIONS: &str =
             OR source ILIKE '%set_config%'
             AND regexp_replace(source, 'set_config\\s*\\([^;]*?,\\s*true\\s*\\)', '', 'gi') ILIKE '%set_config%'),
         p.provolatile = 'v' AND source ILIKE '%advisory_lock%' AND source ~* '\\mpg_(try_)?advisory_lock(_shared)?\\M',
-        p.provolatile = 'v' AND source ~* '\\mwith\\s+hold\\M'
+        p.provolatile = 'v' AND source ~* '\\mwith\\s+hold\\M',
+        p.provolatile = 'v' AND source ILIKE '%deallocate%' AND source ~* '\\mdeallocate\\M'
     FROM pg_proc p LEFT JOIN pg_aggregate a ON a.aggfnoid = p.oid LEFT JOIN pg_type t ON t.oid = p.proargtypes[0]
     LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
     LEFT JOIN pg_extension e ON e.oid = d.refobjid
@@ -163,7 +165,8 @@ pub(super) struct Function {
     pub extension: Option<Box<str>>,
     /// Of an aggregate: what it calls.
     pub calls: Box<[u32]>,
-    /// What it may leave behind in the session, by its text (temporary objects, settings, locks, cursors) or as is known of its extension.
+    /// What it may leave behind in the session, by its text (temporary objects, settings, locks, cursors, no prepared statements) or as
+    /// is known of its extension.
     pub leaves: Effects,
 }
 
@@ -332,6 +335,7 @@ fn function(row: &Row) -> Result<Function, Error> {
     leaves.set(Effects::UNKNOWN_SETTING, row.try_get(13)?);
     leaves.set(Effects::ADVISORY_LOCK, row.try_get(14)?);
     leaves.set(Effects::HOLD_CURSOR, row.try_get(15)?);
+    leaves.set(Effects::DEALLOCATE_ALL, row.try_get(16)?);
     leaves |= extensions::leaves(extension, name);
     Ok(Function {
         oid: row.try_get(0)?,

@@ -132,7 +132,10 @@ impl Session {
     /// Links the session to the connection; not if it was cancelled before (`false`).
     fn attach(&mut self, lease: Lease, node: usize, waited: Duration) -> bool {
         // Before anybody can cancel, what that would strike is known.
-        let applying = self.deferred.is_open() || !Arc::ptr_eq(&lease.settings, self.tracked.settings());
+        let applying = self.deferred.is_open()
+            || self.wants_sequences
+            || self.notify.asks
+            || !Arc::ptr_eq(&lease.settings, self.tracked.settings());
         if !self.client.assign(lease.pool(), &lease.info, applying) {
             lease.check_in();
             return false;
@@ -144,7 +147,7 @@ impl Session {
         // A segment that was gathered runs here as a whole.
         self.segment_cleared = true;
         self.query_cancelled = false;
-        let deaf = !self.tracked.committed_channels().is_empty();
+        let deaf = self.tracked.listens();
         let is_beside = !self.deferred.is_open() || self.deferred.offloads;
         let unsure = !primary && is_beside && self.pools.default_path.is_wanted();
         let mut link = spare::place(lease, node, primary);

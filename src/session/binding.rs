@@ -151,7 +151,8 @@ impl Session {
             statement.used();
         }
         let shared = statement.is_some() && !relies;
-        self.expect(Expect::Bind { statement, relies });
+        let since = known.as_ref().map_or(0, |named| named.since);
+        self.expect(Expect::Bind { statement, relies, since });
         self.uses_plan(relies);
         if reads_names {
             // Behind the Bind: the statement itself may have to go away under our name for it.
@@ -226,6 +227,10 @@ impl Session {
             out.pass(range);
         } else {
             // Other clients use it: it stays on the connection until it is the least recently used.
+            if self.pins.contains(Pins::SQL_PREPARE) {
+                // Under the client's own name nobody takes it away later: there the server is asked.
+                self.put_name(name, out);
+            }
             self.expect(Expect::MadeClose { name: name.into(), statement });
         }
         Flow::Taken

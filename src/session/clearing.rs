@@ -156,14 +156,14 @@ impl Session {
         let State::Linked(link) = self.transition(State::Closing) else { return };
         // A commit may have been under way, whose end nobody was told.
         self.settle_writes();
-        // Its own LISTENs have not been taken back yet.
-        let listens = link.listens;
+        // Its own LISTENs have not been taken back yet, and who knows what statements are left.
+        let untidy = link.listens || link.lost_names;
         let reusable = !self.pins.contains(Pins::SESSION_STATE);
         let reset_query = self.pool_settings.reset_query.clone();
         let cleared = clear(*link, self.client_pass > 0, reusable).await;
         self.settle_writes();
         let Some((mut lease, rolled_back)) = cleared else { return };
-        let needs_reset = rolled_back || listens || self.pins != Pins::empty() || self.keeps_lease;
+        let needs_reset = rolled_back || untidy || self.pins != Pins::empty() || self.keeps_lease;
         if !needs_reset || lease.info.is_close_needed() {
             return lease.check_in();
         }

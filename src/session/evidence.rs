@@ -98,6 +98,40 @@ impl Session {
         true
     }
 
+    /// Takes away what nobody else is to meet on a connection that is about to go: that it listens, what is left of statements that a
+    /// function may have given up, and answers of which nobody knows whether they come. `true` when it was told so.
+    pub(super) fn tidy(&mut self, cx: &mut Cx<'_>) -> bool {
+        if !self.may_release() {
+            return false;
+        }
+        let State::Linked(link) = &mut self.state else { return false };
+        let sql: &[u8] = match (std::mem::take(&mut link.listens), std::mem::take(&mut link.lost_names)) {
+            // What is answered before it is the client's.
+            (listens, lost) if link.copy_syncs > 0 => {
+                (link.listens, link.lost_names) = (listens, lost);
+                b""
+            }
+            (false, false) => return false,
+            _ if link.retired.is_some() => return false,
+            (true, false) => b"UNLISTEN *",
+            (listens, true) => {
+                link.lease.prepared.clear();
+                if listens { b"UNLISTEN *;DEALLOCATE ALL" } else { b"DEALLOCATE ALL" }
+            }
+        };
+        let mut message = Vec::with_capacity(32);
+        build::query(&mut message, sql);
+        // It ends the unnamed statement (trap 37).
+        link.lease.prepared.unnamed = None;
+        link.deaf = self.tracked.listens();
+        link.replies.push(Expect::Tidy);
+        self.client.set_applying(true);
+        // A broken connection shows when it is read.
+        let sent = send(&mut link.lease.stream, &mut link.backlog, &message, cx).unwrap_or(0);
+        self.metrics.server_sent(sent);
+        true
+    }
+
     /// The server's answer, a DataRow with one boolean for each pin that was `asked` about.
     pub(super) fn take_evidence(&mut self, asked: Pins, row: &[u8]) {
         let questions = QUESTIONS.iter().filter(|(pin, _)| asked.contains(*pin));

@@ -135,6 +135,9 @@ impl Session {
             },
             b'E' => {
                 let Some((portal, _)) = frontend::execute(body) else { return close("invalid Execute message") };
+                if let Some(stop) = self.names_before_execute(portal, out) {
+                    return stop;
+                }
                 let script = self.scripts.iter().position(|(of, _)| **of == *portal);
                 let script = script.map(|at| self.scripts.swap_remove(at).1);
                 self.expect(Expect::Execute { script });
@@ -178,7 +181,8 @@ impl Session {
             named.set_described();
             named.shared().cloned()
         });
-        self.expect(Expect::Describe { of, begun: false });
+        let since = named.map_or(0, |named| named.since);
+        self.expect(Expect::Describe { of, since, begun: false });
     }
 
     /// A message goes out that uses the plan of a statement.

@@ -41,7 +41,7 @@ impl Session {
         let max = self.max_prepared;
         let Self { state: State::Linked(link), told, .. } = self else { return false };
         let (old, relies) = match link.replies.head() {
-            Some(Expect::Bind { statement: Some(statement), relies }) => (statement.clone(), *relies),
+            Some(Expect::Bind { statement: Some(statement), relies, .. }) => (statement.clone(), *relies),
             Some(Expect::Describe { of: Some(statement), .. }) => (statement.clone(), false),
             Some(Expect::Bind { statement: None, .. } | Expect::Describe { of: None, .. }) => {
                 return link.lease.prepared.unnamed.take().is_some_and(|(old, _)| link.replay(&old, None, told));
@@ -55,11 +55,11 @@ impl Session {
 
     /// A server does not know a statement that stands on the connection: a function has given up what was prepared there, that of all
     /// clients. Whoever needs one of them next prepares it anew. Returns whether the error is no longer the client's concern.
-    pub(super) fn heal_lost(&mut self) -> bool {
+    pub(super) fn heal_lost(&mut self, error: &[u8], out: &mut Splice<'_>) -> bool {
         let max = self.max_prepared;
         let Self { state: State::Linked(link), told, .. } = self else { return false };
         let (lost, relies) = match link.replies.head() {
-            Some(Expect::Bind { statement: Some(statement), relies }) => (statement.clone(), *relies),
+            Some(Expect::Bind { statement: Some(statement), relies, .. }) => (statement.clone(), *relies),
             Some(Expect::Describe { of: Some(statement), .. }) => (statement.clone(), false),
             _ => return false,
         };
@@ -67,7 +67,15 @@ impl Session {
         // Closed before they are prepared: nobody knows of each that it is gone.
         let names = registry.take_known().into_iter().map(|statement| statement.name.clone());
         registry.strays.extend(names);
-        !relies && link.replay(&lost, Some(max), told)
+        if !relies && link.replay(&lost, Some(max), told) {
+            return true;
+        }
+        // A block that has just begun with it begins anew, elsewhere.
+        let anew = self.begins_anew(error);
+        if anew {
+            out.discard();
+        }
+        anew
     }
 }
 

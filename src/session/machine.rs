@@ -67,6 +67,8 @@ pub(super) struct Link {
     pub barrier: bool,
     /// Syncs sent while the server read COPY data. It ignores them, unless the COPY has failed before it reads them.
     pub copy_syncs: usize,
+    /// A statement has been answered, or has failed, since the last ReadyForQuery.
+    pub said: bool,
     /// Why the connection is not used again: nobody knows how many Syncs are answered after a COPY that failed, or no reset takes
     /// back what was done on it.
     pub retired: Option<&'static str>,
@@ -87,6 +89,8 @@ pub(super) struct Link {
     pub fence: bool,
     /// It may listen on channels: `UNLISTEN *` before it goes to anybody else.
     pub listens: bool,
+    /// What has run may have given up statements that others have prepared on it, unseen.
+    pub lost_names: bool,
     /// It does not listen on all channels that the session listens on.
     pub deaf: bool,
     /// A Bind or Describe of a statement is among the messages of the open segment.
@@ -103,6 +107,8 @@ pub(super) struct Link {
     pub rerun: Rerun,
     /// What the server said of messages of ours before a Query: to be told when the Query fails for it.
     pub own_failure: Option<Vec<u8>>,
+    /// Names were put within the client's open sequence, ahead of a Query that is still to come: their failure is that Query's.
+    pub names_ahead: bool,
 }
 
 impl Link {
@@ -131,6 +137,7 @@ impl Link {
             dying: false,
             barrier: false,
             copy_syncs: 0,
+            said: false,
             retired: None,
             completed: 0,
             ended_by_tag: None,
@@ -140,6 +147,7 @@ impl Link {
             unsure: false,
             fence: false,
             listens: false,
+            lost_names: false,
             deaf: false,
             segment_bound: false,
             replayable: false,
@@ -148,6 +156,7 @@ impl Link {
             changed: None,
             rerun: Rerun::default(),
             own_failure: None,
+            names_ahead: false,
         }
     }
 
@@ -189,6 +198,14 @@ impl Link {
         self.segment_open = false;
         self.segment_executed = false;
         self.segment_bound = false;
+        self.names_ahead = false;
+    }
+
+    /// Whether a sequence of the client's is open on the primary, outside a block: what it has written is not committed before its
+    /// Sync or Query, and a Sync of ours would commit it.
+    pub fn is_in_sequence(&self) -> bool {
+        let in_block = self.status.in_block() && !self.replies.owes_ready();
+        self.primary && self.segment_open && !in_block
     }
 
     /// Whether rows that come now answer a statement of ours.

@@ -283,6 +283,13 @@ impl Names {
         self.named.iter().filter(|(_, named)| is(named)).map(|(name, _)| name.clone()).collect()
     }
 
+    /// The name that was given at this moment; else one that stands for this shared statement.
+    pub fn name_of(&self, id: u64, since: u64) -> Option<&[u8]> {
+        let is = |named: &Named| named.shared().is_some_and(|statement| statement.id == id);
+        let of = |wanted: &dyn Fn(&Named) -> bool| self.iter().find(|(_, named)| wanted(named)).map(|(name, _)| name);
+        of(&|named| named.since == since).or_else(|| of(&is))
+    }
+
     /// All names, and what they stand for.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Arc<Named>)> {
         self.named.iter().map(|(name, named)| (&**name, named))

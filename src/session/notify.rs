@@ -12,7 +12,6 @@ mod mailbox;
 mod statements;
 
 use std::sync::Arc;
-use std::task::Context as Cx;
 
 use crate::observe::Blame;
 use crate::wire::{ErrorNotice, SqlState, TxStatus, backend, build};
@@ -20,13 +19,12 @@ use crate::wire::{ErrorNotice, SqlState, TxStatus, backend, build};
 use hub::{Hub, Key, Membership, Ticket, with_sender};
 use mailbox::{Mailbox, Notification, Overflowed};
 
-use super::buffers::{READ_SIZE, send};
+use super::buffers::READ_SIZE;
 use super::machine::State;
 use super::relay::{Ending, Session};
-use super::replies::Expect;
 use super::splice::Splice;
 
-pub(super) use channels::Channels;
+pub(super) use channels::{Channel, Channels, Mark};
 pub use hub::Hubs;
 
 /// What a session has to do with notifications.
@@ -34,8 +32,6 @@ pub use hub::Hubs;
 pub(super) struct Notifying {
     /// While it listens.
     membership: Option<Membership>,
-    /// The channels that the hub knows of.
-    subscribed: Channels,
     /// Notifications on new channels that the session's own connection told before the hub listened on them.
     early: Vec<Notification>,
     held: Option<Held>,
@@ -105,6 +101,8 @@ impl Session {
         }
         if !until.is_empty() {
             self.notify.held = Some(Held { until });
+            // A cancel request that comes meanwhile means what the client has sent behind it.
+            self.client.set_applying(true);
             return false;
         }
         if let Some(membership) = &self.notify.membership
@@ -123,16 +121,17 @@ impl Session {
     fn follow_channels(&mut self) -> Vec<Ticket> {
         let early = std::mem::take(&mut self.notify.early);
         let Self { state: State::Linked(link), notify, tracked, client, .. } = self else { return Vec::new() };
-        let channels = tracked.committed_channels();
+        let Some(channels) = tracked.settled_channels() else { return Vec::new() };
         let encoding = link.lease.parameters.get(b"client_encoding").unwrap_or_default();
         // A name that is not ASCII is known in the encoding in which it was read.
-        let has_hub = notify.membership.as_ref().is_some_and(|membership| {
-            *membership.hub.key.encoding == *encoding || !channels.iter().all(|name| name.is_ascii())
-        });
-        if channels.is_same(&notify.subscribed) && (has_hub || channels.is_empty()) {
+        let has_hub = notify
+            .membership
+            .as_ref()
+            .is_some_and(|membership| *membership.hub.key.encoding == *encoding || !channels.are_ascii());
+        if !channels.has_changed() && (has_hub || channels.is_empty()) {
             return Vec::new();
         }
-        notify.subscribed = channels.clone();
+        let mut changes = channels.tell();
         if channels.is_empty() {
             notify.membership = None;
             return Vec::new();
@@ -142,9 +141,10 @@ impl Session {
             let mailbox = before.unwrap_or_else(|| Arc::new(Mailbox::new(client.clone())));
             let key = Key { database: client.database.as_str().into(), encoding: encoding.into() };
             notify.membership = Some(Hubs::join(&self.ctx, key, mailbox, self.pools.clone()));
+            changes.added = channels.all();
         }
         let Some(membership) = &notify.membership else { return Vec::new() };
-        let ticket = membership.set(channels);
+        let ticket = membership.change(changes);
         early.into_iter().for_each(|frame| membership.mailbox.push(frame));
         ticket.into_iter().collect()
     }
@@ -178,6 +178,7 @@ impl Session {
                 return Ok(moved);
             }
             self.notify.held = None;
+            self.client.set_applying(false);
             self.tell_notifications(usize::MAX)?;
             build::ready_for_query(&mut self.to_client, TxStatus::Idle);
             // What the server has said behind it, and what the client has asked meanwhile.
@@ -238,7 +239,8 @@ impl Session {
         let State::Linked(link) = &mut self.state else { return };
         // Also when nobody here knows why: a LISTEN within a function.
         link.listens = true;
-        if !self.tracked.channels().contains(channel) || self.notify.subscribed.contains(channel) {
+        let channels = self.tracked.channels();
+        if !channels.contains(channel) || channels.is_told(channel) {
             return;
         }
         let sender = if pid == link.lease.info.cancel.pid {
@@ -249,26 +251,5 @@ impl Session {
         let mut frame = Vec::with_capacity(body.len() + 5);
         build::message(&mut frame, b'A', |out| out.extend_from_slice(body));
         self.notify.early.push(with_sender(&frame, sender));
-    }
-
-    /// Tells a connection that is about to go that it listens on nothing any more. `true` when it was told.
-    pub(super) fn stop_listening(&mut self, cx: &mut Cx<'_>) -> bool {
-        if !self.may_release() {
-            return false;
-        }
-        let State::Linked(link) = &mut self.state else { return false };
-        if !std::mem::take(&mut link.listens) || link.retired.is_some() {
-            return false;
-        }
-        let mut message = Vec::with_capacity(16);
-        build::query(&mut message, b"UNLISTEN *");
-        // It ends the unnamed statement (trap 37).
-        link.lease.prepared.unnamed = None;
-        link.deaf = !self.tracked.committed_channels().is_empty();
-        link.replies.push(Expect::Settings);
-        // A broken connection shows when it is read.
-        let sent = send(&mut link.lease.stream, &mut link.backlog, &message, cx).unwrap_or(0);
-        self.metrics.server_sent(sent);
-        true
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::backend::ServerConn;
+use crate::backend::{Prepared, ServerConn};
 use crate::observe::Moment;
 use crate::observe::fault;
 use crate::wire::frame::{HEADER, backend_limit};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, backend};
 
-use super::machine::State;
+use super::machine::{Link, State};
 use super::names::Names;
 use super::pins::Pins;
 use super::preparing::tell_parameters;
@@ -18,6 +18,9 @@ use super::splice::Splice;
 
 /// Largest control message that is waited for until it is whole; longer ones pass as they come.
 const CARRY_LIMIT: usize = 32 * 1024;
+
+/// Why a connection is not used again until it is known how many Syncs are answered.
+const COPY_FAILED: &str = "a COPY failed";
 
 /// The server broke the protocol, or said something that no client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +118,7 @@ impl Session {
             self.swallow(tag, body);
             return Ok(false);
         }
+        link.said |= matches!(tag, b'C' | b'E' | b'I' | b's');
         let settings = matches!(link.replies.head(), Some(Expect::Settings));
         match (link.replies.head(), tag) {
             (Some(Expect::Begin), b'1' | b'2' | b'D') => return Ok(false),
@@ -123,7 +127,9 @@ impl Session {
                 return Ok(false);
             }
             (Some(Expect::Begin), b'E') => {
-                if is_fatal(body) && self.begins_anew(body) {
+                // A cancel request that strikes it is meant for the statement behind it, which then never runs.
+                let struck = ErrorNotice::sqlstate_of(body) == SqlState::QUERY_CANCELED;
+                if (is_fatal(body) || struck) && self.begins_anew(body) {
                     out.discard();
                     return Ok(false);
                 }
@@ -145,6 +151,7 @@ impl Session {
             Some(Expect::Evidence(pins)) => Some(Asked::Evidence(*pins)),
             Some(Expect::Defaults) => Some(Asked::Defaults),
             Some(Expect::Path) => Some(Asked::Path),
+            Some(Expect::Tidy) => return self.take_tidied(tag, body, out),
             _ => None,
         };
         if let Some(asked) = asked {
@@ -220,13 +227,20 @@ impl Session {
                     link.replies.fail_to_sync(names, &mut link.lease.prepared);
                     return Ok(false);
                 }
+                if !fatal && link.names_ahead && link.replies.head().is_some_and(Expect::is_ours) {
+                    // The same within the client's sequence: told when its turn comes.
+                    link.failed = true;
+                    link.own_failure = Some(ErrorNotice::whole(body));
+                    link.void_sequence(names);
+                    return Ok(false);
+                }
                 if code == SqlState::FEATURE_NOT_SUPPORTED
                     && ErrorNotice::field_of(body, b'R') == Some(b"RevalidateCachedQuery")
                     && self.heal()
                 {
                     return Ok(false);
                 }
-                if code == SqlState::INVALID_STATEMENT_NAME && !fatal && self.heal_lost() {
+                if code == SqlState::INVALID_STATEMENT_NAME && !fatal && self.heal_lost(body, out) {
                     return Ok(false);
                 }
                 if !fatal && self.rerun(body, false, out) {
@@ -236,7 +250,7 @@ impl Session {
                 link.failed = true;
                 self.deferred.fail();
                 if link.copy_syncs > 0 {
-                    link.retired = Some("a COPY failed");
+                    link.retired = Some(COPY_FAILED);
                 }
                 link.copy_in = false;
                 if matches!(link.replies.head(), Some(Expect::Refused(_)))
@@ -249,10 +263,12 @@ impl Session {
                     self.skip_to_sync = link.void_sequence(names);
                     return Ok(false);
                 }
-                let renamed = link.replies.head().and_then(|head| in_clients_words(head, names, body));
+                let named = link.replies.head().and_then(Expect::named).map(|(of, since)| (of.clone(), since));
                 if !matches!(link.replies.head(), Some(Expect::Simple { .. }) | None) && !fatal {
                     self.skip_to_sync = link.void_sequence(names);
                 }
+                // With what is void taken back: names that were to be closed stand.
+                let renamed = named.and_then(|(of, since)| in_clients_words(&of, since, names, body));
                 timing.failed(code);
                 self.metrics.error(code, crate::observe::Blame::Server);
                 if let Some(error) = renamed {
@@ -314,7 +330,7 @@ impl Session {
             b'C' => {
                 timing.completed(backend::command_rows(body));
                 link.copy_in = false;
-                link.copy_syncs = 0;
+                link.settle_copy_syncs(0);
                 match body {
                     b"DISCARD ALL\0" => {
                         link.lease.prepared.clear();
@@ -402,7 +418,11 @@ impl Session {
                     _ => {}
                 }
             }
-            b'G' => link.copy_in = !link.replies.copy_in_began(),
+            b'G' => {
+                let (syncs, has_ended) = link.replies.copy_in_began();
+                link.copy_syncs += syncs;
+                link.copy_in = !has_ended;
+            }
             // A procedure may have committed before it said this.
             b'N' if link.status == TxStatus::Idle && self.sight.is_writing() => self.sight.stamp(Moment::of(self.now)),
             _ => {}
@@ -410,9 +430,49 @@ impl Session {
         Ok(true)
     }
 
+    /// What a server says to [`Expect::Tidy`]. If it does not do what it is told (a cancel request that came late strikes it, say), nobody
+    /// else gets the connection; the client is not concerned, as long as it has asked for nothing more on it.
+    fn take_tidied(&mut self, tag: u8, body: &[u8], out: &mut Splice<'_>) -> Result<bool, ServerBroken> {
+        let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
+        match tag {
+            b'Z' if link.copy_syncs > 0 => return self.take_stray_ready(body),
+            b'Z' => return self.take_ready(body, out),
+            // Whatever was asked before it has been answered.
+            b'I' => link.settle_copy_syncs(0),
+            b'S' => link.lease.take_parameter_status(body),
+            b'E' => {
+                link.retired = Some("it has not let go of what its client has left");
+                link.dying = is_fatal(body);
+                if link.dying && link.replies.len() > 1 {
+                    return Ok(true);
+                }
+                if link.dying {
+                    link.replies.pop();
+                }
+            }
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    /// A ReadyForQuery for a Sync of the client's that was sent before a COPY failed, which had not read it yet.
+    fn take_stray_ready(&mut self, body: &[u8]) -> Result<bool, ServerBroken> {
+        let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
+        link.status = body.first().copied().and_then(TxStatus::from_byte).ok_or(ServerBroken)?;
+        link.settle_copy_syncs(link.copy_syncs - 1);
+        self.skip_to_sync = false;
+        Ok(true)
+    }
+
     fn take_ready(&mut self, body: &[u8], out: &mut Splice<'_>) -> Result<bool, ServerBroken> {
         let status = body.first().copied().and_then(TxStatus::from_byte).ok_or(ServerBroken)?;
         let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
+        if !std::mem::take(&mut link.said)
+            && link.copy_syncs > 0
+            && link.replies.head().is_some_and(Expect::says_before_ready)
+        {
+            return self.take_stray_ready(body);
+        }
         let offloaded = self.deferred.is_open();
         let was_in_block = link.status.in_block();
         let failed = std::mem::take(&mut link.failed);
@@ -421,8 +481,10 @@ impl Session {
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
-                Some(expect @ (Expect::Settings | Expect::Defaults | Expect::Path | Expect::OwnSync)) => {
-                    if matches!(expect, Expect::Settings) && !matches!(link.replies.head(), Some(Expect::Settings)) {
+                Some(
+                    expect @ (Expect::Settings | Expect::Tidy | Expect::Defaults | Expect::Path | Expect::OwnSync),
+                ) => {
+                    if expect.is_spared() && !link.replies.head().is_some_and(Expect::is_spared) {
                         self.client.set_applying(false);
                     }
                     // The statement's own answer is still to come.
@@ -438,7 +500,7 @@ impl Session {
                 Some(_) => {}
                 // A Sync of a COPY that failed before the server read it.
                 None if link.copy_syncs > 0 => {
-                    link.copy_syncs -= 1;
+                    link.settle_copy_syncs(link.copy_syncs - 1);
                     link.segment_open = false;
                     self.skip_to_sync = false;
                     break true;
@@ -481,21 +543,26 @@ impl Session {
     }
 }
 
-fn pop_if(link: &mut super::machine::Link, wanted: impl FnOnce(&Expect) -> bool) -> Option<Expect> {
+impl Link {
+    /// So many Syncs that were sent while the server read COPY data may still be answered.
+    fn settle_copy_syncs(&mut self, left: usize) {
+        self.copy_syncs = left;
+        if left == 0 && self.retired == Some(COPY_FAILED) {
+            self.retired = None;
+        }
+    }
+}
+
+fn pop_if(link: &mut Link, wanted: impl FnOnce(&Expect) -> bool) -> Option<Expect> {
     if link.replies.head().is_some_and(wanted) { link.replies.pop() } else { None }
 }
 
 /// An error that speaks of a shared statement by our name for it, with the client's in its place.
-fn in_clients_words(head: &Expect, names: &Names, body: &[u8]) -> Option<Vec<u8>> {
-    let statement = match head {
-        Expect::Bind { statement, .. } => statement.as_ref()?,
-        Expect::Describe { of, .. } => of.as_ref()?,
-        _ => return None,
-    };
+fn in_clients_words(statement: &Prepared, since: u64, names: &Names, body: &[u8]) -> Option<Vec<u8>> {
     let at = memchr::memmem::find(body, &statement.name)?;
     // Closed or prepared anew since: as if it had none.
-    let name = names.of_statement(statement.id).into_iter().next().unwrap_or_default();
-    Some(ErrorNotice::whole(&[&body[..at], &name, &body[at + statement.name.len()..]].concat()))
+    let name = names.name_of(statement.id, since).unwrap_or_default();
+    Some(ErrorNotice::whole(&[&body[..at], name, &body[at + statement.name.len()..]].concat()))
 }
 
 /// Whether an ErrorResponse ends the connection: severity FATAL or PANIC, which is the first field that servers send.

@@ -135,9 +135,10 @@ impl Session {
         }
     }
 
-    /// Whether names may be put there on the chance that they are used: within a block an unlucky one would be the end of it.
+    /// Whether names may be put there on the chance that they are used: within a block, or a sequence that has run something, an unlucky
+    /// one would be the end of it.
     fn is_chance_taken(&mut self) -> bool {
-        self.link().is_some_and(|link| !link.status.in_block() && !link.replies.owes_ready())
+        self.link().is_some_and(|link| !link.status.in_block() && !link.segment_executed && !link.replies.owes_ready())
     }
 
     /// What goes ahead of a Query that is not looked into.
@@ -156,6 +157,9 @@ impl Session {
     }
 
     fn names_ahead(&mut self, wanted: &Wanted, out: &mut Splice<'_>) -> Option<Flow> {
+        if let Some(refused) = self.fail_for_names(out) {
+            return Some(refused);
+        }
         if matches!(wanted, Wanted::None) {
             return None;
         }
@@ -164,18 +168,37 @@ impl Session {
             // A Sync of ours would end what an error voids: the Query would run that the client's own Sync has yet to save from it.
             return Some(Flow::Stop(Need::Quiet));
         }
-        let is_within = link.segment_open && !link.replies.all_ours();
-        if (is_within && self.lacks_names(wanted)) || self.is_unsettled(wanted) {
-            // An error of ours would void the Query, too, and one before it what the names stand for.
-            return Some(self.leave_replica(out));
+        let owes_within = link.segment_open && !link.replies.all_ours();
+        if (owes_within && self.lacks_names(wanted)) || self.is_unsettled(wanted) {
+            // An error before it may void the Query, and what the names stand for.
+            return Some(self.wait_within(out));
         }
+        let in_sequence = self.link()?.is_in_sequence();
         if self.put_names(wanted, out) {
             let link = self.link()?;
+            if in_sequence {
+                // They are part of it, as the Query is; but an error of theirs would void the Query before it is told.
+                link.names_ahead = true;
+                return Some(link.wait_for_answers(out));
+            }
             link.close_segment();
             link.replies.push(Expect::OwnSync);
             build::sync(out.insert());
         }
         None
+    }
+
+    /// Names that were put within the client's sequence could not be prepared: the Query that they were for fails so, and with it the
+    /// sequence, as it would have if the statement had stood there.
+    fn fail_for_names(&mut self, out: &mut Splice<'_>) -> Option<Flow> {
+        let Self { state: State::Linked(link), to_client, .. } = self else { return None };
+        let is_of_these = link.names_ahead;
+        let failure = link.own_failure.take_if(|_| is_of_these)?;
+        build::message(to_client, b'E', |out| out.extend_from_slice(&failure));
+        link.close_segment();
+        link.replies.push(Expect::Sync { ours: false });
+        build::sync(out.insert());
+        Some(Flow::Refused)
     }
 
     /// The same within a segment: ahead of the Parse or Bind of such a text.
@@ -187,6 +210,25 @@ impl Session {
         if self.put_names(&wanted, out) {
             self.link()?.segment_open = true;
         }
+        None
+    }
+
+    /// A portal is executed that prepares a name or gives one up: it means what it means to the client by now, which may have changed
+    /// since the Bind.
+    pub(super) fn names_before_execute(&mut self, portal: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
+        let (_, script) = self.scripts.iter().find(|(of, _)| **of == *portal)?;
+        let named = script.all().filter_map(|change| match change {
+            Change::Prepare { name, .. } | Change::Deallocate(name) => Some(name.clone()),
+            _ => None,
+        });
+        let wanted = Wanted::These(named.collect());
+        if self.max_prepared == 0 {
+            return None;
+        }
+        if self.is_unsettled(&wanted) {
+            return Some(self.link()?.wait_for_answers(out));
+        }
+        self.put_names(&wanted, out);
         None
     }
 

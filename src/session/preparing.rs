@@ -34,11 +34,14 @@ impl Session {
             link.replies.push(Expect::CloseStray { name });
         }
         link.trim_own_names(max, out);
+        let applying = std::mem::take(&mut link.applying);
         let conn = &mut *link.lease;
+        let mut spares = false;
         if std::mem::take(&mut self.wants_sequences) && ![0, self.client.id].contains(&conn.sequences_of) {
             // Another client's values are nobody's business.
             build::query(out.insert(), b"DISCARD SEQUENCES");
             link.replies.push(Expect::Settings);
+            spares = true;
             conn.sequences_of = 0;
             conn.prepared.unnamed = None;
         }
@@ -50,11 +53,10 @@ impl Session {
             }
             false => self.tracked.settings(),
         };
-        let applying = std::mem::take(&mut link.applying);
         // Before the settings are there, what it tells means nothing yet.
         if Arc::ptr_eq(&conn.settings, settings) {
-            if applying {
-                self.client.set_applying(false);
+            if applying != spares {
+                self.client.set_applying(spares);
             }
             tell_parameters(&conn.parameters, &mut self.told, &mut self.lex, &mut self.to_client);
         } else {

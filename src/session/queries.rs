@@ -47,23 +47,7 @@ impl Session {
         }
         self.deferred.asks_defaults = self.wants_defaults(decision, sql);
         if let Some(notice) = self.refusal(decision, sql) {
-            if let Some(stop) = self.needs_quiet(out) {
-                return stop;
-            }
-            if matches!(&self.state, State::Linked(link) if link.status == TxStatus::InTransaction) {
-                // The block fails with it, as it would have.
-                self.refuse(notice, out);
-                if let Some(link) = self.link() {
-                    link.close_segment();
-                    link.replies.push(Expect::Sync { ours: false });
-                }
-                build::sync(out.insert());
-                return Flow::Refused;
-            }
-            notice.encode(&mut self.to_client);
-            self.deferred.fail();
-            self.answer_ready();
-            return Flow::Taken;
+            return self.refuse_query(notice, out);
         }
         if let Some(answered) = self.take_block_control(decision, sql) {
             return answered;
@@ -72,10 +56,8 @@ impl Session {
         if let Some(stop) = self.needs_other_link(decision, range.start, out) {
             return stop;
         }
-        if self.must_notify_alone(effects)
-            && let Some(stop) = self.needs_quiet(out)
-        {
-            return stop;
+        if self.must_notify_alone(effects) {
+            return self.wait_within(out);
         }
         if let Some(stop) = self.provide_channels(effects, out) {
             return stop;
@@ -95,10 +77,41 @@ impl Session {
         Flow::Taken
     }
 
+    /// A Query is refused in its turn. The block or sequence that it stands in fails with it, as it would have.
+    fn refuse_query(&mut self, notice: ErrorNotice, out: &mut Splice<'_>) -> Flow {
+        let in_sequence = self.link().is_some_and(|link| link.is_in_sequence());
+        if in_sequence && let Some(link) = self.link().filter(|link| !link.replies.is_empty()) {
+            return link.wait_for_answers(out);
+        }
+        if !in_sequence && let Some(stop) = self.needs_quiet(out) {
+            return stop;
+        }
+        if in_sequence || matches!(&self.state, State::Linked(link) if link.status == TxStatus::InTransaction) {
+            self.refuse(notice, out);
+            if let Some(link) = self.link() {
+                link.close_segment();
+                link.replies.push(Expect::Sync { ours: false });
+            }
+            build::sync(out.insert());
+            return Flow::Refused;
+        }
+        notice.encode(&mut self.to_client);
+        self.deferred.fail();
+        self.answer_ready();
+        Flow::Taken
+    }
+
     pub(super) fn take_function_call(&mut self, body: &[u8], range: Range<usize>, out: &mut Splice<'_>) -> Flow {
         self.forget_shards();
         if let Some(stop) = self.needs_other_link(UNSEEN, range.start, out) {
             return stop;
+        }
+        if let Some(link) = self.link()
+            && !link.replies.is_empty()
+            && (link.segment_open || link.replies.is_cut_short())
+        {
+            // What an error before it makes void leaves nothing behind.
+            return link.wait_for_answers(out);
         }
         self.begin_statement(UNSEEN, b"-- function call", None, None);
         self.segment_cleared = false;

@@ -36,7 +36,7 @@ use super::rerun::Again;
 use super::shards::Shards;
 use super::timing::Timing;
 use super::tracked::{Script, Tracked};
-use super::{Context, passthrough, spare};
+use super::{Context, buffers, passthrough, spare};
 
 /// How often a client is read of in one turn, 64 KiB each time: small messages that are answered at once are thousands, and a client that sends
 /// them without a pause would keep the thread for itself.
@@ -255,7 +255,11 @@ impl Session {
                     // With the connection, or with the error told, the inbox goes on.
                     self.resumed = true;
                 }
-                Event::AwaitCancels => self.client.clone().cancels_delivered().await,
+                Event::AwaitCancels => {
+                    if let Err(ending) = Box::pin(self.await_cancels()).await {
+                        return ending;
+                    }
+                }
                 Event::End(ending) => return ending,
             }
         }
@@ -298,7 +302,7 @@ impl Session {
                 Err(event) => return Poll::Ready(event),
             }
             self.show_pins();
-            moved |= self.ask_for_evidence(cx) | self.stop_listening(cx);
+            moved |= self.ask_for_evidence(cx) | self.tidy(cx);
             if self.may_release() {
                 // Given to the next client before anything else is read of this one.
                 if !self.release() {
@@ -349,6 +353,32 @@ impl Session {
         self.timing.rest();
         self.since = self.now;
         true
+    }
+
+    /// Waits until no cancel request is on its way to the lease any more. The client is heard meanwhile: what it cancels now is what it
+    /// has sent since, if anything.
+    async fn await_cancels(&mut self) -> Result<(), Ending> {
+        let client = self.client.clone();
+        let mut delivered = pin!(client.cancels_delivered());
+        let gone = poll_fn(|cx| {
+            match buffers::fill(&mut self.stream, &mut self.inbox, cx) {
+                Ok(n) => self.metrics.client_received(n),
+                Err(()) => return Poll::Ready(true),
+            }
+            if self.inbox.is_empty() {
+                client.clear(Request::CancelWait);
+            }
+            delivered.as_mut().poll(cx).map(|()| false)
+        });
+        if gone.await {
+            return Err(Ending::ClientGone);
+        }
+        // Before anything goes out on it: a request that comes from now on would not find it.
+        if self.may_release() {
+            self.release();
+        }
+        self.resumed |= !self.inbox.is_empty();
+        Ok(())
     }
 
     /// The server has answered: what stood waiting for that goes on.

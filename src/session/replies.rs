@@ -24,6 +24,9 @@ pub(super) type NamedBefore = (Box<[u8]>, Option<Arc<Named>>);
 pub(super) enum Expect {
     /// Our own Query that applies settings: all of it is dropped, up to its ReadyForQuery.
     Settings,
+    /// Our own Query that takes away what the client has left on the connection, which has nothing else to do: all of it is dropped, up
+    /// to its ReadyForQuery.
+    Tidy,
     /// Our own Query that asks whether these pins are still needed: all of it is dropped, up to its ReadyForQuery.
     Evidence(Pins),
     /// Our own Query that asks how transactions begin that do not say it: all of it is dropped, up to its ReadyForQuery.
@@ -58,12 +61,16 @@ pub(super) enum Expect {
         statement: Option<Arc<Prepared>>,
         /// The client knows its columns and does not ask for them again.
         relies: bool,
+        /// When the client gave it the name by which it is bound: of several names of one statement this tells which.
+        since: u64,
     },
     /// A message of ours that must fail, in the place of a Bind that we refuse: the client gets this error for it.
     Refused(Box<ErrorNotice>),
     /// ParameterDescription, then RowDescription or NoData, of this shared statement or of a portal of it.
     Describe {
         of: Option<Arc<Prepared>>,
+        /// As of a Bind.
+        since: u64,
         /// The parameters were told already.
         begun: bool,
     },
@@ -105,6 +112,7 @@ impl Expect {
         matches!(
             self,
             Self::Settings
+                | Self::Tidy
                 | Self::Evidence(_)
                 | Self::Defaults
                 | Self::Path
@@ -120,6 +128,7 @@ impl Expect {
         matches!(
             self,
             Self::Settings
+                | Self::Tidy
                 | Self::Evidence(_)
                 | Self::Defaults
                 | Self::Path
@@ -142,6 +151,16 @@ impl Expect {
         }
     }
 
+    /// Whether a cancel request waits for its end: it is not what is to be cancelled.
+    pub fn is_spared(&self) -> bool {
+        matches!(self, Self::Settings | Self::Tidy)
+    }
+
+    /// Whether something else of the server's answer comes before a ReadyForQuery.
+    pub fn says_before_ready(&self) -> bool {
+        !matches!(self, Self::Sync { .. } | Self::OwnSync | Self::CopyEnd | Self::Notice(_)) && !self.is_made()
+    }
+
     fn has_script(&self) -> bool {
         matches!(self, Self::Simple { script: Some(_), .. } | Self::Execute { script: Some(_) })
     }
@@ -152,6 +171,15 @@ impl Expect {
             Self::Parse { client: Some((name, _)), .. } | Self::RawParse { client: Some(name) } => name.is_empty(),
             Self::Simple { .. } | Self::CloseUnnamed { .. } => true,
             _ => false,
+        }
+    }
+
+    /// The shared statement that it is about, and when the client gave it the name that the message says.
+    pub fn named(&self) -> Option<(&Arc<Prepared>, u64)> {
+        match self {
+            Self::Bind { statement, since, .. } => Some((statement.as_ref()?, *since)),
+            Self::Describe { of, since, .. } => Some((of.as_ref()?, *since)),
+            _ => None,
         }
     }
 
@@ -207,7 +235,7 @@ impl Replies {
 
     /// How many ReadyForQuery come before the session's settings are in force; 0 = they are.
     pub fn until_settings(&self) -> usize {
-        let last = self.queue.iter().rposition(|expect| matches!(expect, Expect::Settings));
+        let last = self.queue.iter().rposition(Expect::is_spared);
         last.map_or(0, |last| self.queue.iter().take(last + 1).filter(|expect| expect.is_ready()).count())
     }
 
@@ -533,6 +561,14 @@ impl Replies {
         sync.is_some()
     }
 
+    /// None of it is answered: whatever it would have changed is taken back.
+    pub fn undo(&mut self, names: &mut Names, registry: &mut Registry) {
+        while !self.queue.is_empty() {
+            self.fail_to_sync(names, registry);
+            self.queue.pop_front();
+        }
+    }
+
     /// Whether the client's segment ends with what comes next: all before its Sync was skipped. One that was ended by a Sync of ours
     /// goes on for the client, and what still comes of it, a Query included, is for us to skip.
     pub fn is_at_clients_sync(&self) -> bool {
@@ -540,17 +576,18 @@ impl Replies {
     }
 
     /// The server began COPY IN: it ignores Syncs until CopyDone or CopyFail (trap 48), so those sent already will not be
-    /// answered. Returns whether the end of the data is on its way already.
-    pub fn copy_in_began(&mut self) -> bool {
+    /// answered, unless the COPY fails before it reads them. Returns how many, and whether the end of the data is on its way already.
+    pub fn copy_in_began(&mut self) -> (usize, bool) {
         let end = self.queue.iter().position(|expect| matches!(expect, Expect::CopyEnd));
         let until = end.map_or(self.queue.len(), |end| end + 1);
-        let mut index = 0;
+        let (mut index, mut syncs) = (0, 0);
         self.queue.retain(|expect| {
             let within = index < until;
             index += 1;
+            syncs += usize::from(within && matches!(expect, Expect::Sync { .. }));
             !(within && matches!(expect, Expect::Sync { .. } | Expect::CopyEnd))
         });
         self.recount();
-        end.is_some()
+        (syncs, end.is_some())
     }
 }

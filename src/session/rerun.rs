@@ -329,6 +329,8 @@ impl Session {
             b'Z' if link.settings_refused.is_some() => {
                 while link.replies.pop().is_some_and(|expect| !expect.is_ready()) {}
             }
+            // It is left as it is.
+            b'Z' if link.dying => {}
             b'Z' => {
                 link.status = body.first().copied().and_then(TxStatus::from_byte).unwrap_or(TxStatus::Failed);
                 while link.replies.pop().is_some() {}
@@ -376,6 +378,8 @@ impl Session {
         }
         link.rerun = Rerun::default();
         link.close_segment();
+        // What it has closed stands again, to be used before that once more.
+        link.replies.undo(names, &mut link.lease.prepared);
         for frame in frames(&link.lease.kept) {
             if frame.tag == b'P'
                 && let Some(parse) = frontend::parse(frame.body())

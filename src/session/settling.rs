@@ -35,6 +35,15 @@ impl Session {
         Some(link.wait_for_answers(out))
     }
 
+    /// What comes next waits for what is open before it: on the primary for the answers only, since what it has written is not to be
+    /// committed before its time.
+    pub(super) fn wait_within(&mut self, out: &mut Splice<'_>) -> Flow {
+        match self.link() {
+            Some(link) if link.primary => link.wait_for_answers(out),
+            _ => self.leave_replica(out),
+        }
+    }
+
     /// Whether it depends on what is under way what the segment at the beginning of `rest` does: it names statements, or executes by
     /// name, and those names may come to stand for something else, or stay what they were when an error comes. Judged by what they
     /// stand for now it might run on the wrong node.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::backend::Prepared;
 use crate::observe::fault;
-use crate::sql::{Decision, Effects, ParameterText, Reason, Target, is_rollback, normalize};
+use crate::sql::{Change, Decision, Effects, ParameterText, Reason, Target, is_rollback, normalize};
 use crate::wire::TxStatus;
 
 use super::machine::State;
@@ -178,8 +178,15 @@ impl Session {
     /// waits for its end, since the settings are put back before it.
     fn raise_barrier(&mut self, effects: Effects, script: Option<&Script>) {
         let undoes = script.is_some_and(|script| script.all().any(|change| self.tracked.is_undone_by(change)));
+        let gives_up = effects.contains(Effects::DEALLOCATE_ALL);
+        let says_so = || {
+            script.is_some_and(|script| {
+                script.all().any(|change| matches!(change, Change::DeallocateAll | Change::DiscardAll))
+            })
+        };
         if let Some(link) = self.link() {
-            link.barrier |= undoes || effects.contains(Effects::DEALLOCATE_ALL);
+            link.barrier |= undoes || gives_up;
+            link.lost_names |= gives_up && !says_so();
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::notify::Channels;
+use super::notify::{Channel, Channels, Mark};
 use crate::backend::{DATE_STYLE, Parameters, Settings, Value, decides_reading};
 use crate::sql::{Change, LexOptions, ParameterText, SettingValue, StatementChange, changes};
 
@@ -58,7 +58,7 @@ struct Values {
     settings: Arc<Settings>,
     /// What the settings of the server connection were.
     on_server: Arc<Settings>,
-    channels: Channels,
+    channels: Mark,
 }
 
 /// The settings and channels of a session, now and at each point to which its transaction can be rolled back.
@@ -94,9 +94,22 @@ impl Tracked {
         &self.channels
     }
 
+    /// The same, to be told to the hub; `None` within a transaction that may still be rolled back.
+    pub fn settled_channels(&mut self) -> Option<&mut Channels> {
+        self.points.is_empty().then_some(&mut self.channels)
+    }
+
     /// The channels that it listens on, whatever becomes of the transaction.
-    pub fn committed_channels(&self) -> &Channels {
-        self.points.first().map_or(&self.channels, |(_, values)| &values.channels)
+    pub fn committed_channels(&self) -> Vec<Channel> {
+        self.points.first().map_or_else(|| self.channels.all(), |(_, values)| self.channels.all_at(values.channels))
+    }
+
+    /// Whether there are any of those.
+    pub fn listens(&self) -> bool {
+        match self.points.first() {
+            None => !self.channels.is_empty(),
+            Some((_, values)) => self.channels.count_at(values.channels) > 0,
+        }
     }
 
     /// Whether a change takes settings away from a server connection that the client started with: they must be put back before
@@ -221,12 +234,12 @@ impl Tracked {
     }
 
     fn values(&self, on_server: &Arc<Settings>) -> Values {
-        Values { settings: self.settings.clone(), on_server: on_server.clone(), channels: self.channels.clone() }
+        Values { settings: self.settings.clone(), on_server: on_server.clone(), channels: self.channels.mark() }
     }
 
     fn restore(&mut self, values: Values, on_server: &mut Arc<Settings>) {
         self.settings = values.settings;
-        self.channels = values.channels;
+        self.channels.go_back(values.channels);
         *on_server = values.on_server;
     }
 
@@ -273,7 +286,7 @@ mod tests {
 
     #[test]
     fn trap_59_channels_are_transactional() {
-        fn names(channels: &Channels) -> String {
+        fn names(channels: &[Channel]) -> String {
             channels.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>().join(" ")
         }
         let mut server = Settings::none();
@@ -281,13 +294,16 @@ mod tests {
         run(&mut tracked, &mut server, "LISTEN a");
         tracked.committed();
         run(&mut tracked, &mut server, "LISTEN b; SAVEPOINT s; UNLISTEN *; LISTEN c");
-        assert_eq!((names(tracked.channels()), names(tracked.committed_channels())), ("c".to_owned(), "a".to_owned()));
+        assert_eq!(
+            (names(&tracked.channels().all()), names(&tracked.committed_channels())),
+            ("c".to_owned(), "a".to_owned())
+        );
         run(&mut tracked, &mut server, "ROLLBACK TO s; UNLISTEN a");
         tracked.committed();
-        assert_eq!(names(tracked.committed_channels()), "b");
+        assert_eq!(names(&tracked.committed_channels()), "b");
         run(&mut tracked, &mut server, "DISCARD ALL");
         tracked.rolled_back(&mut server);
-        assert_eq!(names(tracked.channels()), "b");
+        assert_eq!(names(&tracked.channels().all()), "b");
         run(&mut tracked, &mut server, "DISCARD ALL");
         tracked.committed();
         assert!(tracked.channels().is_empty());

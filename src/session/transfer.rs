@@ -247,12 +247,14 @@ impl Session {
                 self.metrics.server_sent(sent);
             }
             from += taken;
-            self.answer_made();
+            let made = self.answer_made();
             match need {
                 Need::Input => {
                     self.awaits = self.awaited(&data[from..]);
                     break;
                 }
+                // All that it waited for was for us to say.
+                Need::Quiet if made => {}
                 Need::Quiet => {
                     self.stalled = true;
                     break;
@@ -314,14 +316,16 @@ impl Session {
         self.answer_ready();
     }
 
-    /// Replies that are ours to make and that nothing of the server's will follow.
-    fn answer_made(&mut self) {
-        let Self { state: State::Linked(link), to_client, .. } = self else { return };
-        if !link.replies.is_empty() && link.pass == 0 && link.replies.all_made() {
+    /// Replies that are ours to make and that nothing of the server's will follow. Whether there were any.
+    fn answer_made(&mut self) -> bool {
+        let Self { state: State::Linked(link), to_client, .. } = self else { return false };
+        let made = !link.replies.is_empty() && link.pass == 0 && link.replies.all_made();
+        if made {
             let mut made = Vec::new();
             let mut out = Splice::new(&[], &mut made);
             link.replies.make_leading(&mut out);
             to_client.extend_from_slice(out.finish());
         }
+        made
     }
 }

@@ -2,9 +2,9 @@
 
 use super::decision::Effects;
 
-/// Looks for temporary objects, and for settings, locks and cursors that outlive the transaction, by words alone: a body is in a
-/// language that we don't read, and a word too many costs a question to the server. The catalog is asked the same about functions, by
-/// regular expressions.
+/// Looks for temporary objects, for settings, locks and cursors that outlive the transaction, and for prepared statements given up, by
+/// words alone: a body is in a language that we don't read, and a word too many costs a question to the server. The catalog is asked
+/// the same about functions, by regular expressions.
 pub(super) fn leaves(body: &[u8]) -> Effects {
     let mut effects = Effects::empty();
     // Whether a statement may begin here.
@@ -25,6 +25,8 @@ pub(super) fn leaves(body: &[u8]) -> Effects {
             effects |= Effects::TEMP_OBJECT;
         } else if ADVISORY_LOCKS.iter().any(|known| is(known)) {
             effects |= Effects::ADVISORY_LOCK;
+        } else if is("deallocate") {
+            effects |= Effects::DEALLOCATE_ALL;
         } else if may_hold && is("hold") {
             effects |= Effects::HOLD_CURSOR;
         } else if is("set_config") && !is_local_call(&body[end..])
@@ -87,6 +89,7 @@ mod tests {
             ("$$BEGIN PERFORM pg_advisory_xact_lock(1), pg_advisory_unlock(1); END$$", Effects::empty()),
             ("$$BEGIN EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT 1'; END$$", Effects::HOLD_CURSOR),
             ("$$BEGIN UPDATE t SET hold = 1; WITH a AS (SELECT hold FROM t) DELETE FROM a; END$$", Effects::empty()),
+            ("'BEGIN EXECUTE ''DEALLOCATE ALL''; END'", Effects::DEALLOCATE_ALL),
             ("", Effects::empty()),
         ] {
             assert_eq!(leaves(body.as_bytes()), wanted, "{body}");

@@ -55,6 +55,9 @@ pub(super) fn judge(text: &[u8], cursor: Cursor<'_>, known: &Knowledge) -> Verdi
         }
         releases |= call.effects.contains(Effects::RELEASES_ONLY);
         call.effects -= Effects::RELEASES_ONLY;
+        if TAKES_SLOT.contains(&bare) && arguments.is_none_or(is_temporary_slot) {
+            call.effects |= Effects::SESSION_STATE;
+        }
         if bare == "set_config" {
             call.effects |= match name.kind {
                 // Who reads what is set does not read this spelling.
@@ -69,6 +72,34 @@ pub(super) fn judge(text: &[u8], cursor: Cursor<'_>, known: &Knowledge) -> Verdi
         verdict.effects |= Effects::RELEASES_ONLY;
     }
     verdict
+}
+
+/// Functions that make replication slots. The third argument of each says whether it is the session's own, and goes with it.
+const TAKES_SLOT: [&str; 4] = [
+    "pg_copy_logical_replication_slot",
+    "pg_copy_physical_replication_slot",
+    "pg_create_logical_replication_slot",
+    "pg_create_physical_replication_slot",
+];
+
+/// Whether these arguments may say so.
+fn is_temporary_slot(mut arguments: Cursor<'_>) -> bool {
+    let mut number = 0;
+    while !arguments.at_end() {
+        let mut argument = arguments.until_comma();
+        number += 1;
+        let is_named =
+            argument.rest().get(1).is_some_and(|sign| argument.bytes(*sign) == b"=>" || argument.bytes(*sign) == b":=");
+        let decides = if is_named { argument.is("temporary") } else { number == 3 };
+        if is_named {
+            argument.next();
+            argument.next();
+        }
+        if decides {
+            return !(argument.is("false") && argument.rest().len() == 1);
+        }
+    }
+    false
 }
 
 /// Something that sets what nobody reads.
@@ -218,5 +249,40 @@ fn set_config(mut arguments: Cursor<'_>) -> Effects {
         Effects::SET_SESSION
     } else {
         Effects::UNKNOWN_SETTING
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::classify::analyze;
+    use super::super::lexer::LexOptions;
+    use super::*;
+
+    /// A temporary replication slot goes with its session, which alone can use it.
+    #[test]
+    fn slots_that_are_the_sessions_own() {
+        let keeps = |sql: &str| {
+            let effects = analyze(sql.as_bytes(), LexOptions::default(), &Knowledge::default()).decision.effects;
+            effects.contains(Effects::SESSION_STATE)
+        };
+        for sql in [
+            "SELECT pg_create_logical_replication_slot('s', 'pgoutput', true)",
+            "SELECT * FROM pg_catalog.pg_create_logical_replication_slot('s', 'pgoutput', $1)",
+            "SELECT pg_create_physical_replication_slot('s', false, true)",
+            "SELECT pg_create_physical_replication_slot('s', temporary => true)",
+            "SELECT pg_create_physical_replication_slot(temporary := 't', slot_name := 's')",
+            "SELECT pg_copy_logical_replication_slot('a', 'b', true, 'pgoutput')",
+        ] {
+            assert!(keeps(sql), "{sql}");
+        }
+        for sql in [
+            "SELECT pg_create_logical_replication_slot('s', 'pgoutput')",
+            "SELECT pg_create_logical_replication_slot('s', 'pgoutput', false, true)",
+            "SELECT pg_create_physical_replication_slot('s', true)",
+            "SELECT pg_create_physical_replication_slot('s', temporary => FALSE)",
+            "SELECT pg_drop_replication_slot('s')",
+        ] {
+            assert!(!keeps(sql), "{sql}");
+        }
     }
 }

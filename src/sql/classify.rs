@@ -140,6 +140,9 @@ impl Judged {
     }
 }
 
+/// Of a string of more statements the further ones are not examined by the parser: it would keep the thread from everybody else.
+const MOST_EXAMINED: usize = 1000;
+
 fn judge_text(sql: &[u8], opts: LexOptions, known: &Knowledge, mut each: impl FnMut(StatementAnalysis)) -> Judged {
     let mut splitter = Splitter::new(sql, opts);
     let mut verdict = Verdict::anywhere(Reason::Empty, Effects::empty());
@@ -150,6 +153,7 @@ fn judge_text(sql: &[u8], opts: LexOptions, known: &Knowledge, mut each: impl Fn
     let mut key = ShardKeyId::NONE;
     while splitter.next(&mut statement) {
         statements += 1;
+        statement.cut |= statements > MOST_EXAMINED;
         let mut one = judge_statement(splitter.text(), opts, &statement, known);
         if reads_prepared(splitter.text(), &statement.tokens) {
             one.effects |= Effects::READS_PREPARED;
@@ -544,4 +548,20 @@ fn judge_declare(cursor: Cursor<'_>, statement: &StatementTokens, known: &Knowle
         verdict.join(Verdict::primary(Reason::Cursor, Effects::HOLD_CURSOR));
     }
     verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a long string leaves behind in its session is seen to its end.
+    #[test]
+    fn a_string_of_very_many_statements() {
+        let of = |sql: &str| analyze(sql.as_bytes(), LexOptions::default(), &Knowledge::default()).decision;
+        let few = of(&"SELECT 1;".repeat(MOST_EXAMINED));
+        assert_eq!((few.target, few.reason), (Target::Replica, Reason::Read));
+        let many = of(&("SELECT 1;".repeat(100_000) + "SET a.b = 'c'; SELECT pg_advisory_lock(1)"));
+        assert_eq!(many.target, Target::Primary);
+        assert!(many.effects.contains(Effects::SET_SESSION | Effects::ADVISORY_LOCK | Effects::MULTI));
+    }
 }

@@ -73,7 +73,7 @@ bitflags! {
         const SESSION_STATE = 1 << 13;
         /// `DISCARD ALL`.
         const DISCARD_ALL = 1 << 14;
-        /// `DEALLOCATE ALL`, and `DISCARD ALL`; `DISCARD PLANS` excepted.
+        /// `DEALLOCATE ALL`, and `DISCARD ALL`; `DISCARD PLANS` excepted. Also of a function or `DO` that may say so.
         const DEALLOCATE_ALL = 1 << 15;
         /// More than one statement in the string.
         const MULTI = 1 << 16;

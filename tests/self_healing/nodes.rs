@@ -225,3 +225,22 @@ fn under_load_a_dying_replica_costs_no_client_an_error() {
     assert!(done.into_inner() > 1000);
     assert_eq!(learned(&world), []);
 }
+
+/// A statement that is closed behind its last use is still there for the next attempt.
+#[test]
+fn a_statement_that_its_segment_closes_trap_33() {
+    let world = world();
+    for (number, name) in ["n", ""].into_iter().enumerate() {
+        let mut client = world.client();
+        let sql = format!("SELECT pg_sleep(1), 'closed{number}'");
+        client.exchange(&batch().parse(name, &sql, &[]).sync());
+        client.send(&batch().bind("", name, &[]).execute("", 0).close(b'S', name).sync());
+        let (node, pid) = running(&world, &format!("closed{number}"));
+        assert_ne!(node, 0, "it runs on the primary");
+        world.db.run_on(node, &format!("SELECT pg_terminate_backend({pid})"));
+        let frames = client.recv_ready(1);
+        assert_eq!(tags(&frames), "2DC3Z", "{frames:?}");
+        let frames = client.exchange(&batch().bind("", name, &[]).sync());
+        assert_eq!(frames[0].sqlstate(), "26000", "{frames:?}");
+    }
+}

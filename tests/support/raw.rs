@@ -336,6 +336,14 @@ impl RawClient {
         }
     }
 
+    /// Closes a TCP connection by a reset, in which what the server has not read yet is lost.
+    pub fn reset(self) {
+        match &self.stream {
+            Stream::Tcp(stream) => socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap(),
+            other => panic!("no plain TCP: {other:?}"),
+        }
+    }
+
     /// Changes the time-out of reads and writes.
     pub fn set_timeout(&mut self, time: Duration) {
         let time = Some(time);

@@ -20,7 +20,7 @@ use crate::topology::UserPools;
 use crate::wire::backend;
 use crate::wire::frame::HEADER;
 
-use super::channels::{Channel, Channels, write_command};
+use super::channels::{Changes, Channel, write_command};
 use super::listener;
 use super::mailbox::{Mailbox, Notification};
 
@@ -129,20 +129,19 @@ impl Drop for Membership {
 }
 
 impl Membership {
-    /// The session listens on exactly these channels from now on. Returns what to wait for when there are new ones.
-    pub fn set(&self, channels: &Channels) -> Option<Ticket> {
+    /// The session listens on other channels from now on. Returns what to wait for when there are new ones.
+    pub fn change(&self, changes: Changes) -> Option<Ticket> {
+        let Changes { mut added, mut removed } = changes;
         let mut guard = self.hub.state.lock();
         let state = &mut *guard;
         let member = state.members.get_mut(&self.mailbox.client().id)?;
-        let wanted: HashSet<Channel, RandomState> = channels.iter().cloned().collect();
-        let before = std::mem::replace(&mut member.channels, wanted);
-        let added: Vec<_> = member.channels.difference(&before).cloned().collect();
-        let removed: Vec<_> = before.difference(&member.channels).cloned().collect();
+        removed.retain(|channel| member.channels.remove(channel));
+        added.retain(|channel| member.channels.insert(channel.clone()));
+        if !removed.is_empty() {
+            self.mailbox.keep(|channel| member.channels.contains(channel));
+        }
         for channel in &removed {
             state.unsubscribe(channel, &self.mailbox);
-        }
-        if !removed.is_empty() {
-            self.mailbox.keep(channels);
         }
         let ticket = (!added.is_empty()).then(|| {
             let number = state.ask(self.mailbox.client());

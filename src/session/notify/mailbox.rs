@@ -9,8 +9,6 @@ use parking_lot::Mutex;
 use crate::session::clients::{Client, Request};
 use crate::wire::{backend, frame::HEADER};
 
-use super::channels::Channels;
-
 /// Most bytes that wait for one client. A client that reads nothing more, or never ends its transaction, must not cost memory
 /// without end; the frames themselves are shared by all who listen.
 const LIMIT: usize = 16 * 1024 * 1024;
@@ -101,12 +99,12 @@ impl Mailbox {
         Ok(any)
     }
 
-    /// Drops what is not of these channels: after an UNLISTEN nothing of its channel comes any more.
-    pub fn keep(&self, channels: &Channels) {
+    /// Drops what is of channels that are not listened on: after an UNLISTEN nothing of its channel comes any more.
+    pub fn keep(&self, is_listened_on: impl Fn(&[u8]) -> bool) {
         let mut waiting = self.waiting.lock();
         let Waiting { frames, bytes, .. } = &mut *waiting;
         frames.retain(|frame| {
-            let known = backend::notification(&frame[HEADER..]).is_some_and(|(_, channel)| channels.contains(channel));
+            let known = backend::notification(&frame[HEADER..]).is_some_and(|(_, channel)| is_listened_on(channel));
             *bytes -= if known { 0 } else { frame.len() + OVERHEAD };
             known
         });

@@ -26,7 +26,7 @@ impl Session {
             })
         });
         let State::Linked(link) = &mut self.state else { return };
-        link.fence |= changes || !self.tracked.channels().is_same(&self.notify.subscribed);
+        link.fence |= changes || self.tracked.channels().has_changed();
         link.listens |= effects.contains(Effects::LISTEN) && !effects.contains(Effects::RELEASES_ONLY);
         if !self.may_notify(effects) {
             return;
@@ -122,6 +122,7 @@ impl Session {
         tracked.committed_channels().iter().for_each(|channel| write_command(&mut sql, "LISTEN", channel));
         build::query(out.insert(), &sql);
         link.replies.push(Expect::Settings);
+        self.client.set_applying(true);
         link.lease.prepared.unnamed = None;
         link.deaf = false;
         link.listens = true;
