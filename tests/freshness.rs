@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "freshness/blocks.rs"]
+mod blocks;
 #[path = "freshness/hidden.rs"]
 mod hidden;
 #[path = "freshness/meanwhile.rs"]

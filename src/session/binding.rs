@@ -108,6 +108,9 @@ impl Session {
         let (known, relies) = self.known(head.statement, || describes_portal(rest, head.portal));
         let decision = known.as_ref().map_or(UNSEEN, |named| self.judge_named(named));
         let text = known.as_ref().and_then(|named| named.shared()).map_or(&b""[..], |statement| &statement.sql);
+        if let Some(stop) = self.binds_end_of_replicas_block(decision, text, rest, out) {
+            return stop;
+        }
         if let Some(notice) = self.refusal(decision, text) {
             return self.refuse(notice, out);
         }

@@ -1,5 +1,6 @@
 //! What a statement or transaction that has ended leaves of the session's state.
 
+use crate::backend::ServerConn;
 use crate::sql::{Change, StatementChange};
 use crate::wire::TxStatus;
 
@@ -54,6 +55,7 @@ impl Session {
             _ => return,
         };
         link.ended_by_tag = Some(rolled_back);
+        placement.own.transaction_ended();
         self.transaction_over(rolled_back);
     }
 
@@ -67,6 +69,15 @@ impl Session {
             false => tracked.committed(),
         }
         placement.observe(tracked.settings());
+    }
+
+    /// The same, and no block is open.
+    pub(super) fn settle_transaction(&mut self, rolled_back: bool) {
+        self.transaction_over(rolled_back);
+        if let Self { state: State::Linked(link), tracked, .. } = self {
+            let ServerConn { parameters, settings, .. } = &mut *link.lease;
+            tracked.settle_date_style(parameters, settings);
+        }
     }
 
     /// Pins that came with a transaction that is over go when all of it was rolled back. Where it ended in the middle of a string

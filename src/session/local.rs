@@ -138,7 +138,7 @@ impl Session {
 
     fn accepts_local(&self, decision: Decision, sql: &[u8]) -> bool {
         match self.reads_as_control(decision, sql) {
-            Some(BlockControl::Commit | BlockControl::Rollback | BlockControl::RollbackTo(_)) => true,
+            Some(BlockControl::End { .. } | BlockControl::RollbackTo(_)) => true,
             Some(_) => !self.deferred.has_failed(),
             None => self.shown(decision, sql).is_some(),
         }

@@ -7,6 +7,7 @@
 
 mod acquire;
 mod binding;
+mod block_end;
 mod breaker;
 mod buffers;
 mod cancel;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::backend::ServerConn;
 use crate::observe::Moment;
 use crate::observe::fault;
 use crate::wire::frame::{HEADER, backend_limit};
@@ -133,6 +132,12 @@ impl Session {
                 link.retired = Some("it refused to begin a block");
                 link.dying |= is_fatal(body);
                 return Ok(true);
+            }
+            (Some(Expect::OwnEnd(_)), b'C' | b'T') => return Ok(false),
+            (Some(Expect::OwnEnd(_)), b'E') if !is_fatal(body) => return Ok(false),
+            (Some(Expect::OwnEnd(_)), b'D') => {
+                link.replies.take_row_of_end(body);
+                return Ok(false);
             }
             (Some(Expect::Spoiled), b'E') if !is_fatal(body) => return Ok(false),
             // What it sets is put back at once; servers before 14 report each change.
@@ -418,6 +423,7 @@ impl Session {
         let failed = std::mem::take(&mut link.failed);
         link.status = status;
         link.copy_in = false;
+        let mut own_end = None;
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
@@ -426,6 +432,11 @@ impl Session {
                         self.client.set_applying(false);
                     }
                     // The statement's own answer is still to come.
+                    self.timing.not_yet();
+                    break false;
+                }
+                Some(Expect::OwnEnd(end)) => {
+                    own_end = Some(end);
                     self.timing.not_yet();
                     break false;
                 }
@@ -461,17 +472,16 @@ impl Session {
             self.settle_fresh_pins(failed);
             if ended {
                 // An implicit transaction, or a COMMIT that met an error.
-                self.transaction_over(failed);
-                if let Self { state: State::Linked(link), tracked, .. } = self {
-                    let ServerConn { parameters, settings, .. } = &mut *link.lease;
-                    tracked.settle_date_style(parameters, settings);
-                }
+                self.settle_transaction(failed);
             }
             if ended && was_in_block {
                 self.placement.own.transaction_ended();
             }
             self.release_pins(ended);
             self.statement_ended(now, ended);
+        }
+        if let Some(end) = own_end {
+            self.replicas_block_ended(end, status);
         }
         if for_client && offloaded {
             self.offloaded_ready(out);

@@ -19,6 +19,9 @@ impl Session {
             return stop;
         }
         let decision = self.judge_in_block(self.judge(sql), sql, std::iter::empty());
+        if let Some(stop) = self.ends_replicas_block(decision, sql, out) {
+            return stop;
+        }
         let effects = decision.effects;
         let alone = !effects.contains(Effects::MULTI);
         let own = effects.contains(Effects::OWN_SETTING) && alone;

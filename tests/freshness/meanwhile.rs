@@ -4,7 +4,7 @@ use super::schema::{route_of, stale};
 use super::*;
 
 /// A cluster whose tables Trunkline knows.
-fn known(setup: &str, routing: &str) -> (Cluster, Trunkline) {
+pub fn known(setup: &str, routing: &str) -> (Cluster, Trunkline) {
     let cluster = cluster(1);
     make_table(cluster.info());
     cluster.info().query(0, "app", &format!("SET ROLE app; {setup}")).unwrap();
@@ -16,7 +16,7 @@ fn known(setup: &str, routing: &str) -> (Cluster, Trunkline) {
 }
 
 /// The replica has all that was written so far, Trunkline knows that, and it gets nothing more.
-fn pause(cluster: &Cluster, proxy: &Trunkline) {
+pub fn pause(cluster: &Cluster, proxy: &Trunkline) {
     // What an open transaction has written waits for somebody's commit until it is sent.
     cluster.info().query(0, "app", "SELECT pg_logical_emit_message(true, '', '')").unwrap();
     let mut probe = client(proxy);
@@ -24,7 +24,7 @@ fn pause(cluster: &Cluster, proxy: &Trunkline) {
     set_paused(cluster.info(), 1, true);
 }
 
-fn run(client: &mut RawClient, sql: &str) {
+pub fn run(client: &mut RawClient, sql: &str) {
     let frames = client.exchange(&query(sql));
     assert!(!tags(&frames).contains('E'), "{sql}: {frames:?}");
 }
