@@ -424,6 +424,8 @@ impl Session {
         link.status = status;
         link.copy_in = false;
         let mut own_end = None;
+        // It ends what the client has run, though it hears nothing of that.
+        let mut own_sync = false;
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
@@ -441,7 +443,10 @@ impl Session {
                     break false;
                 }
                 Some(Expect::Evidence(_) | Expect::Spoiled) => break false,
-                Some(Expect::Sync { ours }) => break !ours,
+                Some(Expect::Sync { ours }) => {
+                    own_sync = ours;
+                    break !ours;
+                }
                 Some(Expect::Simple { .. }) => {
                     link.own_failure = None;
                     break true;
@@ -457,7 +462,7 @@ impl Session {
                 None => return Err(ServerBroken),
             }
         };
-        if for_client {
+        if for_client || own_sync {
             let now = self.now;
             let link = &**link;
             let (ended, quiet) = (link.ended_by_tag.is_some(), link.replies.is_empty());
@@ -467,7 +472,9 @@ impl Session {
                 self.names.local_reading = 0;
             }
             let ended = !status.in_block() && !offloaded;
-            self.rerun_ended();
+            if for_client {
+                self.rerun_ended();
+            }
             self.schema_settled(ended);
             self.settle_fresh_pins(failed);
             if ended {
@@ -478,7 +485,9 @@ impl Session {
                 self.placement.own.transaction_ended();
             }
             self.release_pins(ended);
-            self.statement_ended(now, ended);
+            if for_client || self.timing.is_running() {
+                self.statement_ended(now, ended);
+            }
         }
         if let Some(end) = own_end {
             self.replicas_block_ended(end, status);

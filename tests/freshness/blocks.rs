@@ -73,3 +73,21 @@ fn what_follows_the_end_of_a_block_in_one_breath_sees_what_was_committed_and_may
         set_paused(cluster.info(), 1, false);
     }
 }
+
+/// A Query that is answered without the server ends what has been sent before it, without a Sync of the client's.
+#[test]
+fn what_is_written_before_a_query_for_trunkline_alone_is_seen() {
+    let (cluster, proxy) = known("CREATE TABLE a (n int)", "");
+    let (mut writer, mut other) = (client(&proxy), client(&proxy));
+    let behind = ["SET trunkline.explain = off", "SHOW trunkline.route", "EXPLAIN (ROUTE) SELECT 1"];
+    for (number, own) in behind.iter().enumerate() {
+        pause(&cluster, &proxy);
+        let insert = Batch::new().parse("", "INSERT INTO a VALUES (1)", &[]).bind("", "", &[]).execute("", 0);
+        let frames = writer.exchange(&insert.query(own));
+        assert!(tags(&frames).starts_with("12C"), "{frames:?}");
+        for reader in [&mut writer, &mut other] {
+            assert_eq!(reader.value("SELECT count(*) FROM a"), (number + 1).to_string(), "{own}");
+        }
+        set_paused(cluster.info(), 1, false);
+    }
+}
