@@ -106,7 +106,7 @@ impl Session {
             return;
         }
         self.settle_transaction(end.rolls_back);
-        self.placement.own.transaction_ended();
+        self.placement.transaction_ended(end.rolls_back);
         self.fresh_pins = Pins::empty();
         self.deferred.reopen(end.isolation, end.failed);
         if let Some(link) = self.link() {

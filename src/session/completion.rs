@@ -38,9 +38,10 @@ impl Session {
             for StatementChange { change, .. } in script.next_statement() {
                 names.apply(change, decisions, *lex, told, &mut link.lease.prepared);
                 tracked.apply(change, &mut link.lease.settings);
+                placement.follow_savepoint(change);
                 to_savepoint |= matches!(change, Change::RollbackTo(_));
                 if matches!(change, Change::ResetAll | Change::DiscardAll) {
-                    placement.own.reset_all();
+                    placement.reset_own(link.status.in_block());
                 }
             }
         }
@@ -55,7 +56,7 @@ impl Session {
             _ => return,
         };
         link.ended_by_tag = Some(rolled_back);
-        placement.own.transaction_ended();
+        placement.transaction_ended(rolled_back);
         self.transaction_over(rolled_back);
     }
 

@@ -326,7 +326,7 @@ impl Session {
                     true => self.deferred.chain(),
                     false => self.deferred.close(),
                 }
-                self.placement.own.transaction_ended();
+                self.placement.transaction_ended(rolled_back);
                 self.block_ended(Instant::now());
                 if rolled_back { "ROLLBACK" } else { "COMMIT" }
             }
@@ -340,15 +340,18 @@ impl Session {
                 "SET"
             }
             BlockControl::Savepoint(name) => {
+                self.placement.follow_savepoint(&Change::Savepoint(name.clone()));
                 self.deferred.keep(sql, What::Savepoint(name));
                 "SAVEPOINT"
             }
             BlockControl::Release(name) => {
                 self.deferred.release(&name);
+                self.placement.follow_savepoint(&Change::Release(name));
                 "RELEASE"
             }
             BlockControl::RollbackTo(name) => {
                 self.deferred.roll_back_to(&name);
+                self.placement.follow_savepoint(&Change::RollbackTo(name));
                 "ROLLBACK"
             }
         };

@@ -135,6 +135,11 @@ impl Session {
             },
             b'E' => {
                 let Some((portal, _)) = frontend::execute(body) else { return close("invalid Execute message") };
+                if !self.own_portals.is_empty()
+                    && let Some(executed) = self.executes_own(portal, out)
+                {
+                    return executed;
+                }
                 let script = self.scripts.iter().position(|(of, _)| **of == *portal);
                 let script = script.map(|at| self.scripts.swap_remove(at).1);
                 self.expect(Expect::Execute { script });

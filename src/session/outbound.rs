@@ -481,8 +481,8 @@ impl Session {
                 // An implicit transaction, or a COMMIT that met an error.
                 self.settle_transaction(failed);
             }
-            if ended && was_in_block {
-                self.placement.own.transaction_ended();
+            if ended && (was_in_block || self.placement.may_go_back()) {
+                self.placement.transaction_ended(failed);
             }
             self.release_pins(ended);
             if for_client || self.timing.is_running() {

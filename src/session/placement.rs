@@ -6,7 +6,7 @@ use crate::backend::Settings;
 use crate::config::{Database, PoolMode, TransactionReads};
 use crate::sql::{Consistency, Decision, Effects, Isolation, Reason, Target, TouchId};
 
-use super::own_settings::{OwnSettings, OwnValue};
+use super::own_settings::{OwnPoints, OwnSettings, OwnValue};
 use super::pins::Pins;
 use super::search_path::OwnPath;
 
@@ -72,6 +72,8 @@ impl OwnValue for RouteChoice {
 pub(super) struct Placement {
     /// What the session has chosen itself.
     pub own: OwnSettings,
+    /// What that was, for as long as it may be rolled back.
+    pub own_points: OwnPoints,
     /// Reads may go to replicas at all.
     split_reads: bool,
     /// Where statements would run is told, and all run on the primary.
@@ -100,6 +102,7 @@ impl Placement {
             own,
             // In session mode a client has one server connection for everything.
             split_reads: database.routing.split_reads && mode != PoolMode::Session,
+            own_points: OwnPoints::default(),
             what_if: database.routing.what_if,
             would_read: false,
             observed: None,

@@ -131,6 +131,15 @@ impl Session {
         }
         if let Some(notice) = self.refuse_posing(effects, sql).or_else(|| self.refuse_at_worker(decision)) {
             return Some(notice);
+        if effects.contains(Effects::OWN_SETTING | Effects::MULTI) {
+            return Some(
+                ErrorNotice::error(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "trunkline settings cannot be set or shown in one string with other statements",
+                )
+                .hint("Send SET trunkline.… by itself."),
+            );
+        }
         }
         // A block that has failed refuses by itself whatever does not end it.
         let ends = effects.intersects(Effects::MULTI | Effects::TX_END);

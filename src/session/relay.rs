@@ -10,7 +10,7 @@ use futures::FutureExt;
 use quanta::Instant;
 use tokio::time::Sleep;
 
-use crate::backend::Parameters;
+use crate::backend::{Parameters, Prepared};
 use crate::config::{PoolMode, PoolSettings};
 use crate::net::Stream;
 use crate::observe::{Blame, SessionMetrics, panics};
@@ -54,6 +54,8 @@ pub struct Session {
     pub(super) tracked: Tracked,
     /// What portals change when they are executed, by their names.
     pub(super) scripts: Vec<(Box<[u8]>, Box<Script>)>,
+    /// Portals of statements about settings for us alone, by their names.
+    pub(super) own_portals: Vec<(Box<[u8]>, Arc<Prepared>)>,
     /// The parameters that the client was told.
     pub(super) told: Arc<Parameters>,
     pub(super) lex: LexOptions,
@@ -190,6 +192,7 @@ impl Session {
             scripts: Vec::new(),
             told,
             lex,
+            own_portals: Vec::new(),
             names: Names::default(),
             pins: Pins::empty(),
             shown_pins: Pins::empty(),
@@ -348,6 +351,7 @@ impl Session {
         self.names.bound = None;
         self.timing.rest();
         self.since = self.now;
+        self.own_portals.clear();
         true
     }
 
