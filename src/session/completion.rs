@@ -112,7 +112,7 @@ impl Session {
             self.changes_schema = self.link().is_some_and(|link| !link.replies.is_empty());
         }
         if outside_block && self.doubts_schema {
-            self.decisions.doubt_catalog();
+            self.decisions.distrust_catalog();
             self.doubts_schema = self.link().is_some_and(|link| !link.replies.is_empty());
         }
     }

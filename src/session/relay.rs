@@ -242,7 +242,7 @@ impl Session {
             self.decisions.schema_changed();
         }
         if self.doubts_schema {
-            self.decisions.doubt_catalog();
+            self.decisions.distrust_catalog();
         }
         Box::pin(self.end(ending)).await;
     }

@@ -87,9 +87,10 @@ impl Session {
         self.doubt_writes();
         self.sight.begin(decision, self.placement.what_if() && self.placement.would_read(), commits);
         if effects.contains(Effects::WRITES) {
-            self.changes_schema |= decision.touches.get().schema;
+            let touches = decision.touches.get();
+            self.changes_schema |= touches.schema;
             // What it may change of the schema the text does not tell.
-            self.doubts_schema |= matches!(decision.reason, Reason::Procedure | Reason::TwoPhase);
+            self.doubts_schema |= touches.doubts || matches!(decision.reason, Reason::Procedure | Reason::TwoPhase);
             self.note_writer();
             self.pinned_by(text);
         }

@@ -118,7 +118,8 @@ pub(super) fn judge_call(function: FunctionName<'_>, arguments: Option<usize>, k
     // Bad news are good enough when the schema has changed since.
     let certain = known.catalog.facts().is_some();
     let facts = known.catalog.last_facts().filter(|_| !listed);
-    match facts.and_then(|facts| facts.function(function, arguments, lists)) {
+    let unknown = call.reason == Some(Reason::UnknownFunction);
+    let mut verdict = match facts.and_then(|facts| facts.function(function, arguments, lists)) {
         Some(verdict) if call.reason == Some(Reason::UnknownFunction) => {
             if certain || verdict.target == Target::Primary { verdict } else { verdict_of(function, call) }
         }
@@ -131,7 +132,10 @@ pub(super) fn judge_call(function: FunctionName<'_>, arguments: Option<usize>, k
             verdict_of(function, call).reading(Slots::All)
         }
         None => verdict_of(function, call),
-    }
+    };
+    // Its text has not been read, which might say so.
+    verdict.touches.doubts |= unknown && !certain;
+    verdict
 }
 
 fn verdict_of(function: FunctionName<'_>, call: Call) -> Verdict {
