@@ -72,6 +72,8 @@ impl Session {
             return answered;
         }
         self.note_shard_of_query(decision, sql);
+        self.sets_temp_buffers = false;
+        self.note_temp_buffers(effects, sql);
         if let Some(stop) = self.needs_other_link(decision, range.start, out) {
             return stop;
         }

@@ -103,6 +103,8 @@ pub struct Session {
     pub(super) segment_cleared: bool,
     /// The statement that wants a connection asks for what the session last got from a sequence.
     pub(super) wants_sequences: bool,
+    /// The statement that wants a connection sets `temp_buffers`.
+    pub(super) sets_temp_buffers: bool,
     /// The statement that wants a connection changes nothing but the session's settings.
     pub(super) only_sets: bool,
     /// The session has run something that may have used a sequence.
@@ -190,9 +192,9 @@ impl Session {
             pools,
             tracked: Tracked::new(settings),
             scripts: Vec::new(),
+            own_portals: Vec::new(),
             told,
             lex,
-            own_portals: Vec::new(),
             names: Names::default(),
             pins: Pins::empty(),
             shown_pins: Pins::empty(),
@@ -217,6 +219,7 @@ impl Session {
             skip_to_sync: false,
             segment_cleared: false,
             wants_sequences: false,
+            sets_temp_buffers: false,
             only_sets: false,
             used_sequences: false,
             sight,
@@ -348,10 +351,10 @@ impl Session {
         self.resume();
         self.segment_cleared = false;
         self.scripts.clear();
+        self.own_portals.clear();
         self.names.bound = None;
         self.timing.rest();
         self.since = self.now;
-        self.own_portals.clear();
         true
     }
 

@@ -70,6 +70,7 @@ impl Session {
             let client = self.client.id;
             if let Some(link) = self.link() {
                 link.lease.temp_schema_of = client;
+                link.lease.has_had_temp = true;
             }
         }
         if let Some(link) = self.link() {
