@@ -162,7 +162,11 @@ impl Session {
         sql: &[u8],
         parameter: ParameterText<'_>,
     ) -> Option<Box<Script>> {
-        effects.intersects(KEPT_STATE).then(|| Script::read(sql, self.lex, parameter))?
+        let mut script = effects.intersects(KEPT_STATE).then(|| Script::read(sql, self.lex, parameter))??;
+        if self.told.get(b"client_encoding").is_some_and(|encoding| encoding != b"UTF8") {
+            script.keep_only_ascii();
+        }
+        Some(script)
     }
 
     /// A statement that gives state up: what it will end if it succeeds. A RESET pins nothing, rolled back or not: what it takes
