@@ -515,6 +515,12 @@ fn what_a_standby_does_otherwise_is_not_asked_of_it_trap_13() {
     client.exchange(&batch().query("BEGIN READ ONLY"));
     assert_eq!(client.value("SELECT last_value FROM s"), "1");
     client.exchange(&batch().query("COMMIT"));
+    for late in ["SELECT last_value FROM s", "SELECT pg_export_snapshot()", "TABLE s"] {
+        client.exchange(&batch().query("BEGIN READ ONLY"));
+        assert_eq!(client.value("SELECT pg_is_in_recovery()"), "t");
+        assert_eq!(client.exchange(&batch().query(late))[0].sqlstate(), "0A000", "{late}");
+        client.exchange(&batch().query("ROLLBACK"));
+    }
 }
 
 #[test]

@@ -131,8 +131,6 @@ impl Session {
                 .hint("Set pool_mode to \"transaction\" for this database or user."),
             );
         }
-        if let Some(notice) = self.refuse_posing(effects, sql).or_else(|| self.refuse_at_worker(decision)) {
-            return Some(notice);
         if effects.contains(Effects::OWN_SETTING | Effects::MULTI) {
             return Some(
                 ErrorNotice::error(
@@ -142,6 +140,8 @@ impl Session {
                 .hint("Send SET trunkline.… by itself."),
             );
         }
+        if let Some(notice) = self.refuse_posing(effects, sql).or_else(|| self.refuse_at_worker(decision)) {
+            return Some(notice);
         }
         // A block that has failed refuses by itself whatever does not end it.
         let ends = effects.intersects(Effects::MULTI | Effects::TX_END);
@@ -153,6 +153,18 @@ impl Session {
             Pins::of(effects) == Pins::TEMP_OBJECT && !effects.intersects(Effects::MULTI | Effects::TX_END);
         // Nobody on the primary is kept out by it.
         let locks = decision.reason == Reason::AdvisoryLock && !effects.contains(Effects::RELEASES_ONLY);
+        // It would show of a sequence what that may come to, and export a snapshot that nobody finds.
+        let differs = (decision.reason == Reason::Sequence && !effects.contains(Effects::WRITES))
+            || (decision.reason == Reason::NodeState && effects.contains(Effects::SET_LOCAL));
+        if on_replica && differs {
+            return Some(
+                ErrorNotice::error(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "sequences and snapshots cannot be asked for inside a READ ONLY transaction that runs on a replica",
+                )
+                .hint("Make it the first statement of the transaction: that begins on the primary then."),
+            );
+        }
         let pins = listens || locks || Pins::of(effects) != Pins::empty();
         if on_replica && !fails_anyway && (pins || self.sets_unseen_in_block(effects, sql)) {
             return Some(
