@@ -92,6 +92,8 @@ pub(super) struct Placement {
     pub reads: TouchId,
     /// It shows something and writes nothing; so does the first statement of a block that begins with it.
     pub only_shows: bool,
+    /// It may write: what it finds, it finds as a read on the primary would.
+    pub writes: bool,
     /// What its hint says that it must see.
     level_hint: Option<Consistency>,
 }
@@ -100,9 +102,9 @@ impl Placement {
     pub fn new(database: &Database, mode: PoolMode, settings: &Arc<Settings>, own: OwnSettings) -> Self {
         let mut placement = Self {
             own,
+            own_points: OwnPoints::default(),
             // In session mode a client has one server connection for everything.
             split_reads: database.routing.split_reads && mode != PoolMode::Session,
-            own_points: OwnPoints::default(),
             what_if: database.routing.what_if,
             would_read: false,
             observed: None,
@@ -111,6 +113,7 @@ impl Placement {
             search_path: OwnPath::Unset,
             reads: TouchId::EVERYTHING,
             only_shows: false,
+            writes: false,
             level_hint: None,
         };
         placement.own.transaction_reads.default = database.routing.transaction_reads;

@@ -22,12 +22,14 @@ pub(super) const QUESTION: &str = "SELECT r, pg_catalog.current_setting('server_
     CASE WHEN r THEN GREATEST((SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()), \
         (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()), \
         (SELECT max(received_tli) FROM pg_catalog.pg_stat_wal_receiver)) END::int4, \
-    pg_catalog.current_setting('citus.use_secondary_nodes', true), pg_catalog.current_setting('citus.cluster_name', true) \
+    pg_catalog.current_setting('citus.use_secondary_nodes', true), pg_catalog.current_setting('citus.cluster_name', true), \
+    pg_catalog.current_setting('synchronous_standby_names') <> '' \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS state";
 
 /// For servers that keep the control file's functions to themselves: no system identifier, and of a standby no timeline.
 pub(super) const SHORT_QUESTION: &str = "SELECT r, pg_catalog.current_setting('server_version_num')::int4, NULL::text, NULL::int8, NULL::int4, \
-    pg_catalog.current_setting('citus.use_secondary_nodes', true), pg_catalog.current_setting('citus.cluster_name', true) \
+    pg_catalog.current_setting('citus.use_secondary_nodes', true), pg_catalog.current_setting('citus.cluster_name', true), \
+    pg_catalog.current_setting('synchronous_standby_names') <> '' \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS state";
 
 /// The timeline in a WAL file's name, which begins with it as eight hexadecimal digits.
