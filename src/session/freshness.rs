@@ -319,7 +319,10 @@ impl Session {
         let is_behind = matches!(&self.state, State::Linked(link) if link.replies.owes_client());
         // The clock of a statement behind another one begins when that has ended.
         let arrived = Moment::of(if is_behind { self.now } else { self.timing.arrival() });
-        let (level, mut reads) = (self.placement.level(), self.placement.reads);
+        let (mut level, mut reads) = (self.placement.level(), self.placement.reads);
+        if level == Consistency::Table && self.ctx.is_one_of_two() {
+            level = Consistency::Strong;
+        }
         if self.decisions.distrusts_catalog() && !reads.get().reads.is_none() {
             reads = TouchId::EVERYTHING;
         }
