@@ -361,7 +361,7 @@ const NODE_STATE: [&str; 49] = [
 ];
 
 /// Functions that came after the version of the table.
-const LATER: [(&str, &str); 52] = [
+const LATER: [(&str, &str); 64] = [
     // 16
     ("any_value", "i"),
     ("array_sample", "v"),
@@ -374,10 +374,18 @@ const LATER: [(&str, &str); 52] = [
     ("json_array", "s"),
     ("pg_input_error_info", "s"),
     ("pg_input_is_valid", "s"),
-    ("pg_split_walfile_name", "i"),
+    ("pg_split_walfile_name", "s"),
     ("pg_stat_get_io", "v"),
     ("random_normal", "v"),
     ("system_user", "s"),
+    ("json_agg_strict", "s"),
+    ("json_object_agg_strict", "s"),
+    ("json_object_agg_unique", "s"),
+    ("json_object_agg_unique_strict", "s"),
+    ("jsonb_agg_strict", "s"),
+    ("jsonb_object_agg_strict", "i"),
+    ("jsonb_object_agg_unique", "i"),
+    ("jsonb_object_agg_unique_strict", "i"),
     // 17
     ("json_arrayagg", "s"),
     ("json_objectagg", "s"),
@@ -400,7 +408,11 @@ const LATER: [(&str, &str); 52] = [
     ("uuid_extract_timestamp", "i"),
     ("uuid_extract_version", "i"),
     ("xmltext", "i"),
+    ("icu_unicode_version", "i"),
+    ("jsonb_populate_record_valid", "s"),
+    ("unicode_version", "i"),
     // 18
+    ("bytea", "i"),
     ("array_reverse", "i"),
     ("array_sort", "i"),
     ("casefold", "i"),
