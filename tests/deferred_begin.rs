@@ -183,6 +183,106 @@ fn no_portal_is_left_by_a_block_begun_with_a_query_trap_28() {
     world.compare("by parts", &[alone("BEGIN"), ready(batch().execute("", 0).sync()), rollback()]);
 }
 
+/// Blocks that only read, on a replica, and what comes with their end.
+#[test]
+fn the_end_of_a_block_on_a_replica_says_the_same_trap_22() {
+    let world = world("size = 2", false);
+    let chains: [(&str, &[&str]); 8] = [
+        ("chained", &["BEGIN READ ONLY", "SELECT 1", "COMMIT AND CHAIN", "SELECT 2", "ROLLBACK AND CHAIN", "COMMIT"]),
+        (
+            "modes",
+            &[
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+                "SELECT count(*) FROM t",
+                "COMMIT AND CHAIN",
+                "SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')",
+                "ROLLBACK AND CHAIN",
+                "SHOW transaction_isolation",
+                "SHOW transaction_read_only",
+                "UPDATE t SET v = 1",
+                "ROLLBACK",
+            ],
+        ),
+        (
+            "failed",
+            &[
+                "BEGIN READ ONLY",
+                "SELECT 1/0",
+                "SELECT 1",
+                "COMMIT AND CHAIN",
+                "SELECT 2",
+                "SELECT 1/0",
+                "ROLLBACK AND CHAIN",
+                "END",
+            ],
+        ),
+        (
+            "settings",
+            &[
+                "BEGIN READ ONLY",
+                "SELECT 1",
+                "SET application_name = 'kept'",
+                "SET LOCAL work_mem = '5MB'",
+                "COMMIT AND CHAIN",
+                "SELECT current_setting('application_name'), current_setting('work_mem')",
+                "SET app.name = 'lost'",
+                "SAVEPOINT a",
+                "ROLLBACK AND CHAIN",
+                "RELEASE a",
+                "ROLLBACK",
+                "SELECT nullif(current_setting('app.name', true), '')",
+                "SHOW application_name",
+                "RESET application_name",
+            ],
+        ),
+        (
+            "one string",
+            &[
+                "BEGIN READ ONLY",
+                "SELECT 1",
+                "COMMIT AND CHAIN; SELECT 2; COMMIT; SELECT 3",
+                "BEGIN READ ONLY",
+                "SELECT 1",
+                "COMMIT; BEGIN; SELECT 2",
+                "ROLLBACK; SELECT 1/0",
+                "BEGIN READ ONLY",
+                "SELECT 1/0",
+                "COMMIT; SELECT 1; BEGIN",
+                "COMMIT; COMMIT",
+            ],
+        ),
+        ("a write behind it", &["BEGIN READ ONLY", "SELECT 1", "COMMIT; UPDATE t SET v = 0 WHERE id = 1", "SELECT 1"]),
+        (
+            "what is refused",
+            &["BEGIN READ ONLY", "SELECT 1", "COMMIT; SELEC", "SELECT 1", "COMMIT AND CHAINS", "COMMIT"],
+        ),
+        (
+            "nothing begun",
+            &["COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "BEGIN", "ROLLBACK AND CHAIN", "COMMIT AND CHAIN", "END"],
+        ),
+    ];
+    for (what, sql) in chains {
+        world.compare(what, &script(sql));
+        world.compare(what, &sql.iter().map(|sql| alone(sql)).collect::<Vec<_>>());
+    }
+    let (begin, read) = (|| ready(batch().query("BEGIN READ ONLY")), || ready(batch().query("SELECT 1")));
+    let run = |sql: &[&str]| sql.iter().fold(batch(), |batch, sql| batch.run(sql, &[]));
+    for (what, one) in [
+        ("then a write", run(&["COMMIT", "UPDATE t SET v = 0 WHERE id = 1"]).sync()),
+        ("between reads", run(&["SELECT 1", "COMMIT AND CHAIN", "SELECT 2", "ROLLBACK", "SELECT 3"]).sync()),
+        ("behind an error", run(&["SELECT 1/0", "COMMIT AND CHAIN", "SELECT 2"]).sync()),
+        ("an error behind it", run(&["COMMIT", "SELECT 1/0", "SELECT 2"]).sync()),
+        ("flushed", run(&["COMMIT AND CHAIN"]).flush().run("SELECT 2", &[]).sync()),
+    ] {
+        world.compare(
+            what,
+            &[begin(), read(), ready(one), ready(run(&["SELECT 1"]).sync()), ready(batch().query("ROLLBACK"))],
+        );
+    }
+    let piped = batch().query("SELECT 1").query("COMMIT AND CHAIN").query("SELECT 2").query("COMMIT; SELECT 3");
+    world.compare("pipelined", &[begin(), Step::Ready(piped, 4), read()]);
+}
+
 /// What drivers send that know no other protocol: each statement prepared, bound, executed, synced.
 fn alone(sql: &str) -> Step {
     ready(batch().parse("", sql, &[]).bind("", "", &[]).describe(b'P', "").execute("", 0).sync())
@@ -415,6 +515,12 @@ fn what_a_standby_does_otherwise_is_not_asked_of_it_trap_13() {
     client.exchange(&batch().query("BEGIN READ ONLY"));
     assert_eq!(client.value("SELECT last_value FROM s"), "1");
     client.exchange(&batch().query("COMMIT"));
+    for late in ["SELECT last_value FROM s", "SELECT pg_export_snapshot()", "TABLE s"] {
+        client.exchange(&batch().query("BEGIN READ ONLY"));
+        assert_eq!(client.value("SELECT pg_is_in_recovery()"), "t");
+        assert_eq!(client.exchange(&batch().query(late))[0].sqlstate(), "0A000", "{late}");
+        client.exchange(&batch().query("ROLLBACK"));
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "freshness/blocks.rs"]
+mod blocks;
 #[path = "freshness/hidden.rs"]
 mod hidden;
 #[path = "freshness/meanwhile.rs"]
@@ -25,6 +27,10 @@ use trunkline::app::demo::{Cluster, ClusterInfo, ClusterOptions, StopMode};
 
 /// A Trunkline before a cluster's database `app`.
 fn before(info: &ClusterInfo, routing: &str) -> Setup {
+    Setup::config(config(info, "", routing))
+}
+
+fn config(info: &ClusterInfo, general: &str, routing: &str) -> String {
     let node = |name: &str, role: &str, port: u16| {
         format!("[[databases.app.nodes]]\nname = \"{name}\"\nrole = \"{role}\"\nhost = \"127.0.0.1\"\nport = {port}\n")
     };
@@ -32,14 +38,14 @@ fn before(info: &ClusterInfo, routing: &str) -> Setup {
     for (number, port) in info.replica_ports().enumerate() {
         nodes += &node(&format!("replica{}", number + 1), "replica", port);
     }
-    Setup::config(format!(
-        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n\
+    format!(
+        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n{general}\n\
          [metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n\
          [users.{APP}]\npassword = \"{APP_PASSWORD}\"\n\
          [databases.app]\ncontrol_user = \"{APP}\"\ncontrol_password = \"{APP_PASSWORD}\"\n\
          [databases.app.pool]\nwait_timeout = \"5s\"\n\
          [databases.app.routing]\nhealth_interval = \"200ms\"\nhealth_timeout = \"1s\"\n{routing}\n{nodes}"
-    ))
+    )
 }
 
 fn cluster(replicas: usize) -> Cluster {
@@ -108,7 +114,9 @@ fn what_a_replica_has_shown_the_primary_shows_too() {
             assert!(sent.elapsed() < Duration::from_secs(15), "replica1 shows it");
         }
         let seen = sent.elapsed();
-        reader.send(&query(&count("primary")));
+        // A write finds no less than a read does.
+        let finds = round % 2 == 0;
+        reader.send(&query(&if finds { "UPDATE t SET n = n".to_owned() } else { count("primary") }));
         let silent = reader.is_silent_for(Duration::from_millis(20));
         set_paused(info, 2, false);
         let frames = reader.recv_ready(1);
@@ -118,9 +126,10 @@ fn what_a_replica_has_shown_the_primary_shows_too() {
             continue;
         }
         assert!(silent, "round {round}: {frames:?}");
-        assert_eq!(frames[1].columns(), [Some(round.to_string())], "round {round}");
+        let found = if finds { frames[0].strings() } else { frames[1].columns().into_iter().flatten().collect() };
+        assert_eq!(found, [if finds { format!("UPDATE {round}") } else { round.to_string() }], "round {round}");
         tried += 1;
-        if tried == 5 {
+        if tried == 6 {
             return;
         }
     }
@@ -303,6 +312,31 @@ fn an_idle_primary_strands_no_read_trap_86() {
     for _ in 0..3 {
         assert!(on_replica(&mut client), "at {last:x}");
         last = lsn();
+    }
+}
+
+/// A new process has taken over, and the old one serves its clients to their end: neither is told what the other's write.
+#[test]
+fn beside_another_process_reads_see_what_its_clients_write() {
+    let cluster = cluster(1);
+    let info = cluster.info();
+    make_table(info);
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("takeover.sock");
+    let text = config(info, &format!("takeover_socket = \"{}\"", socket.display()), "");
+    let old = Setup::config(text.clone()).start();
+    let mut before = client(&old);
+    until("the socket is there", || socket.exists());
+    let mut new = Setup::config(text).beside(&old).launch();
+    new.wait_for_log(&["taken over"]);
+    let mut after = client(&new);
+    for (number, from_old) in [(1, true), (2, false)] {
+        until("reads are on the replica", || on_replica(&mut before) && on_replica(&mut after));
+        set_paused(info, 1, true);
+        let (writer, reader) = if from_old { (&mut before, &mut after) } else { (&mut after, &mut before) };
+        writer.rows("INSERT INTO t VALUES (1)");
+        assert_eq!(reader.value("SELECT count(*) FROM t"), number.to_string());
+        set_paused(info, 1, false);
     }
 }
 

@@ -396,3 +396,24 @@ fn paths_are_told_as_by_one_server_trap_57() {
         assert_eq!(said[1], said[0], "client {who}: {sql}");
     }
 }
+
+/// The same bytes are other characters in UTF-8.
+#[test]
+fn what_is_set_in_another_encoding_is_what_was_meant_trap_55() {
+    let world = world("size = 2");
+    let query = |sql: &str| {
+        let text: Vec<u8> = sql.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).chain([0]).collect();
+        batch().raw(b'Q', &text)
+    };
+    let asked = "SELECT octet_length(convert_to(current_setting('app.x'), 'UTF8')), current_setting('app.x') = U&'\\00C3\\00A9'";
+    for set in ["SET app.x = '\u{c3}\u{a9}'", "SELECT set_config('app.x', '\u{c3}\u{a9}', false)"] {
+        let mut client = world.client_with(&[("client_encoding", "LATIN1")]);
+        assert!(!tags(&client.exchange(&query(set))).contains('E'));
+        let mut others = [world.client(), world.client()];
+        // Whichever connection it was, another client has it now.
+        others[0].exchange(&batch().query("BEGIN; INSERT INTO t VALUES (1)"));
+        let row = client.rows(asked).remove(0);
+        assert_eq!(row, [Some("4".to_owned()), Some("t".to_owned())], "{set}");
+        others[0].exchange(&batch().query("ROLLBACK"));
+    }
+}

@@ -143,6 +143,17 @@ fn what_a_client_before_has_done_stands_against_no_setting() {
         assert_eq!(tags(&client.exchange(&write)).matches('E').count(), 0);
         assert_eq!(client.value("SELECT current_setting('temp_buffers') FOR UPDATE"), "2MB");
     }
+    // Set while others' are in force, by any protocol, and for a transaction.
+    let prepared = |sql: &str| batch().run(sql, &[]).sync();
+    for set in [batch().query("SET temp_buffers = '3MB'"), prepared("SET Temp_Buffers TO '3MB'")] {
+        use_all();
+        assert_eq!(tags(&world.client().exchange(&set)).matches('E').count(), 0);
+    }
+    use_all();
+    let mut client = world.client();
+    assert_eq!(tags(&client.exchange(&batch().query("BEGIN"))), "CZ");
+    assert_eq!(tags(&client.exchange(&batch().query("SET LOCAL temp_buffers = '3MB'"))), "CZ");
+    drop(client);
     // At the login.
     use_all();
     let mut client = world.client_with(&[("temp_buffers", "4MB")]);

@@ -35,6 +35,8 @@ pub struct ServerConn {
     /// The client that last made temporary objects on it, or the first that may have: by a function. 0 = none: the server has no
     /// temporary schema yet, and once it has one no reset takes it away.
     pub temp_schema_of: u64,
+    /// Temporary objects have been made on it.
+    pub has_had_temp: bool,
     /// When it told last which search path its sessions have that set none.
     pub told_path: Option<Instant>,
     /// The same of the role.

@@ -186,6 +186,7 @@ impl LoggedIn {
             kept: Vec::new(),
             sequences_of: 0,
             temp_schema_of: 0,
+            has_had_temp: false,
             prepared: Registry::default(),
             opened: now,
             jitter: 1.0,

@@ -152,6 +152,7 @@ mod tests {
             extension: extension.map(Into::into),
             calls: Box::default(),
             leaves: Effects::empty(),
+            defines: false,
         }
     }
 

@@ -64,6 +64,7 @@ impl Snapshot {
             volatility if !matches!(volatility, b'i' | b's') && !lists.calls_harmless(name) => {
                 let mut verdict = Verdict::volatile(self.describe(function));
                 verdict.effects |= function.leaves;
+                verdict.touches.doubts = function.defines;
                 verdict
             }
             // Who knows what it reads, and whether it asks for the time.

@@ -43,9 +43,9 @@ const ACTIVITY: &str = "SELECT sum(pg_stat_get_tuples_inserted(c) + pg_stat_get_
 
 const SCHEMAS: &str = "SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)' ORDER BY oid";
 
-/// Last, whether its text speaks of temporary objects, of settings for more than the transaction, of advisory locks of the session,
-/// of cursors that are held, and of prepared statements that are given up. One in standard SQL (`BEGIN ATOMIC`, `RETURN`) is stored as a
-/// tree, of which the server makes a text again.
+/// Last, whether its text speaks of temporary objects, of settings for more than the transaction, of advisory locks of the session, of
+/// cursors that are held, of prepared statements that are given up, and of a change of the schema (where it speaks of temporary objects,
+/// what it drops are those). One in standard SQL (`BEGIN ATOMIC`, `RETURN`) is stored as a tree, of which the server makes a text again.
 const FUNCTIONS: &str =
     "SELECT p.oid, p.pronamespace, p.proname, p.provolatile::text, p.prokind::text, p.pronargs::int4,
         p.pronargdefaults::int4, p.provariadic <> 0, coalesce(t.typtype IN ('c', 'p') AND p.pronargs = 1, false),
@@ -59,7 +59,13 @@ const FUNCTIONS: &str =
             AND regexp_replace(source, 'set_config\\s*\\([^;]*?,\\s*true\\s*\\)', '', 'gi') ILIKE '%set_config%'),
         p.provolatile = 'v' AND source ILIKE '%advisory_lock%' AND source ~* '\\mpg_(try_)?advisory_lock(_shared)?\\M',
         p.provolatile = 'v' AND source ~* '\\mwith\\s+hold\\M',
-        p.provolatile = 'v' AND source ILIKE '%deallocate%' AND source ~* '\\mdeallocate\\M'
+        p.provolatile = 'v' AND source ILIKE '%deallocate%' AND source ~* '\\mdeallocate\\M',
+        p.provolatile = 'v' AND source ~* '\\m(create|alter|drop|import)\\M'
+            AND CASE WHEN source ~* '\\m(temp|temporary|pg_temp)\\M'
+                THEN regexp_replace(source, '\\mdrop\\s+(table|view|sequence)\\M', '', 'gi') ELSE source END
+            ~* ('\\m(create(\\s+or\\s+replace)?|alter|drop|import)\\s+((unlogged|materialized|recursive|constraint|event|foreign)\\s+)?'
+                || '(table|view|sequence|schema|function|procedure|routine|aggregate|operator|trigger|rule|policy|type|domain|cast|extension)\\M'
+                || '|\\m(create|alter|drop)\\s*''')
     FROM pg_proc p LEFT JOIN pg_aggregate a ON a.aggfnoid = p.oid LEFT JOIN pg_type t ON t.oid = p.proargtypes[0]
     LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
     LEFT JOIN pg_extension e ON e.oid = d.refobjid
@@ -168,6 +174,8 @@ pub(super) struct Function {
     /// What it may leave behind in the session, by its text (temporary objects, settings, locks, cursors, no prepared statements) or as
     /// is known of its extension.
     pub leaves: Effects,
+    /// Its text says that it may change the schema.
+    pub defines: bool,
 }
 
 /// A table, view, materialized view, foreign table or sequence.
@@ -348,6 +356,7 @@ fn function(row: &Row) -> Result<Function, Error> {
         of_row: row.try_get(8)?,
         arguments: boxed(row.try_get(9)?),
         extension: boxed(extension),
+        defines: row.try_get(17)?,
         calls: calls.into_iter().flatten().filter(|oid| *oid >= FIRST_USER_OID).collect(),
         leaves,
     })

@@ -53,6 +53,9 @@ pub struct Watched {
     pub dbname: String,
     changes: AtomicU64,
     doubted: AtomicBool,
+    /// How often it was distrusted, and how often before what is known was found to hold, or read again.
+    distrusted: AtomicU64,
+    confirmed: AtomicU64,
     wake: Notify,
     standing: Mutex<Standing>,
     metrics: CatalogMetrics,
@@ -82,6 +85,8 @@ impl Watched {
             dbname,
             changes: AtomicU64::new(0),
             doubted: AtomicBool::new(false),
+            distrusted: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
             wake: Notify::new(),
             standing: Mutex::default(),
             metrics,
@@ -105,6 +110,19 @@ impl Watched {
         if !self.doubted.swap(true, Ordering::AcqRel) {
             self.wake.notify_one();
         }
+    }
+
+    /// Something may have changed it that nobody can tell. What is known goes on to decide where statements run, but not which tables
+    /// they touch, until it has been compared.
+    pub fn distrust(&self) {
+        self.distrusted.fetch_add(1, Ordering::AcqRel);
+        self.doubt();
+    }
+
+    /// Whether it was distrusted and has not been compared since.
+    #[inline]
+    pub fn is_distrusted(&self) -> bool {
+        self.distrusted.load(Ordering::Acquire) != self.confirmed.load(Ordering::Acquire)
     }
 
     /// How it stands.
@@ -141,7 +159,8 @@ pub async fn watch(
             let doubted = watched.doubted.swap(false, Ordering::AcqRel);
             let began = Instant::now();
             let changes = watched.changes();
-            let told = doubted || changes != relied || failures > 0;
+            let distrusted = watched.distrusted.load(Ordering::Acquire);
+            let told = doubted || watched.is_distrusted() || changes != relied || failures > 0;
             let outcome = tokio::time::timeout(LIMIT, look(&pool, &mut known, told)).await;
             if !keep {
                 pool.retain(|_, _| false);
@@ -156,6 +175,9 @@ pub async fn watch(
                         && sink.loaded(snapshot.clone(), changes)
                     {
                         relied = changes;
+                    }
+                    if relied == changes {
+                        watched.confirmed.store(distrusted, Ordering::Release);
                     }
                 }
                 Err(error) => {

@@ -57,6 +57,20 @@ impl DecisionCache {
         }
     }
 
+    /// A transaction has ended that may have changed the schema, by a function, say: which tables texts touch is not relied on until the
+    /// catalog has been compared.
+    pub fn distrust_catalog(&self) {
+        if let Some(catalog) = self.catalog.get() {
+            catalog.distrust();
+        }
+    }
+
+    /// Whether it is not certain which tables texts touch, though the catalog is known.
+    #[inline]
+    pub fn distrusts_catalog(&self) -> bool {
+        self.catalog.get().is_some_and(|catalog| catalog.is_distrusted())
+    }
+
     /// Judges by other lists from now on, and forgets every decision.
     pub fn reload(&self, functions: FunctionLists, statements: StatementLists) {
         self.anew(|known| {

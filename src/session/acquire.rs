@@ -11,6 +11,7 @@ use quanta::Instant;
 use crate::backend::{self, OpenError, Value};
 use crate::observe::Blame;
 use crate::pool::{CheckOutError, Lease, Pool};
+use crate::sql::Effects;
 use crate::wire::{ErrorNotice, Severity, SqlState, build};
 
 use super::breaker::breaks;
@@ -105,14 +106,25 @@ impl Session {
     }
 
     /// Whether the session would find the server as a new one: with temporary objects first in its `search_path`, it matters whether
-    /// the server has a schema for them. One that another client has left there cannot be taken away.
+    /// the server has a schema for them. One that another client has left there cannot be taken away. Nor can `temp_buffers` be set where
+    /// they have been used.
     fn can_use(&self, lease: &Lease) -> bool {
+        if self.sets_temp_buffers && lease.has_had_temp {
+            return false;
+        }
         let is_temp_first = |value: &Value| match value {
             Value::Text(text) => text.split(',').next().is_some_and(|name| name.trim().trim_matches('"') == "pg_temp"),
             Value::List(names) => names.first().is_some_and(|name| name == "pg_temp"),
         };
         [0, self.client.id].contains(&lease.temp_schema_of)
             || !self.tracked.settings().get("search_path").is_some_and(is_temp_first)
+    }
+
+    /// A statement that may want a connection: whether it sets `temp_buffers`.
+    pub(super) fn note_temp_buffers(&mut self, effects: Effects, text: &[u8]) {
+        const NAME: &[u8] = b"temp_buffers";
+        self.sets_temp_buffers |= effects.intersects(Effects::SET_SESSION | Effects::SET_LOCAL)
+            && text.windows(NAME.len()).any(|part| part.eq_ignore_ascii_case(NAME));
     }
 
     /// Whether the connection is to a node that takes what is written there.

@@ -108,7 +108,10 @@ impl Session {
         let (known, relies) = self.known(head.statement, || describes_portal(rest, head.portal));
         let decision = known.as_ref().map_or(UNSEEN, |named| self.judge_named(named));
         let text = known.as_ref().and_then(|named| named.shared()).map_or(&b""[..], |statement| &statement.sql);
-        if let Some(notice) = self.refusal(decision, text) {
+        if let Some(stop) = self.binds_end_of_replicas_block(decision, text, rest, out) {
+            return stop;
+        }
+        if let Some(notice) = self.refuse_own(decision, text).or_else(|| self.refusal(decision, text)) {
             return self.refuse(notice, out);
         }
         let reads_names = decision.effects.contains(Effects::READS_PREPARED);
@@ -159,6 +162,14 @@ impl Session {
             self.names_in_segment(decision, text, out);
         }
         self.names.bound = known.as_ref().filter(|_| shared).map(|named| (head.portal.into(), named.clone()));
+        if !self.own_portals.is_empty() {
+            self.own_portals.retain(|(portal, _)| **portal != *head.portal);
+        }
+        if let Some(statement) = known.as_ref().and_then(|named| named.shared())
+            && decision.effects.contains(Effects::OWN_SETTING)
+        {
+            self.own_portals.push((head.portal.into(), statement.clone()));
+        }
         if !self.scripts.is_empty() {
             self.scripts.retain(|(portal, _)| **portal != *head.portal);
         }

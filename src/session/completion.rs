@@ -1,5 +1,6 @@
 //! What a statement or transaction that has ended leaves of the session's state.
 
+use crate::backend::ServerConn;
 use crate::sql::{Change, StatementChange};
 use crate::wire::TxStatus;
 
@@ -37,9 +38,10 @@ impl Session {
             for StatementChange { change, .. } in script.next_statement() {
                 names.apply(change, decisions, *lex, told, &mut link.lease.prepared);
                 tracked.apply(change, &mut link.lease.settings);
+                placement.follow_savepoint(change);
                 to_savepoint |= matches!(change, Change::RollbackTo(_));
                 if matches!(change, Change::ResetAll | Change::DiscardAll) {
-                    placement.own.reset_all();
+                    placement.reset_own(link.status.in_block());
                 }
             }
         }
@@ -54,6 +56,7 @@ impl Session {
             _ => return,
         };
         link.ended_by_tag = Some(rolled_back);
+        placement.transaction_ended(rolled_back);
         self.transaction_over(rolled_back);
     }
 
@@ -67,6 +70,15 @@ impl Session {
             false => tracked.committed(),
         }
         placement.observe(tracked.settings());
+    }
+
+    /// The same, and no block is open.
+    pub(super) fn settle_transaction(&mut self, rolled_back: bool) {
+        self.transaction_over(rolled_back);
+        if let Self { state: State::Linked(link), tracked, .. } = self {
+            let ServerConn { parameters, settings, .. } = &mut *link.lease;
+            tracked.settle_date_style(parameters, settings);
+        }
     }
 
     /// Pins that came with a transaction that is over go when all of it was rolled back. Where it ended in the middle of a string
@@ -100,7 +112,7 @@ impl Session {
             self.changes_schema = self.link().is_some_and(|link| !link.replies.is_empty());
         }
         if outside_block && self.doubts_schema {
-            self.decisions.doubt_catalog();
+            self.decisions.distrust_catalog();
             self.doubts_schema = self.link().is_some_and(|link| !link.replies.is_empty());
         }
     }

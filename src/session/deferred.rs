@@ -13,7 +13,7 @@ use quanta::Instant;
 use smallvec::SmallVec;
 
 use crate::backend::{Prepared, Settings, Value};
-use crate::sql::{BlockControl, BlockModes, Change, Decision, Effects, Isolation, Target, block_control};
+use crate::sql::{BlockControl, BlockModes, Change, Decision, Effects, Isolation, Reason, Target, block_control};
 use crate::wire::{TxStatus, build};
 
 use super::gather::NOTHING;
@@ -157,6 +157,36 @@ impl Deferred {
         self.offloads = false;
     }
 
+    /// The block has ended, and one of the same modes begins.
+    fn chain(&mut self) {
+        let (texts, mut from) = (&mut self.texts, 0);
+        self.kept.retain(|kept| {
+            let stays = matches!(kept.what, What::Begin | What::Modes);
+            match stays {
+                true => from += kept.len,
+                false => drop(texts.drain(from..from + kept.len)),
+            }
+            stays
+        });
+        self.failed = false;
+        self.offloads = false;
+    }
+
+    /// A block that may have run on a replica goes on, in the client's eyes, as one that no server knows of: READ ONLY, at this level if
+    /// that is known.
+    pub fn reopen(&mut self, isolation: Option<Isolation>, failed: bool) {
+        let mut begin = b"BEGIN READ ONLY".to_vec();
+        if let Some(level) = isolation {
+            begin.extend_from_slice(b" ISOLATION LEVEL ");
+            begin.extend_from_slice(level.as_str().as_bytes());
+        }
+        let effects = Effects::BEGIN | Effects::READ_ONLY;
+        let decision = Decision { target: Target::Replica, reason: Reason::ReadOnlyTx, effects, ..NOTHING };
+        self.open(&begin, decision, BlockModes { read_only: Some(true), isolation });
+        self.failed = failed;
+        self.queried = true;
+    }
+
     /// The block was sent. Memory is used again.
     fn set_aside(&mut self) {
         std::mem::swap(&mut self.texts, &mut self.sent.0);
@@ -278,7 +308,7 @@ impl Session {
                 BlockControl::Timeout { .. } | BlockControl::Savepoint(_) => deferred.has_room_for(sql),
                 BlockControl::Release(name) => !deferred.failed && deferred.point(name).is_some(),
                 BlockControl::RollbackTo(name) => deferred.point(name).is_some(),
-                BlockControl::Commit | BlockControl::Rollback => true,
+                BlockControl::End { .. } => true,
             };
         certain.then_some(control)
     }
@@ -290,10 +320,13 @@ impl Session {
                 self.deferred.open(sql, decision, modes);
                 tag
             }
-            end @ (BlockControl::Commit | BlockControl::Rollback) => {
-                let rolled_back = end == BlockControl::Rollback || self.deferred.failed;
-                self.deferred.close();
-                self.placement.own.transaction_ended();
+            BlockControl::End { rolls_back, chain } => {
+                let rolled_back = rolls_back || self.deferred.failed;
+                match chain {
+                    true => self.deferred.chain(),
+                    false => self.deferred.close(),
+                }
+                self.placement.transaction_ended(rolled_back);
                 self.block_ended(Instant::now());
                 if rolled_back { "ROLLBACK" } else { "COMMIT" }
             }
@@ -307,15 +340,18 @@ impl Session {
                 "SET"
             }
             BlockControl::Savepoint(name) => {
+                self.placement.follow_savepoint(&Change::Savepoint(name.clone()));
                 self.deferred.keep(sql, What::Savepoint(name));
                 "SAVEPOINT"
             }
             BlockControl::Release(name) => {
                 self.deferred.release(&name);
+                self.placement.follow_savepoint(&Change::Release(name));
                 "RELEASE"
             }
             BlockControl::RollbackTo(name) => {
                 self.deferred.roll_back_to(&name);
+                self.placement.follow_savepoint(&Change::RollbackTo(name));
                 "ROLLBACK"
             }
         };
@@ -396,6 +432,20 @@ mod tests {
         assert_eq!(deferred.status(), TxStatus::InTransaction);
         assert_eq!(deferred.settings_over(&Settings::none()).text("x"), Some("a"));
         assert!(!deferred.is_fresh());
+    }
+
+    #[test]
+    fn of_a_block_that_is_chained_the_modes_stay() {
+        let mut deferred = block();
+        deferred.keep(b"SET TRANSACTION READ ONLY", What::Modes);
+        deferred.note_read();
+        deferred.fail();
+        deferred.chain();
+        assert_eq!(texts(&deferred), "BEGIN;SET TRANSACTION READ ONLY;");
+        assert!(deferred.is_fresh() && deferred.status() == TxStatus::InTransaction);
+        deferred.reopen(Some(Isolation::RepeatableRead), true);
+        assert_eq!(texts(&deferred), "BEGIN READ ONLY ISOLATION LEVEL repeatable read;");
+        assert_eq!((deferred.status(), deferred.read_only()), (TxStatus::Failed, Some(true)));
     }
 
     #[test]

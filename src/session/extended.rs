@@ -138,6 +138,11 @@ impl Session {
                 if let Some(stop) = self.names_before_execute(portal, out) {
                     return stop;
                 }
+                if !self.own_portals.is_empty()
+                    && let Some(executed) = self.executes_own(portal, out)
+                {
+                    return executed;
+                }
                 let script = self.scripts.iter().position(|(of, _)| **of == *portal);
                 let script = script.map(|at| self.scripts.swap_remove(at).1);
                 self.expect(Expect::Execute { script });

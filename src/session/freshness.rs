@@ -319,7 +319,13 @@ impl Session {
         let is_behind = matches!(&self.state, State::Linked(link) if link.replies.owes_client());
         // The clock of a statement behind another one begins when that has ended.
         let arrived = Moment::of(if is_behind { self.now } else { self.timing.arrival() });
-        let (level, reads) = (self.placement.level(), self.placement.reads);
+        let (mut level, mut reads) = (self.placement.level(), self.placement.reads);
+        if level == Consistency::Table && self.ctx.is_one_of_two() {
+            level = Consistency::Strong;
+        }
+        if self.decisions.distrusts_catalog() && !reads.get().reads.is_none() {
+            reads = TouchId::EVERYTHING;
+        }
         self.sight.judge(level, reads, arrived);
         if self.only_sets {
             // Nothing is read.
@@ -419,9 +425,11 @@ impl Session {
     fn is_overtaken(&self) -> bool {
         let Some((incarnation, shown)) = self.sight.seen else { return false };
         let cluster = &self.pools.cluster;
-        let on_primary =
-            || cluster.primary().is_some_and(|at| cluster.nodes[at].load.horizon.incarnation() == incarnation);
-        self.placement.only_shows
+        let primary = || cluster.primary().map(|at| &cluster.nodes[at]);
+        let on_primary = || primary().is_some_and(|node| node.load.horizon.incarnation() == incarnation);
+        // Without synchronous standbys the primary shows a commit before anybody who has read it on a replica can have sent a write.
+        let writes_blindly = || self.placement.writes && primary().is_some_and(|node| node.commits_wait());
+        (self.placement.only_shows || writes_blindly())
             && self.placement.level() != Consistency::Eventual
             && !on_primary()
             && self.sight.stamps.is_ahead(shown, Moment::now())

@@ -57,6 +57,7 @@ impl Session {
         self.deferred.asks_defaults = false;
         // Not all of what follows is judged: what held for the statement before does not hold for it.
         self.only_sets = false;
+        self.sets_temp_buffers = false;
         self.forget_shards();
         if rest.len() > LOOKED_OVER && is_unfinished(rest) {
             return Gathered::Incomplete;
@@ -82,6 +83,7 @@ impl Session {
                     let decision = self.judge_names(decision, parse.sql);
                     let decision = self.judge_in_block(decision, parse.sql, std::iter::empty());
                     self.deferred.asks_defaults |= self.wants_defaults(decision, parse.sql);
+                    self.note_temp_buffers(decision.effects, parse.sql);
                     parsed.push(Parsed { name: parse.name, sql: parse.sql, types: parse.types, decision });
                     decision
                 }),
@@ -140,6 +142,11 @@ impl Session {
     fn judge_bind(&mut self, head: frontend::BindHead<'_>, rest: &[u8], parsed: &[Parsed<'_>]) -> Decision {
         let decision = self.decision_of(head.statement, parsed);
         self.note_shard_of_bound(decision, head.statement, rest, parsed);
+        if decision.effects.intersects(Effects::SET_SESSION | Effects::SET_LOCAL)
+            && let Some(statement) = self.names.get(head.statement).and_then(|named| named.shared()).cloned()
+        {
+            self.note_temp_buffers(decision.effects, &statement.sql);
+        }
         if !self.deferred.is_open() {
             return decision;
         }

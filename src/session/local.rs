@@ -2,8 +2,8 @@
 //!
 //! Those that close statements, or prepare what a server has accepted before: a client that prepares before it begins must not
 //! wait for clients that are in a transaction (pgbench prepares so, blocking all its clients). And those of which all that
-//! is executed is one statement about a transaction block that no server knows of (`deferred`), or one that asks for a setting that is
-//! known (`shown`).
+//! is executed is one statement about a transaction block that no server knows of (`deferred`), one that asks for a setting that is
+//! known (`shown`), or one about a setting for us alone (`own_settings`).
 
 use crate::sql::{BlockControl, Decision};
 use crate::wire::frontend::{self, ObjectKind};
@@ -95,7 +95,9 @@ impl Session {
                         head.portal.is_empty()
                             && binds_nothing(&body[head.rest..]).is_some_and(|format| format.is_some() || !ahead.shows)
                             && (ahead.shows
-                                || named.is_some_and(|(decision, sql)| self.controls_block(decision, &sql).is_some()))
+                                || named.is_some_and(|(decision, sql)| {
+                                    self.controls_block(decision, &sql).is_some() || self.takes_own(decision, &sql)
+                                }))
                     });
                 ahead.bound
             }
@@ -138,9 +140,9 @@ impl Session {
 
     fn accepts_local(&self, decision: Decision, sql: &[u8]) -> bool {
         match self.reads_as_control(decision, sql) {
-            Some(BlockControl::Commit | BlockControl::Rollback | BlockControl::RollbackTo(_)) => true,
+            Some(BlockControl::End { .. } | BlockControl::RollbackTo(_)) => true,
             Some(_) => !self.deferred.has_failed(),
-            None => self.shown(decision, sql).is_some(),
+            None => self.shown(decision, sql).is_some() || self.takes_own(decision, sql),
         }
     }
 
@@ -202,6 +204,8 @@ impl Session {
                     statement.used();
                     if let Some(answer) = self.shown(decision, sql) {
                         self.answer_shown(&answer, decision);
+                    } else if self.takes_own(decision, sql) {
+                        self.answer_own_setting(sql);
                     } else if let Some(control) = self.controls_block(decision, sql) {
                         self.control_block(control, decision, sql);
                     }

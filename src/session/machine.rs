@@ -27,6 +27,8 @@ pub(super) struct Link {
     pub primary: bool,
     /// The node group of Citus of which that node is the primary, if it is a worker.
     pub worker: Option<u32>,
+    /// The client's block goes on without it (`block_end`): it goes back at once.
+    pub left: bool,
     /// It was got for what comes next: nothing of the client's has been sent on it.
     pub chosen: bool,
     /// The node's incarnation when the connection was got. What is read here was there in this one: by the time that an answer is
@@ -119,6 +121,7 @@ impl Link {
             node,
             primary,
             worker: None,
+            left: false,
             chosen: true,
             replies: Replies::default(),
             status: TxStatus::Idle,
@@ -314,7 +317,7 @@ impl Session {
         match &self.state {
             State::Linked(link) => {
                 link.at_rest()
-                    && (!self.resumed || self.notify.is_holding())
+                    && (!self.resumed || self.notify.is_holding() || link.left)
                     && self.client_pass == 0
                     && self.pins == Pins::empty()
                     && !self.keeps_lease

@@ -7,6 +7,7 @@
 
 mod acquire;
 mod binding;
+mod block_end;
 mod breaker;
 mod buffers;
 mod cancel;
@@ -62,7 +63,7 @@ mod undo;
 mod why;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -102,4 +103,11 @@ pub struct Context {
     pub preceded: Arc<AtomicUsize>,
     /// Grows by one with each reload that was applied.
     pub generation: AtomicUsize,
+}
+
+impl Context {
+    /// Whether another process serves the same databases: what its clients write nobody tells here.
+    fn is_one_of_two(&self) -> bool {
+        self.succeeded.load(Ordering::Relaxed) || self.preceded.load(Ordering::Relaxed) > 0
+    }
 }

@@ -51,6 +51,7 @@ impl Session {
         let shard = self.shards.begin_judging();
         self.placement.only_shows =
             !decision.effects.contains(Effects::WRITES) && !decision.touches.get().reads.is_none();
+        self.placement.writes = decision.effects.contains(Effects::WRITES);
         if let Some(place) = self.place_again() {
             // The block begins with it.
             self.deferred.offloads = false;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::{Prepared, ServerConn};
+use crate::backend::Prepared;
 use crate::observe::Moment;
 use crate::observe::fault;
 use crate::wire::frame::{HEADER, backend_limit};
@@ -139,6 +139,12 @@ impl Session {
                 link.retired = Some("it refused to begin a block");
                 link.dying |= is_fatal(body);
                 return Ok(true);
+            }
+            (Some(Expect::OwnEnd(_)), b'C' | b'T') => return Ok(false),
+            (Some(Expect::OwnEnd(_)), b'E') if !is_fatal(body) => return Ok(false),
+            (Some(Expect::OwnEnd(_)), b'D') => {
+                link.replies.take_row_of_end(body);
+                return Ok(false);
             }
             (Some(Expect::Spoiled), b'E') if !is_fatal(body) => return Ok(false),
             // What it sets is put back at once; servers before 14 report each change.
@@ -478,6 +484,9 @@ impl Session {
         let failed = std::mem::take(&mut link.failed);
         link.status = status;
         link.copy_in = false;
+        let mut own_end = None;
+        // It ends what the client has run, though it hears nothing of that.
+        let mut own_sync = false;
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
@@ -491,8 +500,16 @@ impl Session {
                     self.timing.not_yet();
                     break false;
                 }
+                Some(Expect::OwnEnd(end)) => {
+                    own_end = Some(end);
+                    self.timing.not_yet();
+                    break false;
+                }
                 Some(Expect::Evidence(_) | Expect::Spoiled) => break false,
-                Some(Expect::Sync { ours }) => break !ours,
+                Some(Expect::Sync { ours }) => {
+                    own_sync = ours;
+                    break !ours;
+                }
                 Some(Expect::Simple { .. }) => {
                     link.own_failure = None;
                     break true;
@@ -508,7 +525,7 @@ impl Session {
                 None => return Err(ServerBroken),
             }
         };
-        if for_client {
+        if for_client || own_sync {
             let now = self.now;
             let link = &**link;
             let (ended, quiet) = (link.ended_by_tag.is_some(), link.replies.is_empty());
@@ -518,22 +535,25 @@ impl Session {
                 self.names.local_reading = 0;
             }
             let ended = !status.in_block() && !offloaded;
-            self.rerun_ended();
+            if for_client {
+                self.rerun_ended();
+            }
             self.schema_settled(ended);
             self.settle_fresh_pins(failed);
             if ended {
                 // An implicit transaction, or a COMMIT that met an error.
-                self.transaction_over(failed);
-                if let Self { state: State::Linked(link), tracked, .. } = self {
-                    let ServerConn { parameters, settings, .. } = &mut *link.lease;
-                    tracked.settle_date_style(parameters, settings);
-                }
+                self.settle_transaction(failed);
             }
-            if ended && was_in_block {
-                self.placement.own.transaction_ended();
+            if ended && (was_in_block || self.placement.may_go_back()) {
+                self.placement.transaction_ended(failed);
             }
             self.release_pins(ended);
-            self.statement_ended(now, ended);
+            if for_client || self.timing.is_running() {
+                self.statement_ended(now, ended);
+            }
+        }
+        if let Some(end) = own_end {
+            self.replicas_block_ended(end, status);
         }
         if for_client && offloaded {
             self.offloaded_ready(out);

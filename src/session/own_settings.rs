@@ -4,11 +4,14 @@
 //! [`KNOWN`].
 
 use crate::config::TransactionReads;
-use crate::sql::{Consistency, OwnAction, own_setting};
+use crate::sql::{Change, Consistency, Decision, Effects, OwnAction, OwnSetting, own_setting};
 use crate::wire::{ErrorNotice, Severity, SqlState, build};
 
-use super::placement::RouteChoice;
+use super::inbound::Flow;
+use super::machine::State;
+use super::placement::{Placement, RouteChoice};
 use super::relay::Session;
+use super::splice::Splice;
 
 /// The names that there are, for hints.
 const KNOWN: &str = "Known: trunkline.consistency, trunkline.explain, trunkline.route, trunkline.shard_blocks, trunkline.transaction_reads.";
@@ -38,6 +41,10 @@ pub(super) struct Own<T> {
 }
 
 impl<T: OwnValue> Own<T> {
+    fn go_back_to(&mut self, before: Self) {
+        (self.local, self.session) = (before.local, before.session);
+    }
+
     /// The value in force.
     pub fn get(&self) -> T {
         self.local.or(self.session).or(self.startup).unwrap_or(self.default)
@@ -114,13 +121,88 @@ impl OwnSettings {
     }
 
     /// The transaction has ended: what `SET LOCAL` changed goes back.
-    pub fn transaction_ended(&mut self) {
+    fn transaction_ended(&mut self) {
         self.slots().into_iter().for_each(Slot::end_local);
     }
 
-    /// `RESET ALL`, `DISCARD ALL`: as the client started.
-    pub fn reset_all(&mut self) {
+    /// What was set is as it was; what holds when nothing was said may have changed since.
+    fn go_back_to(&mut self, before: &Self) {
+        self.route.go_back_to(before.route);
+        self.explain.go_back_to(before.explain);
+        self.consistency.go_back_to(before.consistency);
+        self.shard_blocks.go_back_to(before.shard_blocks);
+        self.transaction_reads.go_back_to(before.transaction_reads);
+    }
+
+    /// As the client started.
+    fn reset_all(&mut self) {
         self.slots().into_iter().for_each(Slot::reset);
+    }
+}
+
+/// What the settings were at each point to which the transaction can be rolled back: its beginning, which has no name, and its savepoints.
+///
+/// Invariant: a point is kept only within a transaction that has set something or made a savepoint.
+#[derive(Debug, Default)]
+pub(super) struct OwnPoints(Vec<(Option<Box<[u8]>>, OwnSettings)>);
+
+impl OwnPoints {
+    fn remember_beginning(&mut self, own: &OwnSettings) {
+        if self.0.is_empty() {
+            self.0.push((None, *own));
+        }
+    }
+
+    /// The last savepoint of this name.
+    fn place(&self, wanted: &[u8]) -> Option<usize> {
+        self.0.iter().rposition(|(name, _)| name.as_deref() == Some(wanted))
+    }
+}
+
+impl Placement {
+    /// A savepoint was made, released or rolled back to.
+    pub fn follow_savepoint(&mut self, change: &Change) {
+        let Self { own, own_points: points, .. } = self;
+        match change {
+            Change::Savepoint(name) => {
+                points.remember_beginning(own);
+                points.0.push((Some(name.clone()), *own));
+            }
+            Change::Release(name) => {
+                if let Some(at) = points.place(name) {
+                    points.0.truncate(at);
+                }
+            }
+            Change::RollbackTo(name) => {
+                if let Some(at) = points.place(name) {
+                    own.go_back_to(&points.0[at].1);
+                    points.0.truncate(at + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `RESET ALL`, `DISCARD ALL`.
+    pub fn reset_own(&mut self, in_block: bool) {
+        if in_block {
+            self.own_points.remember_beginning(&self.own);
+        }
+        self.own.reset_all();
+    }
+
+    /// Whether an error would take back what the transaction at hand has set.
+    pub fn may_go_back(&self) -> bool {
+        !self.own_points.0.is_empty()
+    }
+
+    /// A transaction has ended: what it has set stays, or is as it was before.
+    pub fn transaction_ended(&mut self, rolled_back: bool) {
+        if let (true, Some((_, before))) = (rolled_back, self.own_points.0.first()) {
+            self.own.go_back_to(before);
+        }
+        self.own_points.0.clear();
+        self.own.transaction_ended();
     }
 }
 
@@ -140,6 +222,7 @@ trait Slot {
     fn set(&mut self, scope: Scope, text: &str) -> Result<(), Invalid>;
     fn reset(&mut self);
     fn end_local(&mut self);
+    fn takes(&self, text: &str) -> bool;
     fn shown(&self) -> &'static str;
     fn values(&self) -> &'static str;
 }
@@ -161,6 +244,10 @@ impl<T: OwnValue> Slot for Own<T> {
 
     fn end_local(&mut self) {
         self.local = None;
+    }
+
+    fn takes(&self, text: &str) -> bool {
+        T::parse(text).is_some()
     }
 
     fn shown(&self) -> &'static str {
@@ -190,13 +277,74 @@ impl Session {
         }
     }
 
-    fn take_own_setting(&mut self, sql: &[u8]) -> Result<(), ErrorNotice> {
-        let setting = own_setting(sql, self.lex).ok_or_else(|| {
+    /// Why a Bind of a statement about such a setting fails, if it does. No server is to learn of the setting: its statement is prepared
+    /// and bound there, and executed here ([`Self::executes_own`]).
+    pub(super) fn refuse_own(&self, decision: Decision, sql: &[u8]) -> Option<ErrorNotice> {
+        if !decision.effects.contains(Effects::OWN_SETTING) {
+            return None;
+        }
+        let mut own = self.placement.own;
+        let checked = self.read_own_setting(sql).and_then(|OwnSetting { name, action }| {
+            let slot = own.slot(&name).ok_or_else(|| unknown(&name))?;
+            match action {
+                OwnAction::Set { value, .. } if !slot.takes(&value) => Err(invalid(&name, &value, slot.values())),
+                OwnAction::Show => Err(ErrorNotice::error(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "SHOW of a trunkline setting is answered outside transaction blocks and pipelines only",
+                )
+                .hint("Send it as a simple Query.")),
+                _ => Ok(()),
+            }
+        });
+        checked.err()
+    }
+
+    /// Whether a statement sets such a setting, and certainly succeeds.
+    pub(super) fn takes_own(&self, decision: Decision, sql: &[u8]) -> bool {
+        decision.effects.contains(Effects::OWN_SETTING)
+            && !self.deferred.has_failed()
+            && self.refuse_own(decision, sql).is_none()
+    }
+
+    /// The statement of this portal is about such a setting: it is executed here, when all that was sent before it has been answered.
+    pub(super) fn executes_own(&mut self, portal: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
+        let at = self.own_portals.iter().position(|(of, _)| **of == *portal)?;
+        let State::Linked(link) = &mut self.state else { return None };
+        if !link.replies.is_empty() {
+            return Some(link.wait_for_answers(out));
+        }
+        // It can be executed once.
+        let (_, statement) = self.own_portals.swap_remove(at);
+        link.rerun.note(Effects::OWN_SETTING);
+        self.answer_own_setting(&statement.sql);
+        Some(Flow::Taken)
+    }
+
+    /// What such a setting is, for a statement that asks for it and nothing else.
+    pub(super) fn shown_own(&self, sql: &[u8]) -> Option<(String, String)> {
+        let OwnSetting { name, action } = own_setting(sql, self.lex)?;
+        let mut own = self.placement.own;
+        let value = own.slot(&name).filter(|_| action == OwnAction::Show)?.shown();
+        Some((format!("trunkline.{name}"), value.to_owned()))
+    }
+
+    fn read_own_setting(&self, sql: &[u8]) -> Result<OwnSetting, ErrorNotice> {
+        own_setting(sql, self.lex).ok_or_else(|| {
             let message = "this form of SET is not understood for trunkline settings";
             ErrorNotice::error(SqlState::SYNTAX_ERROR, message).hint("Write SET [LOCAL] trunkline.name = 'value'.")
-        })?;
+        })
+    }
+
+    fn take_own_setting(&mut self, sql: &[u8]) -> Result<(), ErrorNotice> {
+        let setting = self.read_own_setting(sql)?;
         let in_block = self.status().in_block();
         let name = &*setting.name;
+        // What is executed before a Sync is undone by an error behind it.
+        let in_segment = matches!(&self.state, State::Linked(link) if link.segment_open);
+        if (in_block || in_segment) && setting.action != OwnAction::Show {
+            let Placement { own, own_points, .. } = &mut self.placement;
+            own_points.remember_beginning(own);
+        }
         let slot = self.placement.own.slot(name).ok_or_else(|| unknown(name))?;
         let tag = match setting.action {
             OwnAction::Set { value, local } => {

@@ -6,7 +6,7 @@ use crate::backend::Settings;
 use crate::config::{Database, PoolMode, TransactionReads};
 use crate::sql::{Consistency, Decision, Effects, Isolation, Reason, Target, TouchId};
 
-use super::own_settings::{OwnSettings, OwnValue};
+use super::own_settings::{OwnPoints, OwnSettings, OwnValue};
 use super::pins::Pins;
 use super::search_path::OwnPath;
 
@@ -72,6 +72,8 @@ impl OwnValue for RouteChoice {
 pub(super) struct Placement {
     /// What the session has chosen itself.
     pub own: OwnSettings,
+    /// What that was, for as long as it may be rolled back.
+    pub own_points: OwnPoints,
     /// Reads may go to replicas at all.
     split_reads: bool,
     /// Where statements would run is told, and all run on the primary.
@@ -90,6 +92,8 @@ pub(super) struct Placement {
     pub reads: TouchId,
     /// It shows something and writes nothing; so does the first statement of a block that begins with it.
     pub only_shows: bool,
+    /// It may write: what it finds, it finds as a read on the primary would.
+    pub writes: bool,
     /// What its hint says that it must see.
     level_hint: Option<Consistency>,
 }
@@ -98,6 +102,7 @@ impl Placement {
     pub fn new(database: &Database, mode: PoolMode, settings: &Arc<Settings>, own: OwnSettings) -> Self {
         let mut placement = Self {
             own,
+            own_points: OwnPoints::default(),
             // In session mode a client has one server connection for everything.
             split_reads: database.routing.split_reads && mode != PoolMode::Session,
             what_if: database.routing.what_if,
@@ -108,6 +113,7 @@ impl Placement {
             search_path: OwnPath::Unset,
             reads: TouchId::EVERYTHING,
             only_shows: false,
+            writes: false,
             level_hint: None,
         };
         placement.own.transaction_reads.default = database.routing.transaction_reads;

@@ -19,6 +19,9 @@ impl Session {
             return stop;
         }
         let decision = self.judge_in_block(self.judge(sql), sql, std::iter::empty());
+        if let Some(stop) = self.ends_replicas_block(decision, sql, out) {
+            return stop;
+        }
         let effects = decision.effects;
         let alone = !effects.contains(Effects::MULTI);
         let own = effects.contains(Effects::OWN_SETTING) && alone;
@@ -53,6 +56,8 @@ impl Session {
             return answered;
         }
         self.note_shard_of_query(decision, sql);
+        self.sets_temp_buffers = false;
+        self.note_temp_buffers(effects, sql);
         if let Some(stop) = self.needs_other_link(decision, range.start, out) {
             return stop;
         }
@@ -139,6 +144,15 @@ impl Session {
                 .hint("Set pool_mode to \"transaction\" for this database or user."),
             );
         }
+        if effects.contains(Effects::OWN_SETTING | Effects::MULTI) {
+            return Some(
+                ErrorNotice::error(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "trunkline settings cannot be set or shown in one string with other statements",
+                )
+                .hint("Send SET trunkline.… by itself."),
+            );
+        }
         if let Some(notice) = self.refuse_posing(effects, sql).or_else(|| self.refuse_at_worker(decision)) {
             return Some(notice);
         }
@@ -152,6 +166,18 @@ impl Session {
             Pins::of(effects) == Pins::TEMP_OBJECT && !effects.intersects(Effects::MULTI | Effects::TX_END);
         // Nobody on the primary is kept out by it.
         let locks = decision.reason == Reason::AdvisoryLock && !effects.contains(Effects::RELEASES_ONLY);
+        // It would show of a sequence what that may come to, and export a snapshot that nobody finds.
+        let differs = (decision.reason == Reason::Sequence && !effects.contains(Effects::WRITES))
+            || (decision.reason == Reason::NodeState && effects.contains(Effects::SET_LOCAL));
+        if on_replica && differs {
+            return Some(
+                ErrorNotice::error(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "sequences and snapshots cannot be asked for inside a READ ONLY transaction that runs on a replica",
+                )
+                .hint("Make it the first statement of the transaction: that begins on the primary then."),
+            );
+        }
         let pins = listens || locks || Pins::of(effects) != Pins::empty();
         if on_replica && !fails_anyway && (pins || self.sets_unseen_in_block(effects, sql)) {
             return Some(

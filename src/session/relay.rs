@@ -10,7 +10,7 @@ use futures::FutureExt;
 use quanta::Instant;
 use tokio::time::Sleep;
 
-use crate::backend::Parameters;
+use crate::backend::{Parameters, Prepared};
 use crate::config::{PoolMode, PoolSettings};
 use crate::net::Stream;
 use crate::observe::{Blame, SessionMetrics, panics};
@@ -54,6 +54,8 @@ pub struct Session {
     pub(super) tracked: Tracked,
     /// What portals change when they are executed, by their names.
     pub(super) scripts: Vec<(Box<[u8]>, Box<Script>)>,
+    /// Portals of statements about settings for us alone, by their names.
+    pub(super) own_portals: Vec<(Box<[u8]>, Arc<Prepared>)>,
     /// The parameters that the client was told.
     pub(super) told: Arc<Parameters>,
     pub(super) lex: LexOptions,
@@ -101,6 +103,8 @@ pub struct Session {
     pub(super) segment_cleared: bool,
     /// The statement that wants a connection asks for what the session last got from a sequence.
     pub(super) wants_sequences: bool,
+    /// The statement that wants a connection sets `temp_buffers`.
+    pub(super) sets_temp_buffers: bool,
     /// The statement that wants a connection changes nothing but the session's settings.
     pub(super) only_sets: bool,
     /// The session has run something that may have used a sequence.
@@ -188,6 +192,7 @@ impl Session {
             pools,
             tracked: Tracked::new(settings),
             scripts: Vec::new(),
+            own_portals: Vec::new(),
             told,
             lex,
             names: Names::default(),
@@ -214,6 +219,7 @@ impl Session {
             skip_to_sync: false,
             segment_cleared: false,
             wants_sequences: false,
+            sets_temp_buffers: false,
             only_sets: false,
             used_sequences: false,
             sight,
@@ -239,7 +245,7 @@ impl Session {
             self.decisions.schema_changed();
         }
         if self.doubts_schema {
-            self.decisions.doubt_catalog();
+            self.decisions.distrust_catalog();
         }
         Box::pin(self.end(ending)).await;
     }
@@ -349,6 +355,7 @@ impl Session {
         self.resume();
         self.segment_cleared = false;
         self.scripts.clear();
+        self.own_portals.clear();
         self.names.bound = None;
         self.timing.rest();
         self.since = self.now;

@@ -7,6 +7,7 @@ use crate::backend::{OwnName, Prepared, Registry};
 use crate::sql::Change;
 use crate::wire::{ErrorNotice, build};
 
+use super::block_end::OwnEnd;
 use super::names::{Named, Names};
 use super::pins::Pins;
 use super::splice::Splice;
@@ -33,6 +34,8 @@ pub(super) enum Expect {
     Defaults,
     /// Our own Query that asks for the connection's search path: all of it is dropped, up to its ReadyForQuery.
     Path,
+    /// Our own Query that ends the client's block: all of it is dropped, up to its ReadyForQuery.
+    OwnEnd(OwnEnd),
     /// Parse, Bind and Execute of ours that begin the client's block: all of it is dropped, up to its CommandComplete.
     Begin,
     /// Messages of ours that make the block fail: the error and the ReadyForQuery are dropped.
@@ -116,6 +119,7 @@ impl Expect {
                 | Self::Evidence(_)
                 | Self::Defaults
                 | Self::Path
+                | Self::OwnEnd(_)
                 | Self::Begin
                 | Self::Spoiled
                 | Self::OwnSync
@@ -132,6 +136,7 @@ impl Expect {
                 | Self::Evidence(_)
                 | Self::Defaults
                 | Self::Path
+                | Self::OwnEnd(_)
                 | Self::Spoiled
                 | Self::Simple { .. }
                 | Self::Sync { .. }
@@ -273,6 +278,13 @@ impl Replies {
         match self.queue.front_mut() {
             Some(Expect::Simple { script, .. } | Expect::Execute { script }) => script.as_deref_mut(),
             _ => None,
+        }
+    }
+
+    /// A row came of what ends the client's block.
+    pub fn take_row_of_end(&mut self, row: &[u8]) {
+        if let Some(Expect::OwnEnd(end)) = self.queue.front_mut() {
+            end.take_row(row);
         }
     }
 

@@ -39,6 +39,10 @@ impl Session {
             let explained = String::from_utf8_lossy(explained_route(sql, self.lex)?).into_owned();
             return Some(Answer { column: "QUERY PLAN".to_owned(), value: explained, kind: Kind::Explain });
         }
+        if decision.reason == Reason::OwnSetting && matches!(self.state, State::Idle) && !self.deferred.has_failed() {
+            let (column, value) = self.shown_own(sql)?;
+            return Some(Answer { column, value, kind: Kind::Show });
+        }
         if !self.may_show(decision) {
             return None;
         }

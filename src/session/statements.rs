@@ -70,6 +70,7 @@ impl Session {
             let client = self.client.id;
             if let Some(link) = self.link() {
                 link.lease.temp_schema_of = client;
+                link.lease.has_had_temp = true;
             }
         }
         if let Some(link) = self.link() {
@@ -87,9 +88,10 @@ impl Session {
         self.doubt_writes();
         self.sight.begin(decision, self.placement.what_if() && self.placement.would_read(), commits);
         if effects.contains(Effects::WRITES) {
-            self.changes_schema |= decision.touches.get().schema;
+            let touches = decision.touches.get();
+            self.changes_schema |= touches.schema;
             // What it may change of the schema the text does not tell.
-            self.doubts_schema |= matches!(decision.reason, Reason::Procedure | Reason::TwoPhase);
+            self.doubts_schema |= touches.doubts || matches!(decision.reason, Reason::Procedure | Reason::TwoPhase);
             self.note_writer();
             self.pinned_by(text);
         }
@@ -160,7 +162,11 @@ impl Session {
         sql: &[u8],
         parameter: ParameterText<'_>,
     ) -> Option<Box<Script>> {
-        effects.intersects(KEPT_STATE).then(|| Script::read(sql, self.lex, parameter))?
+        let mut script = effects.intersects(KEPT_STATE).then(|| Script::read(sql, self.lex, parameter))??;
+        if self.told.get(b"client_encoding").is_some_and(|encoding| encoding != b"UTF8") {
+            script.keep_only_ascii();
+        }
+        Some(script)
     }
 
     /// A statement that gives state up: what it will end if it succeeds. A RESET pins nothing, rolled back or not: what it takes

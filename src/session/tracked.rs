@@ -23,6 +23,17 @@ impl Script {
         (!changes.is_empty()).then(|| Box::new(Self { changes, ..Self::default() }))
     }
 
+    /// Other encodings than UTF-8 may spell something else by the same bytes: what is set in them beyond ASCII is not known.
+    pub fn keep_only_ascii(&mut self) {
+        for StatementChange { change, .. } in &mut self.changes {
+            if let Change::Set { name, value } = change
+                && !(name.is_ascii() && value.is_ascii())
+            {
+                *change = Change::UnknownSetting;
+            }
+        }
+    }
+
     /// All of its changes.
     pub fn all(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().map(|change| &change.change)

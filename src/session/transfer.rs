@@ -127,7 +127,7 @@ impl Session {
     /// Whether nothing more of the client's can be taken before something else has gone out.
     fn is_blocked(&self) -> bool {
         let server = match &self.state {
-            State::Linked(link) => !link.backlog.is_empty() || link.dying || link.rerun.is_due(),
+            State::Linked(link) => !link.backlog.is_empty() || link.dying || link.left || link.rerun.is_due(),
             _ => false,
         };
         server || self.to_client.len() > READ_SIZE || self.notify.is_holding()

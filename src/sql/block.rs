@@ -34,10 +34,13 @@ pub enum BlockControl {
     Release(Box<[u8]>),
     /// `ROLLBACK TO` this savepoint.
     RollbackTo(Box<[u8]>),
-    /// `COMMIT` or `END`, without `AND CHAIN`.
-    Commit,
-    /// `ROLLBACK` or `ABORT`, without `AND CHAIN`.
-    Rollback,
+    /// `COMMIT` or `END`, `ROLLBACK` or `ABORT`.
+    End {
+        /// It is one of the latter.
+        rolls_back: bool,
+        /// `AND CHAIN`: another block of the same modes begins at once.
+        chain: bool,
+    },
 }
 
 /// What transaction modes say about where the block may run; `None` = nothing.
@@ -76,19 +79,61 @@ pub fn block_control(sql: &[u8], opts: LexOptions) -> Option<BlockControl> {
     if cursor.eat("release") {
         return point(after_noise(cursor)).map(BlockControl::Release);
     }
-    let end = if cursor.eat("commit") || cursor.eat("end") {
-        BlockControl::Commit
-    } else if cursor.eat("rollback") || cursor.eat("abort") {
-        BlockControl::Rollback
-    } else {
-        return None;
+    let BlockEnd { rolls_back, chain, .. } = match end(&mut cursor)? {
+        Ended::Block(end) => end,
+        Ended::ToPoint => return point(after_noise(cursor)).map(BlockControl::RollbackTo),
     };
-    eat_noise(&mut cursor);
-    if end == BlockControl::Rollback && cursor.eat("to") {
-        return point(after_noise(cursor)).map(BlockControl::RollbackTo);
+    cursor.at_end().then_some(BlockControl::End { rolls_back, chain })
+}
+
+/// The end of a block with which a text begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockEnd {
+    /// `ROLLBACK` or `ABORT`.
+    pub rolls_back: bool,
+    /// `AND CHAIN`: another block of the same modes begins at once.
+    pub chain: bool,
+    /// More statements follow in the text.
+    pub more: bool,
+}
+
+/// Reads the end of a block, if that is the first statement of a text.
+pub fn leading_end(sql: &[u8], opts: LexOptions) -> Option<BlockEnd> {
+    let mut splitter = Splitter::new(sql, opts);
+    let (mut tokens, mut others) = (StatementTokens::default(), StatementTokens::default());
+    let is_read = splitter.next(&mut tokens) && (opts.safe_encoding || splitter.text().is_ascii());
+    let more = splitter.next(&mut others);
+    let mut cursor = Cursor::new(splitter.text(), &tokens.tokens).with_options(opts);
+    // A text that the server refuses ends nothing.
+    if !is_read || tokens.bad || tokens.cut || others.bad {
+        return None;
     }
-    cursor.eat_all(&["and", "no", "chain"]);
-    cursor.at_end().then_some(end)
+    match end(&mut cursor)? {
+        Ended::Block(end) if cursor.at_end() => Some(BlockEnd { more, ..end }),
+        _ => None,
+    }
+}
+
+enum Ended {
+    Block(BlockEnd),
+    /// `ROLLBACK TO`: the name follows.
+    ToPoint,
+}
+
+fn end(cursor: &mut Cursor<'_>) -> Option<Ended> {
+    let rolls_back = cursor.eat("rollback") || cursor.eat("abort");
+    if !rolls_back && !cursor.eat("commit") && !cursor.eat("end") {
+        return None;
+    }
+    eat_noise(cursor);
+    if rolls_back && cursor.eat("to") {
+        return Some(Ended::ToPoint);
+    }
+    let chain = cursor.eat_all(&["and", "chain"]);
+    if !chain {
+        cursor.eat_all(&["and", "no", "chain"]);
+    }
+    Some(Ended::Block(BlockEnd { rolls_back, chain, more: false }))
 }
 
 /// Whether a text is one `ROLLBACK` or `ABORT` of a whole transaction and nothing else, be it `AND CHAIN`: whatever becomes of it, nothing

@@ -165,7 +165,9 @@ fn judge_hazards(text: &[u8], tokens: &[Token], known: &Knowledge) -> Verdict {
         let Ok(name) = std::str::from_utf8(&bytes) else { continue };
         add(hazards.types.get(name));
         if !hazards.row_types.is_empty() {
-            let makes_rows = name.ends_with("_populate_record") || name.ends_with("_populate_recordset");
+            let makes_rows = ["_populate_record", "_populate_recordset", "_populate_record_valid"]
+                .iter()
+                .any(|end| name.ends_with(end));
             add(hazards.row_types.values().next().filter(|_| makes_rows));
             add(hazards.row_types.get(name).filter(|_| names_type(text, tokens, at)));
         }
@@ -176,15 +178,25 @@ fn judge_hazards(text: &[u8], tokens: &[Token], known: &Knowledge) -> Verdict {
     verdict
 }
 
-/// Whether the name that ends at `at` can be that of a type, and not only of a relation: behind `::` or `AS`, or before a constant.
+/// Whether the name that ends at `at` can be that of a type, and not only of a relation: behind `::`, `AS` or `RETURNING`, before a constant,
+/// or the last of a column's definition in a list.
 fn names_type(text: &[u8], tokens: &[Token], at: usize) -> bool {
     let mut first = at;
     while first >= 2 && tokens[first - 1].of(text) == b"." {
         first -= 2;
     }
-    let casts = first > 0 && matches!(tokens[first - 1].of(text).to_ascii_lowercase().as_slice(), b"::" | b"as");
-    casts || tokens.get(at + 1).is_some_and(|next| next.kind == Kind::Str)
+    let next = tokens.get(at + 1);
+    let Some(before) = first.checked_sub(1).map(|before| tokens[before]) else { return false };
+    let casts = matches!(before.of(text).to_ascii_lowercase().as_slice(), b"::" | b"as" | b"returning");
+    let ends_column = matches!(before.kind, Kind::Word | Kind::QuotedWord)
+        && !BEFORE_RELATIONS.iter().any(|word| before.of(text).eq_ignore_ascii_case(word.as_bytes()))
+        && next.is_some_and(|next| matches!(next.of(text), b"," | b")"));
+    casts || ends_column || next.is_some_and(|next| next.kind == Kind::Str)
 }
+
+/// Words that stand before the name of a relation, or before a whole row of it.
+const BEFORE_RELATIONS: [&str; 12] =
+    ["from", "join", "only", "table", "select", "distinct", "all", "by", "and", "or", "on", "where"];
 
 /// The schema before the name that follows these tokens.
 fn schema_of<'a>(text: &'a [u8], before: &[Token]) -> Option<Cow<'a, [u8]>> {

@@ -325,7 +325,9 @@ fn judge_statement(text: &[u8], opts: LexOptions, statement: &StatementTokens, k
             // Functions inside writes take locks and change settings as well as anywhere.
             let called = calls::judge(text, cursor, known);
             let mut verdict = verdict;
-            verdict.effects |= called.effects - Effects::RELEASES_ONLY;
+            if !ddl::only_defines(cursor) {
+                verdict.effects |= called.effects - Effects::RELEASES_ONLY;
+            }
             if verdict.reason == Reason::Write {
                 verdict.touches = writes::touches(cursor, known);
             } else if verdict.reason == Reason::Ddl

@@ -77,6 +77,18 @@ fn is_of_session(mut cursor: Cursor<'_>) -> bool {
     dotted(&mut cursor).is_some_and(|(schema, _)| schema.as_deref() == Some("pg_temp"))
 }
 
+/// Whether what a definition calls is called when that is used, and not now.
+pub(super) fn only_defines(mut cursor: Cursor<'_>) -> bool {
+    if !cursor.eat("create") {
+        return false;
+    }
+    cursor.eat_all(&["or", "replace"]);
+    let _ = cursor.eat("local") || cursor.eat("global");
+    let _ = cursor.eat("temp") || cursor.eat("temporary");
+    let _ = cursor.eat("recursive") || cursor.eat("constraint");
+    ["function", "procedure", "view", "rule", "trigger", "policy"].iter().any(|kind| cursor.is(kind))
+}
+
 /// Whether a definition concerns what all databases of a server have in common.
 pub(super) fn is_shared(mut cursor: Cursor<'_>) -> bool {
     let of_server = |cursor: &Cursor<'_>| {

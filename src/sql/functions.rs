@@ -118,7 +118,8 @@ pub(super) fn judge_call(function: FunctionName<'_>, arguments: Option<usize>, k
     // Bad news are good enough when the schema has changed since.
     let certain = known.catalog.facts().is_some();
     let facts = known.catalog.last_facts().filter(|_| !listed);
-    match facts.and_then(|facts| facts.function(function, arguments, lists)) {
+    let unknown = call.reason == Some(Reason::UnknownFunction);
+    let mut verdict = match facts.and_then(|facts| facts.function(function, arguments, lists)) {
         Some(verdict) if call.reason == Some(Reason::UnknownFunction) => {
             if certain || verdict.target == Target::Primary { verdict } else { verdict_of(function, call) }
         }
@@ -131,7 +132,10 @@ pub(super) fn judge_call(function: FunctionName<'_>, arguments: Option<usize>, k
             verdict_of(function, call).reading(Slots::All)
         }
         None => verdict_of(function, call),
-    }
+    };
+    // Its text has not been read, which might say so.
+    verdict.touches.doubts |= unknown && !certain;
+    verdict
 }
 
 fn verdict_of(function: FunctionName<'_>, call: Call) -> Verdict {
@@ -357,7 +361,7 @@ const NODE_STATE: [&str; 49] = [
 ];
 
 /// Functions that came after the version of the table.
-const LATER: [(&str, &str); 52] = [
+const LATER: [(&str, &str); 64] = [
     // 16
     ("any_value", "i"),
     ("array_sample", "v"),
@@ -370,10 +374,18 @@ const LATER: [(&str, &str); 52] = [
     ("json_array", "s"),
     ("pg_input_error_info", "s"),
     ("pg_input_is_valid", "s"),
-    ("pg_split_walfile_name", "i"),
+    ("pg_split_walfile_name", "s"),
     ("pg_stat_get_io", "v"),
     ("random_normal", "v"),
     ("system_user", "s"),
+    ("json_agg_strict", "s"),
+    ("json_object_agg_strict", "s"),
+    ("json_object_agg_unique", "s"),
+    ("json_object_agg_unique_strict", "s"),
+    ("jsonb_agg_strict", "s"),
+    ("jsonb_object_agg_strict", "i"),
+    ("jsonb_object_agg_unique", "i"),
+    ("jsonb_object_agg_unique_strict", "i"),
     // 17
     ("json_arrayagg", "s"),
     ("json_objectagg", "s"),
@@ -396,7 +408,11 @@ const LATER: [(&str, &str); 52] = [
     ("uuid_extract_timestamp", "i"),
     ("uuid_extract_version", "i"),
     ("xmltext", "i"),
+    ("icu_unicode_version", "i"),
+    ("jsonb_populate_record_valid", "s"),
+    ("unicode_version", "i"),
     // 18
+    ("bytea", "i"),
     ("array_reverse", "i"),
     ("array_sort", "i"),
     ("casefold", "i"),

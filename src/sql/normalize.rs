@@ -12,11 +12,18 @@ pub const MAX_NORMALIZED: usize = 16 * 1024;
 pub fn normalize(sql: &[u8], opts: LexOptions) -> String {
     let mut items = Folded::new(sql, opts);
     let text = items.text();
+    // Behind the first byte that may be half a character what looks like a constant may be none, and the other way round (trap 19).
+    let uncertain = if opts.safe_encoding { None } else { text.iter().position(|byte| !byte.is_ascii()) };
+    let uncertain = uncertain.unwrap_or(text.len());
     let mut out = String::with_capacity(text.len().min(512));
     let mut before: Option<Token> = None;
     let mut pending_semicolon: Option<Token> = None;
     while let Some(item) = items.next() {
         let (Item::Token(token) | Item::Literal(token)) = item;
+        if token.end as usize > uncertain {
+            out.push('…');
+            return out;
+        }
         if token.kind == Kind::Semicolon {
             pending_semicolon = before.map(|_| token);
             continue;
@@ -123,6 +130,15 @@ mod tests {
             assert_eq!(of(sql), expected, "{sql}");
         }
         assert_eq!(normalize(b"SELECT '\xff', \xff", LexOptions::default()), "select ?, \u{fffd}");
+    }
+
+    /// In Shift JIS the bytes of `ソ` are 0x83 and a backslash.
+    #[test]
+    fn no_constant_shows_where_a_character_may_hold_its_end() {
+        let sjis = LexOptions { safe_encoding: false, ..LexOptions::default() };
+        let text = b"SELECT a, E'\x83\\', ' , secret, '";
+        assert_eq!(normalize(text, sjis), "select a,…");
+        assert_eq!(normalize(b"SELECT 'a', b", sjis), "select ?, b");
     }
 
     #[test]

@@ -33,6 +33,15 @@ pub enum SettingValue {
 }
 
 impl SettingValue {
+    /// Whether it is spelled alike in every encoding.
+    pub fn is_ascii(&self) -> bool {
+        match self {
+            Self::List(values) => values.iter().all(|value| value.is_ascii()),
+            Self::Flat(value) => value.is_ascii(),
+            Self::Default => true,
+        }
+    }
+
     /// The value of a setting that takes one; `None` for a list or the default.
     pub fn single(&self) -> Option<&str> {
         match self {

@@ -66,6 +66,8 @@ pub struct Touches {
     pub writes: Slots,
     /// It may change what the catalog tells about functions and relations: DDL, temporary objects excepted.
     pub schema: bool,
+    /// It may do so, or not: only the catalog itself tells.
+    pub doubts: bool,
     /// It may change what all databases of the server have in common: roles, databases, tablespaces.
     pub shared: bool,
 }
@@ -83,7 +85,7 @@ impl Touches {
 
     /// Reads these and writes those.
     pub fn new(reads: Slots, writes: Slots) -> Self {
-        Self { reads, writes, schema: false, shared: false }
+        Self { reads, writes, schema: false, doubts: false, shared: false }
     }
 
     /// Everything, and what the catalog tells of it.
@@ -97,6 +99,7 @@ impl Touches {
             reads: self.reads.union(&other.reads),
             writes: self.writes.union(&other.writes),
             schema: self.schema || other.schema,
+            doubts: self.doubts || other.doubts,
             shared: self.shared || other.shared,
         }
     }
@@ -109,8 +112,17 @@ pub struct TouchId(u16);
 
 static NUMBERED: [OnceLock<&'static Touches>; 1 << 16] = [const { OnceLock::new() }; 1 << 16];
 static NUMBERS: LazyLock<Mutex<HashMap<&'static Touches, u16>>> = LazyLock::new(Mutex::default);
-static EVERYTHING: LazyLock<Touches> = LazyLock::new(Touches::everything);
-static NOTHING: LazyLock<Touches> = LazyLock::new(Touches::nothing);
+/// Those that have their numbers from the start, whatever else is numbered: none, and every table with what may be changed beside it
+/// ([`TouchId::every_table`]).
+static RESERVED: LazyLock<[Touches; 9]> = LazyLock::new(|| {
+    std::array::from_fn(|number| match number.checked_sub(1) {
+        None => Touches::nothing(),
+        Some(bits) => {
+            let (schema, doubts, shared) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
+            Touches { schema, doubts, shared, ..Touches::everything() }
+        }
+    })
+});
 
 impl TouchId {
     /// Of a text that touches no table.
@@ -118,32 +130,34 @@ impl TouchId {
     /// Of a text of which nobody knows what it touches.
     pub const EVERYTHING: Self = Self(1);
 
-    /// The number of these; that of [`Touches::everything`] when all numbers are given away.
+    /// The number of these; when all numbers are given away that of every table, and what else they may change.
     pub fn of(touches: &Touches) -> Self {
-        if *touches == *NOTHING {
-            return Self::NOTHING;
-        }
-        if *touches == *EVERYTHING {
-            return Self::EVERYTHING;
+        if let Some(number) = RESERVED.iter().position(|reserved| reserved == touches) {
+            return Self(number as u16);
         }
         let mut numbers = NUMBERS.lock();
         if let Some(number) = numbers.get(touches) {
             return Self(*number);
         }
-        let Ok(number) = u16::try_from(numbers.len() + 2) else { return Self::EVERYTHING };
-        // Kept as long as the process lives: 65534 of them at most, of 512 bytes of slots each and mostly far fewer.
+        let Ok(number) = u16::try_from(numbers.len() + RESERVED.len()) else { return Self::every_table(touches) };
+        // Kept as long as the process lives: 65527 of them at most, of 512 bytes of slots each and mostly far fewer.
         let kept: &'static Touches = Box::leak(Box::new(touches.clone()));
         let _ = NUMBERED[usize::from(number)].set(kept);
         numbers.insert(kept, number);
         Self(number)
     }
 
+    /// The number of every table, with the schema and what databases share if these may change them.
+    fn every_table(touches: &Touches) -> Self {
+        Self(1 + u16::from(touches.schema) + 2 * u16::from(touches.doubts) + 4 * u16::from(touches.shared))
+    }
+
     /// What is touched. No lock.
     pub fn get(self) -> &'static Touches {
-        match self {
-            Self::NOTHING => &NOTHING,
-            Self::EVERYTHING => &EVERYTHING,
-            Self(number) => NUMBERED[usize::from(number)].get().copied().unwrap_or(&EVERYTHING),
+        let number = usize::from(self.0);
+        match RESERVED.get(number) {
+            Some(reserved) => reserved,
+            None => NUMBERED[number].get().copied().unwrap_or(&RESERVED[1]),
         }
     }
 
@@ -173,6 +187,18 @@ mod tests {
         assert_eq!(id.union(TouchId::EVERYTHING), TouchId::EVERYTHING);
         let other = TouchId::of(&Touches::new(Slots::of([4]), Slots::of([9])));
         assert_eq!(id.union(other).get().reads, Slots::of([3, 4, 7]));
+    }
+
+    /// However many sets of tables somebody invents.
+    #[test]
+    fn when_no_number_is_left_a_change_of_the_schema_is_still_one() {
+        for bits in 0..8 {
+            let (schema, doubts, shared) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
+            let touches = Touches { schema, doubts, shared, ..Touches::new(Slots::of([7]), Slots::of([8])) };
+            let every = Touches { schema, doubts, shared, ..Touches::everything() };
+            assert_eq!(TouchId::every_table(&touches).get(), &every);
+            assert_eq!(TouchId::of(&every), TouchId::every_table(&touches));
+        }
     }
 
     #[test]

@@ -25,7 +25,8 @@ const QUESTION: &str = "SELECT r, pg_catalog.current_setting('server_version_num
     CASE WHEN r THEN GREATEST((SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()), \
         (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()), \
         (SELECT max(received_tli) FROM pg_catalog.pg_stat_wal_receiver)) END::int4, \
-    pg_catalog.current_setting('citus.use_secondary_nodes', true), pg_catalog.current_setting('citus.cluster_name', true) \
+    pg_catalog.current_setting('citus.use_secondary_nodes', true), pg_catalog.current_setting('citus.cluster_name', true), \
+    pg_catalog.current_setting('synchronous_standby_names') <> '' \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS state";
 
 /// For servers that keep the control file's functions to themselves: no system identifier, and of a standby no timeline but the one that it
@@ -33,12 +34,14 @@ const QUESTION: &str = "SELECT r, pg_catalog.current_setting('server_version_num
 const WITHOUT_CONTROL_FILE: &str = "SELECT r, pg_catalog.current_setting('server_version_num')::int4, \
     CASE WHEN NOT r THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) END, NULL::int8, \
     CASE WHEN r THEN (SELECT max(received_tli) FROM pg_catalog.pg_stat_wal_receiver) END::int4, \
-    pg_catalog.current_setting('citus.use_secondary_nodes', true), pg_catalog.current_setting('citus.cluster_name', true) \
+    pg_catalog.current_setting('citus.use_secondary_nodes', true), pg_catalog.current_setting('citus.cluster_name', true), \
+    pg_catalog.current_setting('synchronous_standby_names') <> '' \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS state";
 
 /// For those that do not tell of their WAL either: no timeline at all.
 const SHORT_QUESTION: &str = "SELECT r, pg_catalog.current_setting('server_version_num')::int4, NULL::text, NULL::int8, NULL::int4, \
-    pg_catalog.current_setting('citus.use_secondary_nodes', true), pg_catalog.current_setting('citus.cluster_name', true) \
+    pg_catalog.current_setting('citus.use_secondary_nodes', true), pg_catalog.current_setting('citus.cluster_name', true), \
+    pg_catalog.current_setting('synchronous_standby_names') <> '' \
     FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS state";
 
 /// The timeline in a WAL file's name, which begins with it as eight hexadecimal digits.

@@ -39,6 +39,8 @@ struct Found {
     is_worker: AtomicBool,
     is_secondary: AtomicBool,
     spared: AtomicBool,
+    /// Its commits wait for synchronous standbys.
+    commits_wait: AtomicBool,
     /// How often its name has led elsewhere than before.
     moves: AtomicU64,
     state: Mutex<State>,
@@ -60,6 +62,7 @@ impl Found {
         Self {
             disabled: AtomicBool::new(false),
             spared: AtomicBool::new(false),
+            commits_wait: AtomicBool::new(false),
             reads_from_secondaries: AtomicBool::new(false),
             is_worker: AtomicBool::new(false),
             is_secondary: AtomicBool::new(false),
@@ -162,6 +165,15 @@ impl Node {
     /// Whether it reads distributed tables from standbys. No lock: every read on a replica asks.
     pub(super) fn reads_from_secondaries(&self) -> bool {
         self.found.reads_from_secondaries.load(Ordering::Acquire)
+    }
+
+    /// Whether a replica may show a commit for long before this primary does: it waits for synchronous standbys first.
+    pub fn commits_wait(&self) -> bool {
+        self.found.commits_wait.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_commits_wait(&self, wait: bool) {
+        self.found.commits_wait.store(wait, Ordering::Relaxed);
     }
 
     pub(super) fn set_secondary_use(&self, uses: SecondaryUse) {

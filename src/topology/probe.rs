@@ -180,6 +180,7 @@ impl Prober {
             self.node.load.answered(began.elapsed());
         }
         let answer = read(&row).map_err(|error| error.to_string())?;
+        self.node.set_commits_wait(row.try_get(7).unwrap_or(false));
         let group = if self.node.is_worker() { self.ask_group(&client).await? } else { None };
         Ok(Answer { group, ..answer })
     }

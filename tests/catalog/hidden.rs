@@ -132,6 +132,8 @@ fn trap_3_a_domains_check_is_run_wherever_a_value_becomes_one() {
         "SELECT takes_all('x', '(1)', '(2)')",
         "SELECT 1 @@@ '1'",
         "SELECT * FROM json_to_record('{\"n\":1}') AS x (n fussy)",
+        "SELECT * FROM json_to_record('{\"r\":{\"n\":1}}') AS x (n int, r rows_of)",
+        "SELECT * FROM json_to_record('{\"r\":{\"n\":1}}') AS x (r public.rows_of, n int)",
     ] {
         is_for_primary(&world, sql, "volatile_function", "domain");
         client.rows(sql);
@@ -142,6 +144,7 @@ fn trap_3_a_domains_check_is_run_wherever_a_value_becomes_one() {
         "SELECT takes_easy(1)",
         "SELECT * FROM rows_of",
         "SELECT n FROM rows_of",
+        "SELECT count(*) FROM (SELECT * FROM rows_of) AS a, (TABLE rows_of) AS b WHERE EXISTS (SELECT FROM ONLY rows_of)",
     ] {
         is_read(&world, sql);
     }

@@ -1,4 +1,4 @@
-use super::BlockControl::{Commit, Modes, Release, Rollback, RollbackTo, Savepoint, Timeout};
+use super::BlockControl::{End, Modes, Release, RollbackTo, Savepoint, Timeout};
 use super::Isolation::{ReadCommitted, RepeatableRead, Serializable};
 use super::*;
 
@@ -8,6 +8,7 @@ fn trap_22_what_can_be_answered_early() {
     let modes = |read_only, isolation| Modes(BlockModes { read_only, isolation });
     let timeout = |name, value: &str| Timeout { name, value: value.to_owned() };
     let point = |name: &str| name.as_bytes().into();
+    let end = |rolls_back, chain| Some(End { rolls_back, chain });
     for (sql, expected) in [
         ("BEGIN", Some(begin("BEGIN", None, None))),
         ("begin work;", Some(begin("BEGIN", None, None))),
@@ -23,12 +24,14 @@ fn trap_22_what_can_be_answered_early() {
         ("BEGIN; SELECT 1", None),
         ("BEGIN nonsense", None),
         ("START", None),
-        ("COMMIT", Some(Commit)),
-        ("END TRANSACTION AND NO CHAIN", Some(Commit)),
-        ("COMMIT AND CHAIN", None),
+        ("COMMIT", end(false, false)),
+        ("END TRANSACTION AND NO CHAIN", end(false, false)),
+        ("COMMIT AND CHAIN", end(false, true)),
+        ("ABORT WORK AND CHAIN", end(true, true)),
+        ("COMMIT AND CHAINS", None),
         ("COMMIT PREPARED 'x'", None),
-        ("ROLLBACK WORK", Some(Rollback)),
-        ("abort;", Some(Rollback)),
+        ("ROLLBACK WORK", end(true, false)),
+        ("abort;", end(true, false)),
         ("ROLLBACK TO a", Some(RollbackTo(point("a")))),
         ("abort work to savepoint \"B c\";", Some(RollbackTo(point("B c")))),
         ("ROLLBACK TO SAVEPOINT", Some(RollbackTo(point("savepoint")))),
@@ -55,6 +58,27 @@ fn trap_22_what_can_be_answered_early() {
         ("SELECT 1", None),
     ] {
         assert_eq!(block_control(sql.as_bytes(), LexOptions::default()), expected, "{sql}");
+    }
+}
+
+#[test]
+fn the_end_of_a_block_and_what_comes_behind_it() {
+    let read = |sql: &str| leading_end(sql.as_bytes(), LexOptions::default());
+    let end = |rolls_back, chain, more| Some(BlockEnd { rolls_back, chain, more });
+    for (sql, expected) in [
+        ("COMMIT", end(false, false, false)),
+        ("; end transaction and no chain;;", end(false, false, false)),
+        ("COMMIT AND CHAIN", end(false, true, false)),
+        ("abort work and chain; SELECT 1", end(true, true, true)),
+        ("ROLLBACK; BEGIN", end(true, false, true)),
+        ("ROLLBACK TO a; COMMIT", None),
+        ("COMMIT PREPARED 'a'", None),
+        ("COMMIT nonsense", None),
+        ("COMMIT; SELECT 'never ends", None),
+        ("SELECT 1; COMMIT", None),
+        ("", None),
+    ] {
+        assert_eq!(read(sql), expected, "{sql}");
     }
 }
 

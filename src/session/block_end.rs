@@ -1,0 +1,130 @@
+//! The end of a block on a replica that does not come alone: another block begins with it (`AND CHAIN`), or statements follow in the same
+//! string or segment.
+//!
+//! All of that is to see what has been committed when it comes, which the replica may not have, and may be for the primary. So a message
+//! of ours ends the block there, and in the client's eyes it goes on as one that no server knows of ([`Deferred`](super::deferred::Deferred)):
+//! what the client has sent comes to that, and whatever begins with it finds its place like any other.
+
+use crate::sql::{Decision, Effects, Isolation, leading_end};
+use crate::wire::frame::frontend_limit;
+use crate::wire::{FrameWalker, Step, TxStatus, build};
+
+use super::gather::GATHER_LIMIT;
+use super::inbound::{Flow, Need};
+use super::machine::State;
+use super::pins::Pins;
+use super::relay::Session;
+use super::replies::Expect;
+use super::splice::Splice;
+
+/// What has been sent to end a block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OwnEnd {
+    /// What the block has set is taken back.
+    rolls_back: bool,
+    /// It had failed before.
+    failed: bool,
+    /// Its isolation level, once the server has told.
+    isolation: Option<Isolation>,
+}
+
+impl OwnEnd {
+    /// The server's answer, a DataRow of one value.
+    pub fn take_row(&mut self, row: &[u8]) {
+        let value = row.get(6..).and_then(|value| std::str::from_utf8(value).ok());
+        self.isolation = value.and_then(Isolation::parse);
+    }
+}
+
+/// The level is that of the block that is chained, which has the modes of the one before, failed or not.
+const COMMITS: &[u8] = b"COMMIT AND CHAIN; SHOW transaction_isolation; COMMIT";
+const ROLLS_BACK: &[u8] = b"ROLLBACK AND CHAIN; SHOW transaction_isolation; COMMIT";
+
+impl Session {
+    /// A Query comes that ends the block on a replica and says more: the block is ended first.
+    pub(super) fn ends_replicas_block(&mut self, decision: Decision, sql: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
+        if !self.is_in_replicas_block(decision) {
+            return None;
+        }
+        let end = leading_end(sql, self.lex).filter(|end| end.chain || end.more)?;
+        Some(self.end_replicas_block(end.rolls_back, out))
+    }
+
+    /// The same of a Bind of this text with which the rest of a segment begins.
+    pub(super) fn binds_end_of_replicas_block(
+        &mut self,
+        decision: Decision,
+        text: &[u8],
+        rest: &[u8],
+        out: &mut Splice<'_>,
+    ) -> Option<Flow> {
+        if !self.is_in_replicas_block(decision) {
+            return None;
+        }
+        let end = leading_end(text, self.lex)?;
+        match end.chain.then_some(true).or_else(|| binds_more(rest)) {
+            Some(true) => Some(self.end_replicas_block(end.rolls_back, out)),
+            Some(false) => None,
+            None => Some(Flow::Stop(Need::Input)),
+        }
+    }
+
+    /// Whether a statement with this decision comes in a block of the session's on a replica, and may end it.
+    fn is_in_replicas_block(&self, decision: Decision) -> bool {
+        let State::Linked(link) = &self.state else { return false };
+        decision.effects.contains(Effects::TX_END)
+            && !link.primary
+            // It was got for this very statement, and begun with it.
+            && !link.chosen
+            && link.worker.is_none()
+            && link.status.in_block()
+            && !self.deferred.is_open()
+            && self.pins == Pins::empty()
+            && !self.keeps_lease
+    }
+
+    fn end_replicas_block(&mut self, rolls_back: bool, out: &mut Splice<'_>) -> Flow {
+        if let Some(stop) = self.needs_quiet(out) {
+            return stop;
+        }
+        let Self { state: State::Linked(link), client, .. } = self else { return Flow::Stop(Need::Quiet) };
+        let failed = link.status == TxStatus::Failed;
+        let rolls_back = rolls_back || failed;
+        build::query(out.insert(), if rolls_back { ROLLS_BACK } else { COMMITS });
+        link.replies.push(Expect::OwnEnd(OwnEnd { rolls_back, failed, isolation: None }));
+        // It ends the unnamed statement (trap 37).
+        link.lease.prepared.unnamed = None;
+        client.set_applying(true);
+        Flow::Stop(Need::Quiet)
+    }
+
+    /// The server has answered to that.
+    pub(super) fn replicas_block_ended(&mut self, end: OwnEnd, status: TxStatus) {
+        self.client.set_applying(false);
+        if status != TxStatus::Idle {
+            // A conflict with replay has failed it: it is ended once more, as a failed one.
+            return;
+        }
+        self.settle_transaction(end.rolls_back);
+        self.placement.transaction_ended(end.rolls_back);
+        self.fresh_pins = Pins::empty();
+        self.deferred.reopen(end.isolation, end.failed);
+        if let Some(link) = self.link() {
+            link.left = true;
+        }
+    }
+}
+
+/// Whether something else is bound in a segment of which the rest begins with a Bind; `None`: what is to come may tell.
+fn binds_more(rest: &[u8]) -> Option<bool> {
+    let mut walker = FrameWalker::new(rest);
+    let mut binds = 0;
+    while let Ok(Step::Whole(frame)) = walker.step(frontend_limit) {
+        match frame.tag {
+            b'B' => binds += 1,
+            b'S' | b'H' | b'Q' => return Some(binds > 1),
+            _ => {}
+        }
+    }
+    (binds > 1 || rest.len() > GATHER_LIMIT).then_some(true)
+}
