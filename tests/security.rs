@@ -275,7 +275,7 @@ fn made_up_users_of_one_address_hold_up_no_other() {
     let world = Plan {
         sql: "CREATE FUNCTION find(asked text) RETURNS TABLE (name text, secret text) LANGUAGE plpgsql SECURITY DEFINER AS \
               $$ BEGIN PERFORM pg_sleep(0.2); RETURN QUERY SELECT asked, 'sesame' WHERE asked LIKE 'guest%'; END $$",
-        database: "auth_query = \"SELECT name, secret FROM find($1)\"\nserver_user = \"app\"",
+        database: "auth_query = \"SELECT name, secret FROM public.find($1)\"\nserver_user = \"app\"",
         ..Plan::default()
     }
     .start();

@@ -227,6 +227,10 @@ impl ConsoleClient {
     /// # Errors
     /// The connection must end; the client was told.
     async fn dispatch(&mut self, handler: &Handler, message: Message) -> PgWireResult<()> {
+        if matches!(message, Message::Sync(_)) && self.transaction_status() == TransactionStatus::Idle {
+            // Portals last as long as a transaction, pgwire's as long as they are not closed.
+            self.store.clear_portals();
+        }
         if self.is_skipping() {
             if let Message::Sync(sync) = message {
                 self.set_state(PgWireConnectionState::ReadyForQuery);
@@ -255,13 +259,7 @@ impl ConsoleClient {
             Message::Execute(execute) => handler.on_execute(self, execute).await,
             Message::Close(close) => handler.on_close(self, close).await,
             Message::Flush(flush) => handler.on_flush(self, flush).await,
-            Message::Sync(sync) => {
-                if self.transaction_status() == TransactionStatus::Idle {
-                    // Portals last as long as a transaction, pgwire's as long as they are not closed.
-                    self.store.clear_portals();
-                }
-                handler.on_sync(self, sync).await
-            }
+            Message::Sync(sync) => handler.on_sync(self, sync).await,
             Message::FunctionCall => Err(answer::error(ErrorNotice::error(
                 SqlState::FEATURE_NOT_SUPPORTED,
                 "function calls are not possible on the console",
