@@ -147,6 +147,9 @@ async fn fetch(pool: &Pool, sql: &str, user: &str) -> Result<Found, AuthQueryErr
     }
     let secret: Option<&str> = row.try_get(1).map_err(|_| WRONG_TYPE)?;
     let secret = secret.filter(|text| !text.is_empty()).map(|text| StoredSecret::parse(&Secret::new(text)));
+    if secret.as_ref().is_some_and(StoredSecret::is_broken_verifier) {
+        return Err(AuthQueryError::Shape("a verifier is not whole, or has too many iterations"));
+    }
     let until = match row.columns().get(2).map(tokio_postgres::Column::type_) {
         None => None,
         Some(&Type::TIMESTAMPTZ) => row.try_get::<_, Option<Timestamp<SystemTime>>>(2).map_err(|_| WRONG_TYPE)?,

@@ -14,8 +14,8 @@ use crate::config::schema::value::{List, items};
 use crate::config::schema::words::Method;
 use crate::config::schema::{self, Opt, RawConfig};
 use crate::config::{
-    Admin, AuthMethod, ClientTls, ClientTlsMode, Database, HbaKind, HbaRule, Secret, User, defaults, is_console,
-    suggest,
+    Admin, AuthMethod, ClientTls, ClientTlsMode, Database, HbaKind, HbaRule, MAX_SCRAM_ITERATIONS, Secret, User,
+    defaults, is_console, suggest,
 };
 
 /// Resolves one `[users.NAME]`.
@@ -59,11 +59,16 @@ fn check_hash(secret: &Secret, place: Range<usize>, cx: &mut Context<'_>) {
         let (iterations, salt) = head.split_once(':')?;
         let (stored, server) = keys.split_once(':')?;
         let iterations: u32 = iterations.parse().ok()?;
-        Some(iterations > 0 && decode(salt)? > 0 && decode(stored)? == 32 && decode(server)? == 32)
+        Some(
+            (1..=MAX_SCRAM_ITERATIONS).contains(&iterations)
+                && decode(salt)? > 0
+                && decode(stored)? == 32
+                && decode(server)? == 32,
+        )
     })();
     if whole != Some(true) {
         cx.problems
-            .error("this SCRAM verifier is not whole")
+            .error("this SCRAM verifier is not whole, or has too many iterations")
             .at(place, "not a verifier")
             .help("copy rolpassword from pg_authid as it is, in single quotes");
     }

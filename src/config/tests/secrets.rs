@@ -158,3 +158,17 @@ fn a_readable_file_with_secrets_is_warned_of() {
     assert!(!warned(BASE, 0o640));
     assert!(!warned("[databases.app]\nurl = \"postgres://app:${PW}@db1/app\"\n", 0o644));
 }
+
+/// What is no verifier would be a password, which whoever has read it knows.
+#[test]
+fn a_verifier_that_cannot_be_used_is_a_mistake() {
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let with = |iterations: u64| {
+        let text = format!("{BASE}[users.a]\npassword = 'SCRAM-SHA-256${iterations}:c2FsdA==${key}:{key}'");
+        read(&text, &[]).map_err(|errors| errors.to_string())
+    };
+    assert!(with(4096).is_ok() && with(4_000_000).is_ok());
+    for iterations in [0, 4_000_001, u64::from(u32::MAX) + 1] {
+        assert!(with(iterations).unwrap_err().contains("not whole, or has too many iterations"), "{iterations}");
+    }
+}

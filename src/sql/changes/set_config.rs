@@ -68,10 +68,8 @@ fn read_call(cursor: &mut Cursor<'_>, parameter: ParameterText<'_>) -> Option<Op
     match is_local.as_slice() {
         [1] => return Some(None),
         [0] => {}
-        text => match truth_of_constant(text)? {
-            true => return Some(None),
-            false => {}
-        },
+        text if truth_of_constant(text)? => return Some(None),
+        _ => {}
     }
     let name = String::from_utf8(name).ok()?.to_ascii_lowercase();
     if is_own_name(&name) {
