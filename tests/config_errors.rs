@@ -171,6 +171,35 @@ method = "trust"
     )));
 }
 
+/// A list that is left out means all: an empty one must not mean that, too.
+#[test]
+fn empty_lists_that_would_mean_all() {
+    insta::assert_snapshot!(check_with(
+        &format!(
+            "{APP}{}",
+            r#"[[hba]]
+users = ""
+method = "trust"
+[[hba]]
+addresses = []
+databases = [" "]
+method = "scram-sha-256"
+[[hba]]
+method = "scram-sha-256"
+[databases.b]
+primary = ""
+[databases.c]
+replicas = [""]
+[[databases.d.nodes]]
+hosts = []
+[log]
+level = ""
+"#
+        ),
+        &[("TRUNKLINE__HBA__2__USERS", "")],
+    ));
+}
+
 #[test]
 fn nobody_could_log_in() {
     insta::assert_snapshot!(check("[databases.app]\nprimary = \"host=a\"\ncontrol_user = \"c\"\n"));

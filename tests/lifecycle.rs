@@ -240,3 +240,53 @@ fn a_reload_closes_only_connections_that_it_must_trap_72() {
     thread::sleep(Duration::from_millis(1100));
     assert_ne!(clients[0].value("SELECT pg_backend_pid() FOR UPDATE"), kept_since);
 }
+
+/// Whoever reads the log may stop doing so (a pipe that nobody empties): nobody waits for that, the program ends when it is told to,
+/// and what was lost is told when the log is read again.
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let db = TestDb::with(clusters::shared(), "");
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("log");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Opened for both, so that neither end waits for the other.
+    let mut reader = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let script = format!("exec \"$0\" \"$@\" 2>{}", pipe.display());
+    let text = format!("{}[metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n", config(&db, 3, "1s"));
+    let mut proxy = Setup::config(text).under(["sh", "-c", &script]).start();
+    let mut client = connect(proxy.port(), &db);
+    let lost = || {
+        let (_, body) = proxy.http("/metrics");
+        let line = body.lines().find_map(|line| line.strip_prefix("trunkline_log_lines_lost_total ")).unwrap();
+        line.parse::<f64>().unwrap()
+    };
+    // Each refused login is a line of some KiB.
+    let name = "x".repeat(3_000);
+    let began = Instant::now();
+    while lost() == 0.0 {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let mut stranger = RawClient::tcp(proxy.port());
+                        stranger.startup(&[("user", &name), ("database", &db.name), ("replication", "true")]);
+                        drop(stranger.try_recv());
+                    }
+                });
+            }
+        });
+        assert_eq!(client.value("SELECT 41 + 1"), "42");
+    }
+    // It is read again: the writer goes on, and says what is missing.
+    let (told, deadline) = (b"lines of this log were lost", Instant::now() + Duration::from_secs(20));
+    let (mut part, mut behind) = (vec![0; 1 << 16], Vec::new());
+    while memchr::memmem::find(&behind, told).is_none() {
+        assert!(Instant::now() < deadline);
+        let got = std::io::Read::read(&mut reader, &mut part).unwrap();
+        behind.drain(..behind.len().saturating_sub(told.len()));
+        behind.extend_from_slice(&part[..got]);
+    }
+    proxy.signal(Signal::TERM);
+    assert!(proxy.wait_for(Duration::from_secs(10)).is_some(), "it waits for the reader of its log");
+}

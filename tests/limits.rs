@@ -348,3 +348,27 @@ fn malformed_messages_trap_70_78() {
     let frames = client.exchange(&batch().query("SELECT 'still'"));
     assert_eq!(summary(&frames), "RowDescription DataRow(still) CommandComplete(SELECT 1) ReadyForQuery(I)");
 }
+
+/// A server forgets no name of a setting that a client has invented, and each new one costs it more: who invents thousands leaves no
+/// connection behind that is slow for others.
+#[test]
+fn connections_on_which_settings_were_invented_without_end_are_closed() {
+    let world = Plan { pool: "size = 1", primary_only: true, ..Plan::default() }.start();
+    let mut bystander = world.client();
+    let pid = bystander.value("SELECT pg_backend_pid()");
+    let login = |number: usize| {
+        let names: Vec<_> = (0..400).map(|n| format!("made{number}.up{n}")).collect();
+        let parameters: Vec<_> = names.iter().map(|name| (name.as_str(), "x")).collect();
+        assert_eq!(world.client_with(&parameters).value("SELECT 1"), "1");
+    };
+    (0..3).for_each(login);
+    assert_eq!(bystander.value("SELECT pg_backend_pid()"), pid, "a few are nothing unusual");
+    (3..12).for_each(login);
+    assert_ne!(bystander.value("SELECT pg_backend_pid()"), pid);
+    // The same names again and again are none that are new.
+    let pid = bystander.value("SELECT pg_backend_pid()");
+    for value in 0..3000 {
+        assert_eq!(tags(&bystander.exchange(&batch().query(&format!("SET app.tenant = '{value}'")))), "CZ");
+    }
+    assert_eq!(bystander.value("SELECT pg_backend_pid()"), pid);
+}

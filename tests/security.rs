@@ -12,6 +12,8 @@ use support::clusters::{APP, APP_PASSWORD, MD5, MD5_PASSWORD, OTHER, OTHER_PASSW
 use support::frames::{Batch, Frame};
 use support::raw::RawClient;
 use support::world::{Plan, World};
+use trunkline::wire::build;
+use trunkline::wire::startup::PROTOCOL_3_0;
 
 /// Guessed wrongly.
 const GUESS: &str = "wrong-guess-7319";
@@ -222,6 +224,37 @@ fn connections_that_are_only_held_keep_nobody_out() {
     assert!(world.counter("trunkline_client_connections_refused_total", &["max_logins"]) >= 40.0);
 }
 
+/// A connection from another address of this machine.
+fn connect_from(address: &str, world: &World) -> std::net::TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let address: std::net::SocketAddr = format!("{address}:0").parse().unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.connect(&std::net::SocketAddr::from(([127, 0, 0, 1], world.proxy.port())).into()).unwrap();
+    std::net::TcpStream::from(socket)
+}
+
+fn startup(user: &str, database: &str) -> Vec<u8> {
+    let mut packet = Vec::new();
+    build::startup(&mut packet, PROTOCOL_3_0, &[("user", user), ("database", database)]);
+    packet
+}
+
+/// One address that opens connections and says nothing keeps nobody else out, however slowly that one logs in.
+#[test]
+fn a_flood_from_one_address_turns_away_its_own() {
+    let world = Plan { general: "[client]\nmax_logins = 20", ..Plan::default() }.start();
+    let mut slow = RawClient::tcp(world.proxy.port());
+    let held: Vec<_> = (0..100).map(|_| connect_from("127.0.0.2", &world)).collect();
+    let refused = || world.counter("trunkline_client_connections_refused_total", &["max_logins"]);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while refused() < 80.0 {
+        assert!(Instant::now() < deadline, "{}", refused());
+    }
+    slow.login(APP_PASSWORD, &[("user", APP), ("database", &world.db.name)]).unwrap();
+    assert_eq!(slow.value("SELECT 1"), "1");
+    drop(held);
+}
+
 #[test]
 fn files_with_secrets_that_all_can_read_are_warned_of() {
     let mut world = Plan { primary_only: true, ..Plan::default() }.start();
@@ -234,4 +267,30 @@ fn files_with_secrets_that_all_can_read_are_warned_of() {
     let said = format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
     assert!(checked.status.success() && !said.contains("every user"), "{said}");
     assert!(!said.contains(APP_PASSWORD), "{said}");
+}
+
+/// Whoever asks for names that nobody has keeps the connections of `auth_query` busy, but only until it is the turn of others.
+#[test]
+fn made_up_users_of_one_address_hold_up_no_other() {
+    let world = Plan {
+        sql: "CREATE FUNCTION find(asked text) RETURNS TABLE (name text, secret text) LANGUAGE plpgsql SECURITY DEFINER AS \
+              $$ BEGIN PERFORM pg_sleep(0.2); RETURN QUERY SELECT asked, 'sesame' WHERE asked LIKE 'guest%'; END $$",
+        database: "auth_query = \"SELECT name, secret FROM public.find($1)\"\nserver_user = \"app\"",
+        ..Plan::default()
+    }
+    .start();
+    let strangers: Vec<_> = (0..100)
+        .map(|number| {
+            let mut stranger = connect_from("127.0.0.2", &world);
+            std::io::Write::write_all(&mut stranger, &startup(&format!("nobody{number}"), &world.db.name)).unwrap();
+            stranger
+        })
+        .collect();
+    for guest in ["guest1", "guest2"] {
+        let began = Instant::now();
+        log_in(&world, guest, "sesame", &world.db.name).unwrap();
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+    drop(strangers);
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures::{FutureExt, Sink};
 use pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler, send_ready_for_query};
-use pgwire::api::store::MemPortalStore;
+use pgwire::api::store::PortalStore;
 use pgwire::api::{ClientInfo, ClientPortalStore, DefaultClient, PgWireConnectionState, SessionExtensions};
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::response::{CommandComplete, TransactionStatus};
@@ -24,6 +24,7 @@ use rustls_pki_types::CertificateDer;
 use super::command::{Command, DEALLOCATE_ALL, DISCARD_ALL};
 use super::handler::Handler;
 use super::message::{self, Message};
+use super::store::Store;
 use super::{Console, answer};
 use crate::net::{PeerAddr, Stream};
 use crate::observe::{fault, panics};
@@ -92,15 +93,16 @@ async fn talk(
                 }
             }
             // Answers to a long pipeline go out as they come.
-            if client.out.len() > 1 << 16 {
+            if client.out.len() > KEPT {
                 send(stream, registered, &client.out).await?;
-                client.out.clear();
+                client.empty();
             }
         };
         let walked = walker.position();
         buf.drain(..walked);
+        buf.shrink_to(KEPT);
         send(stream, registered, &client.out).await?;
-        client.out.clear();
+        client.empty();
         if ended {
             return Ok(());
         }
@@ -126,6 +128,9 @@ async fn talk(
         registered.client.note_request(Instant::now());
     }
 }
+
+/// Most memory that a client keeps which asks for nothing.
+const KEPT: usize = 1 << 16;
 
 /// How long a client that is to go may take to read what it has asked for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -189,6 +194,7 @@ async fn wait(stream: &mut Stream, registered: &Registered) -> std::io::Result<b
 /// A client as pgwire's handlers see it: what they send is kept in `out` until the loop sends it.
 struct ConsoleClient {
     inner: DefaultClient<Command>,
+    store: Store,
     out: BytesMut,
 }
 
@@ -200,7 +206,15 @@ impl ConsoleClient {
         };
         let mut inner = DefaultClient::new(address, stream.is_tls());
         inner.set_state(PgWireConnectionState::ReadyForQuery);
-        Self { inner, out: BytesMut::new() }
+        Self { inner, store: Store::default(), out: BytesMut::new() }
+    }
+
+    /// What there was to tell has been sent.
+    fn empty(&mut self) {
+        if self.out.capacity() > KEPT {
+            self.out = BytesMut::new();
+        }
+        self.out.clear();
     }
 
     /// Whether everything up to the next Sync is passed over.
@@ -213,6 +227,10 @@ impl ConsoleClient {
     /// # Errors
     /// The connection must end; the client was told.
     async fn dispatch(&mut self, handler: &Handler, message: Message) -> PgWireResult<()> {
+        if matches!(message, Message::Sync(_)) && self.transaction_status() == TransactionStatus::Idle {
+            // Portals last as long as a transaction, pgwire's as long as they are not closed.
+            self.store.clear_portals();
+        }
         if self.is_skipping() {
             if let Message::Sync(sync) = message {
                 self.set_state(PgWireConnectionState::ReadyForQuery);
@@ -226,8 +244,17 @@ impl ConsoleClient {
                 fault::point("console", query.query.as_bytes());
                 handler.on_query(self, query).await
             }
-            Message::Parse(parse) => handler.on_parse(self, parse).await,
-            Message::Bind(bind) => handler.on_bind(self, bind).await,
+            Message::Parse(parse) => match self.store.admit_statement(parse.name.as_deref(), parse.query.len()) {
+                Ok(()) => handler.on_parse(self, parse).await,
+                Err(full) => Err(answer::error(full)),
+            },
+            Message::Bind(bind) => {
+                let size = bind.parameters.iter().flatten().map(bytes::Bytes::len).sum();
+                match self.store.admit_portal(bind.portal_name.as_deref(), size) {
+                    Ok(()) => handler.on_bind(self, bind).await,
+                    Err(full) => Err(answer::error(full)),
+                }
+            }
             Message::Describe(describe) => handler.on_describe(self, describe).await,
             Message::Execute(execute) => handler.on_execute(self, execute).await,
             Message::Close(close) => handler.on_close(self, close).await,
@@ -296,7 +323,7 @@ impl Sink<PgWireBackendMessage> for ConsoleClient {
         match message {
             // pgwire's handlers cannot empty the store.
             PgWireBackendMessage::CommandComplete(done) if [DEALLOCATE_ALL, DISCARD_ALL].contains(&&*done.tag) => {
-                self.inner.portal_store = MemPortalStore::new();
+                self.store = Store::default();
                 PgWireBackendMessage::CommandComplete(done).encode(&mut self.out)
             }
             // pgwire adds the number of rows; PgBouncer's tag has none.
@@ -317,10 +344,10 @@ impl Sink<PgWireBackendMessage> for ConsoleClient {
 }
 
 impl ClientPortalStore for ConsoleClient {
-    type PortalStore = MemPortalStore<Command>;
+    type PortalStore = Store;
 
-    fn portal_store(&self) -> &Self::PortalStore {
-        self.inner.portal_store()
+    fn portal_store(&self) -> &Store {
+        &self.store
     }
 }
 

@@ -25,6 +25,8 @@ use crate::wire::{ErrorNotice, SqlState};
 
 /// Most commands in one text: their answers are kept in memory until the last of them is made.
 const MOST_STATEMENTS: usize = 16;
+/// After so many rows a text may have no further command, for the same reason.
+const MANY_ROWS: usize = 10_000;
 
 /// Commands of one client.
 pub struct Handler {
@@ -40,13 +42,24 @@ impl Handler {
     }
 
     /// Carries a command out, if the user may.
-    async fn run(&self, command: &Command, parameters: &[Value], format: Option<&Format>) -> PgWireResult<Response> {
+    /// `told` counts rows.
+    async fn run(
+        &self,
+        command: &Command,
+        parameters: &[Value],
+        format: Option<&Format>,
+        told: &mut usize,
+    ) -> PgWireResult<Response> {
         let config = self.console.ctx.config.load_full();
         Rights::of(&self.user, &config.admin).check(command.needs()).map_err(answer::error)?;
         let rows = match command {
-            Command::Table(table) => (table.rows)(&View::new(&self.console.ctx)),
+            Command::Table(table) => {
+                let table = *table;
+                self.look(move |view| Ok((table.rows)(view))).await?
+            }
             Command::Select(select) => {
-                select::run(select, &View::new(&self.console.ctx), parameters).map_err(answer::error)?
+                let (select, parameters) = (select.clone(), parameters.to_vec());
+                self.look(move |view| select::run(&select, view, &parameters)).await?
             }
             Command::Setting(setting) => vec![vec![setting.value.into()]],
             Command::Route { sql, database } => {
@@ -68,7 +81,26 @@ impl Handler {
                 return Ok(Response::Execution(Tag::new(&action.tag())));
             }
         };
+        *told += rows.len();
         respond(command, &rows, format)
+    }
+}
+
+impl Handler {
+    /// What a look at everything tells. With many clients that is a lot of work, and a text may ask for more of it: it is not done on the
+    /// worker, where sessions would wait.
+    async fn look(
+        &self,
+        look: impl FnOnce(&View<'_>) -> Result<Rows, ErrorNotice> + Send + 'static,
+    ) -> PgWireResult<Rows> {
+        let console = self.console.clone();
+        match tokio::task::spawn_blocking(move || look(&View::new(&console.ctx))).await {
+            Ok(rows) => rows.map_err(answer::error),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(error) => Err(PgWireError::IoError(std::io::Error::other(error))),
+            },
+        }
     }
 }
 
@@ -121,13 +153,14 @@ impl SimpleQueryHandler for Handler {
             let message = format!("more than {MOST_STATEMENTS} commands in one text");
             return Err(answer::error(ErrorNotice::error(SqlState::PROGRAM_LIMIT_EXCEEDED, message)));
         }
-        let mut responses = Vec::new();
+        let (mut responses, mut told) = (Vec::new(), 0);
         // The first failure ends the text, and what came before it is answered.
         for command in statements.commands() {
             let outcome = match command.map_err(answer::error) {
                 Ok(command) if !command.parameters().is_empty() => Err(no_parameter(command.parameters().len(), 0)),
+                Ok(_) if told > MANY_ROWS => Err(too_many_rows()),
                 Ok(command) => match prelude(client, &command).await {
-                    Ok(()) => self.run(&command, &[], None).await,
+                    Ok(()) => self.run(&command, &[], None, &mut told).await,
                     Err(error) => Err(error),
                 },
                 Err(error) => Err(error),
@@ -142,6 +175,12 @@ impl SimpleQueryHandler for Handler {
         }
         Ok(responses)
     }
+}
+
+fn too_many_rows() -> PgWireError {
+    let message = format!("the answers to what comes before have more than {MANY_ROWS} rows");
+    let notice = ErrorNotice::error(SqlState::PROGRAM_LIMIT_EXCEEDED, message);
+    answer::error(notice.hint("Send the commands one after the other."))
 }
 
 fn no_parameter(wanted: usize, given: usize) -> PgWireError {
@@ -206,6 +245,6 @@ impl ExtendedQueryHandler for Handler {
             parameters.push(select::parameter(bytes.as_deref(), binary, *kind).map_err(answer::error)?);
         }
         prelude(client, command).await?;
-        self.run(command, &parameters, Some(&portal.result_column_format)).await
+        self.run(command, &parameters, Some(&portal.result_column_format), &mut 0).await
     }
 }

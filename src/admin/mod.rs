@@ -16,6 +16,7 @@ mod operate;
 mod rights;
 mod select;
 mod settings;
+mod store;
 mod switchover;
 mod tables;
 mod value;

@@ -48,7 +48,7 @@ pub async fn accept(listener: Arc<Listener>, front: Arc<Front>, workers: Arc<Wor
             let config = front.ctx.config.load();
             (config.client.max_logins.unwrap_or(config.max_clients), config.client.login_timeout)
         };
-        let logging_in = front.ctx.clients.logging_in(limit as usize, within);
+        let logging_in = front.ctx.clients.logging_in(accepted.peer, limit as usize, within);
         workers.deal(serve(front.clone(), accepted, logging_in));
     }
 }

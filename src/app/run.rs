@@ -16,8 +16,8 @@ use crate::auth::AuthContext;
 use crate::config::{Config, Environment, Loaded, Origin};
 use crate::net::{Inherited, ListenError, ServerTlsContext, TlsError};
 use crate::observe::beat;
-use crate::observe::logging::{self, LogError};
-use crate::observe::{DatabaseReadiness, LogHandle, Metrics, Readiness, SlowLog, SlowLogError, panics};
+use crate::observe::logging::{self, Log, LogError};
+use crate::observe::{DatabaseReadiness, Metrics, Readiness, SlowLog, SlowLogError, panics};
 use crate::session::{Clients, Context};
 use crate::topology::Directory;
 
@@ -72,7 +72,7 @@ pub fn run(loaded: Loaded, file: Option<PathBuf>, env: Environment) -> Result<()
     }
     raise_open_files(config.max_clients);
     let workers = Arc::new(Workers::start(config.workers, config.batch_sends)?);
-    let served = rt::control(serve(config, (file, env, origin), log, workers.clone(), passed))?;
+    let served = rt::control(serve(config, (file, env, origin), &log, workers.clone(), passed))?;
     drop(workers);
     served
 }
@@ -101,7 +101,7 @@ fn raise_open_files(max_clients: u32) {
 async fn serve(
     config: Config,
     (file, env, origin): (Option<PathBuf>, Environment, Origin),
-    log: LogHandle,
+    log: &Log,
     workers: Arc<Workers>,
     passed: Inherited,
 ) -> Result<(), RunError> {
@@ -128,11 +128,12 @@ async fn serve(
         generation: 0.into(),
     });
     ctx.read_catalogs(&config);
-    let (mut reloader, mut orders) = Reloader::new(ctx.clone(), file, env, log, origin);
+    let (mut reloader, mut orders) = Reloader::new(ctx.clone(), file, env, log.handle.clone(), origin);
     let console = Arc::new(Console::new(ctx.clone(), reloader.orders()));
     let predecessors = Arc::new(Predecessors::counted_by(ctx.preceded.clone()));
     let front = Arc::new(Front { ctx: ctx.clone(), tls: ArcSwapOption::new(tls), console, predecessors });
 
+    tokio::spawn(log.watch(metrics.clone()));
     tokio::spawn(metrics.run());
     ctx.directory.first_look(FIRST_LOOK).await;
     let (doors, mut offering) = tokio::select! {

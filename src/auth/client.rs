@@ -11,7 +11,7 @@ use super::query::Found;
 use super::scram_server::{Exchange, Outcome};
 use super::{AuthContext, AuthError, AuthQuery, ServerCredential, StoredSecret};
 use crate::config::{AuthMethod, HbaRule, Secret, User, is_console};
-use crate::net::Stream;
+use crate::net::{PeerAddr, Stream};
 use crate::wire::startup::Startup;
 use crate::wire::{build, split_cstr};
 
@@ -92,7 +92,6 @@ pub async fn authenticate_client(
 
 /// PostgreSQL's words for a connection.
 fn describe(connection: &Connection<'_>) -> String {
-    use crate::net::PeerAddr;
     let Connection { user, database, .. } = connection;
     let host = match connection.peer {
         PeerAddr::Tcp(addr) => addr.ip().to_string(),
@@ -151,7 +150,7 @@ impl Talk<'_> {
             AuthMethod::Password { .. } | AuthMethod::Md5 | AuthMethod::ScramSha256 => {}
         }
 
-        let known = look_up(user, login).await?;
+        let known = look_up(user, login, connection.peer).await?;
         if let Some(secret) = &known.secret {
             context.likeness.learn(secret);
         }
@@ -321,12 +320,13 @@ fn configured_credential(login: &Login<'_>) -> ServerCredential {
 }
 
 /// The configuration first; `auth_query` for users that it does not know, or has no secret of.
-async fn look_up<'a>(user: &str, login: &Login<'a>) -> Result<Known<'a>, AuthError> {
+async fn look_up<'a>(user: &str, login: &Login<'a>, peer: PeerAddr) -> Result<Known<'a>, AuthError> {
     if let Some(secret) = login.user.and_then(|user| user.secret.as_ref()) {
         return Ok(Known { secret: Some(Cow::Owned(StoredSecret::parse(secret))), expired: false });
     }
     let Some(query) = login.auth_query else { return Ok(Known { secret: None, expired: false }) };
-    let found = query.look_up(user).await.map_err(|source| AuthError::LookUp { user: user.to_owned(), source })?;
+    let found =
+        query.look_up(user, peer).await.map_err(|source| AuthError::LookUp { user: user.to_owned(), source })?;
     let Found { secret, expired } = Found::clone(&found);
     Ok(Known { secret: secret.map(Cow::Owned), expired })
 }

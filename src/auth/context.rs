@@ -5,13 +5,20 @@ use std::sync::Arc;
 
 use pgwire::api::auth::sasl::scram::ScramServerAuth;
 use quick_cache::sync::Cache;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::StoredSecret;
 use super::failures::Failures;
-use super::keys::{self, Key, SALT_LEN, ScramKeys, ScramVerifier};
+use super::keys::{self, ITERATIONS, Key, SALT_LEN, ScramKeys, ScramVerifier};
 use super::likeness::Likeness;
 use crate::config::{Config, Secret};
+
+/// So many iterations take some milliseconds.
+const USUAL: u32 = 4 * ITERATIONS;
+
+/// Most passwords whose keys are kept.
+const DERIVED: usize = 4096;
 
 /// Shared by all logins; one per process. Everything in it may be dropped without harm but for the cost of deriving
 /// again, and for the salts of unknown users, which stay the same only as long as it lives.
@@ -22,7 +29,9 @@ pub struct AuthContext {
     pub(super) failures: Failures,
     pub(super) likeness: Likeness,
     /// Derivations at once: more would only take each other's time.
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
+    /// Of those of more than [`USUAL`] iterations, which nobody else waits for: a server may ask for as many as it likes.
+    long: Arc<Semaphore>,
     /// pgwire's authenticators by channel-binding data; `None` = pgwire does not know the certificate's signature.
     pub(super) binders: Cache<Vec<u8>, Option<ScramServerAuth>>,
 }
@@ -42,18 +51,34 @@ impl AuthContext {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
             secret: keys::random()?,
-            derived: Cache::new(4096),
+            derived: Cache::new(DERIVED),
             failures: Failures::default(),
             likeness: Likeness::default(),
-            permits: Semaphore::new(threads),
+            permits: Arc::new(Semaphore::new(threads)),
+            long: Arc::new(Semaphore::new(threads.div_ceil(2))),
             binders: Cache::new(16),
         })
     }
 
-    /// Learns what users that are configured look like.
-    pub fn learn(&self, config: &Config) {
-        let secrets = config.users.values().filter_map(|user| user.secret.as_ref());
-        secrets.for_each(|secret| self.likeness.learn(&StoredSecret::parse(secret)));
+    /// Learns what users that are configured look like, and what their passwords come to: who logs in for the first time waits no
+    /// longer than somebody who does not exist (trap 76). The work is done on the runtime of the control plane, one password at a time.
+    pub fn learn(self: &Arc<Self>, config: &Config, control: &Handle) {
+        let mut passwords = Vec::new();
+        for (name, user) in &config.users {
+            let Some(secret) = user.secret.as_ref().map(StoredSecret::parse) else { continue };
+            self.likeness.learn(&secret);
+            if let StoredSecret::Plain(password) = secret {
+                passwords.push((name.clone(), password));
+            }
+        }
+        passwords.truncate(DERIVED);
+        let context = self.clone();
+        control.spawn(async move {
+            for (user, password) in passwords {
+                // Fails when the runtime ends.
+                let _ = context.keys(&password, &context.salt(&user), ITERATIONS).await;
+            }
+        });
     }
 
     /// The salt of a user that has none stored: the same every time, whether the user exists or not (trap 77).
@@ -116,10 +141,14 @@ impl AuthContext {
     }
 
     async fn derive(&self, password: &Secret, salt: &[u8], iterations: u32) -> io::Result<Arc<ScramKeys>> {
-        let _permit = self.permits.acquire().await.map_err(io::Error::other)?;
+        let permits = if iterations > USUAL { &self.long } else { &self.permits };
+        let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
         let (password, salt) = (password.clone(), salt.to_vec());
-        tokio::task::spawn_blocking(move || Arc::new(ScramKeys::derive(password.expose(), &salt, iterations)))
-            .await
-            .map_err(io::Error::other)
+        let deriving = tokio::task::spawn_blocking(move || {
+            // The work goes on when nobody waits for it any more.
+            let _permit = permit;
+            Arc::new(ScramKeys::derive(password.expose(), &salt, iterations))
+        });
+        deriving.await.map_err(io::Error::other)
     }
 }

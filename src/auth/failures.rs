@@ -1,6 +1,6 @@
 //! Failed logins by address: who guesses passwords is answered later and later than others.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
@@ -29,8 +29,9 @@ impl Default for Failures {
 
 impl Failures {
     /// Counts a failure of this address: whether there were many of late.
-    fn note(&self, address: IpAddr, now: Instant) -> bool {
-        let address = block_of(address);
+    fn note(&self, peer: PeerAddr, now: Instant) -> bool {
+        // Who is on this machine may try as often as he likes.
+        let Some(address) = peer.block() else { return false };
         let (since, before) = match self.by_address.get(&address) {
             Some((since, count)) if now.duration_since(since) < WINDOW => (since, count),
             _ => (now, 0),
@@ -41,20 +42,12 @@ impl Failures {
     }
 }
 
-/// What one customer of a provider has: an address of IPv4, a /64 of IPv6.
-fn block_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-    }
-}
-
 impl super::AuthContext {
     /// Call it before a client is told that its login failed: returns at once, or after `delay` when its address has failed often of
     /// late. Who knows the password never waits, whatever others from its address do.
     pub async fn hold_back(&self, peer: PeerAddr, error: &AuthError, delay: Option<Duration>) {
-        if let (PeerAddr::Tcp(address), AuthError::Failed { .. }, Some(delay)) = (peer, error, delay)
-            && self.failures.note(address.ip(), Instant::now())
+        if let (AuthError::Failed { .. }, Some(delay)) = (error, delay)
+            && self.failures.note(peer, Instant::now())
         {
             tokio::time::sleep(delay).await;
         }
@@ -70,20 +63,22 @@ mod tests {
     #[test]
     fn the_eleventh_failure_within_a_minute_is_one_too_many() {
         let (failures, began) = (Failures::default(), Instant::now());
-        let (guesser, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let many = |address, seconds| failures.note(address, began + Duration::from_secs(seconds));
+        let peer = |address: &str| PeerAddr::tcp(address.parse().unwrap());
+        let (guesser, other) = (peer("192.0.2.1:7"), peer("192.0.2.2:7"));
+        let many = |address: PeerAddr, seconds| failures.note(address, began + Duration::from_secs(seconds));
         assert!(!(0..10).any(|second| many(guesser, second)));
         assert!(many(guesser, 11) && many(guesser, 59));
         assert!(!many(other, 12));
         assert!(!many(guesser, 61), "a new minute");
+        assert!(!(0..20).any(|second| many(PeerAddr::Unix, second)));
     }
 
     #[test]
     fn a_block_of_ipv6_is_one_guesser() {
         let (failures, now) = (Failures::default(), Instant::now());
-        let address = |n: u16| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, n));
+        let address = |n: u16| PeerAddr::tcp(format!("[2001:db8:0:1::{n}]:7").parse().unwrap());
         assert!(!(0..10).any(|n| failures.note(address(n), now)));
         assert!(failures.note(address(10), now));
-        assert!(!failures.note("2001:db8:0:2::1".parse().unwrap(), now));
+        assert!(!failures.note(PeerAddr::tcp("[2001:db8:0:2::1]:7".parse().unwrap()), now));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::config::{HbaKind, HbaRule, is_console};
 use crate::net::PeerAddr;
+use crate::sql::truth;
 use crate::wire::startup::Startup;
 
 /// What a rule looks at.
@@ -27,9 +28,7 @@ pub fn first_match<'r>(rules: &'r [HbaRule], connection: &Connection<'_>) -> Opt
 /// Whether a startup asks for physical replication: `replication` is a true boolean. `replication=database` is
 /// logical replication, and an ordinary connection to its database here.
 pub fn is_physical_replication(startup: &Startup) -> bool {
-    let value = startup.get("replication").unwrap_or_default().to_ascii_lowercase();
-    // PostgreSQL takes any unambiguous beginning of true, yes, on, and 1.
-    !value.is_empty() && (value == "1" || value == "on" || "true".starts_with(&value) || "yes".starts_with(&value))
+    startup.get("replication").and_then(|value| truth(value.as_bytes())) == Some(true)
 }
 
 fn matches(rule: &HbaRule, connection: &Connection<'_>) -> bool {
@@ -45,7 +44,10 @@ fn matches(rule: &HbaRule, connection: &Connection<'_>) -> bool {
         rule.databases.iter().any(|name| name == "replication")
     } else {
         rule.databases.is_empty()
-            || rule.databases.iter().any(|name| name != "replication" && is_same(name, connection.database))
+            || rule
+                .databases
+                .iter()
+                .any(|name| name == "all" || (name != "replication" && is_same(name, connection.database)))
     };
     let user = rule.users.is_empty() || rule.users.iter().any(|name| name == connection.user);
     let address = match connection.peer {
@@ -125,6 +127,8 @@ mod tests {
         assert!(first_match(&rules, &physical).is_some());
         assert!(first_match(&rules, &Connection { database: "replication", ..from("", false) }).is_none());
         assert!(first_match(&[rule(HbaKind::Any, &[], &[], &[])], &physical).is_none(), "`all` is not replication");
+        let both = [rule(HbaKind::Any, &["all", "replication"], &[], &[])];
+        assert!(first_match(&both, &physical).is_some() && first_match(&both, &from("", false)).is_some());
     }
 
     #[test]
@@ -143,7 +147,7 @@ mod tests {
             let parameters = vec![("replication".to_owned(), value.to_owned())];
             is_physical_replication(&Startup { minor: 0, parameters, protocol_options: Vec::new() })
         };
-        assert_eq!(["true", "on", "1", "yes", "T"].map(asks), [true; 5]);
+        assert_eq!(["true", "on", "1", "yes", "T", "tru", "Y"].map(asks), [true; 7]);
         assert_eq!(["database", "false", "off", "0", "", "o"].map(asks), [false; 6]);
     }
 }

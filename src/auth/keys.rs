@@ -8,11 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::config::MAX_SCRAM_ITERATIONS;
+
 /// Iterations of verifiers that we make ourselves: PostgreSQL's default.
 pub(super) const ITERATIONS: u32 = 4096;
-/// Most iterations that a server may ask of us, or a stored verifier of a client. PostgreSQL sets no limit;
-/// this is about a second of work.
-pub(super) const MAX_ITERATIONS: u32 = 4_000_000;
 /// Bytes of a salt that we make.
 pub(super) const SALT_LEN: usize = 16;
 
@@ -73,7 +72,7 @@ impl ScramVerifier {
         let (iterations, salt) = head.split_once(':')?;
         let (stored_key, server_key) = keys.split_once(':')?;
         let key = |text: &str| STANDARD.decode(text).ok()?.try_into().ok();
-        let iterations = iterations.parse().ok().filter(|n| (1..=MAX_ITERATIONS).contains(n))?;
+        let iterations = iterations.parse().ok().filter(|n| (1..=MAX_SCRAM_ITERATIONS).contains(n))?;
         let salt = STANDARD.decode(salt).ok().filter(|salt: &Vec<u8>| !salt.is_empty())?;
         Some(Self { salt, iterations, stored_key: key(stored_key)?, server_key: key(server_key)? })
     }

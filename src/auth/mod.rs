@@ -16,6 +16,7 @@ mod scram_client;
 mod scram_server;
 mod secret;
 mod server;
+mod turns;
 
 pub use client::{Authenticated, Login, authenticate_client};
 pub use context::AuthContext;

@@ -9,7 +9,9 @@ use quick_cache::sync::Cache;
 use tokio_postgres::types::{Timestamp, Type};
 
 use super::StoredSecret;
+use super::turns::{Turn, Turns};
 use crate::config::Secret;
+use crate::net::PeerAddr;
 
 /// How long an answer is believed. A login that fails by it makes the next one ask again.
 const FRESH: Duration = Duration::from_secs(5);
@@ -62,24 +64,32 @@ pub struct AuthQuery {
     sql: String,
     control: tokio::runtime::Handle,
     answers: Cache<String, Answer>,
+    /// At its connections: anybody can ask for names.
+    turns: Arc<Turns>,
 }
 
 impl AuthQuery {
     /// `pool` must come from [`net::control::pool`](crate::net::control::pool), which fixes `search_path`.
     pub fn new(pool: Pool, sql: impl Into<String>, control: tokio::runtime::Handle) -> Self {
-        Self { pool: ArcSwap::from_pointee(pool), sql: sql.into(), control, answers: Cache::new(10_000) }
+        let turns = Turns::new(pool.status().max_size);
+        Self { pool: ArcSwap::from_pointee(pool), sql: sql.into(), control, answers: Cache::new(10_000), turns }
     }
 
-    /// Looks a user up; concurrent look-ups of one user share one query, if its name is not very long.
+    /// Looks a user up for a client there; concurrent look-ups of one user share one query, if its name is not very long.
     ///
     /// # Errors
     /// [`AuthQueryError`]: nobody is let in or turned away for a wrong password by that.
-    pub(super) async fn look_up(&self, user: &str) -> Result<Arc<Found>, AuthQueryError> {
+    pub(super) async fn look_up(&self, user: &str, peer: PeerAddr) -> Result<Arc<Found>, AuthQueryError> {
         if user.len() > MAX_NAME {
-            return Ok(self.ask(user).await?.found);
+            let turn = self.turns.turn(peer).await;
+            return Ok(self.ask(user, turn).await?.found);
         }
         self.answers.remove_if(user, |answer| answer.at.elapsed() > FRESH);
-        let answer = self.answers.get_or_insert_async(user, self.ask(user)).await?;
+        if let Some(answer) = self.answers.get(user) {
+            return Ok(answer.found);
+        }
+        let turn = self.turns.turn(peer).await;
+        let answer = self.answers.get_or_insert_async(user, self.ask(user, turn)).await?;
         Ok(answer.found)
     }
 
@@ -98,9 +108,11 @@ impl AuthQuery {
         self.answers.remove(user);
     }
 
-    async fn ask(&self, user: &str) -> Result<Answer, AuthQueryError> {
+    /// The turn lasts as long as the query, whatever becomes of the client.
+    async fn ask(&self, user: &str, turn: Turn) -> Result<Answer, AuthQueryError> {
         let (pool, sql, user) = (self.pool.load_full(), self.sql.clone(), user.to_owned());
         let asking = self.control.spawn(async move {
+            let _turn = turn;
             let at = Instant::now();
             match tokio::time::timeout(LIMIT, fetch(&pool, &sql, &user)).await {
                 Ok(found) => found.map(|found| Answer { found: Arc::new(found), at }),
@@ -135,6 +147,9 @@ async fn fetch(pool: &Pool, sql: &str, user: &str) -> Result<Found, AuthQueryErr
     }
     let secret: Option<&str> = row.try_get(1).map_err(|_| WRONG_TYPE)?;
     let secret = secret.filter(|text| !text.is_empty()).map(|text| StoredSecret::parse(&Secret::new(text)));
+    if secret.as_ref().is_some_and(StoredSecret::is_broken_verifier) {
+        return Err(AuthQueryError::Shape("a verifier is not whole, or has too many iterations"));
+    }
     let until = match row.columns().get(2).map(tokio_postgres::Column::type_) {
         None => None,
         Some(&Type::TIMESTAMPTZ) => row.try_get::<_, Option<Timestamp<SystemTime>>>(2).map_err(|_| WRONG_TYPE)?,

@@ -7,7 +7,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::keys::{MAX_ITERATIONS, ScramKeys, same, sha256, sign, xor};
+use super::keys::{ScramKeys, same, sha256, sign, xor};
+use crate::config::MAX_SCRAM_ITERATIONS;
 
 /// What the client says about channel binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Begun {
         }
         Some(Challenge {
             salt: STANDARD.decode(salt).ok()?,
-            iterations: iterations.parse().ok().filter(|n| (1..=MAX_ITERATIONS).contains(n))?,
+            iterations: iterations.parse().ok().filter(|n| (1..=MAX_SCRAM_ITERATIONS).contains(n))?,
             nonce: nonce.to_owned(),
             text: text.to_owned(),
         })

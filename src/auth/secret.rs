@@ -31,6 +31,11 @@ impl StoredSecret {
         if is_hash { Self::Md5(secret.clone()) } else { Self::Plain(secret.clone()) }
     }
 
+    /// Whether it is the text of a verifier that cannot be used. As a password it would let in whoever has read it.
+    pub(super) fn is_broken_verifier(&self) -> bool {
+        matches!(self, Self::Plain(text) if text.expose().starts_with("SCRAM-SHA-256$"))
+    }
+
     /// What it is good for on a server. A verifier is good for nothing there.
     pub fn credential(&self) -> ServerCredential {
         match self {

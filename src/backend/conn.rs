@@ -1,10 +1,13 @@
 //! A server connection that has logged in.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use foldhash::fast::FixedState;
 use quanta::Instant;
 
 use super::{Parameters, Registry, Settings};
@@ -26,6 +29,8 @@ pub struct ServerConn {
     pub parameters: Parameters,
     /// Session settings that are in force on it.
     pub settings: Arc<Settings>,
+    /// Names of settings that clients have invented on it (`app.tenant`), by their hashes.
+    invented: HashSet<u64>,
     /// Prepared statements that it has.
     pub prepared: Registry,
     /// What the client sent last, if it may have to be sent to another server. Kept here so that the buffer is used again.
@@ -57,7 +62,47 @@ pub struct ServerConn {
     pub epoch: u64,
 }
 
+/// Most names of settings that clients may invent on one connection. The server forgets none of them, whatever is reset, and each new one
+/// costs it more (up to PostgreSQL 15 it sorts all of them anew).
+const MOST_INVENTED: usize = 2000;
+
 impl ServerConn {
+    /// It has just logged in.
+    pub(super) fn new(stream: Stream, parameters: Parameters, cancel: CancelKey) -> Self {
+        let now = Instant::now();
+        Self {
+            info: Arc::new(ServerInfo::new(&stream, cancel)),
+            stream,
+            parameters,
+            settings: Settings::none(),
+            invented: HashSet::new(),
+            kept: Vec::new(),
+            sequences_of: 0,
+            temp_schema_of: 0,
+            has_had_temp: false,
+            prepared: Registry::default(),
+            opened: now,
+            jitter: 1.0,
+            greeted: true,
+            idle_since: now,
+            idle_turn: u64::MAX,
+            home: 0,
+            told_path: None,
+            told_role: None,
+            epoch: 0,
+        }
+    }
+
+    /// It has these settings now instead of others. Where clients have invented many, nobody is to have it any more.
+    pub fn change_settings(&mut self, settings: &Arc<Settings>) {
+        let before = std::mem::replace(&mut self.settings, settings.clone());
+        let names = before.iter().chain(settings.iter()).map(|(name, _)| name).filter(|name| name.contains('.'));
+        self.invented.extend(names.map(|name| FixedState::default().hash_one(name)));
+        if self.invented.len() > MOST_INVENTED {
+            self.info.set_close_needed();
+        }
+    }
+
     /// Whether it may refuse settings that a new connection takes: once temporary tables have been read, `temp_buffers` stays as it is.
     pub fn is_set_in_its_ways(&self, settings: &Settings) -> bool {
         self.temp_schema_of != 0 && settings.get("temp_buffers").is_some()

@@ -5,15 +5,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use quanta::Instant;
-
-use super::{Parameters, Registry, ServerConn, ServerInfo, Settings};
+use super::{Parameters, ServerConn, ServerInfo};
 use crate::auth::{self, AuthContext, ServerAuthError, ServerCredential};
 use crate::config::HostPort;
 use crate::net::{self, ClientTlsContext, ConnectError, ConnectOptions, Encryption, Stream};
 use crate::wire::startup::{CancelKey, PROTOCOL_3_0};
 use crate::wire::{ErrorNotice, SqlState, backend, build};
+use arc_swap::ArcSwap;
 
 /// Longest startup packet that a server reads (PostgreSQL: `MAX_STARTUP_PACKET_LENGTH`). At a longer one it closes without a word, as a
 /// server does that is going down.
@@ -177,27 +175,7 @@ struct LoggedIn {
 
 impl LoggedIn {
     fn into_conn(self, stream: Stream) -> ServerConn {
-        let now = Instant::now();
-        ServerConn {
-            info: Arc::new(ServerInfo::new(&stream, self.cancel)),
-            stream,
-            parameters: self.parameters,
-            settings: Settings::none(),
-            kept: Vec::new(),
-            sequences_of: 0,
-            temp_schema_of: 0,
-            has_had_temp: false,
-            prepared: Registry::default(),
-            opened: now,
-            jitter: 1.0,
-            greeted: true,
-            idle_since: now,
-            idle_turn: u64::MAX,
-            home: 0,
-            told_path: None,
-            told_role: None,
-            epoch: 0,
-        }
+        ServerConn::new(stream, self.parameters, self.cancel)
     }
 }
 

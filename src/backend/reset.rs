@@ -47,13 +47,13 @@ pub async fn reset(conn: &mut ServerConn, query: &[u8]) -> io::Result<()> {
     for change in changes(query, LexOptions::default(), &|_| None) {
         match change.change {
             Change::DiscardAll => {
-                conn.settings = Settings::none();
+                conn.change_settings(&Settings::none());
                 conn.sequences_of = 0;
                 conn.prepared.clear();
                 conn.greeted = false;
             }
             Change::ResetAll => {
-                conn.settings = conn.settings.reset_all(&Settings::none());
+                conn.change_settings(&conn.settings.reset_all(&Settings::none()));
                 conn.greeted = false;
             }
             Change::DeallocateAll => conn.prepared.clear(),
@@ -103,7 +103,7 @@ pub async fn apply_settings(conn: &mut ServerConn, settings: &Arc<Settings>) -> 
         }
     }
     match &refusal {
-        None => conn.settings = settings.clone(),
+        None => conn.change_settings(settings),
         Some(_) if at_once => {}
         // Some of them may be in force.
         Some(_) => conn.info.set_close_needed(),

@@ -44,6 +44,9 @@ impl Conninfo {
         if let Some(hosts) = lists.addrs.or(lists.hosts) {
             self.hosts = hosts.into_iter().map(|host| (host, None)).collect();
         }
+        if !self.hosts.iter().all(|(host, _)| may_be_host(host)) {
+            return Err("this is no host: it holds a character that none has".into());
+        }
         if let Some(ports) = lists.ports {
             if ports.len() != 1 && ports.len() != self.hosts.len() {
                 return Err("give one port, or as many ports as hosts".into());
@@ -54,6 +57,12 @@ impl Conninfo {
         }
         Ok(())
     }
+}
+
+/// Whether this may be a name, an address or a directory. What stands between parts of other kinds of connection strings is in none
+/// of them: a password must not become a host, which is told everywhere.
+pub(super) fn may_be_host(text: &str) -> bool {
+    !text.contains(['=', '@', ',', ';', '?', '&', '#', '"', '\'']) && !text.contains(char::is_whitespace)
 }
 
 #[derive(Default)]
@@ -190,10 +199,21 @@ pub(super) fn parse_pairs(text: &str) -> Result<Conninfo, String> {
                 None => break,
             }
         }
+        if key != "password" && !quoted && holds_another(&value) {
+            return Err("spaces stand between its parts, not commas or semicolons".into());
+        }
         info.set(&key, &value, &mut lists);
     }
     info.join(lists)?;
     Ok(info)
+}
+
+/// Whether a value goes on with `,key=` or `;key=`.
+fn holds_another(value: &str) -> bool {
+    let key = |part: &str| {
+        part.split_once('=').is_some_and(|(key, _)| key.trim().bytes().all(|b| b.is_ascii_alphabetic() || b == b'_'))
+    };
+    value.split([',', ';']).skip(1).any(key)
 }
 
 #[cfg(test)]

@@ -22,6 +22,9 @@ pub(super) const BATCH_SENDS: bool = true;
 pub(super) const PATRONI_INTERVAL: Duration = secs(1);
 /// Most clients at once.
 pub(super) const MAX_CLIENTS: u32 = 1000;
+/// Most iterations of SCRAM that a stored verifier or a server may ask for. PostgreSQL sets no limit; this is about a second of work.
+pub const MAX_SCRAM_ITERATIONS: u32 = 4_000_000;
+
 /// Statements slower than this are logged.
 pub const SLOW_QUERY: Option<Duration> = Some(Duration::from_secs(1));
 /// A replica's share of reads.

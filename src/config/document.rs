@@ -33,7 +33,10 @@ pub(super) struct Document {
 pub(super) fn read(text: &str, env: &Environment, sources: &mut Sources, problems: &mut Problems) -> Document {
     let mut masks = Vec::new();
     let (tree, errors) = DeTable::parse_recoverable(text);
-    redact::text_masks(text, 0, !errors.is_empty(), &mut masks);
+    match errors.is_empty() {
+        true => redact::comment_masks(text, &mut masks),
+        false => redact::broken_masks(text, &mut masks),
+    }
     redact::table_masks(tree.get_ref(), text, 0, &mut masks);
     for error in &errors {
         let at = error.span().unwrap_or(0..0);
@@ -77,8 +80,11 @@ fn deserialize<'a>(
         let cut = cut(&mut root, &span);
         report(&error, &span, cut.as_ref().map(|cut| cut.path.join(".")), problems);
         let Some(cut) = cut else { return RawConfig::default() };
-        // Nobody knows what the value of an unknown key is, perhaps a misspelt password.
-        if error.message().starts_with("unknown field") {
+        // Nobody knows what the value of an unknown key is, perhaps a misspelt password, nor what stands where a table belongs.
+        let message = error.message();
+        if message.starts_with("unknown field")
+            || [", expected struct", ", expected a map"].iter().any(|end| message.contains(end))
+        {
             masks.push(cut.value);
         }
         refused.push(cut.path.join("."));
@@ -89,10 +95,9 @@ fn deserialize<'a>(
 fn report(error: &toml::de::Error, span: &Range<usize>, path: Option<String>, problems: &mut Problems) {
     let message = error.message();
     let Some(rest) = message.strip_prefix("unknown field `") else {
-        // A user's password may stand where none belongs.
-        let may_be_secret = path.as_ref().is_some_and(|path| path.starts_with("users."));
-        let message = if may_be_secret { without_value(message) } else { message.to_owned() };
-        let message = message.replace("invalid type: ", "wrong type: ").replace("map, expected", "table, expected");
+        let message = without_value(message)
+            .replace("invalid type: ", "wrong type: ")
+            .replace("map, expected", "table, expected");
         let what = path.map_or("this value".into(), |path| format!("the value of {path}"));
         problems.error(format!("{what} can't be used")).at(span.clone(), message);
         return;
@@ -111,10 +116,16 @@ fn report(error: &toml::de::Error, span: &Range<usize>, path: Option<String>, pr
     problems.error(format!("unknown key \"{key}\"")).at(span.clone(), "not known here").help(help);
 }
 
-/// A message of serde's without the text that it repeats.
+/// A message of serde's without the value that it repeats: a password may stand where none belongs.
 fn without_value(message: &str) -> String {
-    let told = message.split_once("string \"").and_then(|(before, rest)| Some((before, rest.rsplit_once("\", ")?.1)));
-    told.map_or_else(|| message.to_owned(), |(before, behind)| format!("{before}a string, {behind}"))
+    let told = |kind: &str, quote: &str| {
+        let (before, rest) = message.split_once(&format!("{kind} {quote}"))?;
+        let (_, behind) = rest.rsplit_once(&format!("{quote}, expected"))?;
+        let article = if kind == "integer" { "an" } else { "a" };
+        Some(format!("{before}{article} {kind}, expected{behind}"))
+    };
+    let kinds = [("string", "\""), ("integer", "`"), ("floating point", "`")];
+    kinds.into_iter().find_map(|(kind, quote)| told(kind, quote)).unwrap_or_else(|| message.to_owned())
 }
 
 /// An entry that was taken out of the tree.
@@ -240,8 +251,7 @@ fn graft(
     if entries.is_empty() {
         return;
     }
-    let base = sources.push("environment", text.clone());
-    redact::text_masks(&text, base, true, masks);
+    let base = sources.push("environment", text);
     for (name, value, key, place) in entries {
         let key = key.start + base..key.end + base;
         let place = place.start + base..place.end + base;
@@ -252,9 +262,8 @@ fn graft(
             start += part.len() + 2;
         }
         let secret = path.last().is_some_and(|(last, _)| redact::looks_secret(last));
-        if secret {
-            masks.push(place.clone());
-        }
+        // Their names tell where they belong; what stands in them may be a secret in the wrong place.
+        masks.push(place.clone());
         let parsed = match value.trim_start().chars().next() {
             Some('[' | '{' | '"' | '\'') if !secret => match DeValue::parse(value) {
                 Ok(parsed) => shift(parsed.into_inner(), place.start),

@@ -27,7 +27,7 @@ mod urls;
 
 pub use breaker::BreakerSettings;
 pub use citus::{CitusReads, CitusSettings, OwnerRouting};
-pub use defaults::{REPLICA_WEIGHT, SLOW_QUERY as DEFAULT_SLOW_QUERY};
+pub use defaults::{MAX_SCRAM_ITERATIONS, REPLICA_WEIGHT, SLOW_QUERY as DEFAULT_SLOW_QUERY};
 pub use diff::{Change, Diff};
 pub use environment::Environment;
 pub use load::{Loaded, load, load_text};

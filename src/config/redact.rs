@@ -1,8 +1,8 @@
 //! What must not be shown of a source text, and the text without it.
 //!
-//! Hidden are: values of keys that look like secrets (also misspelt ones), values of keys that the schema
-//! doesn't know, passwords inside URLs and connection strings, and whatever follows a secret-looking word in a
-//! comment. When the text is not TOML at all, the words decide everywhere.
+//! Hidden are: comments, values of keys that look like secrets (also misspelt ones), values of keys that the schema
+//! doesn't know, and passwords inside URLs and connection strings. When the text is not TOML, nobody knows what stands where
+//! (it may be a list of passwords, or a private key): section heads and keys are shown, and nothing else.
 
 use std::ops::Range;
 
@@ -130,14 +130,13 @@ pub(super) fn passwords_in(text: &str) -> Vec<Range<usize>> {
             _ => {}
         }
     }
-    let lower = text.to_ascii_lowercase();
-    for (at, word) in ["password", "passwd", "pass", "pwd"].iter().flat_map(|word| lower.match_indices(word)) {
-        let rest = &text[at + word.len()..];
+    for end in secret_words(text) {
+        let rest = &text[end..];
         let equals = rest.len() - rest.trim_start().len();
         if !rest[equals..].starts_with(['=', ':', '\'']) {
             continue;
         }
-        let value = at + word.len() + equals + usize::from(!rest[equals..].starts_with('\''));
+        let value = end + equals + usize::from(!rest[equals..].starts_with('\''));
         let tail = &text[value..];
         let skip = tail.len() - tail.trim_start().len();
         // A quoted value may hold spaces: hide all that follows it rather than parse what may be broken.
@@ -151,57 +150,80 @@ pub(super) fn passwords_in(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// Masks by words alone: in comments, or in the whole text when it is not TOML (`everywhere`).
-pub(super) fn text_masks(text: &str, base: usize, everywhere: bool, masks: &mut Vec<Range<usize>>) {
-    let mut offset = 0;
-    let mut until: Option<&str> = None;
-    for line in text.split_inclusive('\n') {
-        let start = offset;
-        offset += line.len();
-        if let Some(quotes) = until {
-            // Inside a multi-line string that began as a secret.
-            match line.find(quotes) {
-                Some(end) => {
-                    masks.push(base + start..base + start + end);
-                    until = None;
-                }
-                None => masks.push(base + start..base + start + line.trim_end().len()),
+/// Where secret-looking words end.
+fn secret_words(text: &str) -> impl Iterator<Item = usize> + '_ {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let words = text.split(move |c| !is_word(c)).filter(|word| looks_secret(word));
+    words.map(|word| word.as_ptr() as usize - text.as_ptr() as usize + word.len())
+}
+
+/// Masks of the comments of a text that is TOML.
+pub(super) fn comment_masks(text: &str, masks: &mut Vec<Range<usize>>) {
+    let mut at = 0;
+    while let Some(found) = text[at..].find(['#', '"', '\'']) {
+        let start = at + found;
+        at = match &text[start..] {
+            rest if rest.starts_with('#') => {
+                let end = start + rest.find('\n').unwrap_or(rest.len());
+                masks.push(start + 1..start + text[start..end].trim_end().len());
+                end
             }
-            continue;
-        }
-        let from = if everywhere { Some(0) } else { line.find('#') };
-        let Some(from) = from else { continue };
-        let shown = line[from..].trim_end();
-        for found in passwords_in(shown) {
-            masks.push(base + start + from + found.start..base + start + from + found.end);
-        }
-        if let Some(word_end) = secret_word_end(shown, everywhere) {
-            let masked = &shown[word_end..];
-            masks.push(base + start + from + word_end..base + start + from + shown.len());
-            until = ["\"\"\"", "'''"].into_iter().find(|quotes| everywhere && masked.matches(quotes).count() == 1);
+            rest => start + string_len(rest),
+        };
+    }
+}
+
+/// The length of the string that `text` starts with, its quotes included.
+fn string_len(text: &str) -> usize {
+    let quote = &text[..1];
+    let quotes = [quote; 3].concat();
+    let opening = if text.starts_with(&quotes) { quotes.as_str() } else { quote };
+    let mut at = opening.len();
+    loop {
+        match &text[at..] {
+            "" => return at,
+            rest if rest.starts_with(opening) => {
+                // A long string may end with two quotes of its own.
+                let own = rest[opening.len()..].len() - rest[opening.len()..].trim_start_matches(quote).len();
+                return at + opening.len() + if opening == quote { 0 } else { own.min(2) };
+            }
+            rest => {
+                let escaped = quote == "\"" && rest.starts_with('\\');
+                at += rest.chars().take(1 + usize::from(escaped)).map(char::len_utf8).sum::<usize>();
+            }
         }
     }
 }
 
-/// The end of the first secret-looking word in `line` that a value may follow; of a `broken` line nobody knows where it stands.
-fn secret_word_end(line: &str, broken: bool) -> Option<usize> {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-    let has_equals = line.contains(['=', ':']);
-    let mut at = 0;
-    while at < line.len() {
-        let rest = &line[at..];
-        let word_start = at + rest.find(is_word)?;
-        let word_len = line[word_start..].find(|c| !is_word(c)).unwrap_or(line.len() - word_start);
-        let word_end = word_start + word_len;
-        if looks_secret(&line[word_start..word_end]) {
-            let next = line[word_end..].trim_start_matches([' ', '\t', '"', '\'']);
-            if next.starts_with(['=', ':']) || ((broken || !has_equals) && !next.is_empty()) {
-                return Some(
-                    word_end + (line[word_end..].len() - next.len()) + usize::from(next.starts_with(['=', ':'])),
-                );
-            }
-        }
-        at = word_end;
+/// Masks of a text that is not TOML.
+pub(super) fn broken_masks(text: &str, masks: &mut Vec<Range<usize>>) {
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let shown = harmless_len(line);
+        let end = line.trim_end().len();
+        masks.push(start + shown.min(end)..start + end);
+        start += line.len();
     }
-    None
+}
+
+/// How much of a line tells no more than where it is: `[users.app]`, or `users.app.password =`.
+fn harmless_len(line: &str) -> usize {
+    let start = line.len() - line.trim_start().len();
+    let text = &line[start..];
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let opened = text.trim_start_matches('[');
+    let name = opened.trim_start_matches(is_name);
+    if opened.len() < text.len() {
+        let closed = name.trim_start_matches(']');
+        let is_head = closed.len() < name.len() || name.trim().is_empty();
+        return if is_head { line.len() - closed.len() } else { 0 };
+    }
+    // Keys are lower-case words; a line of a private key ends with `=`, too.
+    let key = text[..text.len() - name.len()].split('.').next().unwrap_or_default();
+    let is_key = key.starts_with(|c: char| c.is_ascii_lowercase())
+        && !key.contains(|c: char| c.is_ascii_digit() || c.is_ascii_uppercase());
+    match name.trim_start_matches([' ', '\t']).strip_prefix('=') {
+        Some(value) if is_key => line.len() - value.len(),
+        _ => 0,
+    }
 }

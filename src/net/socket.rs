@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -26,6 +26,18 @@ impl PeerAddr {
     /// Makes the address canonical: `::ffff:a.b.c.d` is `a.b.c.d`.
     pub fn tcp(addr: SocketAddr) -> Self {
         Self::Tcp(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
+    }
+
+    /// What one customer of a provider has, by which clients are told from each other where they compete: an address of IPv4, a /64 of
+    /// IPv6. `None` = a Unix socket.
+    pub fn block(&self) -> Option<IpAddr> {
+        match self {
+            Self::Unix => None,
+            Self::Tcp(addr) => Some(match addr.ip() {
+                address @ IpAddr::V4(_) => address,
+                IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+            }),
+        }
     }
 
     /// Address and port as the console shows them; `unix` and 0 for a Unix socket.

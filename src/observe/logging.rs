@@ -1,15 +1,27 @@
 //! Trunkline's own log: tracing to standard error, as text or JSON, with a level that a reload may change.
+//!
+//! A thread of its own writes it. Whoever reads it may stop doing so (a pipe nobody empties): then lines are lost, and counted, and
+//! nobody else waits.
 
 mod one_line;
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
+use super::{Metrics, beat};
 use crate::config::{LogFormat, LogSettings};
+
+/// Most lines that wait to be written. Names that strangers give themselves have some KiB at most.
+const MOST_LINES: usize = 4096;
+
+/// How long the program's end waits for the last lines to be written.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Why the log could not be set up or changed.
 #[derive(Debug, thiserror::Error)]
@@ -49,15 +61,61 @@ impl LogHandle {
     }
 }
 
+/// The log of the whole process. What was logged before it is dropped is written by then.
+#[derive(Debug)]
+pub struct Log {
+    /// Changes its level.
+    pub handle: LogHandle,
+    lost: ErrorCounter,
+    writer: Option<WorkerGuard>,
+}
+
 /// Sets up the log of the whole process, on standard error. To be called once.
 ///
 /// # Errors
 /// The level is no filter, or a log is set up already.
-pub fn init(settings: &LogSettings) -> Result<LogHandle, LogError> {
+pub fn init(settings: &LogSettings) -> Result<Log, LogError> {
     let colour = settings.format == LogFormat::Text && std::io::stderr().is_terminal();
-    let (subscriber, handle) = build(settings, std::io::stderr, colour)?;
+    let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MOST_LINES).thread_name("log");
+    let (lines, writer) = queue.finish(std::io::stderr());
+    let lost = lines.error_counter();
+    let (subscriber, handle) = build(settings, lines, colour)?;
     subscriber.try_init().map_err(|_| LogError::AlreadySet)?;
-    Ok(handle)
+    Ok(Log { handle, lost, writer: Some(writer) })
+}
+
+impl Log {
+    /// Counts lines that are lost, and says so in the log, for as long as the program runs.
+    pub fn watch(&self, metrics: Metrics) -> impl Future<Output = ()> + Send + use<> {
+        let lost = self.lost.clone();
+        async move {
+            let mut tick = beat::every(Duration::from_secs(1));
+            let mut told = 0;
+            loop {
+                tick.tick().await;
+                let count = lost.dropped_lines();
+                if count > told {
+                    metrics.set_log_lines_lost(count);
+                    tracing::warn!(lines = count - told, "lines of this log were lost: whoever reads it is too slow");
+                    told = count;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Log {
+    /// Lets the writer finish, unless its reader has stopped: then the end of the program is not to wait for it.
+    fn drop(&mut self) {
+        let (writer, (tell, told)) = (self.writer.take(), std::sync::mpsc::channel());
+        let finish = std::thread::Builder::new().name("log-end".to_owned()).spawn(move || {
+            drop(writer);
+            let _ = tell.send(());
+        });
+        if finish.is_ok() {
+            let _ = told.recv_timeout(LAST_LINES);
+        }
+    }
 }
 
 fn build<W>(

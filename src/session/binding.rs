@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::backend::{Reading, prepared};
-use crate::sql::{Decision, Effects};
+use crate::sql::{Decision, Effects, truth_of_constant};
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::{self, BoundValue, ObjectKind};
 use crate::wire::{ErrorNotice, Frame, build};
@@ -258,16 +258,12 @@ fn text_of(bound: &BoundValue<'_>, declared: u32) -> Option<Vec<u8>> {
     if TEXTS.contains(&declared) {
         return Some(value.to_vec());
     }
-    let text = || std::str::from_utf8(value).ok().map(|text| text.trim_ascii().to_ascii_lowercase());
+    let text = || std::str::from_utf8(value).ok().map(str::trim_ascii);
     if declared == BOOL {
         let is_true = match (bound.binary, value) {
             (true, [byte]) => *byte != 0,
             (true, _) => return None,
-            (false, _) => match &*text()? {
-                "t" | "true" | "on" | "yes" | "y" | "1" => true,
-                "f" | "false" | "off" | "no" | "n" | "0" => false,
-                _ => return None,
-            },
+            (false, _) => truth_of_constant(value)?,
         };
         return Some(is_true.to_string().into_bytes());
     }
@@ -305,6 +301,8 @@ mod tests {
             (false, b"4.2", 23, None),
             (true, b"\x01", 16, Some("true")),
             (false, b"Off", 16, Some("false")),
+            (false, b" tr\x0b", 16, Some("true")),
+            (false, b"o", 16, None),
             (true, &[0x20; 16], 2950, None),
             (false, b"1.50", 1700, None),
         ] {

@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 
 use crate::backend::ServerInfo;
+use crate::net::PeerAddr;
 use crate::pool::Pool;
 use crate::wire::startup::CancelKey;
 
@@ -451,8 +452,8 @@ impl Clients {
     }
 
     /// Counts a client that is connected and has not logged in, until the guard is dropped: see [`Logins::begin`].
-    pub fn logging_in(&self, limit: usize, within: Option<Duration>) -> LoggingIn {
-        self.logins.begin(limit, within)
+    pub fn logging_in(&self, peer: PeerAddr, limit: usize, within: Option<Duration>) -> LoggingIn {
+        self.logins.begin(peer, limit, within)
     }
 
     /// Sends away whoever takes too long to log in.

@@ -13,7 +13,7 @@ use crate::config::PoolMode;
 use crate::net::Stream;
 use crate::observe::{Blame, fault, panics};
 use crate::pool::{Lease, WaiterSlot};
-use crate::sql::LexOptions;
+use crate::sql::{LexOptions, truth};
 use crate::topology::UserPools;
 use crate::wire::startup::{Startup, parse_options};
 use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
@@ -322,11 +322,11 @@ fn wishes(startup: &Startup) -> Result<Wishes, ErrorNotice> {
 
 /// `replication` as PostgreSQL reads it: `database`, or a boolean.
 fn replication_kind(value: &str) -> Result<Option<&'static str>, ErrorNotice> {
-    match value.to_ascii_lowercase().as_str() {
-        "database" => Ok(Some("logical")),
-        "true" | "on" | "yes" | "1" | "t" | "y" => Ok(Some("physical")),
-        "false" | "off" | "no" | "0" | "f" | "n" => Ok(None),
-        _ => Err(ErrorNotice::fatal(
+    match truth(value.as_bytes()) {
+        _ if value == "database" => Ok(Some("logical")),
+        Some(true) => Ok(Some("physical")),
+        Some(false) => Ok(None),
+        None => Err(ErrorNotice::fatal(
             SqlState::INVALID_PARAMETER_VALUE,
             format!("invalid value for parameter \"replication\": \"{value}\""),
         )

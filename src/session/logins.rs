@@ -3,14 +3,18 @@
 //! Their time is looked at once a second instead of by a timer for each: a login is over long before, and setting a timer wakes the
 //! thread that sets it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::net::PeerAddr;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -25,7 +29,57 @@ struct Waiting {
     next: u64,
     all: BTreeMap<u64, Entry>,
     /// Those who have not proved who they are.
-    unproven: BTreeSet<u64>,
+    unproven: Crowd,
+}
+
+/// Clients by where they come from ([`PeerAddr::block`]).
+#[derive(Debug, Default)]
+struct Crowd {
+    by_block: HashMap<Option<IpAddr>, BTreeSet<u64>>,
+    /// How many each place has and who of them came first: the largest crowd is the last, of equal ones that of the oldest.
+    sizes: BTreeSet<(usize, Reverse<u64>)>,
+    places: HashMap<u64, Option<IpAddr>>,
+}
+
+impl Crowd {
+    fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    fn contains(&self, number: u64) -> bool {
+        self.places.contains_key(&number)
+    }
+
+    fn insert(&mut self, number: u64, block: Option<IpAddr>) {
+        self.places.insert(number, block);
+        self.change(block, |crowd| crowd.insert(number));
+    }
+
+    fn remove(&mut self, number: u64) {
+        if let Some(block) = self.places.remove(&number) {
+            self.change(block, |crowd| crowd.remove(&number));
+        }
+    }
+
+    /// Takes out the oldest of those of whom there are most.
+    fn pop(&mut self) -> Option<u64> {
+        let Reverse(oldest) = self.sizes.last()?.1;
+        self.remove(oldest);
+        Some(oldest)
+    }
+
+    fn change(&mut self, block: Option<IpAddr>, change: impl FnOnce(&mut BTreeSet<u64>) -> bool) {
+        let crowd = self.by_block.entry(block).or_default();
+        let size = |crowd: &BTreeSet<u64>| crowd.first().map(|first| (crowd.len(), Reverse(*first)));
+        if let Some(before) = size(crowd) {
+            self.sizes.remove(&before);
+        }
+        change(crowd);
+        match size(crowd) {
+            Some(after) => drop(self.sizes.insert(after)),
+            None => drop(self.by_block.remove(&block)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -55,8 +109,9 @@ pub enum SentAway {
 
 impl Logins {
     /// Counts one more, which has to log in `within` that time, if there is a limit to it. Of more than `limit` that have proved nothing
-    /// yet, the oldest is sent away: who means to log in has answered long before, and who only holds connections keeps nobody out.
-    pub fn begin(self: &Arc<Self>, limit: usize, within: Option<Duration>) -> LoggingIn {
+    /// yet, the oldest of the place that has most of them is sent away: who means to log in has answered long before, and who only holds
+    /// connections keeps nobody out, at other places least of all.
+    pub fn begin(self: &Arc<Self>, peer: PeerAddr, limit: usize, within: Option<Duration>) -> LoggingIn {
         self.count.fetch_add(1, Ordering::Relaxed);
         let away = Arc::<Away>::default();
         let until = within.and_then(|within| Instant::now().checked_add(within));
@@ -64,8 +119,8 @@ impl Logins {
         let number = waiting.next;
         waiting.next += 1;
         waiting.all.insert(number, Entry { until, away: away.clone() });
-        waiting.unproven.insert(number);
-        let oldest = (waiting.unproven.len() > limit.max(1)).then(|| waiting.unproven.pop_first()).flatten();
+        waiting.unproven.insert(number, peer.block());
+        let oldest = (waiting.unproven.len() > limit.max(1)).then(|| waiting.unproven.pop()).flatten();
         if let Some(oldest) = oldest.and_then(|number| waiting.all.get(&number)) {
             oldest.away.told.notify_one();
         }
@@ -80,7 +135,7 @@ impl Logins {
             if entry.until.take_if(|until| *until <= now).is_none() {
                 continue;
             }
-            if unproven.contains(number) {
+            if unproven.contains(*number) {
                 entry.away.too_slow.store(true, Ordering::Release);
                 entry.away.told.notify_one();
             } else {
@@ -106,7 +161,7 @@ pub struct LoggingIn {
 impl LoggingIn {
     /// It has proved who it is: nobody sends it away any more for others' sake, and not without a word ([`Self::within_time`]).
     pub fn proved(&self) {
-        self.logins.waiting.lock().unproven.remove(&self.number);
+        self.logins.waiting.lock().unproven.remove(self.number);
     }
 
     /// Waits on behalf of a client that has proved who it is; `None` = its time is over.
@@ -145,7 +200,7 @@ impl LoggingIn {
 impl Drop for LoggingIn {
     fn drop(&mut self) {
         let mut waiting = self.logins.waiting.lock();
-        waiting.unproven.remove(&self.number);
+        waiting.unproven.remove(self.number);
         waiting.all.remove(&self.number);
         drop(waiting);
         self.logins.count.fetch_sub(1, Ordering::Relaxed);
@@ -160,28 +215,47 @@ mod tests {
     #[test]
     fn the_oldest_that_has_proved_nothing_makes_room() {
         let logins = Arc::<Logins>::default();
-        let all: Vec<_> = (0..3).map(|_| logins.begin(3, None)).collect();
+        let all: Vec<_> = (0..3).map(|_| logins.begin(PeerAddr::Unix, 3, None)).collect();
         let gone = |login: &LoggingIn| login.sent_away().now_or_never().is_some();
         assert!(!all.iter().any(gone));
         all[0].proved();
-        let fourth = logins.begin(3, None);
+        let fourth = logins.begin(PeerAddr::Unix, 3, None);
         assert!(!all.iter().any(gone), "who has proved who it is does not count");
-        let fifth = logins.begin(3, None);
+        let fifth = logins.begin(PeerAddr::Unix, 3, None);
         assert!(gone(&all[1]) && !gone(&all[0]) && !gone(&all[2]) && !gone(&fourth));
         assert_eq!(logins.count(), 5);
         drop((all, fourth, fifth));
         assert_eq!(logins.count(), 0);
         let waiting = logins.waiting.lock();
-        assert!(waiting.unproven.is_empty() && waiting.all.is_empty());
+        assert!(waiting.unproven.len() == 0 && waiting.unproven.sizes.is_empty() && waiting.all.is_empty());
+    }
+
+    #[test]
+    fn a_crowd_of_one_place_keeps_nobody_out_of_another() {
+        let logins = Arc::<Logins>::default();
+        let gone = |login: &LoggingIn| login.sent_away().now_or_never().is_some();
+        let come = |address: &str| logins.begin(PeerAddr::tcp(format!("{address}:7").parse().unwrap()), 5, None);
+        let (first, local) = (come("192.0.2.1"), logins.begin(PeerAddr::Unix, 5, None));
+        let crowd: Vec<_> = (0..20).map(|_| come("192.0.2.2")).collect();
+        assert!(!gone(&first) && !gone(&local));
+        assert_eq!(crowd.iter().filter(|login| gone(login)).count(), 17);
+        assert!(!crowd[17..].iter().any(gone), "the oldest of them go first");
+        // A network of IPv6 is one place, however many addresses it has.
+        let network: Vec<_> = (0..20).map(|n| come(&format!("[2001:db8::{n}]"))).collect();
+        assert!(!gone(&first) && !gone(&local) && !gone(&network[19]));
+        // Where every place has one, the oldest goes.
+        drop((crowd, network));
+        let others: Vec<_> = (2..6).map(|n| come(&format!("198.51.100.{n}"))).collect();
+        assert!(gone(&first) && !gone(&local) && !others.iter().any(gone));
     }
 
     #[test]
     fn who_takes_too_long_goes_unless_others_hold_him_up() {
         let logins = Arc::<Logins>::default();
         let (start, minute) = (Instant::now(), Duration::from_secs(60));
-        let patient = logins.begin(9, None);
-        let slow = logins.begin(9, Some(minute));
-        let held_up = logins.begin(9, Some(minute));
+        let patient = logins.begin(PeerAddr::Unix, 9, None);
+        let slow = logins.begin(PeerAddr::Unix, 9, Some(minute));
+        let held_up = logins.begin(PeerAddr::Unix, 9, Some(minute));
         let gone = |login: &LoggingIn| login.sent_away().now_or_never();
         logins.look_at_time(start);
         assert_eq!((gone(&patient), gone(&slow), gone(&held_up)), (None, None, None));
@@ -200,7 +274,7 @@ mod tests {
     #[test]
     fn who_has_proved_who_he_is_is_not_sent_away_without_a_word() {
         let logins = Arc::<Logins>::default();
-        let login = logins.begin(9, Some(Duration::ZERO));
+        let login = logins.begin(PeerAddr::Unix, 9, Some(Duration::ZERO));
         login.proved();
         let mut wait = Box::pin(login.within_time(std::future::pending::<()>()));
         assert!((&mut wait).now_or_never().is_none());

@@ -4,7 +4,7 @@
 //! [`KNOWN`].
 
 use crate::config::TransactionReads;
-use crate::sql::{Change, Consistency, Decision, Effects, OwnAction, OwnSetting, own_setting};
+use crate::sql::{Change, Consistency, Decision, Effects, OwnAction, OwnSetting, own_setting, truth};
 use crate::wire::{ErrorNotice, Severity, SqlState, build};
 
 use super::inbound::Flow;
@@ -63,11 +63,7 @@ impl OwnValue for Switch {
     const VALUES: &'static str = "off, on";
 
     fn parse(text: &str) -> Option<Self> {
-        match text.to_ascii_lowercase().as_str() {
-            "on" | "true" | "yes" | "1" => Some(Self::On),
-            "off" | "false" | "no" | "0" => Some(Self::Off),
-            _ => None,
-        }
+        truth(text.as_bytes()).map(|on| if on { Self::On } else { Self::Off })
     }
 
     fn as_str(self) -> &'static str {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::backend::Settings;
 use crate::config::{Database, PoolMode, TransactionReads};
-use crate::sql::{Consistency, Decision, Effects, Isolation, Reason, Target, TouchId};
+use crate::sql::{Consistency, Decision, Effects, Isolation, Reason, Target, TouchId, truth};
 
 use super::own_settings::{OwnPoints, OwnSettings, OwnValue};
 use super::pins::Pins;
@@ -130,10 +130,8 @@ impl Placement {
         if before.is_none_or(|before| before.get("search_path") != settings.get("search_path")) {
             self.search_path = OwnPath::of(settings);
         }
-        self.default_read_only = settings.text("default_transaction_read_only").is_some_and(|value| {
-            let value = value.to_ascii_lowercase();
-            !value.is_empty() && ["on", "true", "yes", "1"].iter().any(|on| on.starts_with(&value) && value != "o")
-        });
+        let read_only = settings.text("default_transaction_read_only");
+        self.default_read_only = read_only.and_then(|value| truth(value.as_bytes())) == Some(true);
         let isolation = settings.text("default_transaction_isolation").and_then(Isolation::parse);
         self.default_serializable = isolation == Some(Isolation::Serializable);
     }

@@ -64,7 +64,7 @@ impl Session {
             for _ in 0..settings.write_difference(&conn.settings, link.status.in_block(), out.insert()) {
                 link.replies.push(Expect::Settings);
             }
-            conn.settings = settings.clone();
+            conn.change_settings(settings);
             // A simple Query ends the unnamed statement, ours as well (trap 37).
             conn.prepared.unnamed = None;
             self.client.set_applying(true);

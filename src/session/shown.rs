@@ -5,7 +5,7 @@
 //! what no server changes while it runs; and how transactions are begun, which the primary is asked for from time to time (`Defaults`).
 //! Only between a session's statements, and in blocks that no server knows of: within others a `SET LOCAL` may hold.
 
-use crate::sql::{Decision, Effects, Isolation, Reason, Target, explained_route, shown_setting};
+use crate::sql::{Decision, Effects, Isolation, Reason, Target, explained_route, shown_setting, truth};
 use crate::wire::build;
 
 use super::machine::State;
@@ -116,11 +116,7 @@ impl Session {
     /// Whether a block that does not say so is READ ONLY.
     fn default_read_only(&self) -> Option<bool> {
         match self.tracked.settings().get("default_transaction_read_only") {
-            Some(value) => match &*value.text()?.to_ascii_lowercase() {
-                "on" | "true" | "yes" | "1" => Some(true),
-                "off" | "false" | "no" | "0" => Some(false),
-                _ => None,
-            },
+            Some(value) => truth(value.text()?.as_bytes()),
             None => self.pools.defaults.read_only(),
         }
     }

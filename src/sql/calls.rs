@@ -14,6 +14,7 @@ use super::knowledge::{Facts, Hazard, Knowledge};
 use super::lexer::{Kind, Token};
 use super::reason::Reason;
 use super::touches::Touches;
+use super::truth::truth_of_constant;
 use super::verdict::Verdict;
 
 /// The worst of the known functions that are called, with all their effects; a read when there is none.
@@ -249,18 +250,15 @@ fn set_config(mut arguments: Cursor<'_>) -> Effects {
     }
     let bytes = match value.kind {
         Kind::Str => arguments.bytes(value).trim_ascii().strip_prefix(b"'").and_then(|b| b.strip_suffix(b"'")),
-        Kind::Word => Some(arguments.bytes(value)),
+        // Any other word is a column, whatever it is called.
+        Kind::Word => Some(arguments.bytes(value))
+            .filter(|word| [&b"true"[..], b"false"].iter().any(|literal| word.eq_ignore_ascii_case(literal))),
         _ => None,
     };
-    let is = |words: &[&str]| {
-        bytes.is_some_and(|bytes| words.iter().any(|word| bytes.eq_ignore_ascii_case(word.as_bytes())))
-    };
-    if is(&["true", "t", "on", "yes", "y", "1"]) {
-        Effects::SET_LOCAL
-    } else if is(&["false", "f", "off", "no", "n", "0"]) {
-        Effects::SET_SESSION
-    } else {
-        Effects::UNKNOWN_SETTING
+    match bytes.and_then(truth_of_constant) {
+        Some(true) => Effects::SET_LOCAL,
+        Some(false) => Effects::SET_SESSION,
+        None => Effects::UNKNOWN_SETTING,
     }
 }
 

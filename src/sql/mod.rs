@@ -37,6 +37,7 @@ mod sqlcommenter;
 mod statement_names;
 mod statements;
 mod touches;
+mod truth;
 mod verdict;
 mod writes;
 
@@ -65,4 +66,5 @@ pub use sqlcommenter::{SqlTags, sql_tags};
 pub use statement_names::{StatementNames, prepared_body, statement_names};
 pub use statements::{Pattern, PatternMistake, StatementLists};
 pub use touches::{CATALOGS_SLOT, FIRST_TABLE_SLOT, MAX_SLOTS_OF_SET, SEQUENCES_SLOT, SLOTS, Slots, TouchId, Touches};
+pub use truth::{truth, truth_of_constant};
 pub use verdict::Verdict;

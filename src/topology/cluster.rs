@@ -142,6 +142,9 @@ pub(super) type Greeting = (Arc<Settings>, Arc<Parameters>);
 /// More different settings than that are not remembered: each login then asks a server.
 const MAX_GREETINGS: usize = 256;
 
+/// So many users are remembered, whether they have pools or not.
+const MANY_USERS: usize = 1024;
+
 /// The limits on each user's server connections, over all databases.
 #[derive(Debug, Default)]
 pub struct UserCaps(Mutex<HashMap<String, Arc<Cap>>>);
@@ -151,6 +154,10 @@ impl UserCaps {
         let mut all = self.0.lock();
         if let Some(cap) = all.get(user) {
             return cap.clone();
+        }
+        if all.len() >= MANY_USERS {
+            // Clients may choose the names: those whose pools are forgotten are, too.
+            all.retain(|_, cap| Arc::strong_count(cap) > 1);
         }
         let cap = Arc::new(Cap::default());
         cap.set_limit(limit_of(config, user));

@@ -140,7 +140,8 @@ impl Directory {
     /// # Errors
     /// TLS files that cannot be used; then nothing has changed.
     pub fn apply(&self, config: &Config) -> Result<(), TlsError> {
-        self.auth.learn(config);
+        self.auth.learn(config, &self.control);
+        self.metrics.learn(config);
         let _changing = self.changing.lock();
         let old = self.clusters.load_full();
         let mut made = BTreeMap::new();

@@ -143,3 +143,36 @@ fn the_last_request_is_remembered() {
     thread::sleep(Duration::from_millis(1100));
     assert_eq!(times(&mut console).1, requested, "it does not move by itself");
 }
+
+/// Nobody keeps statements or portals without end, nor large ones.
+#[test]
+fn a_client_of_the_console_keeps_so_many_statements() {
+    let fixture = Fixture::new();
+    let mut client = fixture.console();
+    let refused = |frames: &[Frame]| frames.iter().find(|frame| frame.tag == b'E').map(Frame::sqlstate);
+    let prepare = |name: &str, sql: &str| Batch::new().parse(name, sql, &[]).sync();
+    for number in 0..100 {
+        assert_eq!(tags(&client.exchange(&prepare(&format!("s{number}"), "SHOW VERSION"))), "1Z", "{number}");
+    }
+    assert_eq!(refused(&client.exchange(&prepare("more", "SHOW VERSION"))).as_deref(), Some("54000"));
+    assert_eq!(tags(&client.exchange(&prepare("", "SHOW VERSION"))), "1Z", "without a name");
+    assert_eq!(tags(&client.exchange(&prepare("s7", "SHOW STATE"))), "1Z", "under a name that is there");
+    assert_eq!(
+        tags(&client.exchange(&Batch::new().close(b'S', "s8").parse("more", "SHOW VERSION", &[]).sync())),
+        "31Z"
+    );
+    assert_eq!(client.value("DEALLOCATE s9; SELECT count(*) FROM version"), "1");
+    let long = format!("SHOW ROUTE 'SELECT {}1'", "1 + ".repeat(10_000));
+    assert_eq!(refused(&client.exchange(&prepare("long", &long))).as_deref(), Some("54000"));
+    assert_eq!(tags(&client.exchange(&prepare("", &long))), "1Z");
+    // Portals go with their transaction, which ends at each Sync here.
+    let bind = |count: usize| {
+        (0..count).fold(Batch::new(), |batch, number| batch.bind(&format!("p{number}"), "more", &[])).sync()
+    };
+    for _ in 0..2 {
+        assert_eq!(refused(&client.exchange(&bind(100))), None);
+    }
+    assert_eq!(refused(&client.exchange(&bind(101))).as_deref(), Some("54000"));
+    let executed = client.exchange(&Batch::new().bind("p", "more", &[]).execute("p", 0).sync());
+    assert_eq!(tags(&executed), "2DCZ");
+}

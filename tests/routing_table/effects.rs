@@ -61,6 +61,14 @@ fn effects_of_statements() {
         ("SELECT setseed(0.5)", E::SESSION_STATE),
         ("SELECT set_config('a', 'b', true)", E::SET_LOCAL.union(LITERAL)),
         ("SELECT set_config('a', 'b', 't'::bool)", E::SET_LOCAL.union(LITERAL)),
+        ("SELECT set_config('a', 'b', ' Tru ')", E::SET_LOCAL.union(LITERAL)),
+        ("SELECT set_config('a', 'b', 'of')", E::SET_SESSION.union(LITERAL)),
+        // A column, whatever it is called.
+        (
+            "SELECT set_config('a', 'b', t) FROM (VALUES (false)) v(t)",
+            E::SET_SESSION.union(E::SET_LOCAL).union(LITERAL),
+        ),
+        ("SELECT set_config('a', 'b', yes) FROM v", E::SET_SESSION.union(E::SET_LOCAL).union(LITERAL)),
         ("SELECT set_config('x', 'y', false)", E::SET_SESSION.union(LITERAL)),
         ("SELECT set_config('a', lower('b,c'), is_local => false)", E::SET_SESSION.union(LITERAL)),
         ("SELECT set_config('a', 'b', $1)", E::SET_SESSION.union(E::SET_LOCAL).union(LITERAL)),

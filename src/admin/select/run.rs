@@ -1,6 +1,8 @@
 //! A [`Select`] over the rows of its table.
 
 use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+use std::iter::once;
 
 use super::super::tables::View;
 use super::super::value::{Rows, Value};
@@ -36,15 +38,13 @@ pub(super) fn over(select: &Select, table: &Rows, parameters: &[Value]) -> Resul
     let mut groups: Vec<Vec<&Row>> = Vec::new();
     if !select.grouped {
         groups = rows.into_iter().map(|row| vec![row]).collect();
+    } else if select.group_by.is_empty() {
+        groups.push(rows);
     } else {
-        if select.group_by.is_empty() {
-            groups.push(Vec::new());
-        }
+        let mut places: HashMap<String, usize> = HashMap::new();
         for row in rows {
-            let same = |group: &&mut Vec<&Row>| {
-                group.first().is_none_or(|first| select.group_by.iter().all(|column| first[*column] == row[*column]))
-            };
-            match groups.iter_mut().find(same) {
+            let place = *places.entry(key(select.group_by.iter().map(|column| &row[*column]))).or_insert(groups.len());
+            match groups.get_mut(place) {
                 Some(group) => group.push(row),
                 None => groups.push(vec![row]),
             }
@@ -66,6 +66,11 @@ pub(super) fn over(select: &Select, table: &Rows, parameters: &[Value]) -> Resul
         keys.map(|(order, (a, b))| order.compare(a, b)).find(|found| found.is_ne()).unwrap_or(Ordering::Equal)
     });
     Ok(keyed.into_iter().map(|(_, row)| row).skip(offset).take(limit).collect())
+}
+
+/// Equal for equal values.
+fn key<'v>(values: impl Iterator<Item = &'v Value>) -> String {
+    format!("{:?}", values.collect::<Vec<_>>())
 }
 
 fn count(clause: &str, term: Option<&Term>, parameters: &[Value]) -> Result<Option<usize>, ErrorNotice> {
@@ -105,12 +110,9 @@ impl Term {
             Self::Parameter(number) => scope.parameters.get(*number).cloned().unwrap_or(Value::Null),
             Self::CountRows => big(scope.rows.len()),
             Self::Aggregate { what, column, distinct } => {
-                let mut values: Vec<&Value> = Vec::new();
-                for value in scope.rows.iter().map(|row| &row[*column]).filter(|value| **value != Value::Null) {
-                    if !distinct || !values.contains(&value) {
-                        values.push(value);
-                    }
-                }
+                let mut seen = HashSet::new();
+                let values = scope.rows.iter().map(|row| &row[*column]).filter(|value| **value != Value::Null);
+                let values: Vec<_> = values.filter(|value| !distinct || seen.insert(key(once(*value)))).collect();
                 what.of(&values)
             }
         }

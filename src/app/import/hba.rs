@@ -158,17 +158,21 @@ impl Rule {
     }
 }
 
-/// A list of names; empty = all.
+/// A list of names; empty = all. Replication is meant by its own name only.
 fn split(list: &str) -> Vec<&str> {
-    let names: Vec<&str> = list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-    if names.contains(&"all") { Vec::new() } else { names }
+    let mut names: Vec<&str> = list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    if names.contains(&"all") {
+        let with_replication = names.contains(&"replication");
+        names.retain(|name| with_replication && ["all", "replication"].contains(name));
+    }
+    names
 }
 
 fn database_names(list: &str, ini: &Ini) -> Result<Vec<String>, String> {
     let names = split(list);
     let known = |name: &str| {
-        let console = ["pgbouncer", "trunkline", "replication"].contains(&name);
-        console || ini.databases.iter().any(|line| line.name == name || line.name == "*")
+        let special = ["all", "pgbouncer", "trunkline", "replication"].contains(&name);
+        special || ini.databases.iter().any(|line| line.name == name || line.name == "*")
     };
     for name in &names {
         if name.starts_with(['+', '@', '/']) || ["sameuser", "samerole", "samegroup"].contains(name) {

@@ -10,12 +10,12 @@ use serde_spanned::Spanned;
 
 use super::database::over;
 use super::{Context, get, pool, positive, secret, word};
-use crate::config::schema::value::items;
+use crate::config::schema::value::{List, items};
 use crate::config::schema::words::Method;
-use crate::config::schema::{self, RawConfig};
+use crate::config::schema::{self, Opt, RawConfig};
 use crate::config::{
-    Admin, AuthMethod, ClientTls, ClientTlsMode, Database, HbaKind, HbaRule, Secret, User, defaults, is_console,
-    suggest,
+    Admin, AuthMethod, ClientTls, ClientTlsMode, Database, HbaKind, HbaRule, MAX_SCRAM_ITERATIONS, Secret, User,
+    defaults, is_console, suggest,
 };
 
 /// Resolves one `[users.NAME]`.
@@ -59,11 +59,16 @@ fn check_hash(secret: &Secret, place: Range<usize>, cx: &mut Context<'_>) {
         let (iterations, salt) = head.split_once(':')?;
         let (stored, server) = keys.split_once(':')?;
         let iterations: u32 = iterations.parse().ok()?;
-        Some(iterations > 0 && decode(salt)? > 0 && decode(stored)? == 32 && decode(server)? == 32)
+        Some(
+            (1..=MAX_SCRAM_ITERATIONS).contains(&iterations)
+                && decode(salt)? > 0
+                && decode(stored)? == 32
+                && decode(server)? == 32,
+        )
     })();
     if whole != Some(true) {
         cx.problems
-            .error("this SCRAM verifier is not whole")
+            .error("this SCRAM verifier is not whole, or has too many iterations")
             .at(place, "not a verifier")
             .help("copy rolpassword from pg_authid as it is, in single quotes");
     }
@@ -114,10 +119,9 @@ struct Known<'a> {
 fn hba_rule(index: usize, place: &Spanned<schema::Hba>, known: &Known<'_>, cx: &mut Context<'_>) -> HbaRule {
     let raw = place.get_ref();
     let kind = word(&raw.r#type, HbaKind::Any);
-    let names = |list: &_| -> Vec<Spanned<String>> {
-        let names: Vec<_> = items(list).collect();
-        if names.iter().any(|name| name.get_ref() == "all") { Vec::new() } else { names }
-    };
+    for (list, what) in [(&raw.databases, "databases"), (&raw.users, "users"), (&raw.addresses, "addresses")] {
+        for_somebody(list, what, cx);
+    }
     let (databases, users) = (names(&raw.databases), names(&raw.users));
     let cert_map: BTreeMap<String, String> =
         raw.cert_map.iter().flatten().map(|(cn, user)| (cn.clone(), user.get_ref().clone())).collect();
@@ -150,6 +154,31 @@ fn hba_rule(index: usize, place: &Spanned<schema::Hba>, known: &Known<'_>, cx: &
     check_fit(raw, &rule, chosen, method_place.span(), known, cx);
     check_names(&databases, &users, &rule, known, cx);
     rule
+}
+
+/// A list that is left out means all: one with nothing in it must not.
+fn for_somebody(list: &Opt<List>, what: &str, cx: &mut Context<'_>) {
+    let Some(list) = list else { return };
+    let blank = list.get_ref().0.iter().find(|item| item.get_ref().trim().is_empty());
+    if blank.is_some() || list.get_ref().0.is_empty() {
+        cx.problems
+            .error(format!("an HBA rule for no {what}"))
+            .at(
+                blank.map(Spanned::span).filter(|span| !span.is_empty()).unwrap_or(list.span()),
+                "nothing is named here",
+            )
+            .help(format!("name some, or leave {what} out: then the rule holds for all"));
+    }
+}
+
+/// The names in a list; none = all. Replication is meant by its own name only.
+fn names(list: &Opt<List>) -> Vec<Spanned<String>> {
+    let mut names: Vec<_> = items(list).collect();
+    if names.iter().any(|name| name.get_ref() == "all") {
+        let with_replication = names.iter().any(|name| name.get_ref() == "replication");
+        names.retain(|name| with_replication && ["all", "replication"].contains(&name.get_ref().as_str()));
+    }
+    names
 }
 
 fn addresses(raw: &schema::Hba, kind: HbaKind, cx: &mut Context<'_>) -> Vec<IpNet> {
@@ -245,7 +274,7 @@ fn check_names(
 ) {
     for name in databases {
         let text = name.get_ref().as_str();
-        let special = text == "replication" || is_console(text) || known.databases.contains_key("*");
+        let special = ["all", "replication"].contains(&text) || is_console(text) || known.databases.contains_key("*");
         if !special && !known.databases.contains_key(text) {
             let near = suggest::nearest(text, known.databases.keys().map(String::as_str));
             let help = near.map_or("add [databases.NAME] for it".into(), |near| format!("did you mean \"{near}\"?"));

@@ -290,7 +290,9 @@ fn slow_log(raw: &schema::SlowLog, cx: &mut Context<'_>) -> SlowLogSettings {
 
 fn log(raw: &schema::Log, cx: &mut Context<'_>) -> LogSettings {
     let default = LogSettings::default();
-    if let Some(level) = &raw.level
+    if let Some(level) = raw.level.as_ref().filter(|level| level.get_ref().trim().is_empty()) {
+        cx.problems.error("an empty log level").at(level.span(), "says nothing").help("leave the key out for \"info\"");
+    } else if let Some(level) = &raw.level
         && let Err(error) = tracing_subscriber::EnvFilter::builder().parse(level.get_ref())
     {
         cx.problems

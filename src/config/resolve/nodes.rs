@@ -190,6 +190,14 @@ fn fill(mut info: Conninfo, cx: &Context<'_>) -> Result<Conninfo, String> {
 
 /// Reads a connection string. It names a server and nothing else.
 fn pairs(text: &Spanned<String>, cx: &mut Context<'_>) -> Option<Conninfo> {
+    if text.get_ref().trim().is_empty() {
+        // To libpq it would be the server on this machine.
+        cx.problems
+            .error("an empty connection string")
+            .at(text.span(), "no server is named here")
+            .help("write \"host=db1.example port=5432\", or leave the key out");
+        return None;
+    }
     if text.get_ref().contains("://") {
         cx.problems
             .error("a URL where a connection string belongs")
@@ -218,8 +226,10 @@ fn pairs(text: &Spanned<String>, cx: &mut Context<'_>) -> Option<Conninfo> {
     }
     for (key, _) in &info.params {
         if !["weight", "name", "zone"].contains(&key.as_str()) {
+            // It may be half a password with a space in it.
+            let named = if info.password.is_none() { format!("unknown key \"{key}\"") } else { "unknown key".into() };
             cx.problems
-                .error(format!("unknown key \"{key}\" in the connection string"))
+                .error(format!("{named} in the connection string"))
                 .at(text.span(), "here")
                 .help("known here: host, hostaddr, port, name, weight, zone");
         }
@@ -277,8 +287,10 @@ fn from_table(
     for host in items(&raw.hosts) {
         hosts.extend(host_port(&host, port, cx));
     }
-    if raw.host.is_none() && raw.hosts.is_none() && !cx.is_refused(path) {
-        cx.problems.error("a node needs a host").at(table.span(), "host is missing").help("host = \"db1.example\"");
+    if raw.host.is_none() && raw.hosts.as_ref().is_none_or(|hosts| hosts.get_ref().0.is_empty()) && !cx.is_refused(path)
+    {
+        let place = raw.hosts.as_ref().map_or(table.span(), Spanned::span);
+        cx.problems.error("a node needs a host").at(place, "host is missing").help("host = \"db1.example\"");
     }
     let default = match role {
         None => format!("node{number}"),
@@ -347,7 +359,7 @@ fn host_port(text: &Spanned<String>, port: u16, cx: &mut Context<'_>) -> Option<
         Some(Ok(0) | Err(_)) => None,
         Some(Ok(port)) => Some(port),
     };
-    if let (Some(port), false) = (port, host.is_empty() || host.contains(['@', ' ', ','])) {
+    if let (Some(port), false) = (port, host.is_empty() || !conninfo::may_be_host(host)) {
         return Some(HostPort { host: host.to_owned(), port });
     }
     cx.problems

@@ -39,6 +39,37 @@ const NEAR: &[&str] = &[
     "[users.a]\npassword = \"SCRAM-SHA-256$hunter2\"",
     "[users.a]\npassword = \"hunter2\\u0000\"",
     "[users.a]\npassword = \"hunter2\"\npassword_file = \"/nonexistent\"",
+    // Commas and semicolons where a connection string has spaces.
+    "[databases.a]\nprimary = \"host=h,password=hunter2\"",
+    "[databases.a]\nprimary = \"host=h;password=hunter2\"",
+    "[databases.a]\nprimary = \"host=h name=n,password=hunter2\"",
+    "[databases.a]\nprimary = \"host=h zone=z,secret=hunter2\"",
+    "[databases.a]\nprimary = \"host=h secret=hunter2\"",
+    "[databases.a]\nurl = \"postgres://h,password=hunter2/d\"",
+    "[[databases.a.nodes]]\nrole = \"primary\"\nhost = \"h,password=hunter2\"",
+    "[[databases.a.nodes]]\nrole = \"primary\"\nhost = \"h;password=hunter2\"",
+    "[databases]\na = \"host=h password=hunter2\"",
+    "[databases]\na = \"postgres://u:hunter2@h/d\"",
+    "[databases]\na = \"hunter2\"",
+    "databases = \"hunter2\"",
+    // Comments tell nothing that is needed.
+    "sise = 1 # for user=app the secret hunter2",
+    "# old one: hunter2\nsise = 1",
+    "sise = \"#\" # pw hunter2",
+    "sise = '''\n#''' # pw hunter2",
+    // Files that are none of ours.
+    "\"app\" \"hunter2\"\n",
+    "\"app\" \"md5hunter2\" \"\"\n[pool]\nsize = ",
+    "db1:5432:*:app:hunter2\n",
+    "-----BEGIN PRIVATE KEY-----\nhunter2Hunter2=\n-----END PRIVATE KEY-----\n",
+    "PGPASSWORD=hunter2\nsize = = 1",
+    "export PW='hunter2'\n",
+    "app = host=h pw=hunter2\n",
+    "pw = \"hunter2\"\nsize = = 1",
+    "# pw hunter2\nsize = = 1",
+    "users = { a = \"hunter2\"\nsize = = 1",
+    "x = \"\"\"\nhunter2\n",
+    "[hunter2!\n",
 ];
 
 #[test]
@@ -70,6 +101,22 @@ fn variables_are_not_echoed() {
     let url = &[("TRUNKLINE__DATABASES__APP__URL", "postgres://u:hunter2@h:x/d")];
     let out = shown(BASE, url);
     assert!(!out.contains("hunter2") && out.contains("port"), "{out}");
+    for name in
+        ["USERS__X", "USERS", "USERS__X__KEY", "HBA__9__PASS", "DATABASES__APP", "DATABASES__B", "POOL__SIZE", "A____B"]
+    {
+        for value in ["hunter2", "[hunter2", "{ a = \"hunter2\" }", "\"hunter2", "host=h,pw=hunter2"] {
+            let out = shown(BASE, &[(&format!("TRUNKLINE__{name}"), value)]);
+            assert!(!out.contains("hunter2") && out.contains(name), "{name}={value}: {out}");
+        }
+    }
+}
+
+/// Hosts are told by `trunkline check`, in the log and on the console.
+#[test]
+fn no_password_becomes_a_host() {
+    for primary in ["host=h,password=hunter2", "host=h;password=hunter2", "host=h name=n,password=hunter2"] {
+        assert!(read(&format!("[databases.a]\nprimary = \"{primary}\"\n[users.a]\npassword = \"x\""), &[]).is_err());
+    }
 }
 
 #[test]
@@ -110,4 +157,18 @@ fn a_readable_file_with_secrets_is_warned_of() {
     assert!(warned(BASE, 0o644));
     assert!(!warned(BASE, 0o640));
     assert!(!warned("[databases.app]\nurl = \"postgres://app:${PW}@db1/app\"\n", 0o644));
+}
+
+/// What is no verifier would be a password, which whoever has read it knows.
+#[test]
+fn a_verifier_that_cannot_be_used_is_a_mistake() {
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let with = |iterations: u64| {
+        let text = format!("{BASE}[users.a]\npassword = 'SCRAM-SHA-256${iterations}:c2FsdA==${key}:{key}'");
+        read(&text, &[]).map_err(|errors| errors.to_string())
+    };
+    assert!(with(4096).is_ok() && with(4_000_000).is_ok());
+    for iterations in [0, 4_000_001, u64::from(u32::MAX) + 1] {
+        assert!(with(iterations).unwrap_err().contains("not whole, or has too many iterations"), "{iterations}");
+    }
 }

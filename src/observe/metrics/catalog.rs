@@ -164,6 +164,8 @@ catalog! {
         "1 when the last reload of the configuration was applied, 0 when it was refused.";
     PANICS = Counter "trunkline_panics_total"
         "Panics caught; each is a bug of Trunkline.";
+    LOG_LINES_LOST = Counter "trunkline_log_lines_lost_total"
+        "Lines of Trunkline's own log that were dropped because whoever reads its standard error is too slow.";
     LABEL_SETS_FOLDED = Counter "trunkline_label_sets_folded_total"
         "Sessions and pools counted under the label other, as there were too many databases and users.";
     BUILD_INFO = Gauge "trunkline_build_info"

@@ -126,11 +126,23 @@ pub struct Labels {
     pub user: Arc<str>,
 }
 
+/// Names that the configuration has.
+#[derive(Debug, Default)]
+pub struct Configured {
+    /// Of databases, without `*`.
+    pub databases: HashSet<String>,
+    /// Of users.
+    pub users: HashSet<String>,
+}
+
 /// All cells, and the limit on how many (database, user) become labels.
 #[derive(Debug)]
 pub struct CellRegistry {
     limit: usize,
+    configured: Configured,
     admitted: HashSet<Labels>,
+    /// How many of these the configuration has; the other ones are names that clients have chosen.
+    own: usize,
     databases: HashSet<Arc<str>>,
     cells: HashMap<(Labels, usize), Arc<SessionCell>>,
     errors: BTreeMap<Arc<str>, Arc<ErrorTable>>,
@@ -138,11 +150,13 @@ pub struct CellRegistry {
 }
 
 impl CellRegistry {
-    /// At most `limit` distinct (database, user) become labels of their own, and as many databases.
+    /// At most `limit` distinct (database, user) of the configuration become labels of their own, and as many others.
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
+            configured: Configured::default(),
             admitted: HashSet::new(),
+            own: 0,
             databases: HashSet::new(),
             cells: HashMap::new(),
             errors: BTreeMap::new(),
@@ -150,20 +164,49 @@ impl CellRegistry {
         }
     }
 
+    /// Follows a change of the configuration. What is admitted stays so.
+    pub fn learn(&mut self, configured: Configured) {
+        self.configured = configured;
+        self.own = self.admitted.iter().filter(|labels| self.is_configured(&labels.database, &labels.user)).count();
+    }
+
+    fn is_configured(&self, database: &str, user: &str) -> bool {
+        self.configured.databases.contains(database) && self.configured.users.contains(user)
+    }
+
     /// The labels to count under: the names themselves while there is room; beyond, the database with
     /// user `other`; and `other` for both when even the databases are too many. At most
-    /// `2 * limit + 1` results exist.
+    /// `4 * limit + 1` results exist. Whoever may choose names takes no room of those in the configuration.
     pub fn admit(&mut self, database: &str, user: &str) -> Labels {
         let wanted = Labels { database: database.into(), user: user.into() };
         if self.admitted.contains(&wanted) {
             return wanted;
         }
-        if self.admitted.len() < self.limit {
+        let own = self.is_configured(database, user);
+        let taken = if own { self.own } else { self.admitted.len() - self.own };
+        if taken < self.limit {
+            self.own += usize::from(own);
             self.databases.insert(wanted.database.clone());
             self.admitted.insert(wanted.clone());
             return wanted;
         }
         self.folded += 1;
+        self.labels_of(wanted.database, wanted.user)
+    }
+
+    /// The same for names that nobody has proved to exist yet: of these only the configuration's are admitted.
+    pub fn admit_unproven(&mut self, database: &str, user: &str) {
+        if self.is_configured(database, user) {
+            self.admit(database, user);
+        }
+    }
+
+    /// The labels as things are.
+    pub fn labels_of(&self, database: Arc<str>, user: Arc<str>) -> Labels {
+        let wanted = Labels { database, user };
+        if self.admitted.contains(&wanted) {
+            return wanted;
+        }
         let known = self.databases.contains(&wanted.database);
         let database = if known { wanted.database } else { OTHER.into() };
         Labels { database, user: OTHER.into() }
@@ -216,6 +259,27 @@ mod tests {
         assert_eq!((&*unknown.database, &*unknown.user), ("other", "other"));
         assert_eq!(&*registry.admit("shop", "ann").user, "ann");
         assert_eq!(registry.folded(), 2);
+    }
+
+    #[test]
+    fn names_that_clients_choose_take_no_room_of_the_configurations() {
+        let mut registry = CellRegistry::new(2);
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect();
+        let users = ["ann", "bob", "eve"];
+        registry.learn(Configured { databases: names(&["shop"]), users: names(&users) });
+        for number in 0..100 {
+            registry.admit(&format!("db{number}"), "ann");
+            registry.admit("shop", &format!("user{number}"));
+            registry.admit_unproven(&format!("made-up{number}"), "ann");
+        }
+        let labels = users.map(|user| registry.admit("shop", user).user.to_string());
+        assert_eq!(labels, ["ann", "bob", OTHER], "their own number is limited, too");
+        assert_eq!(&*registry.labels_of("made-up1".into(), "ann".into()).database, OTHER);
+        assert_eq!(registry.admitted.len(), 4);
+        // One that the configuration loses counts among the others.
+        registry.learn(Configured { databases: names(&["shop"]), users: names(&["bob", "eve"]) });
+        assert_eq!(&*registry.admit("shop", "eve").user, "eve");
+        assert_eq!(&*registry.labels_of("shop".into(), "ann".into()).user, "ann");
     }
 
     #[test]

@@ -36,7 +36,7 @@ use metrics_util::MetricKindMask;
 use parking_lot::Mutex;
 
 use super::{RouteStats, beat};
-use crate::config::{AuthMethod, NodeRole};
+use crate::config::{AuthMethod, Config, NodeRole};
 use crate::wire::SqlState;
 
 pub use blame::Blame;
@@ -52,13 +52,13 @@ pub use schema::CatalogMetrics;
 pub use session::{ClientState, SessionMetrics};
 pub use stats::{DatabaseStats, STATS_PERIOD, StatCounts};
 
-use cells::CellRegistry;
+use cells::{CellRegistry, Configured};
 use citus::CitusRegistry;
 use listener::ListenerRegistry;
 use node::NodeRegistry;
 use patroni::PatroniRegistry;
 use pins::PinTable;
-use pool::{PoolLabels, PoolRegistry};
+use pool::{PoolNames, PoolRegistry};
 pub use reads::ReadOutcome;
 use reads::ReadTable;
 use reruns::RerunTable;
@@ -67,7 +67,7 @@ use schema::CatalogRegistry;
 use session::Tables;
 use stats::StatsTicker;
 
-/// Most (database, user) pairs that become labels of their own.
+/// Most (database, user) pairs of the configuration that become labels of their own, and of others.
 pub const LABEL_SETS: usize = 200;
 
 /// Gauges that nothing sets any more (their pool or node is gone) leave `/metrics` after so long.
@@ -102,6 +102,7 @@ struct Inner {
     stats: Mutex<StatsTicker>,
     published: Mutex<HashSet<metrics::Key>>,
     panics: AtomicU64,
+    log_lines_lost: AtomicU64,
     max_clients: AtomicU64,
     last_reload_ok: AtomicBool,
     started: Instant,
@@ -133,7 +134,7 @@ impl Metrics {
         Self::with_label_sets(LABEL_SETS)
     }
 
-    /// Empty metrics in which at most `limit` (database, user) pairs become labels.
+    /// Empty metrics in which at most `limit` (database, user) pairs of the configuration become labels, and as many others.
     pub fn with_label_sets(limit: usize) -> Self {
         let recorder = PrometheusBuilder::new().idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_IDLE)).build_recorder();
         publish::describe(&recorder);
@@ -158,6 +159,7 @@ impl Metrics {
                 stats: Mutex::new(StatsTicker::new(Duration::ZERO)),
                 published: Mutex::default(),
                 panics: AtomicU64::new(0),
+                log_lines_lost: AtomicU64::new(0),
                 max_clients: AtomicU64::new(0),
                 last_reload_ok: AtomicBool::new(true),
                 started: Instant::now(),
@@ -181,10 +183,19 @@ impl Metrics {
         SessionMetrics::new(labels, cell, Tables { errors, routing, reads, pins, reruns, routes }, stripe)
     }
 
-    /// The handle of a new pool.
+    /// The handle of a new pool. Nobody need have proved that its database exists.
     pub fn pool(&self, database: &str, user: &str, node: &str) -> PoolMetrics {
-        let owner = self.inner.sessions.lock().admit(database, user);
-        self.inner.pools.lock().register(PoolLabels { owner, node: node.into() })
+        let mut sessions = self.inner.sessions.lock();
+        sessions.admit_unproven(database, user);
+        let names = PoolNames { database: database.into(), user: user.into(), node: node.into() };
+        self.inner.pools.lock().register(names, &sessions)
+    }
+
+    /// Follows a change of the configuration: its names are labels before those that clients choose.
+    pub fn learn(&self, config: &Config) {
+        let databases = config.databases.keys().filter(|name| *name != "*").cloned().collect();
+        let users = config.users.keys().cloned().collect();
+        self.inner.sessions.lock().learn(Configured { databases, users });
     }
 
     /// The handle of a node.
@@ -257,6 +268,11 @@ impl Metrics {
     /// A panic was caught.
     pub fn panicked(&self) {
         self.inner.panics.fetch_add(1, Relaxed);
+    }
+
+    /// So many lines of the program's own log were lost until now.
+    pub fn set_log_lines_lost(&self, lines: usize) {
+        self.inner.log_lines_lost.store(lines as u64, Relaxed);
     }
 
     /// The limit on client connections, from the configuration.

@@ -1,10 +1,11 @@
 //! The handle that a pool counts with.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
-use super::cells::Labels;
+use super::cells::{CellRegistry, Labels};
 
 /// Why a server connection was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +76,23 @@ pub struct PoolGauges {
     pub size: u32,
 }
 
+/// Whose pool it is. Which labels that leads to is asked for when someone reads: clients may have made the names up.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PoolNames {
+    /// Database as clients name it.
+    pub database: Arc<str>,
+    /// User as clients name it.
+    pub user: Arc<str>,
+    /// Node.
+    pub node: Arc<str>,
+}
+
+impl PoolNames {
+    fn labels(&self, registry: &CellRegistry) -> PoolLabels {
+        PoolLabels { owner: registry.labels_of(self.database.clone(), self.user.clone()), node: self.node.clone() }
+    }
+}
+
 /// Labels of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolLabels {
@@ -103,14 +121,39 @@ pub struct PoolCounters {
 }
 
 impl PoolCounters {
-    /// Connections opened, failed to open, and waits that timed out.
-    pub fn opened_failed_timeouts(&self) -> (u64, u64, u64) {
-        (self.opened.load(Relaxed), self.open_failed.load(Relaxed), self.wait_timeouts.load(Relaxed))
+    fn add_to(&self, totals: &mut PoolTotals) {
+        totals.opened += self.opened.load(Relaxed);
+        totals.open_failed += self.open_failed.load(Relaxed);
+        totals.wait_timeouts += self.wait_timeouts.load(Relaxed);
+        totals.closed.iter_mut().zip(&self.closed).for_each(|(total, count)| *total += count.load(Relaxed));
     }
+}
 
+/// Counters of the pools of some labels at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolTotals {
+    /// Connections opened.
+    pub opened: u64,
+    /// Connections that could not be opened.
+    pub open_failed: u64,
+    /// Waits that timed out.
+    pub wait_timeouts: u64,
+    closed: [u64; CloseCause::ALL.len()],
+}
+
+impl PoolTotals {
     /// Connections closed, by cause.
     pub fn closed(&self) -> impl Iterator<Item = (CloseCause, u64)> + '_ {
-        CloseCause::ALL.into_iter().zip(self.closed.iter().map(|count| count.load(Relaxed)))
+        CloseCause::ALL.into_iter().zip(self.closed)
+    }
+}
+
+impl AddAssign for PoolTotals {
+    fn add_assign(&mut self, other: Self) {
+        self.opened += other.opened;
+        self.open_failed += other.open_failed;
+        self.wait_timeouts += other.wait_timeouts;
+        self.closed.iter_mut().zip(other.closed).for_each(|(total, count)| *total += count);
     }
 }
 
@@ -170,25 +213,46 @@ impl PoolMetrics {
 /// All pools.
 #[derive(Debug, Default)]
 pub struct PoolRegistry {
-    live: Vec<(PoolLabels, Weak<GaugeCells>)>,
-    counters: BTreeMap<PoolLabels, Arc<PoolCounters>>,
+    live: Vec<(PoolNames, Weak<GaugeCells>)>,
+    counters: BTreeMap<PoolNames, Arc<PoolCounters>>,
+    /// Of pools that are gone and whose names are no labels.
+    gone: BTreeMap<PoolLabels, PoolTotals>,
 }
 
 impl PoolRegistry {
     /// A handle for a new pool. Pools under the same labels (`other`) are summed.
-    pub fn register(&mut self, labels: PoolLabels) -> PoolMetrics {
+    pub fn register(&mut self, names: PoolNames, registry: &CellRegistry) -> PoolMetrics {
         self.live.retain(|(_, gauges)| gauges.strong_count() > 0);
+        if !self.counters.contains_key(&names) {
+            self.forget_made_up(registry);
+        }
         let gauges = Arc::new(GaugeCells::default());
-        self.live.push((labels.clone(), Arc::downgrade(&gauges)));
-        PoolMetrics { gauges, counters: self.counters.entry(labels).or_default().clone() }
+        self.live.push((names.clone(), Arc::downgrade(&gauges)));
+        PoolMetrics { gauges, counters: self.counters.entry(names).or_default().clone() }
+    }
+
+    /// Counts those together that are gone and whose names are no labels.
+    fn forget_made_up(&mut self, registry: &CellRegistry) {
+        let gone = &mut self.gone;
+        self.counters.retain(|names, counters| {
+            if Arc::strong_count(counters) > 1 {
+                return true;
+            }
+            let labels = names.labels(registry);
+            let is_label = labels.owner.user == names.user;
+            if !is_label {
+                counters.add_to(gone.entry(labels).or_default());
+            }
+            is_label
+        });
     }
 
     /// The pools that live now.
-    pub fn gauges(&self) -> BTreeMap<PoolLabels, PoolGauges> {
+    pub fn gauges(&self, registry: &CellRegistry) -> BTreeMap<PoolLabels, PoolGauges> {
         let mut all: BTreeMap<PoolLabels, PoolGauges> = BTreeMap::new();
-        for (labels, gauges) in &self.live {
+        for (names, gauges) in &self.live {
             let Some(gauges) = gauges.upgrade() else { continue };
-            let sum = all.entry(labels.clone()).or_default();
+            let sum = all.entry(names.labels(registry)).or_default();
             sum.active += gauges.active.load(Relaxed);
             sum.idle += gauges.idle.load(Relaxed);
             sum.opening += gauges.opening.load(Relaxed);
@@ -199,8 +263,12 @@ impl PoolRegistry {
     }
 
     /// The counters of all pools that ever lived.
-    pub fn counters(&self) -> impl Iterator<Item = (&PoolLabels, &PoolCounters)> {
-        self.counters.iter().map(|(labels, counters)| (labels, &**counters))
+    pub fn totals(&self, registry: &CellRegistry) -> BTreeMap<PoolLabels, PoolTotals> {
+        let mut all = self.gone.clone();
+        for (names, counters) in &self.counters {
+            counters.add_to(all.entry(names.labels(registry)).or_default());
+        }
+        all
     }
 }
 
@@ -216,20 +284,41 @@ mod tests {
         }
     }
 
+    fn names(database: &str, user: &str) -> PoolNames {
+        PoolNames { database: database.into(), user: user.into(), node: "pg1".into() }
+    }
+
     #[test]
     fn a_dropped_pool_leaves_its_counters() {
-        let mut registry = PoolRegistry::default();
-        let owner = Labels { database: "shop".into(), user: "ann".into() };
+        let (mut registry, mut cells) = (PoolRegistry::default(), CellRegistry::new(9));
+        let owner = cells.admit("shop", "ann");
         let labels = PoolLabels { owner, node: "pg1".into() };
-        let pool = registry.register(labels.clone());
+        let pool = registry.register(names("shop", "ann"), &cells);
         pool.set(PoolGauges { active: 2, idle: 1, size: 5, ..PoolGauges::default() });
         pool.opened();
         pool.closed(CloseCause::Idle);
-        assert_eq!(registry.gauges()[&labels], pool.get());
+        assert_eq!(registry.gauges(&cells)[&labels], pool.get());
         drop(pool);
-        assert!(registry.gauges().is_empty());
-        let (_, counters) = registry.counters().next().unwrap();
-        assert_eq!(counters.opened_failed_timeouts(), (1, 0, 0));
-        assert!(counters.closed().any(|closed| closed == (CloseCause::Idle, 1)));
+        drop(registry.register(names("shop", "bob"), &cells));
+        assert!(registry.gauges(&cells).is_empty());
+        let totals = registry.totals(&cells)[&labels];
+        assert_eq!((totals.opened, totals.open_failed), (1, 0));
+        assert!(totals.closed().any(|closed| closed == (CloseCause::Idle, 1)));
+    }
+
+    #[test]
+    fn pools_of_names_that_are_made_up_take_no_memory() {
+        let (mut registry, mut cells) = (PoolRegistry::default(), CellRegistry::new(9));
+        for number in 0..1000 {
+            registry.register(names(&format!("db{number}"), "ann"), &cells).open_failed();
+        }
+        assert!(registry.counters.len() <= 1 && registry.live.len() <= 1, "{registry:?}");
+        // One that turns out to exist is counted under its own name from then on.
+        let pool = registry.register(names("real", "ann"), &cells);
+        pool.opened();
+        let real = PoolLabels { owner: cells.admit("real", "ann"), node: "pg1".into() };
+        let totals = registry.totals(&cells);
+        assert_eq!((totals.len(), totals[&real].opened), (2, 1));
+        assert_eq!(totals.values().map(|totals| totals.open_failed).sum::<u64>(), 1000);
     }
 }

@@ -170,19 +170,22 @@ fn pins(publisher: &mut Publisher<'_>, inner: &Inner) {
 }
 
 fn pools(publisher: &mut Publisher<'_>, inner: &Inner) {
-    let registry = inner.pools.lock();
-    for (pool, counters) in registry.counters() {
+    let (totals, gauges) = {
+        let sessions = inner.sessions.lock();
+        let registry = inner.pools.lock();
+        (registry.totals(&sessions), registry.gauges(&sessions))
+    };
+    for (pool, counters) in totals {
         let pairs = [("database", &*pool.owner.database), ("user", &*pool.owner.user), ("node", &*pool.node)];
-        let (opened, failed, timeouts) = counters.opened_failed_timeouts();
-        publisher.counter(name::POOL_OPENED, &pairs, opened);
-        publisher.counter(name::POOL_OPEN_FAILED, &pairs, failed);
-        publisher.counter(name::POOL_WAIT_TIMEOUTS, &pairs, timeouts);
+        publisher.counter(name::POOL_OPENED, &pairs, counters.opened);
+        publisher.counter(name::POOL_OPEN_FAILED, &pairs, counters.open_failed);
+        publisher.counter(name::POOL_WAIT_TIMEOUTS, &pairs, counters.wait_timeouts);
         for (cause, count) in counters.closed().filter(|(_, count)| *count > 0) {
             let with_cause = [pairs[0], pairs[1], pairs[2], ("cause", cause.as_str())];
             publisher.counter(name::POOL_CLOSED, &with_cause, count);
         }
     }
-    for (pool, now) in registry.gauges() {
+    for (pool, now) in gauges {
         let pairs = [("database", &*pool.owner.database), ("user", &*pool.owner.user), ("node", &*pool.node)];
         for (state, count) in [("active", now.active), ("idle", now.idle), ("opening", now.opening)] {
             let with_state = [pairs[0], pairs[1], pairs[2], ("state", state)];
@@ -278,6 +281,7 @@ fn slow_log(publisher: &Publisher<'_>, inner: &Inner) {
 fn general(publisher: &mut Publisher<'_>, inner: &Inner, process: Process) {
     publisher.counter(name::LABEL_SETS_FOLDED, &[], inner.sessions.lock().folded());
     publisher.counter(name::PANICS, &[], inner.panics.load(Relaxed));
+    publisher.counter(name::LOG_LINES_LOST, &[], inner.log_lines_lost.load(Relaxed));
     publisher.gauge(name::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     publisher.gauge(name::START_TIME, &[], inner.started_unix);
     publisher.gauge(name::CLIENT_CONNECTIONS_MAX, &[], inner.max_clients.load(Relaxed) as f64);

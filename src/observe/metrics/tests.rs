@@ -38,6 +38,8 @@ fn busy() -> Busy {
     session.client_parse();
     session.server_parse();
     session.bind();
+    // Which names pools count under is up to sessions.
+    drop(metrics.session("shop", "ann"));
     let pool = metrics.pool("shop", "ann", "pg1");
     pool.set(PoolGauges { active: 1, idle: 2, opening: 3, waiting: 4, size: 10 });
     pool.opened();

@@ -3,6 +3,7 @@
 use super::super::cursor::Cursor;
 use super::super::lexer::Kind;
 use super::super::settings::{SettingValue, is_own_name};
+use super::super::truth::truth_of_constant;
 use super::{Change, ParameterText};
 
 /// Reads a statement in which `set_config` stands. Only a select list of nothing but such calls and `current_setting`, with
@@ -67,11 +68,8 @@ fn read_call(cursor: &mut Cursor<'_>, parameter: ParameterText<'_>) -> Option<Op
     match is_local.as_slice() {
         [1] => return Some(None),
         [0] => {}
-        text => match text.to_ascii_lowercase().as_slice() {
-            b"t" | b"true" | b"on" | b"yes" | b"y" | b"1" => return Some(None),
-            b"f" | b"false" | b"off" | b"no" | b"n" | b"0" => {}
-            _ => return None,
-        },
+        text if truth_of_constant(text)? => return Some(None),
+        _ => {}
     }
     let name = String::from_utf8(name).ok()?.to_ascii_lowercase();
     if is_own_name(&name) {

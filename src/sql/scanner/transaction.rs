@@ -4,6 +4,7 @@ use super::super::cursor::Cursor;
 use super::super::decision::Effects;
 use super::super::lexer::Kind;
 use super::super::reason::Reason;
+use super::super::truth::truth;
 use super::super::verdict::Verdict;
 
 /// How a transaction is kept apart from others.
@@ -165,7 +166,7 @@ pub(super) fn set_variable(name: &[u8], mut cursor: Cursor<'_>) -> Verdict {
     let is = |word: &str| text.eq_ignore_ascii_case(word.as_bytes());
     let effects = Effects::SET_LOCAL | Effects::LITERAL_MATTERS;
     match name {
-        b"transaction_read_only" if ["on", "true", "yes", "1", "t", "y"].iter().any(|word| is(word)) => {
+        b"transaction_read_only" if truth(text) == Some(true) => {
             Verdict::anywhere(Reason::TxControl, effects | Effects::SET_TX_READ_ONLY)
         }
         // Trap 23: a standby refuses to become writable.

@@ -1,5 +1,6 @@
 //! The types of distribution columns, and the hashes of their values.
 
+use super::super::truth::truth_of_constant;
 use super::{hashes, spelled};
 
 /// The type of a distribution column that owners are computed for.
@@ -87,7 +88,7 @@ impl KeyType {
             (_, Format::Binary) => self.hash_of_binary(value),
             (Self::Int, _) => spelled::integer(value).map(hashes::of_int8),
             (Self::Uuid, _) => spelled::uuid(value).map(|uuid| hashes::of_bytes(&uuid)),
-            (Self::Bool, _) => spelled::boolean(value).map(Self::hash_of_bool),
+            (Self::Bool, _) => truth_of_constant(value).map(Self::hash_of_bool),
             (Self::Date, _) => spelled::date(value).map(hashes::of_int4),
             (Self::Timestamp, _) => spelled::timestamp(value).map(hashes::of_int8),
             (Self::Timestamptz, _) => spelled::timestamp_with_zone(value).map(hashes::of_int8),

@@ -3,13 +3,7 @@
 
 use smallvec::SmallVec;
 
-/// The white space of the server's input functions.
-fn trim(text: &[u8]) -> &[u8] {
-    let space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c);
-    let start = text.iter().position(|byte| !space(byte)).unwrap_or(text.len());
-    let end = text.iter().rposition(|byte| !space(byte)).map_or(start, |last| last + 1);
-    &text[start..end]
-}
+use super::super::truth::without_space;
 
 fn digits(text: &[u8]) -> Option<u32> {
     text.iter().try_fold(0u32, |sum, byte| {
@@ -20,7 +14,7 @@ fn digits(text: &[u8]) -> Option<u32> {
 
 /// An integer of any width, in decimal digits.
 pub(super) fn integer(text: &[u8]) -> Option<i64> {
-    let text = trim(text);
+    let text = without_space(text);
     let (negative, digits) = match text.split_first()? {
         (b'-', digits) => (true, digits),
         (b'+', digits) => (false, digits),
@@ -39,21 +33,6 @@ pub(super) fn signed(digits: &[u8], negative: bool) -> Option<i64> {
         let sum = sum.checked_mul(10)?;
         if negative { sum.checked_sub(digit) } else { sum.checked_add(digit) }
     })
-}
-
-/// `true`, `f`, `yes`, `off`, `1` and the like.
-pub(super) fn boolean(text: &[u8]) -> Option<bool> {
-    let text = trim(text);
-    let begins = |word: &str, least: usize| {
-        text.len() >= least && word.get(..text.len()).is_some_and(|part| text.eq_ignore_ascii_case(part.as_bytes()))
-    };
-    if begins("true", 1) || begins("yes", 1) || begins("on", 2) || text == b"1" {
-        Some(true)
-    } else if begins("false", 1) || begins("no", 1) || begins("off", 2) || text == b"0" {
-        Some(false)
-    } else {
-        None
-    }
 }
 
 /// Hexadecimal digits, with a hyphen after any four and braces around all of it.
