@@ -353,6 +353,29 @@ fn a_copy_that_fails_with_a_sync_sent_before_its_end_traps_48_49() {
     }
 }
 
+/// A statement of the protocol may be an `EXECUTE`, and be executed by SQL: what it names is the client's, too.
+#[test]
+fn what_is_executed_by_name_names_the_clients_own_statements_traps_8_44() {
+    let world = world("wait_timeout = \"5s\"");
+    compare(
+        &world,
+        "nested",
+        &[
+            ready(batch().parse("r", "EXECUTE q", &[]).parse("s", "EXECUTE r", &[]).sync()),
+            // Another client has one of that name there.
+            query("EXECUTE r"),
+            query("EXECUTE s"),
+            query("PREPARE q AS INSERT INTO log VALUES (1) RETURNING n"),
+            query("EXECUTE r"),
+            query("EXECUTE s"),
+            ready(batch().run("EXECUTE s", &[]).sync()),
+            query("DEALLOCATE q"),
+            query("EXECUTE s"),
+            query(WRITTEN),
+        ],
+    );
+}
+
 /// What is drawn of messages about names, by the protocol and by SQL, with writes and errors between them, in sequences that Queries
 /// and Syncs end where they please.
 struct Author {
@@ -426,7 +449,7 @@ fn random_sequences_are_answered_as_by_a_server_traps_30_33_44() {
     // Two: one may have to stay with its session.
     let pool = "size = 2\nwait_timeout = \"8s\"";
     let world = Plan { sql: SQL, pool, primary_only: true, ..Plan::default() }.start();
-    let seeds = std::env::var("TRUNKLINE_SEEDS").unwrap_or_else(|_| "1,2,3,4".to_owned());
+    let seeds = std::env::var("TRUNKLINE_SEEDS").unwrap_or_else(|_| "1,2,3,4,16".to_owned());
     for seed in seeds.split(',').map(|seed| seed.trim().parse::<u64>().unwrap()) {
         let mut author = Author { rng: fastrand::Rng::with_seed(seed) };
         let script: Vec<Batch> =

@@ -8,6 +8,7 @@ use crate::wire::frame::HEADER;
 use crate::wire::frontend::{self, BoundValue, ObjectKind};
 use crate::wire::{ErrorNotice, Frame, build};
 
+use super::expect::Expect;
 use super::inbound::{Flow, Need, UNSEEN, close};
 use super::names::{Named, Statement};
 use super::own_names::NAMES;
@@ -15,7 +16,6 @@ use super::pins::Pins;
 use super::placement::Place;
 use super::provide::{Provided, columns_changed, describes_portal, name_on_server};
 use super::relay::Session;
-use super::replies::Expect;
 use super::splice::Splice;
 
 /// Name of a statement that no server has.

@@ -9,12 +9,12 @@ use crate::sql::{Decision, Effects, Isolation, leading_end};
 use crate::wire::frame::frontend_limit;
 use crate::wire::{FrameWalker, Step, TxStatus, build};
 
+use super::expect::Expect;
 use super::gather::GATHER_LIMIT;
 use super::inbound::{Flow, Need};
 use super::machine::State;
 use super::pins::Pins;
 use super::relay::Session;
-use super::replies::Expect;
 use super::splice::Splice;
 
 /// What has been sent to end a block.

@@ -4,10 +4,10 @@ use crate::backend::ServerConn;
 use crate::sql::{Change, StatementChange};
 use crate::wire::TxStatus;
 
+use super::expect::Expect;
 use super::machine::State;
 use super::pins::Pins;
 use super::relay::Session;
-use super::replies::Expect;
 
 impl Session {
     /// A statement has succeeded, or its portal is suspended: what it changed of what the session keeps. The tag tells how a transaction

@@ -16,11 +16,11 @@ use crate::backend::{Prepared, Settings, Value};
 use crate::sql::{BlockControl, BlockModes, Change, Decision, Effects, Isolation, Reason, Target, block_control};
 use crate::wire::{TxStatus, build};
 
+use super::expect::Expect;
 use super::gather::NOTHING;
 use super::inbound::Flow;
 use super::machine::State;
 use super::relay::Session;
-use super::replies::Expect;
 use super::splice::Splice;
 
 /// Bytes of statements that are kept; what comes after them fetches a connection.

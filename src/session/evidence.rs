@@ -10,10 +10,10 @@ use crate::sql::{Decision, Effects, Reason};
 use crate::wire::build;
 
 use super::buffers::send;
+use super::expect::Expect;
 use super::machine::State;
 use super::pins::Pins;
 use super::relay::Session;
-use super::replies::Expect;
 
 /// What the server can be asked about, and the condition that says it is there. Whatever lives in a schema depends on it, temporary
 /// types and functions too; a cursor that is left outside a transaction is one `WITH HOLD`.

@@ -6,6 +6,7 @@ use crate::sql::Effects;
 use crate::wire::frontend::{self, ObjectKind};
 use crate::wire::{Frame, build};
 
+use super::expect::Expect;
 use super::gather::Gathered;
 use super::inbound::{Flow, Need, close};
 use super::machine::State;
@@ -14,7 +15,6 @@ use super::pins::Pins;
 use super::placement::Place;
 use super::provide::{Provided, name_on_server};
 use super::relay::Session;
-use super::replies::Expect;
 use super::splice::Splice;
 
 impl Session {

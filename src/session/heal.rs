@@ -10,9 +10,9 @@ use crate::backend::{Parameters, Prepared, prepared};
 use crate::wire::frame::{HEADER, frontend_limit};
 use crate::wire::{Frame, FrameWalker, Step, TxStatus, build, frontend};
 
+use super::expect::Expect;
 use super::machine::{Link, State};
 use super::relay::Session;
-use super::replies::Expect;
 use super::splice::Splice;
 
 /// A write that is longer is not kept.

@@ -6,11 +6,11 @@ use crate::sql::{Decision, Effects, Reason};
 use crate::wire::frame::frontend_limit;
 use crate::wire::{ErrorNotice, Frame, FrameWalker, SqlState, Step, frontend};
 
+use super::expect::Expect;
 use super::machine::State;
 use super::pins::Pins;
 use super::placement::Place;
 use super::relay::Session;
-use super::replies::Expect;
 use super::splice::Splice;
 
 /// Why the reading of the client's bytes stopped.

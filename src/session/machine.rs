@@ -10,10 +10,11 @@ use crate::pool::Lease;
 use crate::wire::{TxStatus, build};
 
 use super::clients::ClientState;
+use super::expect::Expect;
 use super::names::{Named, Names};
 use super::pins::Pins;
 use super::relay::Session;
-use super::replies::{Expect, Replies};
+use super::replies::Replies;
 use super::rerun::Rerun;
 use super::tracked::Script;
 

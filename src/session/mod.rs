@@ -18,6 +18,7 @@ mod decisions;
 mod deferred;
 mod ending;
 mod evidence;
+mod expect;
 mod extended;
 mod freeze;
 mod freshness;

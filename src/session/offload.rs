@@ -18,12 +18,12 @@ use crate::config::TransactionReads;
 use crate::sql::{Consistency, Decision, Effects, Isolation, Reason, Target, names_time};
 use crate::wire::{TxStatus, build};
 
+use super::expect::Expect;
 use super::inbound::Flow;
 use super::machine::State;
 use super::pins::Pins;
 use super::placement::{NOTIFICATIONS, Place};
 use super::relay::Session;
-use super::replies::Expect;
 use super::shards::Shard;
 use super::splice::Splice;
 

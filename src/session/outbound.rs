@@ -8,12 +8,12 @@ use crate::observe::fault;
 use crate::wire::frame::{HEADER, backend_limit};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, backend};
 
+use super::expect::Expect;
 use super::machine::{Link, State};
 use super::names::Names;
 use super::pins::Pins;
 use super::preparing::tell_parameters;
 use super::relay::Session;
-use super::replies::Expect;
 use super::splice::Splice;
 
 /// Largest control message that is waited for until it is whole; longer ones pass as they come.

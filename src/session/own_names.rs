@@ -9,16 +9,16 @@
 
 use crate::backend::{Own, Parameters, Registry, prepared};
 use crate::route::DecisionCache;
-use crate::sql::{Change, Decision, Effects, LexOptions, Reason, ShardKeyId, Target, statement_names};
+use crate::sql::{Change, Decision, Effects, LexOptions, Reason, ShardKeyId, StatementNames, Target, statement_names};
 use crate::wire::build;
 
+use super::expect::Expect;
 use super::gather::worse;
 use super::inbound::{Flow, Need, UNSEEN};
 use super::machine::{Link, State};
 use super::names::{Named, Names, Statement};
 use super::pins::Pins;
 use super::relay::Session;
-use super::replies::Expect;
 use super::splice::Splice;
 
 /// Effects of texts that say names of statements.
@@ -26,6 +26,9 @@ pub(super) const NAMES: Effects = Effects::SQL_PREPARE.union(Effects::SQL_EXECUT
 
 /// Most names that are put on a connection on the chance that a function uses them.
 const MOST_ON_CHANCE: usize = 32;
+
+/// Most statements that are followed from one text because they say names themselves: a statement of the protocol may be an `EXECUTE`.
+const MOST_NESTED: usize = 16;
 
 /// Which names must mean on the connection what they mean to the client.
 enum Wanted {
@@ -62,12 +65,13 @@ impl Session {
             }
             return decision;
         }
-        let found = statement_names(sql, self.lex);
+        let found = self.names_in(sql);
         let executed = found
             .names
             .iter()
             .filter_map(|name| self.names.get(name))
-            .map(|named| named.decision(&self.decisions, self.lex, || self.search_path()));
+            .map(|named| named.decision(&self.decisions, self.lex, || self.search_path()))
+            .chain(found.unreadable.then_some(UNSEEN));
         match (executed.reduce(worse), found.lone_execute && !decision.effects.contains(Effects::HINTED)) {
             (Some(inner), true) => {
                 let effects = Effects::SQL_EXECUTE | Effects::LITERAL_MATTERS | inner.effects;
@@ -105,8 +109,34 @@ impl Session {
     pub(super) fn prepares_unseen(&self, sql: &[u8]) -> bool {
         let prepares =
             |named: &Named| named.shared().is_some_and(|of| of.decision.effects.contains(Effects::SQL_PREPARE));
-        let names = statement_names(sql, self.lex).names;
+        let names = self.names_in(sql).names;
         names.iter().filter_map(|name| self.names.get(name)).any(|named| prepares(named))
+    }
+
+    /// The names in a text, and in the statements for which they stand; `unreadable` where these are too many.
+    pub(super) fn names_in(&self, sql: &[u8]) -> StatementNames {
+        let mut found = statement_names(sql, self.lex);
+        let (mut at, mut nested) = (0, 0);
+        while let Some(name) = found.names.get(at) {
+            at += 1;
+            let Some(of) = self.names.get(name).and_then(|named| named.shared()) else { continue };
+            if !of.decision.effects.intersects(NAMES) {
+                continue;
+            }
+            nested += 1;
+            if nested > MOST_NESTED {
+                found.unreadable = true;
+                break;
+            }
+            let inner = statement_names(&of.sql, self.lex);
+            found.unreadable |= inner.unreadable;
+            for name in inner.names {
+                if !found.names.contains(&name) {
+                    found.names.push(name);
+                }
+            }
+        }
+        found
     }
 
     fn wanted_names(&mut self, decision: Decision, sql: &[u8]) -> Wanted {
@@ -117,7 +147,7 @@ impl Session {
             return Wanted::Exactly;
         }
         if decision.effects.intersects(NAMES) {
-            let found = statement_names(sql, self.lex);
+            let found = self.names_in(sql);
             if !found.unreadable {
                 return Wanted::These(found.names);
             }

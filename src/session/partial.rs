@@ -5,12 +5,12 @@ use std::ops::Range;
 use crate::wire::frame::HEADER;
 use crate::wire::{Frame, frontend};
 
+use super::expect::Expect;
 use super::gather::GATHER_LIMIT;
 use super::inbound::{Flow, Need, UNSEEN, close};
 use super::pins::Pins;
 use super::placement::Place;
 use super::relay::Session;
-use super::replies::Expect;
 use super::splice::Splice;
 
 /// Why a message is refused of which the names do not end: all of it would have to be kept, and looked at anew with each part of it.

@@ -7,9 +7,9 @@ use crate::backend::Parameters;
 use crate::sql::LexOptions;
 use crate::wire::{TxStatus, build};
 
+use super::expect::Expect;
 use super::machine::State;
 use super::relay::Session;
-use super::replies::Expect;
 use super::splice::Splice;
 
 impl Session {

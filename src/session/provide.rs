@@ -15,13 +15,13 @@ use crate::wire::frame::frontend_limit;
 use crate::wire::frontend::{self, ObjectKind};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, build};
 
+use super::expect::Expect;
 use super::heal::REPLAY_LIMIT;
 use super::inbound::Flow;
 use super::machine::{Link, State};
 use super::names::{Named, Statement};
 use super::pins::Pins;
 use super::relay::Session;
-use super::replies::Expect;
 use super::splice::Splice;
 
 /// How a statement is there for the message that names it.

@@ -5,12 +5,12 @@ use std::ops::Range;
 use crate::sql::{Decision, Effects, Reason};
 use crate::wire::{ErrorNotice, SqlState, TxStatus, build};
 
+use super::expect::Expect;
 use super::inbound::{Flow, Need, UNSEEN};
 use super::machine::State;
 use super::pins::Pins;
 use super::placement::Place;
 use super::relay::Session;
-use super::replies::Expect;
 use super::splice::Splice;
 
 impl Session {

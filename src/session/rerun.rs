@@ -18,10 +18,10 @@ use crate::wire::frame::frontend_limit;
 use crate::wire::{ErrorNotice, Frame, FrameWalker, SqlState, Step, TxStatus, build, frontend};
 
 use super::clients::Request;
+use super::expect::Expect;
 use super::machine::{Link, State};
 use super::placement::{Place, RouteChoice};
 use super::relay::{Ending, Session};
-use super::replies::Expect;
 use super::splice::Splice;
 
 /// What is longer is not kept, and fails as it fails.

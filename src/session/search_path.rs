@@ -11,10 +11,10 @@ use crate::sql::{Decision, Effects, PathId, Reason, StatedPath};
 use crate::topology::BELIEVED_FOR;
 use crate::wire::{TxStatus, build};
 
+use super::expect::Expect;
 use super::machine::State;
 use super::pins::Pins;
 use super::relay::Session;
-use super::replies::Expect;
 use super::splice::Splice;
 
 /// Asks for the role and the path in force, and for the path to which a RESET returns.

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::sql::{Effects, statement_names};
+use crate::sql::Effects;
 use crate::wire::frame::frontend_limit;
 use crate::wire::frontend::{self, ObjectKind};
 use crate::wire::{FrameWalker, Step, build};
@@ -58,8 +58,7 @@ impl Session {
             false => replies.changes_name(name) || replies.prepares_name(name),
         };
         let text = |sql: &[u8], effects: Effects| {
-            effects.contains(Effects::SQL_EXECUTE)
-                && statement_names(sql, self.lex).names.iter().any(|name| named(name))
+            effects.contains(Effects::SQL_EXECUTE) && self.names_in(sql).names.iter().any(|name| named(name))
         };
         let used = |name: &[u8]| {
             let stands = self.names.get(name).and_then(|of| of.shared());

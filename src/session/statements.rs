@@ -8,11 +8,11 @@ use crate::observe::fault;
 use crate::sql::{Change, Decision, Effects, ParameterText, Reason, Target, is_rollback, normalize};
 use crate::wire::TxStatus;
 
+use super::expect::Expect;
 use super::machine::State;
 use super::own_settings::Switch;
 use super::pins::Pins;
 use super::relay::Session;
-use super::replies::Expect;
 use super::search_path;
 use super::tracked::Script;
 

@@ -8,8 +8,8 @@ use foldhash::fast::RandomState;
 
 use crate::backend::Registry;
 
+use super::expect::Expect;
 use super::names::{Named, Names};
-use super::replies::Expect;
 
 /// Takes back what they would have done. Of several about one thing the first tells how it was.
 pub(super) struct Undo<'a> {

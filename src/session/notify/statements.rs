@@ -7,10 +7,10 @@ use crate::wire::frame::frontend_limit;
 use crate::wire::frontend::{self, ObjectKind};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, build};
 
+use crate::session::expect::Expect;
 use crate::session::inbound::{Flow, Need};
 use crate::session::machine::State;
 use crate::session::relay::Session;
-use crate::session::replies::Expect;
 use crate::session::splice::Splice;
 use crate::session::tracked::Script;
 
