@@ -56,6 +56,12 @@ impl Client {
         let before = self.delivery.fetch_update(Ordering::AcqRel, Ordering::Acquire, asked);
         (before == Ok(NO_DELIVERY)).then(|| Delivery { client: self.clone(), ended: false })
     }
+
+    /// Whether another request has come since the one that is being delivered. It counts as served now.
+    fn take_repetition(&self) -> bool {
+        let change = self.delivery.compare_exchange(DELIVERY_AGAIN, DELIVERY, Ordering::AcqRel, Ordering::Acquire);
+        change.is_ok()
+    }
 }
 
 /// The right to deliver a client's cancel requests.
@@ -116,7 +122,14 @@ struct CancelInFlight {
 
 impl Drop for CancelInFlight {
     fn drop(&mut self) {
-        self.client.assignment.lock().in_flight -= 1;
+        let mut assignment = self.client.assignment.lock();
+        // A request that has come meanwhile, while the session waited for this one, means what it is about to ask for: not to be sent
+        // to a server that may not have heard of that yet.
+        if assignment.server.is_none() && self.client.take_repetition() {
+            self.client.request(Request::CancelWait);
+        }
+        assignment.in_flight -= 1;
+        drop(assignment);
         self.client.released.notify_waiters();
     }
 }
