@@ -381,7 +381,7 @@ impl Replies {
         let goes_on = self.queue.range(end..).any(Expect::ends_unnamed);
         let mut undo = Undo::new(names, registry, goes_on);
         for (at, expect) in self.queue.drain(..end).enumerate() {
-            undo.undo(expect, at == 0);
+            undo.undo(&expect, at == 0);
         }
         if let Some(before) = undo.unnamed_before
             && let Some(
@@ -395,12 +395,11 @@ impl Replies {
         sync.is_some()
     }
 
-    /// None of it is answered: whatever it would have changed is taken back.
-    pub fn undo(&mut self, names: &mut Names, registry: &mut Registry) {
-        while !self.queue.is_empty() {
-            self.fail_to_sync(names, registry);
-            self.queue.pop_front();
-        }
+    /// None of it is answered to the client, who sends it once more as it were: whatever it would have changed is taken back. The server
+    /// owes it all the same.
+    pub fn undo(&self, names: &mut Names, registry: &mut Registry) {
+        let mut undo = Undo::new(names, registry, false);
+        self.queue.iter().for_each(|expect| undo.undo(expect, false));
     }
 
     /// Whether the client's segment ends with what comes next: all before its Sync was skipped. One that was ended by a Sync of ours

@@ -30,55 +30,57 @@ impl<'u> Undo<'u> {
     }
 
     /// `is_culprit`: it is this one that failed.
-    pub fn undo(&mut self, expect: Expect, is_culprit: bool) {
+    pub fn undo(&mut self, expect: &Expect, is_culprit: bool) {
         match expect {
             Expect::Parse { statement, unnamed, client } => {
-                if unnamed {
+                if *unnamed {
                     self.registry.unnamed = self.registry.unnamed.take().filter(|_| self.goes_on);
                 } else if first(&mut self.statements, &statement.id) {
                     self.registry.forget(statement.id);
                 }
                 if let Some((name, previous)) = client {
                     // A Parse that fails has ended the unnamed statement all the same.
-                    self.client(name, previous.filter(|_| unnamed && !is_culprit));
+                    self.client(name, previous.as_ref().filter(|_| *unnamed && !is_culprit));
                 }
             }
-            Expect::Simple { unnamed: Some(before), .. } => self.client(Box::default(), Some(before)),
-            Expect::CloseUnnamed { before } => self.client(Box::default(), before),
+            Expect::Simple { unnamed: Some(before), .. } => self.client(&[], Some(before)),
+            Expect::CloseUnnamed { before } => self.client(&[], before.as_ref()),
             Expect::RawParse { client: Some(name) } | Expect::MadeParse { name } => self.client(name, None),
-            Expect::MadeClose { name, statement } => self.client(name, statement),
+            Expect::MadeClose { name, statement } => self.client(name, statement.as_ref()),
             Expect::Evict { statement } if first(&mut self.statements, &statement.id) => {
-                self.registry.restore(statement);
+                self.registry.restore(statement.clone());
             }
-            Expect::Verify { statement } => self.registry.discard(&statement),
-            Expect::CloseStray { name } => self.registry.strays.push(name),
-            Expect::TakeAway { name, own } if first(&mut self.own, &name) => self.registry.restore_own(name, own),
+            Expect::Verify { statement } => self.registry.discard(statement),
+            Expect::CloseStray { name } => self.registry.strays.push(name.clone()),
+            Expect::TakeAway { name, own } if first(&mut self.own, name) => {
+                self.registry.restore_own(name.clone(), own.clone())
+            }
             Expect::OwnParse { name } => self.never_stood(name),
             Expect::OwnExecute { prepares } => {
                 self.registry.helper = true;
-                prepares.into_iter().for_each(|name| self.never_stood(name));
+                prepares.iter().for_each(|name| self.never_stood(name));
             }
             _ => {}
         }
     }
 
-    fn client(&mut self, name: Box<[u8]>, before: Option<Arc<Named>>) {
-        if !first(&mut self.clients, &name) {
+    fn client(&mut self, name: &[u8], before: Option<&Arc<Named>>) {
+        if !first(&mut self.clients, &name.into()) {
             return;
         }
         if name.is_empty() && self.goes_on {
-            self.unnamed_before = Some(before);
+            self.unnamed_before = Some(before.cloned());
             return;
         }
         match before {
-            Some(named) => self.names.set(&name, named),
-            None => drop(self.names.remove(&name)),
+            Some(named) => self.names.set(name, named.clone()),
+            None => drop(self.names.remove(name)),
         }
     }
 
-    fn never_stood(&mut self, name: Box<[u8]>) {
-        if first(&mut self.own, &name) {
-            self.registry.remove_own(&name);
+    fn never_stood(&mut self, name: &[u8]) {
+        if first(&mut self.own, &name.into()) {
+            self.registry.remove_own(name);
         }
     }
 }
