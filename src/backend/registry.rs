@@ -159,6 +159,11 @@ impl Registry {
         self.known.values().map(|standing| &standing.statement).find(|statement| *statement.name == *name)
     }
 
+    /// When what stands under a client's own name was prepared.
+    pub fn own_since(&self, name: &[u8]) -> Option<u64> {
+        self.own.get(prepared::key(name)).map(|own| own.prepared)
+    }
+
     /// What stands under a client's own name; a hit is a use.
     pub fn own(&mut self, name: &[u8]) -> Option<&OwnName> {
         self.tick += 1;

@@ -7,7 +7,9 @@
 //! What is put there goes ahead in the same write, as messages of the extended protocol: they leave the unnamed statement and
 //! portal alone, and can be put into a segment without ending it.
 
-use crate::backend::{Own, Parameters, Registry, prepared};
+use std::sync::Arc;
+
+use crate::backend::{Own, Parameters, Prepared, Registry, prepared};
 use crate::route::DecisionCache;
 use crate::sql::{Change, Decision, Effects, LexOptions, Reason, ShardKeyId, StatementNames, Target, statement_names};
 use crate::wire::build;
@@ -113,30 +115,50 @@ impl Session {
         names.iter().filter_map(|name| self.names.get(name)).any(|named| prepares(named))
     }
 
-    /// The names in a text, and in the statements for which they stand; `unreadable` where these are too many.
+    /// The names in a text, and in the statements for which they stand; `unreadable` where these are too many. What a statement executes
+    /// stands before it.
     pub(super) fn names_in(&self, sql: &[u8]) -> StatementNames {
-        let mut found = statement_names(sql, self.lex);
-        let (mut at, mut nested) = (0, 0);
-        while let Some(name) = found.names.get(at) {
-            at += 1;
-            let Some(of) = self.names.get(name).and_then(|named| named.shared()) else { continue };
-            if !of.decision.effects.intersects(NAMES) {
-                continue;
+        let said = statement_names(sql, self.lex);
+        self.with_nested(said)
+    }
+
+    fn with_nested(&self, said: StatementNames) -> StatementNames {
+        let mut found = StatementNames { names: Vec::with_capacity(said.names.len()), ..said };
+        let mut followed = 0;
+        for name in said.names {
+            let mut chain = vec![name];
+            while let Some(of) = chain.last().and_then(|name| self.executing(name)) {
+                followed += 1;
+                let inner = statement_names(&of.sql, self.lex);
+                found.unreadable |= inner.unreadable || followed > MOST_NESTED;
+                // A text of the protocol is one statement: it says one name.
+                match inner.names.into_iter().next() {
+                    Some(name) if followed <= MOST_NESTED && !chain.contains(&name) => chain.push(name),
+                    _ => break,
+                }
             }
-            nested += 1;
-            if nested > MOST_NESTED {
-                found.unreadable = true;
-                break;
-            }
-            let inner = statement_names(&of.sql, self.lex);
-            found.unreadable |= inner.unreadable;
-            for name in inner.names {
+            for name in chain.into_iter().rev() {
                 if !found.names.contains(&name) {
                     found.names.push(name);
                 }
             }
         }
         found
+    }
+
+    /// What stands for this name, if it is a statement that says names itself.
+    fn executing(&self, name: &[u8]) -> Option<&Arc<Prepared>> {
+        self.names.get(name)?.shared().filter(|of| of.decision.effects.intersects(NAMES))
+    }
+
+    /// Whether this one of `names`, which stands on the connection, executes another one that was put there later: the server would take
+    /// that one's rows for those of the one that was there before, and crash if they are of other types (seen with PostgreSQL 15).
+    fn executes_newer(&self, at: usize, names: &[Box<[u8]>]) -> bool {
+        let State::Linked(link) = &self.state else { return false };
+        let since = |name: &[u8]| link.lease.prepared.own_since(name);
+        let (Some(of), Some(before)) = (self.executing(&names[at]), since(&names[at])) else { return false };
+        let inner = statement_names(&of.sql, self.lex).names;
+        names[..at].iter().any(|name| inner.contains(name) && since(name).is_some_and(|later| later > before))
     }
 
     fn wanted_names(&mut self, decision: Decision, sql: &[u8]) -> Wanted {
@@ -282,6 +304,7 @@ impl Session {
             Wanted::None => false,
             Wanted::These(wanted) => {
                 wanted.iter().any(|name| link.lacks_name(name, names.get(name).map(|named| &**named)))
+                    || (0..wanted.len()).any(|at| self.executes_newer(at, wanted))
             }
             Wanted::OfSql | Wanted::Own { .. } | Wanted::Exactly => true,
         }
@@ -311,8 +334,14 @@ impl Session {
         if matches!(wanted, Wanted::Own { .. } | Wanted::Exactly) {
             any |= self.take_foreign_names(out);
         }
-        for name in names {
-            any |= self.put_name(&name, out);
+        let names = self.with_nested(StatementNames { names, ..StatementNames::default() }).names;
+        for (at, name) in names.iter().enumerate() {
+            if self.executes_newer(at, &names)
+                && let Some(link) = self.link()
+            {
+                link.take_name(name, out);
+            }
+            any |= self.put_name(name, out);
         }
         any
     }
