@@ -416,24 +416,26 @@ fn a_cancel_while_another_one_is_on_its_way_trap_64() {
         client.send(&batch().query("SELECT pg_sleep(0.2)"));
         thread::sleep(Duration::from_millis(100));
         let (key, proxy_port) = (client.key.clone(), proxy.port());
-        let first = {
+        let cancel = || {
             let key = key.clone();
             thread::spawn(move || send_cancel(proxy_port, &key))
         };
+        let first = cancel();
         coming.recv_timeout(Duration::from_secs(5)).unwrap();
         assert_eq!(tags(&client.recv_ready(1)), "TDCZ");
         let began = Instant::now();
         client.send(&batch().query("SELECT pg_sleep(5)"));
         thread::sleep(Duration::from_millis(100));
-        send_cancel(proxy_port, &key);
+        let second = cancel();
         thread::sleep(Duration::from_millis(100));
+        assert!(!second.is_finished(), "what is asked for when it has ended is not meant");
         go.send(()).unwrap();
         // Of the second one, should it be sent to the server, too.
         go.send(()).unwrap();
         let frames = client.recv_ready(1);
         assert_eq!(code(&frames), "57014", "{frames:?}");
         assert!(began.elapsed() < Duration::from_secs(3));
-        first.join().unwrap();
+        [first, second].into_iter().for_each(|thread| thread.join().unwrap());
     }
 }
 

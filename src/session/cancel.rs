@@ -26,7 +26,11 @@ pub async fn cancel(clients: &Arc<Clients>, key: &CancelKey) -> bool {
         tracing::debug!(pid = key.pid, "cancel request for an unknown key");
         return false;
     };
-    let Some(mut delivery) = client.begin_delivery() else { return true };
+    let Some(mut delivery) = client.begin_delivery() else {
+        // Who cancels waits for the end of this: what its client asks for after that is not meant.
+        let _ = tokio::time::timeout(CANCEL_TIMEOUT, client.delivery_over()).await;
+        return true;
+    };
     loop {
         if let Some(in_flight) = delivery.target().await {
             deliver(&in_flight).await;
@@ -55,6 +59,17 @@ impl Client {
         let asked = |now| Some(if now == NO_DELIVERY { DELIVERY } else { DELIVERY_AGAIN });
         let before = self.delivery.fetch_update(Ordering::AcqRel, Ordering::Acquire, asked);
         (before == Ok(NO_DELIVERY)).then(|| Delivery { client: self.clone(), ended: false })
+    }
+
+    /// Waits until nobody delivers its cancel requests any more.
+    async fn delivery_over(&self) {
+        loop {
+            let released = self.released.notified();
+            if self.delivery.load(Ordering::Acquire) == NO_DELIVERY {
+                return;
+            }
+            released.await;
+        }
     }
 
     /// Whether another request has come since the one that is being delivered. It counts as served now.
@@ -98,8 +113,9 @@ impl Delivery {
     fn goes_on(&mut self) -> bool {
         let change = self.client.delivery.compare_exchange(DELIVERY, NO_DELIVERY, Ordering::AcqRel, Ordering::Acquire);
         self.ended = change.is_ok();
-        if !self.ended {
-            self.client.delivery.store(DELIVERY, Ordering::Release);
+        match self.ended {
+            true => self.client.released.notify_waiters(),
+            false => self.client.delivery.store(DELIVERY, Ordering::Release),
         }
         !self.ended
     }
@@ -109,6 +125,7 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         if !self.ended {
             self.client.delivery.store(NO_DELIVERY, Ordering::Release);
+            self.client.released.notify_waiters();
         }
     }
 }
