@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::clusters::{self, APP, APP_PASSWORD, TestDb};
 use support::frames::{Batch, Frame, tags};
-use support::process::Setup;
+use support::process::{Setup, Trunkline};
 use support::raw::RawClient;
 use support::world::{Plan, World};
 
@@ -362,18 +362,23 @@ fn hold_cancels(target: u16) -> (u16, mpsc::Receiver<()>, mpsc::Sender<()>) {
     (port, coming, go)
 }
 
+/// The program before a server at this port, with one connection.
+fn proxy_before(port: u16, name: &str) -> Trunkline {
+    Setup::config(format!(
+        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[server_tls]\nmode = \"disable\"\n\
+         [databases.{name}]\nurl = \"postgres://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/{name}\"\n\
+         [databases.{name}.pool]\nsize = 1\n"
+    ))
+    .start()
+}
+
 /// A server, or what stands before it, that reads a cancel request later than anybody waits for it.
 #[test]
 fn a_cancel_that_comes_too_late_finds_nobody_elses_statement_trap_63() {
     let db = TestDb::new(clusters::shared());
     let (port, coming, go) = hold_cancels(db.cluster().primary_port());
     let name = &db.name;
-    let proxy = Setup::config(format!(
-        "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[server_tls]\nmode = \"disable\"\n\
-         [databases.{name}]\nurl = \"postgres://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/{name}\"\n\
-         [databases.{name}.pool]\nsize = 1\n"
-    ))
-    .start();
+    let proxy = proxy_before(port, name);
     let connect = || {
         let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, name);
         client.set_timeout(Duration::from_secs(20));
@@ -403,12 +408,7 @@ fn a_cancel_while_another_one_is_on_its_way_trap_64() {
     let name = &db.name;
     for listens in [false, true] {
         let (port, coming, go) = hold_cancels(db.cluster().primary_port());
-        let proxy = Setup::config(format!(
-            "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[server_tls]\nmode = \"disable\"\n\
-             [databases.{name}]\nurl = \"postgres://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/{name}\"\n\
-             [databases.{name}.pool]\nsize = 1\n"
-        ))
-        .start();
+        let proxy = proxy_before(port, name);
         let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, name);
         if listens {
             client.exchange(&batch().query("LISTEN a"));
@@ -487,12 +487,7 @@ fn a_cancel_that_strikes_what_the_client_has_not_asked_for() {
     for (text, listens) in [("BEGIN", false), ("UNLISTEN *", true)] {
         eprintln!("{text}, {listens}");
         let port = strike(db.cluster().primary_port(), text);
-        let proxy = Setup::config(format!(
-            "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n[server_tls]\nmode = \"disable\"\n\
-             [databases.{name}]\nurl = \"postgres://{APP}:{APP_PASSWORD}@127.0.0.1:{port}/{name}\"\n\
-             [databases.{name}.pool]\nsize = 1\n"
-        ))
-        .start();
+        let proxy = proxy_before(port, name);
         let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, name);
         if listens {
             assert_eq!(tags(&client.exchange(&batch().query("LISTEN a"))), "CZ");

@@ -41,8 +41,7 @@ impl Handler {
         Self { console, user: client.user.clone(), client }
     }
 
-    /// Carries a command out, if the user may.
-    /// `told` counts rows.
+    /// Carries a command out, if the user may. `told` counts rows.
     async fn run(
         &self,
         command: &Command,
@@ -84,9 +83,7 @@ impl Handler {
         *told += rows.len();
         respond(command, &rows, format)
     }
-}
 
-impl Handler {
     /// What a look at everything tells. With many clients that is a lot of work, and a text may ask for more of it: it is not done on the
     /// worker, where sessions would wait.
     async fn look(

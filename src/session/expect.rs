@@ -103,8 +103,8 @@ pub(super) enum Expect {
 }
 
 impl Expect {
-    /// A message of ours, of which the client sees nothing.
-    pub fn is_ours(&self) -> bool {
+    /// Messages of ours of which all is dropped, up to a ReadyForQuery.
+    fn is_own_query(&self) -> bool {
         matches!(
             self,
             Self::Settings
@@ -113,28 +113,21 @@ impl Expect {
                 | Self::Defaults
                 | Self::Path
                 | Self::OwnEnd(_)
-                | Self::Begin
                 | Self::Spoiled
                 | Self::OwnSync
-                | Self::TakeAway { .. }
-        ) || matches!(self, Self::OwnParse { .. } | Self::OwnBind | Self::OwnExecute { .. } | Self::CloseStray { .. })
+        )
+    }
+
+    /// A message of ours, of which the client sees nothing.
+    pub fn is_ours(&self) -> bool {
+        self.is_own_query()
+            || matches!(self, Self::Begin | Self::TakeAway { .. } | Self::OwnParse { .. } | Self::OwnBind)
+            || matches!(self, Self::OwnExecute { .. } | Self::CloseStray { .. })
     }
 
     /// Whether it is a ReadyForQuery, or ends with one.
     pub fn is_ready(&self) -> bool {
-        matches!(
-            self,
-            Self::Settings
-                | Self::Tidy
-                | Self::Evidence(_)
-                | Self::Defaults
-                | Self::Path
-                | Self::OwnEnd(_)
-                | Self::Spoiled
-                | Self::Simple { .. }
-                | Self::Sync { .. }
-                | Self::OwnSync
-        )
+        self.is_own_query() || matches!(self, Self::Simple { .. } | Self::Sync { .. })
     }
 
     /// Whether an error before it would decide what a name stands for, the client's or ours.

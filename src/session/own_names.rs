@@ -7,7 +7,10 @@
 //! What is put there goes ahead in the same write, as messages of the extended protocol: they leave the unnamed statement and
 //! portal alone, and can be put into a segment without ending it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use crate::backend::{Own, Parameters, Prepared, Registry, prepared};
 use crate::route::DecisionCache;
@@ -118,12 +121,13 @@ impl Session {
     /// The names in a text, and in the statements for which they stand; `unreadable` where these are too many. What a statement executes
     /// stands before it.
     pub(super) fn names_in(&self, sql: &[u8]) -> StatementNames {
-        let said = statement_names(sql, self.lex);
-        self.with_nested(said)
+        self.with_nested(statement_names(sql, self.lex))
     }
 
     fn with_nested(&self, said: StatementNames) -> StatementNames {
         let mut found = StatementNames { names: Vec::with_capacity(said.names.len()), ..said };
+        // A client may have thousands.
+        let mut seen: HashSet<Box<[u8]>, RandomState> = HashSet::default();
         let mut followed = 0;
         for name in said.names {
             let mut chain = vec![name];
@@ -138,7 +142,7 @@ impl Session {
                 }
             }
             for name in chain.into_iter().rev() {
-                if !found.names.contains(&name) {
+                if seen.insert(name.clone()) {
                     found.names.push(name);
                 }
             }
@@ -320,12 +324,16 @@ impl Session {
         let names: Vec<Box<[u8]>> = match wanted {
             Wanted::None => return false,
             Wanted::These(names) => names.clone(),
+            // What is prepared by SQL executes nothing by name.
             Wanted::OfSql => {
                 let of_sql = self.names.iter().filter(|(_, named)| named.is_of_sql());
                 of_sql.map(|(name, _)| name.into()).collect()
             }
             Wanted::Own { all: false } => Vec::new(),
-            Wanted::Own { all: true } | Wanted::Exactly => self.names.iter().map(|(name, _)| name.into()).collect(),
+            Wanted::Own { all: true } | Wanted::Exactly => {
+                let names = self.names.iter().map(|(name, _)| name.into()).collect();
+                self.with_nested(StatementNames { names, ..StatementNames::default() }).names
+            }
         };
         let mut any = false;
         if matches!(wanted, Wanted::Exactly) {
@@ -334,7 +342,6 @@ impl Session {
         if matches!(wanted, Wanted::Own { .. } | Wanted::Exactly) {
             any |= self.take_foreign_names(out);
         }
-        let names = self.with_nested(StatementNames { names, ..StatementNames::default() }).names;
         for (at, name) in names.iter().enumerate() {
             if self.executes_newer(at, &names)
                 && let Some(link) = self.link()
