@@ -68,6 +68,14 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
+    /// A transfer is over: whatever comes next is told at once, however little ([`super::low_water`]).
+    pub fn end_transfer(&self) {
+        match self {
+            Self::Plain(s) => s.low_water().end(s.socket()),
+            Self::Tls(_) => {}
+        }
+    }
+
     /// Whether an idle connection is open with nothing to read. Costs no system call while its reactor has seen nothing.
     pub fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());

@@ -86,11 +86,11 @@ impl Cap {
     }
 
     /// Whether a connection that nobody waits for at its own pool, or only for a shorter time, should make way.
-    pub(super) fn wants_room(&self, own_oldest: Option<Instant>) -> bool {
+    pub(super) fn wants_room(&self, own_oldest: impl FnOnce() -> Option<Instant>) -> bool {
         if !self.starving.load(Ordering::Relaxed) {
             return false;
         }
-        match (own_oldest, *self.since.lock()) {
+        match (own_oldest(), *self.since.lock()) {
             (_, None) => false,
             (None, Some(_)) => true,
             (Some(own), Some(other)) => own.checked_duration_since(other).is_some_and(|longer| longer >= PATIENCE),
@@ -162,7 +162,7 @@ impl Places {
     pub fn take(caps: &[Arc<Cap>], turn: Turn, since: Option<Instant>) -> Option<Self> {
         let mut taken = Self(Vec::with_capacity(caps.len()));
         for cap in caps {
-            if (turn == Turn::Own && cap.wants_room(since)) || !cap.try_take() {
+            if (turn == Turn::Own && cap.wants_room(|| since)) || !cap.try_take() {
                 taken.0.drain(..).for_each(|cap| cap.put_down());
                 if let Some(since) = since {
                     cap.starve(since);

@@ -50,7 +50,7 @@ impl Pool {
     /// Takes out what would be asked before its use, too. One that gives no answer is rarely alone, as when a firewall has forgotten what
     /// was idle: who waits must not wait for each of them in turn.
     fn take_due(&self, state: &mut State) -> Vec<Owned> {
-        let (settings, now) = (self.settings.load(), Instant::now());
+        let (settings, now) = (state.settings.clone(), Instant::now());
         let due = state.take_idle_if(|conn| is_due(conn, &settings, now));
         for conn in &due {
             state.forget(&conn.info);
@@ -61,7 +61,7 @@ impl Pool {
 
     /// Whether `connect_query` must run again before anybody gets the connection.
     pub(super) fn greet_again(&self, conn: &mut ServerConn) -> bool {
-        let needed = !self.settings.load().connect_query.is_empty();
+        let needed = !self.settings().connect_query.is_empty();
         conn.greeted = !needed;
         needed
     }

@@ -10,15 +10,15 @@ use crate::observe::CloseCause;
 
 /// One round of housekeeping over a pool; called about once a second.
 pub fn tend(pool: &Arc<Pool>) {
-    let settings = pool.settings();
     let now = Instant::now();
     let mut state = pool.state.lock();
+    let settings = state.settings.clone();
     // Waits that were given up leave their entries behind; only the front ones are passed over by hand-overs.
     state.waiters.retain(super::waiter::Waiter::is_waiting);
     let epoch = state.epoch;
     let mut spare = state.open.saturating_sub(settings.min_size as usize);
     let unwanted = state.take_idle_if(|conn| {
-        if !conn.stream.is_quiet() || conn.epoch != epoch || pool.is_too_old(conn, now) {
+        if !conn.stream.is_quiet() || conn.epoch != epoch || super::is_too_old(conn, &settings, now) {
             spare = spare.saturating_sub(1);
             return true;
         }

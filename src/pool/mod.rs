@@ -28,7 +28,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use quanta::Instant;
 use tokio::sync::Notify;
@@ -86,7 +85,6 @@ pub struct Pool {
     /// The node's load and health, shared with the other pools on it.
     pub load: Arc<NodeLoad>,
     gate: Arc<Gate>,
-    settings: ArcSwap<PoolSettings>,
     state: Mutex<State>,
     closed: AtomicBool,
     /// When an opening failed last, as a [`Moment`]; `NEVER` after one that did not.
@@ -112,8 +110,7 @@ impl Pool {
             spec,
             load,
             gate,
-            settings: ArcSwap::from_pointee(settings),
-            state: Mutex::new(State::default()),
+            state: Mutex::new(State::new(settings)),
             closed: AtomicBool::new(false),
             failed: AtomicU64::new(Moment::NEVER.nanos()),
             metrics,
@@ -127,12 +124,12 @@ impl Pool {
 
     /// The settings in force.
     pub fn settings(&self) -> Arc<PoolSettings> {
-        self.settings.load_full()
+        self.state.lock().settings.clone()
     }
 
     /// How its connections are to be connected.
     pub fn connect_options(&self) -> ConnectOptions {
-        let settings = self.settings.load();
+        let settings = self.settings();
         let (keepalive, user_timeout) = (settings.keepalive, settings.tcp_user_timeout);
         // There must be time left for the login.
         let patience = settings.connect_timeout.map(|limit| limit.mul_f64(0.8));
@@ -141,11 +138,14 @@ impl Pool {
 
     /// New settings after a reload; connections over the new size are closed as they come back.
     pub fn set_settings(self: &Arc<Self>, settings: PoolSettings) {
-        let old = self.settings.swap(Arc::new(settings));
-        if old.connect_query != self.settings.load().connect_query {
+        let mut state = self.state.lock();
+        let old = std::mem::replace(&mut state.settings, Arc::new(settings));
+        if old.connect_query != state.settings.connect_query {
+            drop(state);
             self.reconnect();
+            state = self.state.lock();
         }
-        self.open_for_waiters(&mut self.state.lock());
+        self.open_for_waiters(&mut state);
     }
 
     /// Whether the last attempt to open a connection failed, not longer ago than this.
@@ -194,7 +194,7 @@ impl Pool {
     /// # Errors
     /// [`CheckOutError`]; after it the caller holds no place in the line.
     pub async fn check_out(self: &Arc<Self>, slot: &Arc<WaiterSlot>) -> Result<Lease, CheckOutError> {
-        let mut wait = {
+        let (mut wait, settings) = {
             let mut state = self.state.lock();
             if self.closed.load(Ordering::Acquire) || self.load.is_draining() {
                 return Err(CheckOutError::Closed);
@@ -215,9 +215,8 @@ impl Pool {
             let wait = waiter::Wait::enqueue(self, slot, &mut state);
             self.check_for_waiters(&mut state);
             self.open_for_waiters(&mut state);
-            wait
+            (wait, state.settings.clone())
         };
-        let settings = self.settings.load_full();
         let began = Instant::now();
         if settings.reserve_size > 0
             && let Some(patience) = settings.reserve_timeout
@@ -249,9 +248,9 @@ impl Pool {
         let home = home::current();
         loop {
             let mut conn = state.pop_idle(home)?;
-            let stale = conn.epoch != state.epoch || self.is_too_old(&conn, now);
+            let stale = conn.epoch != state.epoch || is_too_old(&conn, &state.settings, now);
             if !stale && check::is_open(&mut conn, now) {
-                if check::is_due(&conn, &self.settings.load(), now) {
+                if check::is_due(&conn, &state.settings, now) {
                     state.push_idle(conn);
                     return None;
                 }
@@ -262,12 +261,6 @@ impl Pool {
         }
     }
 
-    /// Whether a connection is older than any may be by the settings of now.
-    fn is_too_old(&self, conn: &ServerConn, now: Instant) -> bool {
-        let lifetime = self.settings.load().lifetime;
-        lifetime.is_some_and(|lifetime| now.duration_since(conn.opened) >= lifetime.mul_f64(conn.jitter))
-    }
-
     /// Takes a connection back: to the oldest waiter, else to the idle list, else (too old, too many) it is closed.
     fn put_back(self: &Arc<Self>, mut conn: Box<ServerConn>, now: Instant) {
         conn.idle_since = now;
@@ -276,6 +269,7 @@ impl Pool {
             return self.start_greeting(conn);
         }
         conn.info.set_state(ServerState::Idle, 0);
+        conn.stream.end_transfer();
         let mut state = self.state.lock();
         let unfit = if self.closed.load(Ordering::Acquire) {
             Some(CloseCause::Shutdown)
@@ -285,9 +279,10 @@ impl Pool {
             || self.load.is_draining()
         {
             Some(CloseCause::Reconnect)
-        } else if self.is_too_old(&conn, now) {
+        } else if is_too_old(&conn, &state.settings, now) {
             Some(CloseCause::Lifetime)
-        } else if !conn.stream.is_quiet() {
+        } else if !state.waiters.is_empty() && !conn.stream.is_quiet() {
+            // Who takes an idle one looks at it then.
             Some(CloseCause::ServerClosed)
         } else if self.is_too_many(&state) {
             Some(CloseCause::Evicted)
@@ -307,11 +302,10 @@ impl Pool {
 
     /// Whether a connection that comes back is more than the pool may have, or should make way for another pool.
     fn is_too_many(&self, state: &State) -> bool {
-        let settings = self.settings.load();
-        let size = settings.size as usize;
+        let size = state.settings.size as usize;
         // The reserve lives for as long as somebody waits.
-        let allowed = if state.waiters.is_empty() { size } else { size + settings.reserve_size as usize };
-        state.open > allowed || self.caps.iter().any(|cap| cap.is_over() || cap.wants_room(state.oldest_wait()))
+        let allowed = if state.waiters.is_empty() { size } else { size + state.settings.reserve_size as usize };
+        state.open > allowed || self.caps.iter().any(|cap| cap.is_over() || cap.wants_room(|| state.oldest_wait()))
     }
 
     /// A client gives up its place.
@@ -399,7 +393,7 @@ impl Pool {
     pub fn try_again(self: &Arc<Self>) {
         self.give_openings_up();
         let mut state = self.state.lock();
-        if let Some(delay) = self.settings.load().check_delay {
+        if let Some(delay) = state.settings.check_delay {
             state.age_idle(delay, Instant::now());
         }
         if state.backoff.end() {
@@ -459,7 +453,15 @@ impl Pool {
             idle: number(counts.idle),
             opening: number(counts.opening),
             waiting: number(counts.waiting),
-            size: self.settings.load().size,
+            size: self.settings().size,
         });
     }
+}
+
+/// Whether a connection is older than any may be by these settings.
+fn is_too_old(conn: &ServerConn, settings: &PoolSettings, now: Instant) -> bool {
+    let Some(lifetime) = settings.lifetime else { return false };
+    let age = now.duration_since(conn.opened);
+    // Seldom: what follows costs more.
+    age >= lifetime / 2 && age >= lifetime.mul_f64(conn.jitter)
 }

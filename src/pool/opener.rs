@@ -42,7 +42,7 @@ impl Pool {
         }
         // After a failure one goes ahead.
         let most = if state.backoff.is_careful() { 1 } else { MAX_OPENING };
-        state.opening < most && state.wanted(&self.settings.load()) > 0
+        state.opening < most && state.wanted() > 0
     }
 
     /// Starts one opening; the caller has looked at the pool's size. `false` when a limit over several pools is reached: then
@@ -58,7 +58,7 @@ impl Pool {
 
     async fn open_one(self: Arc<Self>, epoch: u64, places: Places) {
         let mut guard = OpeningGuard { pool: &self, done: false };
-        let settings = self.settings.load_full();
+        let settings = self.settings();
         let opening = async {
             let mut conn = backend::open(&self.spec, &self.connect_options()).await?;
             backend::greet(&mut conn, &settings.connect_query).await?;

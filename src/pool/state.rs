@@ -19,6 +19,8 @@ pub(super) type Owned = Box<ServerConn>;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
+    /// Those in force.
+    pub settings: Arc<PoolSettings>,
     /// Idle connections by home thread, newest last. Homes that are no worker's share the last list.
     idle: Vec<Vec<Owned>>,
     /// Those who wait, oldest first. Entries whose client gave up are passed over.
@@ -42,6 +44,11 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Without connections.
+    pub fn new(settings: PoolSettings) -> Self {
+        Self { settings: Arc::new(settings), ..Self::default() }
+    }
+
     fn list_of(&self, home: usize) -> usize {
         home.min(63)
     }
@@ -108,7 +115,8 @@ impl State {
     }
 
     /// How many more connections the waiters need and the pool's size, with its reserve, allows.
-    pub fn wanted(&self, settings: &PoolSettings) -> usize {
+    pub fn wanted(&self) -> usize {
+        let settings = &*self.settings;
         let exist = self.open + self.opening;
         let waiting = self.waiters.len().saturating_sub(self.opening + self.checking);
         let within_size = (settings.size as usize).saturating_sub(exist);
