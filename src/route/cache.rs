@@ -45,7 +45,7 @@ const FINGERPRINTS: usize = 16 * 1024;
 
 /// Decisions by text, for the databases that share one configuration of functions.
 pub struct DecisionCache {
-    shared: Cache<u128, Decision, UnitWeighter, BuildHasherDefault<Identity>>,
+    shared: Cache<u128, Known, UnitWeighter, BuildHasherDefault<Identity>>,
     pub(super) rules: ArcSwap<Rules>,
     pub(super) switch: Mutex<Switch>,
     /// What keeps the catalog of the database, if there is one.
@@ -55,6 +55,14 @@ pub struct DecisionCache {
     /// That of `rules`, where the text cache reads it without more.
     epoch: AtomicU64,
     misses: AtomicU64,
+}
+
+/// What is known of a statement by its literal-stripped fingerprint under the secret seed.
+#[derive(Clone, Copy)]
+struct Known {
+    decision: Decision,
+    /// The stable one.
+    fingerprint: Fingerprint,
 }
 
 /// What decisions depend on besides the text.
@@ -129,7 +137,7 @@ impl DecisionCache {
     #[inline]
     fn decide_for(&self, sql: &[u8], opts: LexOptions, path: Option<PathId>) -> Decision {
         if sql.len() > MAX_CACHED_TEXT {
-            return self.decide_by_fingerprint(sql, opts, path).0;
+            return self.decide_by_fingerprint(sql, opts, path).decision;
         }
         let epoch = self.epoch.load(Ordering::Acquire);
         let number = path.map_or(0, PathId::number);
@@ -141,9 +149,9 @@ impl DecisionCache {
                 Some(decision) => decision,
                 None => {
                     // Under the rules that it was made by, which may have taken the place of those looked for.
-                    let (decision, epoch) = self.decide_by_fingerprint(sql, opts, path);
-                    texts.store(hash, epoch, sql, reading, decision);
-                    decision
+                    let found = self.decide_by_fingerprint(sql, opts, path);
+                    texts.store(hash, sql, reading, found);
+                    found.decision
                 }
             }
         })
@@ -204,12 +212,13 @@ impl DecisionCache {
         Some(checking_parameters(decision))
     }
 
-    fn decide_by_fingerprint(&self, sql: &[u8], opts: LexOptions, path: Option<PathId>) -> (Decision, u64) {
+    fn decide_by_fingerprint(&self, sql: &[u8], opts: LexOptions, path: Option<PathId>) -> Found {
         let rules = self.rules.load();
         let [a, b] = rules.seed;
         let key = fingerprint_seeded(sql, opts, [a, b ^ u64::from(path.map_or(0, PathId::number))]).0;
-        if let Some(decision) = self.shared.get(&key) {
-            return (decision, rules.epoch);
+        let epoch = rules.epoch;
+        if let Some(Known { decision, fingerprint }) = self.shared.get(&key) {
+            return Found { decision, epoch, fingerprint: Some(fingerprint) };
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
         let mut decision = match path.and_then(|path| sql::decide_along(sql, opts, &rules.known, path)) {
@@ -226,10 +235,12 @@ impl DecisionCache {
             decision.effects -= Effects::READ_ONLY;
             decision.key = ShardKeyId::NONE;
         }
-        if !decision.effects.contains(Effects::LITERAL_MATTERS) {
-            self.shared.insert(key, decision);
+        let is_kept = !decision.effects.contains(Effects::LITERAL_MATTERS);
+        let fingerprint = is_kept.then(|| sql::fingerprint(sql, opts));
+        if let Some(fingerprint) = fingerprint {
+            self.shared.insert(key, Known { decision, fingerprint });
         }
-        (decision, rules.epoch)
+        Found { decision, epoch, fingerprint }
     }
 
     /// Whether one of the statements of a text may change settings unseen; judged each time.
@@ -237,9 +248,17 @@ impl DecisionCache {
         sql::sets_unseen(sql, opts, &self.rules.load().known)
     }
 
-    /// The stable fingerprint of a text, for logs: the same in every process and run. Computed, not looked up.
+    /// The stable fingerprint of a text, by which people know it: the same in every process and run. Of a statement that was judged just
+    /// now it is known mostly.
     pub fn fingerprint_of(&self, sql: &[u8], opts: LexOptions) -> Fingerprint {
-        sql::fingerprint(sql, opts)
+        let (epoch, reading) = (self.epoch(), u16::from(opts.bits()));
+        TEXTS.with_borrow_mut(|texts| {
+            let hash = texts.hash(sql);
+            match texts.slot(hash, epoch, sql, reading) {
+                Some(slot) => *slot.fingerprint.get_or_insert_with(|| sql::fingerprint(sql, opts)),
+                None => sql::fingerprint(sql, opts),
+            }
+        })
     }
 
     /// The number of the rules by which texts are judged now: a decision that was made under another one may be out of date.
@@ -357,6 +376,15 @@ thread_local! {
     static TEXTS: RefCell<Texts> = RefCell::new(Texts::new());
 }
 
+/// What is decided about a text that the thread did not know.
+#[derive(Clone, Copy)]
+struct Found {
+    decision: Decision,
+    /// That of the rules by which it is.
+    epoch: u64,
+    fingerprint: Option<Fingerprint>,
+}
+
 /// The text cache of a thread: two slots for each place of the hash.
 struct Texts {
     slots: Vec<Option<Slot>>,
@@ -369,7 +397,16 @@ struct Slot {
     /// How the text is read: its options, and the number of the search path.
     reading: u16,
     decision: Decision,
+    /// The stable one, where it is known already.
+    fingerprint: Option<Fingerprint>,
     text: Vec<u8>,
+}
+
+impl Slot {
+    #[inline]
+    fn holds(&self, hash: u64, epoch: u64, text: &[u8], reading: u16) -> bool {
+        self.hash == hash && self.epoch == epoch && self.reading == reading && *self.text == *text
+    }
 }
 
 impl Texts {
@@ -389,13 +426,16 @@ impl Texts {
     #[inline]
     fn find(&self, hash: u64, epoch: u64, text: &[u8], reading: u16) -> Option<Decision> {
         let first = (hash as usize % SLOTS) & !1;
-        self.slots[first..first + 2].iter().flatten().find_map(|slot| {
-            (slot.hash == hash && slot.epoch == epoch && slot.reading == reading && *slot.text == *text)
-                .then_some(slot.decision)
-        })
+        let slot = self.slots[first..first + 2].iter().flatten().find(|slot| slot.holds(hash, epoch, text, reading));
+        slot.map(|slot| slot.decision)
     }
 
-    fn store(&mut self, hash: u64, epoch: u64, text: &[u8], reading: u16, decision: Decision) {
+    fn slot(&mut self, hash: u64, epoch: u64, text: &[u8], reading: u16) -> Option<&mut Slot> {
+        let first = (hash as usize % SLOTS) & !1;
+        self.slots[first..first + 2].iter_mut().flatten().find(|slot| slot.holds(hash, epoch, text, reading))
+    }
+
+    fn store(&mut self, hash: u64, text: &[u8], reading: u16, found: Found) {
         let first = (hash as usize % SLOTS) & !1;
         // The older of the two moves aside, so that a text seen once can't push out one that is seen all the time
         // together with its neighbour.
@@ -405,6 +445,7 @@ impl Texts {
         let mut kept = slot.take().map(|gone| gone.text).unwrap_or_default();
         kept.clear();
         kept.extend_from_slice(text);
-        *slot = Some(Slot { hash, epoch, reading, decision, text: kept });
+        let Found { decision, epoch, fingerprint } = found;
+        *slot = Some(Slot { hash, epoch, reading, decision, fingerprint, text: kept });
     }
 }

@@ -5,7 +5,7 @@ use quanta::Instant;
 use crate::config::PoolMode;
 use crate::observe::{Moment, RouteKey, routes};
 use crate::route::{RouteReport, explain_for};
-use crate::sql::{Decision, Effects, LexOptions, Reason, Target, explained_route, fingerprint, normalize};
+use crate::sql::{Decision, Effects, LexOptions, Reason, Target, explained_route, normalize};
 use crate::topology::Cluster;
 use crate::wire::{ErrorNotice, Severity, SqlState, build};
 
@@ -205,7 +205,8 @@ impl Session {
             Some("replica" | "stale") => "what_if",
             _ => why.label(),
         };
-        let key = RouteKey { fingerprint: fingerprint(text, self.lex).0, replica: !link.primary, why };
+        let fingerprint = self.decisions.fingerprint_of(text, self.lex).0;
+        let key = RouteKey { fingerprint, replica: !link.primary, why };
         self.metrics.routes().begin(key, || shown(text, self.lex));
         self.timing.sampled = Some(Sampled { key, would, weight });
     }

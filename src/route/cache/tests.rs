@@ -23,6 +23,31 @@ fn a_text_is_analysed_once_and_its_literals_do_not_matter() {
 }
 
 #[test]
+fn the_stable_fingerprint_is_kept_with_what_is_decided() {
+    let cache = cache();
+    let mut texts: Vec<Vec<u8>> = (0..9).map(|id| format!("SELECT * FROM t WHERE id = {id}").into_bytes()).collect();
+    // Literals of several kinds, one that is not kept by its fingerprint, and one that no thread keeps.
+    texts.extend(
+        ["SELECT * FROM t WHERE id = 'x'", "SELECT set_config('a', 'b', 't')", r"SELECT '\'' OR '"].map(Into::into),
+    );
+    texts.push([b"SELECT 1 --".as_slice(), &[b' '; MAX_CACHED_TEXT]].concat());
+    for text in &texts {
+        for opts in [STD, OFF] {
+            assert_eq!(cache.fingerprint_of(text, opts), sql::fingerprint(text, opts), "not judged yet");
+            cache.decide(text, opts);
+            for _ in 0..2 {
+                assert_eq!(cache.fingerprint_of(text, opts), sql::fingerprint(text, opts));
+            }
+        }
+    }
+    cache.remember_primary(&texts[0], STD, RerunCause::ReadOnly);
+    for text in &texts {
+        cache.decide(text, STD);
+        assert_eq!(cache.fingerprint_of(text, STD), sql::fingerprint(text, STD), "by other rules");
+    }
+}
+
+#[test]
 fn trap_19_standard_conforming_strings_is_part_of_the_key() {
     let cache = cache();
     let sql = br"SELECT '\'; DELETE FROM t; --'";
