@@ -115,7 +115,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub fn new(lease: Lease, node: usize, primary: bool) -> Self {
+    /// A link on which nothing has been sent; `replies` are empty.
+    pub fn new(lease: Lease, node: usize, primary: bool, replies: Replies) -> Self {
         Self {
             incarnation: lease.pool().load.horizon.incarnation(),
             lease,
@@ -124,7 +125,7 @@ impl Link {
             worker: None,
             left: false,
             chosen: true,
-            replies: Replies::default(),
+            replies,
             status: TxStatus::Idle,
             segment_open: false,
             segment_executed: false,

@@ -65,6 +65,12 @@ impl Drop for Noted {
 }
 
 impl Notifying {
+    /// Notifications are nothing to the session at this moment.
+    #[inline]
+    pub fn is_unconcerned(&self) -> bool {
+        self.membership.is_none() && self.held.is_none() && self.catching_up.is_empty()
+    }
+
     /// A ReadyForQuery waits: nothing else may happen to the client before it.
     pub fn is_holding(&self) -> bool {
         self.held.is_some()

@@ -329,13 +329,23 @@ impl Session {
                     Err(event) => return Poll::Ready(event),
                 }
             }
-            if !moved {
+            if !moved || (client_waits && self.rests()) {
                 return match self.poll_timer(cx) {
                     Some(ending) => Poll::Ready(Event::End(self.or_unknown(ending))),
                     None => Poll::Pending,
                 };
             }
         }
+    }
+
+    /// Whether nothing is left to be done or told: without a server connection nothing moves before somebody wakes the session.
+    #[inline]
+    fn rests(&self) -> bool {
+        matches!(self.state, State::Idle)
+            && !self.resumed
+            && self.to_client.is_empty()
+            && !self.stream.wants_flush()
+            && self.notify.is_unconcerned()
     }
 
     /// Returns the lease. `false` while cancel requests are on their way to it.

@@ -41,14 +41,16 @@ pub(super) struct Replies {
 }
 
 impl Replies {
-    /// Takes what is awaited, and its memory, out.
-    pub fn take_queue(&mut self) -> VecDeque<Expect> {
-        std::mem::take(&mut self.queue)
+    /// An empty queue in the memory of this one, of which nothing is awaited any more.
+    pub fn renew(&mut self) -> Self {
+        Self { queue: std::mem::take(&mut self.queue), ..Self::default() }
     }
 
-    /// Uses the memory of an empty queue.
-    pub fn use_queue(&mut self, queue: VecDeque<Expect>) {
-        self.queue = queue;
+    /// Forgets what is awaited, and keeps memory for so many at most.
+    pub fn shrink(&mut self, most: usize) {
+        if !self.queue.is_empty() || self.queue.capacity() > most {
+            self.queue = VecDeque::new();
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -361,8 +363,16 @@ impl Replies {
     }
 
     /// Makes the replies at the head that are ours to make (trap 32: each in its place).
+    #[inline]
     pub fn make_leading(&mut self, splice: &mut Splice<'_>) {
-        while self.queue.front().is_some_and(Expect::is_made) {
+        if self.head().is_some_and(Expect::is_made) {
+            self.make(splice);
+        }
+    }
+
+    #[cold]
+    fn make(&mut self, splice: &mut Splice<'_>) {
+        while self.head().is_some_and(Expect::is_made) {
             match self.queue.pop_front() {
                 Some(Expect::Notice(notice)) => notice.encode(splice.insert()),
                 Some(Expect::MadeParse { .. }) => build::bare(splice.insert(), b'1'),

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use crate::pool::Lease;
 
 use super::machine::Link;
+use super::replies::Replies;
 
 /// Most places that a thread keeps for links to come.
 const MOST: usize = 64;
@@ -21,11 +22,10 @@ thread_local! {
 /// A new link, in a place that another one has left if there is one.
 pub(super) fn place(lease: Lease, node: usize, primary: bool) -> Box<Link> {
     match SPARE.with_borrow_mut(Vec::pop) {
-        None => Box::new(Link::new(lease, node, primary)),
+        None => Box::new(Link::new(lease, node, primary, Replies::default())),
         Some(mut place) => {
-            let queue = place.replies.take_queue();
-            *place = Link::new(lease, node, primary);
-            place.replies.use_queue(queue);
+            let replies = place.replies.renew();
+            *place = Link::new(lease, node, primary, replies);
             place
         }
     }
@@ -33,14 +33,11 @@ pub(super) fn place(lease: Lease, node: usize, primary: bool) -> Box<Link> {
 
 /// Keeps the place of a link whose lease was returned.
 pub(super) fn keep(mut link: Box<Link>) {
-    let queue = link.replies.take_queue();
     // Nothing but the queue's memory is to outlive the link.
     link.backlog = Vec::new();
     link.carry = Vec::new();
     link.own_failure = None;
-    if queue.is_empty() && queue.capacity() <= KEPT_REPLIES {
-        link.replies.use_queue(queue);
-    }
+    link.replies.shrink(KEPT_REPLIES);
     SPARE.with_borrow_mut(|spare| {
         if spare.len() < MOST {
             spare.push(link);

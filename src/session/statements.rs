@@ -35,6 +35,52 @@ impl Session {
     ) {
         let effects = decision.effects;
         let text = prepared.map_or(sql, |statement| &statement.sql);
+        if !effects.is_empty() {
+            self.note_effects(decision, text, script);
+        }
+        if let Some(link) = self.link() {
+            link.chosen = false;
+            link.rerun.note(effects);
+            link.may_set |= search_path::may_set(decision);
+        }
+        self.evidence.note(decision);
+        self.begin_notifying(effects, script);
+        let (primary, in_block) = self.link().map_or((false, false), |link| (link.primary, link.status.in_block()));
+        let rolls_back = effects.contains(Effects::TX_END) && is_rollback(text, self.lex);
+        let commits = !rolls_back && (!in_block || effects.intersects(Effects::TX_END | Effects::MULTI));
+        self.doubt_writes();
+        self.sight.begin(decision, self.placement.what_if() && self.placement.would_read(), commits);
+        if effects.contains(Effects::WRITES) {
+            let touches = decision.touches.get();
+            self.changes_schema |= touches.schema;
+            // What it may change of the schema the text does not tell.
+            self.doubts_schema |= touches.doubts || matches!(decision.reason, Reason::Procedure | Reason::TwoPhase);
+            self.note_writer();
+            self.pinned_by(text);
+        }
+        self.count_shard(decision);
+        self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
+        if self.placement.own.explain.get() == Switch::On
+            && let Some(notice) = self.explain_notice(decision, text)
+            && let Some(link) = self.link()
+        {
+            link.replies.push(Expect::Notice(Box::new(notice)));
+        }
+        if self.timing.begin(decision, sql, prepared) {
+            if self.timing.breaks {
+                self.timing.cancels = self.client.cancels_sent();
+                if self.timing.trial.is_some() {
+                    self.begin_trial(text);
+                }
+            }
+            self.sample(decision, text, self.timing.arrival());
+        }
+        fault::point("statement", text);
+    }
+
+    /// What it does to the session that outlasts it: pins, settings, names. A plain read does nothing of the kind.
+    fn note_effects(&mut self, decision: Decision, text: &[u8], script: Option<&Script>) {
+        let effects = decision.effects;
         let mut pins = Pins::of(effects);
         if effects.intersects(Effects::SET_SESSION | Effects::SET_LOCAL) {
             self.note_temporary_path(text);
@@ -73,46 +119,8 @@ impl Session {
                 link.lease.has_had_temp = true;
             }
         }
-        if let Some(link) = self.link() {
-            link.chosen = false;
-            link.rerun.note(effects);
-            link.may_set |= search_path::may_set(decision);
-        }
         self.note_reading(script);
         self.raise_barrier(effects, script);
-        self.evidence.note(decision);
-        self.begin_notifying(effects, script);
-        let (primary, in_block) = self.link().map_or((false, false), |link| (link.primary, link.status.in_block()));
-        let rolls_back = effects.contains(Effects::TX_END) && is_rollback(text, self.lex);
-        let commits = !rolls_back && (!in_block || effects.intersects(Effects::TX_END | Effects::MULTI));
-        self.doubt_writes();
-        self.sight.begin(decision, self.placement.what_if() && self.placement.would_read(), commits);
-        if effects.contains(Effects::WRITES) {
-            let touches = decision.touches.get();
-            self.changes_schema |= touches.schema;
-            // What it may change of the schema the text does not tell.
-            self.doubts_schema |= touches.doubts || matches!(decision.reason, Reason::Procedure | Reason::TwoPhase);
-            self.note_writer();
-            self.pinned_by(text);
-        }
-        self.count_shard(decision);
-        self.metrics.routed(if primary { Target::Primary } else { Target::Replica }, decision.reason);
-        if self.placement.own.explain.get() == Switch::On
-            && let Some(notice) = self.explain_notice(decision, text)
-            && let Some(link) = self.link()
-        {
-            link.replies.push(Expect::Notice(Box::new(notice)));
-        }
-        if self.timing.begin(decision, sql, prepared) {
-            if self.timing.breaks {
-                self.timing.cancels = self.client.cancels_sent();
-                if self.timing.trial.is_some() {
-                    self.begin_trial(text);
-                }
-            }
-            self.sample(decision, text, self.timing.arrival());
-        }
-        fault::point("statement", text);
     }
 
     /// Whether a statement may set something of which only its connection knows.
