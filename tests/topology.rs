@@ -14,6 +14,8 @@ mod hung;
 mod membership;
 #[path = "topology/patroni.rs"]
 mod patroni;
+#[path = "topology/names.rs"]
+mod names;
 #[path = "topology/reloads.rs"]
 mod reloads;
 #[path = "topology/rest.rs"]

@@ -42,7 +42,7 @@ pub use cap::Cap;
 pub use gate::{Gate, Gates, Service};
 pub use janitor::tend;
 pub use lease::Lease;
-pub use load::{NodeLoad, Passing, Traffic};
+pub use load::{NodeLoad, Passing, Traffic, is_elsewhere};
 pub use waiter::WaiterSlot;
 
 use state::State;

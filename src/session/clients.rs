@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::backend::ServerInfo;
 use crate::net::PeerAddr;
-use crate::pool::Pool;
+use crate::pool::{NodeLoad, Pool};
 use crate::wire::startup::CancelKey;
 
 use super::logins::{LoggingIn, Logins};
@@ -265,9 +265,10 @@ impl Client {
     /// Whether it is linked to a node that does not answer, that must not be written to, or that stands down: whether it has written there,
     /// it knows.
     fn waits_for_lost_node(&self) -> bool {
-        let is_lost = |pool: &Pool| !pool.load.is_up() || pool.load.is_deposed() || pool.load.is_draining();
+        let is_lost = |load: &NodeLoad| !load.is_up() || load.is_deposed() || load.is_draining();
+        let waits = |pool: &Pool, server: &ServerInfo| is_lost(&pool.load) || pool.load.is_replaced_at(&server.addr);
         self.state() == ClientState::Active
-            && self.assignment.lock().server.as_ref().is_some_and(|(pool, _)| is_lost(pool))
+            && self.assignment.lock().server.as_ref().is_some_and(|(pool, server)| waits(pool, server))
     }
 
     /// Cancel requests on their way to its server connection, and whether that connection waits for them to be let go.
