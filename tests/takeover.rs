@@ -249,7 +249,7 @@ fn a_hostile_peer_on_the_takeover_socket_harms_nothing() {
     let mut client = scene.connect(proxy.port());
     let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap().count();
     let before = descriptors();
-    let hello = r#"{"message":"hello","version":1}"#;
+    let hello = r#"{"message":"hello","version":2}"#;
     let serving = || assert_eq!(scene.connect(proxy.port()).value("SELECT 1"), "1");
     let huge = "x".repeat(60_000);
     let nested = "[".repeat(16_000);
@@ -265,7 +265,7 @@ fn a_hostile_peer_on_the_takeover_socket_harms_nothing() {
     assert_eq!(peer.recv().0, "");
     // Another version.
     let peer = Peer::connect(&scene.socket());
-    peer.send(r#"{"message":"hello","version":2}"#);
+    peer.send(r#"{"message":"hello","version":1}"#);
     assert!(peer.recv().0.contains("refused"));
     // Sockets that nobody asked for are closed.
     for _ in 0..3 {
@@ -282,7 +282,8 @@ fn a_hostile_peer_on_the_takeover_socket_harms_nothing() {
         serving();
         if let Some(last) = last {
             peer.send(last);
-            assert_eq!(peer.recv().0, if last.contains("ready") { r#"{"message":"stopped"}"# } else { "" });
+            let stopped = r#"{"message":"stopped","leaving":[]}"#;
+            assert_eq!(peer.recv().0, if last.contains("ready") { stopped } else { "" });
         }
         drop(peer);
         serving();
