@@ -87,6 +87,11 @@ impl OpenError {
         }
     }
 
+    /// Whether the server would let us in if it had not so many connections: more of them may be free any moment.
+    pub fn says_server_is_full(&self) -> bool {
+        self.notice().is_some_and(|notice| notice.code == SqlState::TOO_MANY_CONNECTIONS)
+    }
+
     /// Whether this says that the node as a whole is unreachable (design §7): our own socket errors and 57P01–57P03;
     /// never an error response of a healthy server, nor a full server.
     pub fn says_node_is_down(&self) -> bool {

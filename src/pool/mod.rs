@@ -194,6 +194,18 @@ impl Pool {
     /// # Errors
     /// [`CheckOutError`]; after it the caller holds no place in the line.
     pub async fn check_out(self: &Arc<Self>, slot: &Arc<WaiterSlot>) -> Result<Lease, CheckOutError> {
+        self.check_out_if(true, slot).await
+    }
+
+    /// The same on behalf of somebody who has other places to go to: a primary that is full is not waited for.
+    ///
+    /// # Errors
+    /// [`CheckOutError`], as for [`Self::check_out`].
+    pub async fn check_out_unless_full(self: &Arc<Self>, slot: &Arc<WaiterSlot>) -> Result<Lease, CheckOutError> {
+        self.check_out_if(false, slot).await
+    }
+
+    async fn check_out_if(self: &Arc<Self>, is_patient: bool, slot: &Arc<WaiterSlot>) -> Result<Lease, CheckOutError> {
         let mut wait = {
             let mut state = self.state.lock();
             if self.closed.load(Ordering::Acquire) || self.load.is_draining() {
@@ -212,7 +224,7 @@ impl Pool {
             {
                 return Err(CheckOutError::Open(error));
             }
-            let wait = waiter::Wait::enqueue(self, slot, &mut state);
+            let wait = waiter::Wait::enqueue(self, slot, is_patient, &mut state);
             self.check_for_waiters(&mut state);
             self.open_for_waiters(&mut state);
             wait
@@ -237,7 +249,8 @@ impl Pool {
                 Err(_) if !left().is_zero() => {}
                 Err(_) => {
                     self.metrics.wait_timed_out();
-                    return Err(CheckOutError::Timeout);
+                    let full = self.state.lock().why_full();
+                    return Err(full.map_or(CheckOutError::Timeout, CheckOutError::Open));
                 }
             }
         }
