@@ -70,6 +70,9 @@ pub enum OpenError {
     /// It was under way for long when the node was found to be down.
     #[error("no answer, and the node is down or was")]
     GivenUp,
+    /// The server reports more parameters than any PostgreSQL does, or longer ones.
+    #[error("the server reports too many parameters")]
+    Parameters,
     /// The server sent something that the protocol does not allow here.
     #[error("unexpected message {0:#04x} from the server during startup")]
     Protocol(u8),
@@ -202,6 +205,9 @@ async fn log_in(spec: &ConnectSpec, stream: &mut Stream, extra: &[(&str, &str)])
     }
     let mut body = Vec::new();
     loop {
+        if login.parameters.are_too_many() {
+            return Err(OpenError::Parameters);
+        }
         match stream.read_frame(&mut body, MAX_LOGIN_MESSAGE).await? {
             b'S' => {
                 if let Some((name, value)) = backend::parameter_status(&body) {

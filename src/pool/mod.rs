@@ -47,6 +47,9 @@ pub use waiter::WaiterSlot;
 
 use state::State;
 
+/// What is said of a server that reports more than is kept ([`crate::backend::Parameters`]).
+pub const TOO_MANY_PARAMETERS: &str = "the server reports too many parameters";
+
 /// Why no connection could be had.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CheckOutError {
@@ -308,6 +311,9 @@ impl Pool {
             None
         };
         if let Some(cause) = unfit {
+            if conn.parameters.are_too_many() {
+                self.complain(TOO_MANY_PARAMETERS);
+            }
             state.forget(&conn.info);
             self.metrics.closed(cause);
             self.open_for_waiters(&mut state);
