@@ -12,12 +12,14 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use peer::Peer;
 use rustix::process::Signal;
+use rustls::{ClientConfig, RootCertStore};
 use support::clusters::{self, APP, APP_PASSWORD, TestDb};
 use support::frames::{Batch, tags};
 use support::process::{Setup, Trunkline};
@@ -80,6 +82,24 @@ impl Scene {
         RawClient::connect(port, APP, APP_PASSWORD, &self.db.name)
     }
 
+    /// Makes a certificate, and returns what trusts it.
+    fn certify(&self) -> Arc<ClientConfig> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(self.dir.path().join("tls.pem"), certificate.pem()).unwrap();
+        std::fs::write(self.dir.path().join("tls.key"), key.serialize_pem()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    }
+
+    fn connect_tls(&self, trust: &Arc<ClientConfig>, port: u16) -> RawClient {
+        let mut client = RawClient::tls(port, "localhost", trust.clone(), false).unwrap();
+        client.login(APP_PASSWORD, &[("user", APP), ("database", &self.db.name)]).unwrap();
+        client
+    }
+
     fn connect_unix(&self, dir: &Path, port: u16) -> RawClient {
         let mut client = RawClient::unix(dir, port);
         client.login(APP_PASSWORD, &[("user", APP), ("database", &self.db.name)]).unwrap();
@@ -101,17 +121,22 @@ fn error(client: &mut RawClient) -> String {
 #[test]
 fn takeovers_under_load_cost_no_client_an_error() {
     let scene = Scene::new("CREATE TABLE t (n int)");
-    let unix = format!("unix_socket_dir = \"{}\"", scene.dir.path().display());
+    let trust = scene.certify();
+    let dir = scene.dir.path().display();
+    let unix = format!(
+        "unix_socket_dir = \"{dir}\"\n[tls]\nmode = \"allow\"\ncert = \"{dir}/tls.pem\"\nkey = \"{dir}/tls.key\""
+    );
     let mut old = scene.start(&unix, "20s");
     let port = old.port();
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         for number in 0..6 {
-            let (scene, stop, done) = (&scene, &stop, &done);
+            let (scene, stop, done, trust) = (&scene, &stop, &done, &trust);
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let mut client = match number % 2 {
+                    let mut client = match number % 3 {
                         0 => scene.connect(port),
+                        1 => scene.connect_tls(trust, port),
                         _ => scene.connect_unix(scene.dir.path(), port),
                     };
                     // At this moment it is idle, perhaps on a process that another one takes over from.
