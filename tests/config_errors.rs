@@ -200,6 +200,12 @@ level = ""
     ));
 }
 
+/// Nor does a list without rules mean the rule that holds where there is no list.
+#[test]
+fn an_empty_list_of_hba_rules() {
+    insta::assert_snapshot!(check(&format!("hba = []\n{APP}")));
+}
+
 #[test]
 fn nobody_could_log_in() {
     insta::assert_snapshot!(check("[databases.app]\nprimary = \"host=a\"\ncontrol_user = \"c\"\n"));

@@ -87,6 +87,10 @@ fn scripts() -> Vec<(&'static str, Vec<u8>)> {
             "parameters without end",
             (0..100_000).flat_map(|n| message(b'S', format!("x.p{n}\0v\0").as_bytes())).collect(),
         ),
+        (
+            "long parameters",
+            (0..100).flat_map(|n| message(b'S', format!("x.p{n}\0{}\0", "v".repeat(30_000)).as_bytes())).collect(),
+        ),
     ]
 }
 
@@ -325,6 +329,31 @@ fn a_login_without_end_fills_no_memory() {
     ))
     .start();
     thread::sleep(Duration::from_secs(5));
+    let held = resident(&proxy);
+    assert!(held < 150 * 1024, "{held} KiB");
+}
+
+/// So many parameters of a length that no PostgreSQL has: they are not kept, and nobody gets the connection.
+#[test]
+fn long_parameters_fill_no_memory() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let report = |n: u32| message(b'S', format!("p{n}\0{}\0", "v".repeat(1_000_000)).as_bytes());
+                read_packet(&mut client)?;
+                client.write_all(&message(b'R', &[0; 4]))?;
+                (0..200).try_for_each(|n| client.write_all(&report(n)))?;
+                client.write_all(&[message(b'K', b"\0\0\0\x01abcd"), ready(b'I')].concat())?;
+                client.read_exact(&mut [0; 1000])
+            });
+        }
+    });
+    let mut proxy = before(port);
+    let mut client = RawClient::tcp(proxy.port());
+    assert!(client.login("", &[("user", "app"), ("database", "app")]).is_err());
+    proxy.wait_for_log(&["cannot open a server connection", "too many parameters"]);
     let held = resident(&proxy);
     assert!(held < 150 * 1024, "{held} KiB");
 }

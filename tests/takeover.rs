@@ -12,12 +12,14 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use peer::Peer;
 use rustix::process::Signal;
+use rustls::{ClientConfig, RootCertStore};
 use support::clusters::{self, APP, APP_PASSWORD, TestDb};
 use support::frames::{Batch, tags};
 use support::process::{Setup, Trunkline};
@@ -80,6 +82,24 @@ impl Scene {
         RawClient::connect(port, APP, APP_PASSWORD, &self.db.name)
     }
 
+    /// Makes a certificate, and returns what trusts it.
+    fn certify(&self) -> Arc<ClientConfig> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(self.dir.path().join("tls.pem"), certificate.pem()).unwrap();
+        std::fs::write(self.dir.path().join("tls.key"), key.serialize_pem()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    }
+
+    fn connect_tls(&self, trust: &Arc<ClientConfig>, port: u16) -> RawClient {
+        let mut client = RawClient::tls(port, "localhost", trust.clone(), false).unwrap();
+        client.login(APP_PASSWORD, &[("user", APP), ("database", &self.db.name)]).unwrap();
+        client
+    }
+
     fn connect_unix(&self, dir: &Path, port: u16) -> RawClient {
         let mut client = RawClient::unix(dir, port);
         client.login(APP_PASSWORD, &[("user", APP), ("database", &self.db.name)]).unwrap();
@@ -101,17 +121,22 @@ fn error(client: &mut RawClient) -> String {
 #[test]
 fn takeovers_under_load_cost_no_client_an_error() {
     let scene = Scene::new("CREATE TABLE t (n int)");
-    let unix = format!("unix_socket_dir = \"{}\"", scene.dir.path().display());
+    let trust = scene.certify();
+    let dir = scene.dir.path().display();
+    let unix = format!(
+        "unix_socket_dir = \"{dir}\"\n[tls]\nmode = \"allow\"\ncert = \"{dir}/tls.pem\"\nkey = \"{dir}/tls.key\""
+    );
     let mut old = scene.start(&unix, "20s");
     let port = old.port();
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         for number in 0..6 {
-            let (scene, stop, done) = (&scene, &stop, &done);
+            let (scene, stop, done, trust) = (&scene, &stop, &done, &trust);
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let mut client = match number % 2 {
+                    let mut client = match number % 3 {
                         0 => scene.connect(port),
+                        1 => scene.connect_tls(trust, port),
                         _ => scene.connect_unix(scene.dir.path(), port),
                     };
                     // At this moment it is idle, perhaps on a process that another one takes over from.
@@ -249,7 +274,7 @@ fn a_hostile_peer_on_the_takeover_socket_harms_nothing() {
     let mut client = scene.connect(proxy.port());
     let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap().count();
     let before = descriptors();
-    let hello = r#"{"message":"hello","version":1}"#;
+    let hello = r#"{"message":"hello","version":2}"#;
     let serving = || assert_eq!(scene.connect(proxy.port()).value("SELECT 1"), "1");
     let huge = "x".repeat(60_000);
     let nested = "[".repeat(16_000);
@@ -265,7 +290,7 @@ fn a_hostile_peer_on_the_takeover_socket_harms_nothing() {
     assert_eq!(peer.recv().0, "");
     // Another version.
     let peer = Peer::connect(&scene.socket());
-    peer.send(r#"{"message":"hello","version":2}"#);
+    peer.send(r#"{"message":"hello","version":1}"#);
     assert!(peer.recv().0.contains("refused"));
     // Sockets that nobody asked for are closed.
     for _ in 0..3 {
@@ -282,7 +307,8 @@ fn a_hostile_peer_on_the_takeover_socket_harms_nothing() {
         serving();
         if let Some(last) = last {
             peer.send(last);
-            assert_eq!(peer.recv().0, if last.contains("ready") { r#"{"message":"stopped"}"# } else { "" });
+            let stopped = r#"{"message":"stopped","leaving":[]}"#;
+            assert_eq!(peer.recv().0, if last.contains("ready") { stopped } else { "" });
         }
         drop(peer);
         serving();

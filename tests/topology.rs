@@ -6,12 +6,16 @@ mod support;
 
 #[path = "topology/balance.rs"]
 mod balance;
+#[path = "topology/failovers.rs"]
+mod failovers;
 #[path = "topology/fixture.rs"]
 mod fixture;
 #[path = "topology/hung.rs"]
 mod hung;
 #[path = "topology/membership.rs"]
 mod membership;
+#[path = "topology/names.rs"]
+mod names;
 #[path = "topology/patroni.rs"]
 mod patroni;
 #[path = "topology/reloads.rs"]

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use crate::auth;
 use crate::net::{PeerAddr, Stream};
 use crate::observe::{Blame, fault, panics};
-use crate::session::{ClientLimits, Context, Identity, Registered};
+use crate::session::{ClientLimits, Context, Identity, LoggingIn, Registered};
 use crate::wire::startup::Startup;
 use crate::wire::{ErrorNotice, SqlState, TxStatus, build};
 
@@ -26,14 +26,22 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("is_superuser", "on"),
 ];
 
+/// Most sessions of one user. Whoever may use the console is named in the configuration, so that this bounds them altogether.
+const MOST_SESSIONS: u32 = 32;
+
 /// Length of a cancel secret in protocol 3.2.
 const LONG_SECRET: usize = 32;
 
 /// Lets a user in by the rules that hold for every database, if it is an administrator or may look. `None` = refused; the
 /// client was told, and it was counted.
-pub async fn log_in(ctx: &Context, stream: &mut Stream, startup: &Startup) -> Option<Registered> {
+pub async fn log_in(
+    ctx: &Context,
+    stream: &mut Stream,
+    startup: &Startup,
+    logging_in: &LoggingIn,
+) -> Option<Registered> {
     // What a panic has left of the attempt is only given up.
-    let attempt = AssertUnwindSafe(attempt(ctx, stream, startup)).catch_unwind().await;
+    let attempt = AssertUnwindSafe(attempt(ctx, stream, startup, logging_in)).catch_unwind().await;
     match attempt.unwrap_or_else(|_| Err(Some(panics::last_word()))) {
         Ok((registered, greeting)) => stream.write_all(&greeting).await.ok().map(|()| registered),
         Err(None) => {
@@ -56,6 +64,7 @@ async fn attempt(
     ctx: &Context,
     stream: &mut Stream,
     startup: &Startup,
+    logging_in: &LoggingIn,
 ) -> Result<(Registered, Vec<u8>), Option<ErrorNotice>> {
     let config = ctx.config.load_full();
     let user = startup.get("user").unwrap_or_default();
@@ -79,6 +88,8 @@ async fn attempt(
             return Err(error.notice());
         }
     };
+    // Nobody who comes behind takes its place any more.
+    logging_in.proved();
     // Only who has proved who he is learns that he is not wanted.
     if Rights::of(user, &config.admin) == Rights::Nothing {
         tracing::info!(user, "login to the console refused: not allowed");
@@ -98,11 +109,14 @@ async fn attempt(
         replication: "none",
         console: true,
     };
-    // The console is there when everything is full, too.
-    let registered = ctx
-        .clients
-        .register(identity, secret_len, ClientLimits::NONE)
-        .map_err(|limit| Some(ErrorNotice::fatal(SqlState::TOO_MANY_CONNECTIONS, limit)))?;
+    // The console is there when everything is full, too, and one user's sessions keep no other user out.
+    let limits = ClientLimits { total: u32::MAX, of_database: None, of_user: Some(MOST_SESSIONS) };
+    let registered = ctx.clients.register(identity, secret_len, limits).map_err(|limit| {
+        tracing::info!(user, limit, "login to the console refused: too many sessions");
+        ErrorNotice::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+            .detail(format!("The limit reached is {limit}: {MOST_SESSIONS}."))
+            .hint("Close sessions that are not needed; KILL_CLIENT ends those that SHOW CLIENTS lists.")
+    })?;
     let mut greeting = authenticated.greeting;
     for (name, value) in PARAMETERS {
         build::parameter_status(&mut greeting, name.as_bytes(), value.as_bytes());

@@ -72,7 +72,7 @@ impl Console {
 
     /// Serves one client of the console, from its startup packet to its end.
     pub async fn serve(self: Arc<Self>, mut stream: Stream, startup: Startup, logging_in: session::LoggingIn) {
-        let login = login::log_in(&self.ctx, &mut stream, &startup).await;
+        let login = login::log_in(&self.ctx, &mut stream, &startup, &logging_in).await;
         drop(logging_in);
         match login {
             Some(registered) => connection::serve(self, stream, registered).await,

@@ -69,6 +69,9 @@ impl Handler {
             }
             Action::EnableNode(name) => {
                 let (cluster, node) = self.node(name)?;
+                if cluster.leaving().is_some_and(|leaving| leaving.node == name.node) {
+                    self.must_be_last()?;
+                }
                 cluster.enable_node(node);
                 Ok(())
             }
@@ -92,6 +95,7 @@ impl Handler {
             Action::KillClient(id) => self.kill_client(*id).await,
             Action::Suspend => self.suspend().await,
             Action::WaitClose(name) => {
+                self.must_be_alone()?;
                 let gates = self.gates("wait in", name.as_deref())?;
                 let done = || if gates.iter().all(|gate| gate.to_be_closed() == 0) { Look::Done } else { Look::Wait };
                 self.wait(done).await
@@ -174,11 +178,24 @@ impl Handler {
         }
     }
 
-    /// What waits until nothing runs any more can be said only where that is known.
+    /// What holds for all clients and servers must be said to the process that new ones come to.
     ///
     /// # Errors
-    /// A process that was taken over from serves clients of its own, whatever is said here.
+    /// Another one has taken over.
+    fn must_be_last(&self) -> Result<(), ErrorNotice> {
+        if self.console.ctx.succeeded.load(Ordering::SeqCst) {
+            return Err(state("another process has taken over, whose clients would go on")
+                .hint("Say it to that one: a new connection reaches it."));
+        }
+        Ok(())
+    }
+
+    /// What concerns all clients, or waits until nothing runs any more, can be said only where they are known.
+    ///
+    /// # Errors
+    /// Another process serves clients of its own, whatever is said here: one that has taken over, or was taken over from.
     pub(super) fn must_be_alone(&self) -> Result<(), ErrorNotice> {
+        self.must_be_last()?;
         if self.console.ctx.preceded.load(Ordering::SeqCst) == 0 {
             return Ok(());
         }
@@ -199,6 +216,7 @@ impl Handler {
 
     async fn kill(&self, name: Option<&str>) -> Result<(), ErrorNotice> {
         self.must_be_active()?;
+        self.must_be_alone()?;
         let gates = self.gates("kill", name)?;
         let clients = || {
             let wanted = |client: &Arc<Client>| !client.console && name.is_none_or(|name| client.database == name);
@@ -234,6 +252,7 @@ impl Handler {
 
     async fn suspend(&self) -> Result<(), ErrorNotice> {
         self.must_be_active()?;
+        self.must_be_alone()?;
         let gates = &self.console.ctx.directory.gates;
         if gates.any_paused() {
             return Err(state("cannot suspend with paused databases"));

@@ -1,7 +1,6 @@
 //! `SWITCHOVER`: makes a replica ready to be promoted without a lost write.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::action::NodeName;
 use super::handler::Handler;
@@ -31,15 +30,17 @@ impl Handler {
         let (primary, replica) = (name(from), name(to));
         cluster.stand_down(from);
         // Behind that: a successor that comes at this moment sees it, or is seen here.
-        if self.console.ctx.succeeded.load(Ordering::SeqCst) {
+        if let Err(succeeded) = self.must_be_alone() {
             cluster.enable_node(from);
-            return Err(state("another process has taken over".to_owned())
-                .hint("Say it to that one: writes would go on there. A new connection reaches it."));
+            return Err(succeeded);
         }
         tracing::info!(database, from = primary.node, to = replica.node, "switchover: writes wait");
         let mut attempt = Attempt { handler: self, primary: &primary, has_succeeded: false };
         self.hand_over(&primary, &replica).await?;
         attempt.has_succeeded = true;
+        if let Ok((cluster, _)) = self.node(&primary) {
+            cluster.note_stood_down();
+        }
         let (from, to) = (&primary.node, &replica.node);
         tracing::info!(database, from, to, "switchover: the replica has everything and may be promoted");
         Ok(())

@@ -27,7 +27,7 @@ use super::ending::{Ending, Signals, drain};
 use super::front::Front;
 use super::reload::Reloader;
 use super::rt::{self, Workers};
-use super::takeover::{self, Offering, Predecessors, Received, TakeoverError};
+use super::takeover::{self, Offering, Predecessors, Received, StandDown, TakeoverError};
 
 /// How long it takes at most to start for a replica that does not tell how fresh it is.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
@@ -208,7 +208,8 @@ async fn open_doors(
     let mut doors = Doors::new(config, &mut inherited, front.clone(), workers, readiness).await?;
     let takeover = match received {
         Some(received) => {
-            let (listener, links) = received.serve(announce_successor).await?;
+            let take_up = |leaving| stand_down_again(&front.ctx.directory, leaving);
+            let (listener, links) = received.serve(take_up, announce_successor).await?;
             front.predecessors.follow(links);
             Some(listener)
         }
@@ -224,6 +225,23 @@ async fn open_doors(
         _ => Offering::none(),
     };
     Ok((doors, offering))
+}
+
+/// What stood down for a switchover in the process before this one does so here. A database that is not configured any more is written to
+/// by nobody.
+fn stand_down_again(directory: &Directory, leaving: Vec<StandDown>) -> Result<(), String> {
+    let clusters = directory.clusters();
+    for StandDown { database, node } in leaving {
+        let Some(cluster) = clusters.get(&database) else { continue };
+        let index = cluster.nodes.iter().position(|one| one.settings.name == node).ok_or_else(|| {
+            format!(
+                "{node} of database {database} stands down for a switchover, and is no node of it by this configuration"
+            )
+        })?;
+        tracing::info!(database, node, "switchover: the node stands down here, too, until a replica is promoted");
+        cluster.stand_down_again(index);
+    }
+    Ok(())
 }
 
 /// Tells the service manager that it is this process now which it should follow, and waits until it knows: the old one may

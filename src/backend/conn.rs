@@ -112,7 +112,15 @@ impl ServerConn {
     /// value that it has reported.
     pub fn take_parameter_status(&mut self, body: &[u8]) {
         if let Some((name, value)) = backend::parameter_status(body) {
-            self.parameters.set(name, value);
+            self.set_parameter(name, value);
+        }
+    }
+
+    /// The same of one that was read. Of a server that reports more than is kept nobody is to have the connection any more.
+    pub fn set_parameter(&mut self, name: &[u8], value: &[u8]) {
+        self.parameters.set(name, value);
+        if self.parameters.are_too_many() {
+            self.info.set_close_needed();
         }
     }
 }

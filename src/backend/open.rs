@@ -70,6 +70,9 @@ pub enum OpenError {
     /// It was under way for long when the node was found to be down.
     #[error("no answer, and the node is down or was")]
     GivenUp,
+    /// The server reports more parameters than any PostgreSQL does, or longer ones.
+    #[error("the server reports too many parameters")]
+    Parameters,
     /// The server sent something that the protocol does not allow here.
     #[error("unexpected message {0:#04x} from the server during startup")]
     Protocol(u8),
@@ -85,6 +88,11 @@ impl OpenError {
             Self::Refused(notice) | Self::Login(ServerAuthError::Refused(notice)) => Some(notice),
             _ => None,
         }
+    }
+
+    /// Whether the server would let us in if it had not so many connections: more of them may be free any moment.
+    pub fn says_server_is_full(&self) -> bool {
+        self.notice().is_some_and(|notice| notice.code == SqlState::TOO_MANY_CONNECTIONS)
     }
 
     /// Whether this says that the node as a whole is unreachable (design §7): our own socket errors and 57P01–57P03;
@@ -197,6 +205,9 @@ async fn log_in(spec: &ConnectSpec, stream: &mut Stream, extra: &[(&str, &str)])
     }
     let mut body = Vec::new();
     loop {
+        if login.parameters.are_too_many() {
+            return Err(OpenError::Parameters);
+        }
         match stream.read_frame(&mut body, MAX_LOGIN_MESSAGE).await? {
             b'S' => {
                 if let Some((name, value)) = backend::parameter_status(&body) {

@@ -8,8 +8,10 @@ use super::reading;
 
 type Bytes = Box<[u8]>;
 
-/// Most parameters that are kept. PostgreSQL 18 reports 16; a server that invents new ones without end costs no more than these.
+/// Most parameters that are kept, and most bytes of their names and values. PostgreSQL 18 reports 16 of a few hundred bytes; a server that
+/// invents new ones without end, or long ones, costs no more than these.
 const MOST: usize = 256;
+const MOST_BYTES: usize = 64 << 10;
 
 /// The reported parameters in the order in which the server first told them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +22,10 @@ pub struct Parameters {
     /// The same of those by which texts are read.
     reading: u64,
     in_hot_standby: Option<bool>,
+    /// Of all names and values.
+    bytes: usize,
+    /// More was reported than is kept.
+    too_many: bool,
 }
 
 /// What a client is told of a parameter: it talks to one server that is never a standby (trap 57).
@@ -37,19 +43,22 @@ impl Parameters {
         if name == b"in_hot_standby" {
             self.in_hot_standby = Some(value == b"on");
         }
-        let is_full = self.list.len() >= MOST;
-        let change = match self.list.iter_mut().find(|(key, _)| **key == *name) {
-            Some((_, old)) if **old == *value => return false,
-            Some((_, old)) => {
-                let before = std::mem::replace(old, value.into());
-                digest(name, &before) ^ digest(name, value)
-            }
-            None if is_full => return false,
-            None => {
-                self.list.push((name.into(), value.into()));
-                digest(name, value)
-            }
-        };
+        let known = self.list.iter().position(|(key, _)| **key == *name);
+        let before = known.map(|at| &*self.list[at].1);
+        if before == Some(value) {
+            return false;
+        }
+        let bytes = self.bytes + value.len() - before.map_or(0, <[u8]>::len) + known.map_or(name.len(), |_| 0);
+        if bytes > MOST_BYTES || (known.is_none() && self.list.len() >= MOST) {
+            self.too_many = true;
+            return false;
+        }
+        self.bytes = bytes;
+        let change = digest(name, value) ^ before.map_or(0, |before| digest(name, before));
+        match known {
+            Some(at) => self.list[at].1 = value.into(),
+            None => self.list.push((name.into(), value.into())),
+        }
         self.digest ^= change;
         if reading::is_parameter(name) {
             self.reading ^= change;
@@ -60,6 +69,16 @@ impl Parameters {
     /// Whether the server has last said that it is a standby; `None` = it does not say (PostgreSQL before 14).
     pub fn in_hot_standby(&self) -> Option<bool> {
         self.in_hot_standby
+    }
+
+    /// Whether the server has reported more than is kept: it is no PostgreSQL, or broken, and what it has reported is not known any more.
+    pub fn are_too_many(&self) -> bool {
+        self.too_many
+    }
+
+    /// Bytes of all names and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The last reported value.
@@ -117,6 +136,19 @@ mod tests {
         let mut parameters = Parameters::default();
         let new = (0..100_000).filter(|n| parameters.set(format!("x.p{n}").as_bytes(), b"v")).count();
         assert_eq!((new, parameters.iter().count()), (MOST, MOST));
+        assert!(parameters.are_too_many());
         assert!(parameters.set(b"x.p0", b"w"), "those that are known still change");
+    }
+
+    #[test]
+    fn a_server_that_reports_long_values() {
+        let mut parameters = Parameters::default();
+        let half = vec![b'v'; MOST_BYTES / 2 - 10];
+        assert!(parameters.set(b"a", &half) && parameters.set(b"b", &half) && !parameters.are_too_many());
+        assert!(parameters.set(b"a", b"short"), "what was replaced counts no more");
+        assert!(parameters.set(b"c", &half) && !parameters.are_too_many());
+        assert!(!parameters.set(b"a", &half) && parameters.are_too_many());
+        assert_eq!(parameters.get(b"a"), Some(&b"short"[..]));
+        assert_eq!(parameters.bytes(), 3 + 5 + 2 * half.len());
     }
 }

@@ -72,10 +72,17 @@ static INTERNED: LazyLock<Mutex<Interner<Settings>>> = LazyLock::new(|| Mutex::n
 impl Settings {
     /// The interned settings with these texts, as of a startup packet; of a repeated name the last value counts.
     pub fn intern(entries: impl IntoIterator<Item = (String, String)>) -> Arc<Self> {
-        let mut sorted = Entries::new();
-        for (name, value) in entries {
-            put(&mut sorted, &name.to_ascii_lowercase(), Some(Value::Text(value)));
-        }
+        let entries = entries.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), Value::Text(value)));
+        let mut sorted: Entries = entries.collect();
+        // Stable, and then the last of equal ones counts. A packet may have a hundred thousand of them.
+        sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+        sorted.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
         Self::interned(sorted)
     }
 
@@ -129,10 +136,9 @@ impl Settings {
         if base.is_empty() {
             return self.clone();
         }
-        let mut entries = base.entries.clone();
-        for (name, value) in &self.entries {
-            put(&mut entries, name, Some(value.clone()));
-        }
+        let only_there = base.entries.iter().filter(|(name, _)| self.get(name).is_none());
+        let mut entries: Entries = self.entries.iter().chain(only_there).cloned().collect();
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
         Self::interned(entries)
     }
 

@@ -341,17 +341,23 @@ fn insert(table: &mut DeTable<'_>, path: &[Part<'_>], value: Spanned<DeValue<'st
         table.insert(Spanned::new(key.clone(), DeString::Owned(name)), value);
         return true;
     }
-    if !table.contains_key(name.as_str()) {
+    let is_new = !table.contains_key(name.as_str());
+    if is_new {
         let is_list = LISTS.contains(&name.as_str());
         let empty = if is_list { DeValue::Array(DeArray::new()) } else { DeValue::Table(DeTable::new()) };
         let empty = Spanned::new(key.clone(), empty);
         table.insert(Spanned::new(key.clone(), DeString::Owned(name.clone())), empty);
     }
-    match table.get_mut(name.as_str()).map(Spanned::get_mut) {
+    let is_done = match table.get_mut(name.as_str()).map(Spanned::get_mut) {
         Some(DeValue::Table(inner)) => insert(inner, rest, value),
         Some(DeValue::Array(items)) => insert_item(items, rest, value),
         _ => false,
+    };
+    if is_new && !is_done {
+        // Nothing is left of it that would mean something by itself.
+        table.remove(name.as_str());
     }
+    is_done
 }
 
 fn insert_item(items: &mut DeArray<'_>, path: &[Part<'_>], value: Spanned<DeValue<'static>>) -> bool {

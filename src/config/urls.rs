@@ -151,9 +151,7 @@ impl Overrides {
         }
         // Not said by a flag, only concluded from the URL.
         raw.admin.admin_users = raw.admin.admin_users.or(line.admin.admin_users);
-        if raw.hba.is_empty() {
-            raw.hba = line.hba;
-        }
+        raw.hba = raw.hba.or(line.hba);
         for (name, user) in line.users {
             let known = take(&mut raw.users, name.get_ref()).unwrap_or_default();
             raw.users.insert(name, User { password: user.password.or(known.password), ..known });
@@ -224,6 +222,6 @@ fn no_password(
         };
         Spanned::new(at.clone(), rule)
     };
-    raw.hba.push(trust(super::HbaKind::Local, None));
-    raw.hba.push(trust(super::HbaKind::Host, list(&["127.0.0.0/8", "::1"])));
+    let rules = vec![trust(super::HbaKind::Local, None), trust(super::HbaKind::Host, list(&["127.0.0.0/8", "::1"]))];
+    raw.hba = Some(Spanned::new(at.clone(), rules));
 }

@@ -1,9 +1,11 @@
 //! Load and health of a node, shared by everything that talks to it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use quanta::Instant;
 use tokio::sync::Notify;
@@ -30,6 +32,8 @@ pub struct NodeLoad {
     latency_us: AtomicU32,
     /// Since when it is known not to be in recovery.
     primary_since: Mutex<Option<Instant>>,
+    /// Where it is, once another server has taken its name.
+    places: ArcSwapOption<Vec<IpAddr>>,
     /// How fresh its data is known to be.
     pub horizon: Arc<Horizon>,
     /// Wakes the node's health check before its time.
@@ -54,6 +58,7 @@ impl Default for NodeLoad {
             share: AtomicU32::new(0),
             latency_us: AtomicU32::new(0),
             primary_since: Mutex::new(None),
+            places: ArcSwapOption::empty(),
             horizon: Arc::default(),
             probe: Notify::new(),
             at_rest: AtomicBool::new(false),
@@ -176,6 +181,24 @@ impl NodeLoad {
         self.primary_since.lock().is_some_and(|since| since > opened)
     }
 
+    /// Another server has taken its name, at these addresses.
+    pub fn set_places(&self, places: Vec<IpAddr>) {
+        self.places.store(Some(Arc::new(places)));
+    }
+
+    /// Its name leads to these addresses, too, and to the same server as far as is known.
+    pub fn add_places(&self, more: &[IpAddr]) {
+        if let Some(places) = &*self.places.load() {
+            self.set_places([&places[..], more].concat());
+        }
+    }
+
+    /// Whether a connection to this peer goes to a server whose name another one has taken: it must not be written to, as a node that
+    /// is deposed must not.
+    pub fn is_replaced_at(&self, peer: &str) -> bool {
+        self.places.load().as_ref().is_some_and(|places| is_elsewhere(peer, places))
+    }
+
     /// Its share of reads; 0 = it takes none, whatever for. It takes none either while it is down.
     pub fn share(&self) -> u32 {
         self.share.load(Ordering::Relaxed)
@@ -200,6 +223,11 @@ impl NodeLoad {
         // Of two that come at once one may be lost: it is an average.
         self.latency_us.store(u32::try_from(new.max(1)).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
+}
+
+/// Whether a connection's peer is none of these. Unix sockets have no address.
+pub fn is_elsewhere(peer: &str, places: &[IpAddr]) -> bool {
+    peer.parse::<IpAddr>().is_ok_and(|peer| !places.contains(&peer))
 }
 
 /// A connection outside the pools, see [`NodeLoad::pass`].
@@ -282,6 +310,19 @@ mod tests {
         assert!(woken.as_mut().poll(&mut cx).is_ready());
         load.leased();
         assert!(std::pin::pin!(load.stirred()).poll(&mut cx).is_pending(), "nobody sleeps");
+    }
+
+    #[test]
+    fn connections_to_addresses_that_a_name_has_no_more() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let load = NodeLoad::default();
+        load.add_places(&[ip("10.0.0.9")]);
+        assert!(!load.is_replaced_at("10.0.0.2"), "nothing has replaced anything");
+        load.set_places(vec![ip("10.0.0.1"), ip("::1")]);
+        assert!(load.is_replaced_at("10.0.0.2"));
+        assert!(!load.is_replaced_at("10.0.0.1") && !load.is_replaced_at("::1") && !load.is_replaced_at("unix"));
+        load.add_places(&[ip("10.0.0.2")]);
+        assert!(!load.is_replaced_at("10.0.0.2") && !load.is_replaced_at("10.0.0.1"));
     }
 
     #[test]

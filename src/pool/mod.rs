@@ -41,10 +41,13 @@ pub use cap::Cap;
 pub use gate::{Gate, Gates, Service};
 pub use janitor::tend;
 pub use lease::Lease;
-pub use load::{NodeLoad, Passing, Traffic};
+pub use load::{NodeLoad, Passing, Traffic, is_elsewhere};
 pub use waiter::WaiterSlot;
 
 use state::State;
+
+/// What is said of a server that reports more than is kept ([`crate::backend::Parameters`]).
+pub const TOO_MANY_PARAMETERS: &str = "the server reports too many parameters";
 
 /// Why no connection could be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -194,6 +197,18 @@ impl Pool {
     /// # Errors
     /// [`CheckOutError`]; after it the caller holds no place in the line.
     pub async fn check_out(self: &Arc<Self>, slot: &Arc<WaiterSlot>) -> Result<Lease, CheckOutError> {
+        self.check_out_if(true, slot).await
+    }
+
+    /// The same on behalf of somebody who has other places to go to: a primary that is full is not waited for.
+    ///
+    /// # Errors
+    /// [`CheckOutError`], as for [`Self::check_out`].
+    pub async fn check_out_unless_full(self: &Arc<Self>, slot: &Arc<WaiterSlot>) -> Result<Lease, CheckOutError> {
+        self.check_out_if(false, slot).await
+    }
+
+    async fn check_out_if(self: &Arc<Self>, is_patient: bool, slot: &Arc<WaiterSlot>) -> Result<Lease, CheckOutError> {
         let (mut wait, settings) = {
             let mut state = self.state.lock();
             if self.closed.load(Ordering::Acquire) || self.load.is_draining() {
@@ -212,7 +227,7 @@ impl Pool {
             {
                 return Err(CheckOutError::Open(error));
             }
-            let wait = waiter::Wait::enqueue(self, slot, &mut state);
+            let wait = waiter::Wait::enqueue(self, slot, is_patient, &mut state);
             self.check_for_waiters(&mut state);
             self.open_for_waiters(&mut state);
             (wait, state.settings.clone())
@@ -236,7 +251,8 @@ impl Pool {
                 Err(_) if !left().is_zero() => {}
                 Err(_) => {
                     self.metrics.wait_timed_out();
-                    return Err(CheckOutError::Timeout);
+                    let full = self.state.lock().why_full();
+                    return Err(full.map_or(CheckOutError::Timeout, CheckOutError::Open));
                 }
             }
         }
@@ -290,6 +306,9 @@ impl Pool {
             None
         };
         if let Some(cause) = unfit {
+            if conn.parameters.are_too_many() {
+                self.complain(TOO_MANY_PARAMETERS);
+            }
             state.forget(&conn.info);
             self.metrics.closed(cause);
             self.open_for_waiters(&mut state);

@@ -1,5 +1,6 @@
 //! Opening connections, in tasks of their own.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -123,7 +124,8 @@ impl Pool {
     }
 
     /// All waiters learn of the failure when nothing else is open or opening that could
-    /// serve them; while other connections live they go on waiting for those (trap 67). The next attempt is made after a pause.
+    /// serve them; while other connections live they go on waiting for those (trap 67), and where a primary is full, as one may be that was
+    /// promoted a moment ago, for what others give up. The next attempt is made after a pause.
     fn opening_failed(self: &Arc<Self>, error: OpenError) {
         self.failed.store(Moment::now().nanos(), Ordering::Relaxed);
         self.metrics.open_failed();
@@ -156,7 +158,10 @@ impl Pool {
         if state.open > 0 || state.opening > 0 || self.gate.is_paused() {
             return;
         }
-        let waiters = std::mem::take(&mut state.waiters);
+        let is_full = error.says_server_is_full() && self.load.is_primary();
+        let all = std::mem::take(&mut state.waiters).into_iter();
+        let (patient, waiters): (VecDeque<_>, _) = all.partition(|waiter| is_full && waiter.is_patient);
+        state.waiters = patient;
         drop(state);
         for waiter in waiters {
             waiter.place.give(Err(CheckOutError::Open(error.clone())));

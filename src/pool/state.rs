@@ -154,6 +154,11 @@ impl State {
         self.failure.clone().filter(|_| hopeless)
     }
 
+    /// The server's word that it is full, if that is why nothing is open.
+    pub fn why_full(&self) -> Option<Arc<OpenError>> {
+        self.failure.clone().filter(|failure| self.open == 0 && failure.says_server_is_full())
+    }
+
     /// Notes a connection that was opened, and the places that it takes.
     pub fn opened(&mut self, info: Arc<ServerInfo>, places: Places) {
         self.open += 1;

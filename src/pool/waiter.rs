@@ -25,6 +25,8 @@ pub(super) struct Waiter {
     pub place: Place<Answer>,
     /// Since when it waits.
     pub since: Instant,
+    /// A primary that is full is waited for.
+    pub is_patient: bool,
 }
 
 impl Waiter {
@@ -42,8 +44,8 @@ pub(super) struct Wait {
 
 impl Wait {
     /// Joins the end of the line.
-    pub fn enqueue(pool: &Arc<Pool>, slot: &Arc<WaiterSlot>, state: &mut State) -> Self {
-        state.waiters.push_back(Waiter { place: Place::of(slot), since: Instant::now() });
+    pub fn enqueue(pool: &Arc<Pool>, slot: &Arc<WaiterSlot>, is_patient: bool, state: &mut State) -> Self {
+        state.waiters.push_back(Waiter { place: Place::of(slot), since: Instant::now(), is_patient });
         Self { pool: pool.clone(), slot: slot.clone() }
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::backend::ServerInfo;
 use crate::net::PeerAddr;
-use crate::pool::Pool;
+use crate::pool::{NodeLoad, Pool};
 use crate::wire::startup::CancelKey;
 
 use super::logins::{LoggingIn, Logins};
@@ -116,7 +116,7 @@ pub struct Identity {
     pub application_name: String,
     /// `none`, `logical` or `physical`.
     pub replication: &'static str,
-    /// It is a client of the console, which counts towards no limit.
+    /// It is a client of the console, which counts towards no limit but that of its user there.
     pub console: bool,
 }
 
@@ -265,9 +265,10 @@ impl Client {
     /// Whether it is linked to a node that does not answer, that must not be written to, or that stands down: whether it has written there,
     /// it knows.
     fn waits_for_lost_node(&self) -> bool {
-        let is_lost = |pool: &Pool| !pool.load.is_up() || pool.load.is_deposed() || pool.load.is_draining();
+        let is_lost = |load: &NodeLoad| !load.is_up() || load.is_deposed() || load.is_draining();
+        let waits = |pool: &Pool, server: &ServerInfo| is_lost(&pool.load) || pool.load.is_replaced_at(&server.addr);
         self.state() == ClientState::Active
-            && self.assignment.lock().server.as_ref().is_some_and(|(pool, _)| is_lost(pool))
+            && self.assignment.lock().server.as_ref().is_some_and(|(pool, server)| waits(pool, server))
     }
 
     /// Cancel requests on their way to its server connection, and whether that connection waits for them to be let go.
@@ -342,6 +343,8 @@ struct Registry {
     /// How many there are of each database, as clients name it, and of each user.
     of_database: HashMap<String, u32, RandomState>,
     of_user: HashMap<String, u32, RandomState>,
+    /// The same of the console's.
+    of_console: HashMap<String, u32, RandomState>,
 }
 
 /// How many clients there may be.
@@ -355,16 +358,15 @@ pub struct ClientLimits {
     pub of_user: Option<u32>,
 }
 
-impl ClientLimits {
-    /// None at all.
-    pub const NONE: Self = Self { total: u32::MAX, of_database: None, of_user: None };
-}
-
 impl Registry {
     /// The limit that one more client of this kind would exceed.
     fn full(&self, new: &Identity, sessions: usize, limits: ClientLimits) -> Option<&'static str> {
         let reached =
             |limit: Option<u32>, count: Option<&u32>| limit.is_some_and(|limit| count.is_some_and(|n| *n >= limit));
+        if new.console {
+            return reached(limits.of_user, self.of_console.get(&new.user))
+                .then_some("that of one user's sessions on the console");
+        }
         if sessions >= limits.total as usize {
             Some("max_clients")
         } else if reached(limits.of_database, self.of_database.get(&new.database)) {
@@ -374,6 +376,15 @@ impl Registry {
         } else {
             None
         }
+    }
+
+    /// Counts one more of this kind, or one less.
+    fn count(&mut self, one: &Identity, more: bool) {
+        if one.console {
+            return count(&mut self.of_console, &one.user, more);
+        }
+        count(&mut self.of_database, &one.database, more);
+        count(&mut self.of_user, &one.user, more);
     }
 }
 
@@ -400,13 +411,10 @@ impl Clients {
         limits: ClientLimits,
     ) -> Result<Registered, &'static str> {
         let mut registry = self.registry.lock();
-        if !identity.console {
-            if let Some(limit) = registry.full(&identity, self.sessions(), limits) {
-                return Err(limit);
-            }
-            count(&mut registry.of_database, &identity.database, true);
-            count(&mut registry.of_user, &identity.user, true);
+        if let Some(limit) = registry.full(&identity, self.sessions(), limits) {
+            return Err(limit);
         }
+        registry.count(&identity, true);
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let by_pid = &mut registry.by_pid;
         // Like a process id: positive, and not guessable as "the next one".
@@ -484,10 +492,7 @@ impl Drop for Registered {
     fn drop(&mut self) {
         let mut registry = self.clients.registry.lock();
         registry.by_pid.remove(&self.client.key.pid);
-        if !self.client.console {
-            count(&mut registry.of_database, &self.client.database, false);
-            count(&mut registry.of_user, &self.client.user, false);
-        }
+        registry.count(&self.client, false);
         drop(registry);
         self.clients.sessions.fetch_sub(usize::from(!self.client.console), Ordering::Relaxed);
     }

@@ -84,14 +84,19 @@ impl Session {
         self.client.clear(Request::NodeDown);
         let State::Linked(link) = &self.state else { return Ok(()) };
         let load = &link.lease.pool().load;
+        // Nobody looks at that with each statement.
+        let is_replaced = link.primary && load.is_replaced_at(&link.lease.info.addr);
         let is_deposed = link.primary && load.is_deposed();
-        let is_void = is_deposed && (self.sight.is_writing() || self.sight.is_committing());
+        let is_void = is_replaced || (is_deposed && (self.sight.is_writing() || self.sight.is_committing()));
+        if is_replaced && link.replies.is_empty() {
+            return Err(Ending::Told(Box::new(deposed()), Blame::Server));
+        }
         if (load.is_up() && !is_void) || link.replies.is_empty() {
             return Ok(());
         }
         match link.rerun.is_possible() {
             // It may come back, and there is no other one.
-            _ if link.primary && !is_deposed => Ok(()),
+            _ if link.primary && !is_deposed && !is_replaced => Ok(()),
             true => self.leave_lost(),
             false if link.primary => Err(self.server_gone()),
             false => Ok(()),
@@ -123,6 +128,12 @@ impl Session {
                 .hint("See the error before this one.");
         Ending::Told(Box::new(notice), Blame::Server)
     }
+}
+
+/// For a session that would go on writing to a server that is the primary no more.
+pub(super) fn deposed() -> ErrorNotice {
+    ErrorNotice::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection: its server is no longer the primary")
+        .hint("Connect again: the transaction, if there was one, is not committed.")
 }
 
 /// The error for a client whose server connection broke.

@@ -205,12 +205,7 @@ impl Session {
     pub(super) fn is_deposed(&self) -> Option<Flow> {
         match &self.state {
             State::Linked(link) if link.primary && link.lease.pool().load.is_deposed() => {
-                let notice = ErrorNotice::fatal(
-                    SqlState::ADMIN_SHUTDOWN,
-                    "terminating connection: its server is no longer the primary",
-                )
-                .hint("Connect again: the transaction, if there was one, is not committed.");
-                Some(Flow::Stop(Need::Close(Some(notice))))
+                Some(Flow::Stop(Need::Close(Some(super::ending::deposed()))))
             }
             _ => None,
         }

@@ -12,7 +12,7 @@ use crate::backend::{self, Parameters, Settings};
 use crate::config::PoolMode;
 use crate::net::Stream;
 use crate::observe::{Blame, fault, panics};
-use crate::pool::{Lease, WaiterSlot};
+use crate::pool::{CheckOutError, Lease, WaiterSlot};
 use crate::sql::{LexOptions, truth};
 use crate::topology::UserPools;
 use crate::wire::startup::{Startup, parse_options};
@@ -375,18 +375,33 @@ async fn any_server(pools: &UserPools) -> Result<Lease, NoParameters> {
     order.sort_by_key(|&node| (!cluster.nodes[node].load.is_up(), !cluster.nodes[node].is_primary()));
     let slot = Arc::new(WaiterSlot::default());
     let mut failure = None;
-    for node in order {
-        match pools.pools[node].check_out(&slot).await {
+    for &node in &order {
+        match pools.pools[node].check_out_unless_full(&slot).await {
             Ok(lease) => return Ok(lease),
-            Err(crate::pool::CheckOutError::Closed) => return Err(NoParameters::PoolClosed),
-            Err(crate::pool::CheckOutError::Open(error)) => {
-                failure.get_or_insert(backend::open_failure(&error));
-            }
             Err(error) => {
-                failure.get_or_insert(ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, error.to_string()));
+                failure.get_or_insert(no_lease(error)?);
             }
         }
     }
-    let none = || ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "no server is available for this database");
-    Err(failure.unwrap_or_else(none).into())
+    match (failure, order.first()) {
+        (Some(failure), Some(&first)) if failure.code == SqlState::TOO_MANY_CONNECTIONS => {
+            pools.pools[first].check_out(&slot).await.or_else(|error| Err(no_lease(error)?.into()))
+        }
+        (failure, _) => {
+            let none = || ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, "no server is available for this database");
+            Err(failure.unwrap_or_else(none).into())
+        }
+    }
+}
+
+/// Why there is no connection to a node, for the client.
+///
+/// # Errors
+/// The pool was closed, and has a successor.
+fn no_lease(error: CheckOutError) -> Result<ErrorNotice, NoParameters> {
+    match error {
+        CheckOutError::Closed => Err(NoParameters::PoolClosed),
+        CheckOutError::Open(error) => Ok(backend::open_failure(&error)),
+        CheckOutError::Timeout => Ok(ErrorNotice::error(SqlState::CANNOT_CONNECT_NOW, error.to_string())),
+    }
 }

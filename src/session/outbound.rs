@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::backend::Prepared;
 use crate::observe::Moment;
 use crate::observe::fault;
+use crate::pool::TOO_MANY_PARAMETERS;
 use crate::wire::frame::{HEADER, backend_limit};
 use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, backend};
 
@@ -299,7 +300,11 @@ impl Session {
             }
             b'S' => {
                 let Some((name, value)) = backend::parameter_status(body) else { return Ok(!settings) };
-                link.lease.parameters.set(name, value);
+                link.lease.set_parameter(name, value);
+                if link.lease.parameters.are_too_many() {
+                    link.lease.pool().complain(TOO_MANY_PARAMETERS);
+                    return Err(ServerBroken);
+                }
                 if name == b"in_hot_standby" {
                     // It has been promoted.
                     link.lease.pool().load.probe.notify_one();

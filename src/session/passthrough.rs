@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::copy_bidirectional_with_sizes;
 
-use crate::backend::{self, OpenError, ServerConn};
+use crate::backend::{self, OpenError, ServerConn, ServerInfo};
 use crate::observe::Blame;
 use crate::pool::{Passing, Pool};
 use crate::topology::{Node, UserPools};
@@ -60,8 +60,9 @@ pub(super) async fn serve(login: Login) {
         // Either side's end ends both; what it was is in the server's log. After a kill, perhaps in the middle of a message,
         // nothing can be said any more (trap 70).
         let cut = {
+            let server = conn.info.clone();
             let mut copy = pin!(copy_bidirectional_with_sizes(&mut stream, &mut conn.stream, BUFFER, BUFFER));
-            poll_fn(|cx| poll_passing(cx, client, &line, &pools, copy.as_mut())).await
+            poll_fn(|cx| poll_passing(cx, client, line.is_over(&pools, &server), copy.as_mut())).await
         };
         stream.shutdown();
         client.unassign();
@@ -78,13 +79,12 @@ pub(super) async fn serve(login: Login) {
 fn poll_passing(
     cx: &mut Cx<'_>,
     client: &Client,
-    line: &Line,
-    pools: &UserPools,
+    is_over: bool,
     copy: Pin<&mut impl Future<Output = io::Result<(u64, u64)>>>,
 ) -> Poll<bool> {
     client.set_waker(cx.waker());
     client.clear(Request::NodeDown);
-    if client.requested(Request::Kill) || line.is_over(pools) {
+    if client.requested(Request::Kill) || is_over {
         return Poll::Ready(true);
     }
     let suspended = client.requested(Request::Suspend);
@@ -127,10 +127,12 @@ impl Line {
     }
 
     /// Whether its node is not to be used any more: another one is the primary, or it stands down for one and this could write.
-    fn is_over(&self, pools: &UserPools) -> bool {
+    fn is_over(&self, pools: &UserPools, server: &ServerInfo) -> bool {
         let node: &Node = &pools.cluster.nodes[self.index];
-        let stands_down = || node.load.is_draining() && pools.cluster.leaving().as_ref() == Some(&node.settings.name);
-        node.load.is_deposed() || (self.writes.is_some() && stands_down())
+        let stands_down =
+            || node.load.is_draining() && pools.cluster.leaving().is_some_and(|one| one.node == node.settings.name);
+        let is_replaced = node.load.is_deposed() || node.load.is_replaced_at(&server.addr);
+        is_replaced || (self.writes.is_some() && stands_down())
     }
 
     /// Ends it in the middle of whatever is under way. It counts until the server has ended it, too, as far as that can be waited for.

@@ -139,8 +139,9 @@ const MAX_ACCEPTED: usize = 16 * 1024;
 /// The settings are held so that their address, the key, stays theirs.
 pub(super) type Greeting = (Arc<Settings>, Arc<Parameters>);
 
-/// More different settings than that are not remembered: each login then asks a server.
+/// More different settings than that are not remembered, nor greetings that are so long: each login then asks a server.
 const MAX_GREETINGS: usize = 256;
+const LONGEST_GREETING: usize = 8 << 10;
 
 /// So many users are remembered, whether they have pools or not.
 const MANY_USERS: usize = 1024;
@@ -467,6 +468,9 @@ impl UserPools {
 
     /// Remembers what a server reported under these settings.
     pub fn remember_greeting(&self, settings: &Arc<Settings>, parameters: Arc<Parameters>) {
+        if parameters.bytes() > LONGEST_GREETING {
+            return;
+        }
         let mut greetings = self.greetings.lock();
         if greetings.len() >= MAX_GREETINGS {
             greetings.clear();

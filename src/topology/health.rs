@@ -69,6 +69,14 @@ async fn watch(cluster: std::sync::Weak<Cluster>, node: Arc<Node>) {
         match outcome {
             Ok(answer) => {
                 failures = 0;
+                if answer.refusal.is_none() && node.has_been_replaced(answer.facts) && node.is_primary() {
+                    let node = &node.settings.name;
+                    tracing::warn!(
+                        node,
+                        "another server has the primary's name: what is under way on the former one ends"
+                    );
+                    cluster.lost.notify_one();
+                }
                 if healthy(&node, answer, asked) {
                     cluster.try_again_at(&node);
                 }

@@ -35,4 +35,5 @@ pub use patroni::{
     Endpoint as PatroniEndpoint, Member as PatroniMember, Report as PatroniReport, View as PatroniView,
     place as place_members,
 };
+pub use roles::Leaving;
 pub use switchover::Pursuit;

@@ -58,6 +58,7 @@ impl Found {
             group: None,
             addresses: Vec::new(),
             moved: false,
+            left: None,
         };
         Self {
             disabled: AtomicBool::new(false),
@@ -85,6 +86,29 @@ struct State {
     addresses: Vec<IpAddr>,
     /// They have changed since its health was checked.
     moved: bool,
+    /// What it was before, until the server that has the name now has answered.
+    left: Option<Left>,
+}
+
+/// A node before its name led elsewhere.
+#[derive(Debug)]
+struct Left {
+    facts: Option<Facts>,
+    addresses: Vec<IpAddr>,
+}
+
+impl Left {
+    /// Whether the server that has the name now is another one than before, or has become another one: what is written to who had the name
+    /// is not written to this one. Where servers do not say which they are, their addresses do.
+    fn is_replaced_by(&self, facts: Option<Facts>, addresses: &[IpAddr]) -> bool {
+        match (self.facts, facts) {
+            (_, Some(now)) if now.in_recovery => true,
+            (Some(before), Some(now)) if before.timeline > 0 && now.timeline > 0 => {
+                before.timeline != now.timeline || before.system != now.system
+            }
+            _ => !self.addresses.iter().any(|address| addresses.contains(address)),
+        }
+    }
 }
 
 /// What the last health check found.
@@ -249,6 +273,11 @@ impl Node {
         let mut state = self.found.state.lock();
         let before = std::mem::replace(&mut state.addresses, addresses.to_vec());
         let moved = !before.is_empty() && before != addresses;
+        if moved {
+            let facts = state.facts;
+            state.left.get_or_insert(Left { facts, addresses: before });
+            self.load.add_places(addresses);
+        }
         state.moved |= moved;
         self.found.moves.fetch_add(u64::from(moved), Ordering::AcqRel);
         moved
@@ -263,6 +292,21 @@ impl Node {
     /// Whether its name leads elsewhere since this was asked last.
     pub(super) fn has_moved(&self) -> bool {
         std::mem::take(&mut self.found.state.lock().moved)
+    }
+
+    /// The server that has its name has answered. Returns whether it was found that this is another one than had it before: connections to
+    /// that one are told by [`NodeLoad::is_replaced_at`].
+    pub(super) fn has_been_replaced(&self, facts: Option<Facts>) -> bool {
+        let mut state = self.found.state.lock();
+        if state.moved {
+            // Again, since it was asked.
+            return false;
+        }
+        let replaced = state.left.take().is_some_and(|left| left.is_replaced_by(facts, &state.addresses));
+        if replaced {
+            self.load.set_places(state.addresses.clone());
+        }
+        replaced
     }
 
     pub(super) fn candidate(&self, can_be_asked: bool) -> Candidate<'_> {

@@ -40,11 +40,20 @@ struct State {
     /// Why there is none.
     why: String,
     /// The node that stands down for a switchover.
-    leaving: Option<String>,
+    leaving: Option<Leaving>,
     /// Where the node is that `auth_query` asks.
     asked_for_users: Option<Vec<HostPort>>,
     /// Nodes that a reload has taken out and that may take writes still, and the timelines that they were on.
     gone: Vec<(Weak<NodeLoad>, u32)>,
+}
+
+/// A node that stands down for a switchover.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaving {
+    /// Its name.
+    pub node: String,
+    /// Nothing runs there any more, and the replica has everything: what is missing is the promotion.
+    pub is_done: bool,
 }
 
 impl State {
@@ -129,7 +138,7 @@ impl Cluster {
     pub fn enable_node(&self, index: usize) -> bool {
         let node = &self.nodes[index];
         let news = node.set_disabled(false);
-        self.era.state.lock().leaving.take_if(|leaving| *leaving == node.settings.name);
+        self.era.state.lock().leaving.take_if(|leaving| leaving.node == node.settings.name);
         node.load.set_draining(false);
         node.load.probe.notify_one();
         self.find_roles();
@@ -184,11 +193,18 @@ impl Cluster {
 
     /// The node is about to be taken out of service for a switchover.
     pub(super) fn note_leaving(&self, name: &str) {
-        self.era.state.lock().leaving = Some(name.to_owned());
+        self.era.state.lock().leaving = Some(Leaving { node: name.to_owned(), is_done: false });
+    }
+
+    /// The replica may be promoted.
+    pub fn note_stood_down(&self) {
+        if let Some(leaving) = &mut self.era.state.lock().leaving {
+            leaving.is_done = true;
+        }
     }
 
     /// The node that stands down for a switchover that is under way, or waits for the promotion.
-    pub fn leaving(&self) -> Option<String> {
+    pub fn leaving(&self) -> Option<Leaving> {
         self.era.state.lock().leaving.clone()
     }
 
@@ -250,9 +266,9 @@ impl Cluster {
                 self.all_pools().iter().for_each(|user| user.pools[index].drain());
             }
         }
-        if let (None, Some(leaving)) = (primary, &state.leaving) {
+        if let (None, Some(Leaving { node, .. })) = (primary, &state.leaving) {
             verdict.why = format!(
-                "{leaving} stands down for a switchover, and nothing was promoted yet (ENABLE NODE on the console gives it up)"
+                "{node} stands down for a switchover, and nothing was promoted yet (ENABLE NODE on the console gives it up)"
             );
         }
         let is_news = state.primary != now;
@@ -270,7 +286,8 @@ impl Cluster {
         }
         self.share_reads();
         self.ask_for_users(&mut state, primary);
-        let left = primary.and_then(|primary| state.leaving.take_if(|name| *name != self.nodes[primary].settings.name));
+        let left = primary
+            .and_then(|primary| state.leaving.take_if(|leaving| leaving.node != self.nodes[primary].settings.name));
         if now.is_some() {
             state.last.clone_from(&now);
         }
@@ -283,7 +300,7 @@ impl Cluster {
             self.lost.notify_one();
             self.era.patroni.wake.notify_one();
         }
-        if let Some(index) = left.and_then(|name| self.nodes.iter().position(|node| node.settings.name == name)) {
+        if let Some(index) = left.and_then(|left| self.nodes.iter().position(|node| node.settings.name == left.node)) {
             self.enable_node(index);
         }
     }
@@ -350,7 +367,7 @@ impl Cluster {
     pub fn refusal_of(&self, node: &Arc<Node>) -> Option<String> {
         match node.standing() {
             Standing::Refused(why) => Some(why),
-            _ if self.era.state.lock().leaving.as_ref() == Some(&node.settings.name) => {
+            _ if self.leaving().is_some_and(|leaving| leaving.node == node.settings.name) => {
                 Some("stands down for a switchover".to_owned())
             }
             _ if node.is_disabled() => Some("disabled on the console".to_owned()),

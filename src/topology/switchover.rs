@@ -32,6 +32,12 @@ impl Cluster {
         self.disable_node(index);
     }
 
+    /// The same for a node that has stood down for a process before this one.
+    pub fn stand_down_again(&self, index: usize) {
+        self.stand_down(index);
+        self.note_stood_down();
+    }
+
     /// Server connections to a node that are open or being opened, those of pools included that a reload has closed: what runs there may
     /// still be committed. Not those of physical replication, which cannot write: the replica itself may be fed by one.
     pub fn connections_to(&self, index: usize) -> usize {

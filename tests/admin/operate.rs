@@ -374,7 +374,7 @@ fn shutdown_when_clients_have_left() {
 }
 
 #[test]
-fn console_clients_count_towards_no_limit() {
+fn console_clients_count_towards_no_limit_of_clients() {
     let fixture = Fixture::new();
     let mut console = fixture.console();
     console.exchange(&Batch::new().query("SET max_client_conn = 2"));
@@ -384,6 +384,28 @@ fn console_clients_count_towards_no_limit() {
         RawClient::tcp(fixture.proxy.port()).login(APP_PASSWORD, &[("user", APP), ("database", &fixture.db.name)]);
     assert_eq!(login.unwrap_err().sqlstate(), "53300");
     drop((consoles, clients));
+}
+
+/// A monitor that leaves its connections behind takes neither memory without end nor the console away from administrators.
+#[test]
+fn the_console_takes_so_many_sessions_of_one_user() {
+    let fixture = Fixture::new();
+    let mut admin = fixture.console();
+    admin.exchange(&Batch::new().query("SET max_client_conn = 1"));
+    let client = fixture.client();
+    let try_in = || {
+        let mut client = RawClient::tcp(fixture.proxy.port());
+        let login = client.login(OTHER_PASSWORD, &[("user", OTHER), ("database", "pgbouncer")]);
+        login.map(|()| client).map_err(|error| error.sqlstate())
+    };
+    let mut watchers: Vec<_> = (0..32).map(|_| try_in().unwrap()).collect();
+    assert_eq!(try_in().unwrap_err(), "53300");
+    let mut second = fixture.console();
+    assert_eq!(second.value("SELECT count(*) FROM version"), "1", "administrators get in");
+    // Who has left makes room.
+    assert_eq!(watchers.pop().unwrap().value("SELECT count(*) FROM version"), "1");
+    until("there is room", || try_in().is_ok());
+    drop((client, watchers));
 }
 
 #[test]

@@ -81,8 +81,13 @@ pub struct Injector {
 impl Injector {
     /// Forwards connections to this port of the loopback.
     pub fn before(target: u16) -> Self {
+        Self::at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), target)
+    }
+
+    /// The same, at this address.
+    pub fn at(place: SocketAddr, target: u16) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let listener = runtime.block_on(TcpListener::bind(place)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let (weather, changes) =
             watch::channel(Weather { fault: Fault::None, share: 0, refuses: false, forgotten: 0, number: 0 });

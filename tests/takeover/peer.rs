@@ -63,7 +63,7 @@ impl Peer {
 /// Says hello as another user, and returns the answer.
 pub fn hello_as(user: u32, path: &Path) -> String {
     let script = "socket(S, 1, 5, 0) or die 'socket'; connect(S, pack('Sa*', 1, $ARGV[0])) or die \"connect: $!\"; \
-                  syswrite(S, '{\"message\":\"hello\",\"version\":1}'); sysread(S, $answer, 9999); print $answer";
+                  syswrite(S, '{\"message\":\"hello\",\"version\":2}'); sysread(S, $answer, 9999); print $answer";
     let mut command = Command::new("perl");
     command.args(["-e", script]).arg(path).uid(user).gid(user).current_dir("/").stderr(Stdio::inherit());
     let output = command.output().unwrap();

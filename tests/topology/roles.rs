@@ -9,6 +9,7 @@ use crate::fixture::*;
 use crate::support::clusters::{self, APP, APP_PASSWORD};
 use crate::support::frames::{Batch, summary, tags};
 use crate::support::process::Setup;
+use crate::support::raw::RawClient;
 
 #[test]
 fn nodes_without_roles_are_asked_for_them_trap_85() {
@@ -377,4 +378,39 @@ fn what_is_under_way_on_a_primary_that_is_replaced_ends() {
     // It had reached the standby before.
     let written = fixture.cluster.info().query(1, "app", "SELECT count(*) FROM t WHERE n = 9").unwrap();
     assert_eq!(written, "1", "what may have been committed is not sent again");
+}
+
+/// The clients of the old primary connect again all at once, and some of them directly: they come and go.
+#[test]
+fn a_new_primary_that_is_full_is_waited_for() {
+    let cluster = cluster(1);
+    let setup = "CREATE ROLE w LOGIN PASSWORD 'w' CONNECTION LIMIT 2; GRANT ALL ON t TO w";
+    cluster.info().query(0, "app", setup).unwrap();
+    cluster.info().wait_replayed().unwrap();
+    let user = "[users.w]\npassword = \"w\"\n[users.w.pool]\nwait_timeout = \"3s\"\n";
+    let proxy = Setup::config(config("", "", &(nodes(&cluster) + user))).start();
+    let connect = |port| RawClient::connect(port, "w", "w", "app");
+    let [mut first, mut second] = [(); 2].map(|()| connect(proxy.port()));
+    assert_eq!(first.value(WRITE), cluster.info().port(0).to_string());
+    until("the replica is known", || column_of(&proxy, "role")["replica1"] == "replica");
+    let others = [(); 2].map(|()| connect(cluster.info().port(1)));
+    cluster.primary().stop(StopMode::Immediate).unwrap();
+    first.send(&Batch::new().query(WRITE));
+    cluster.replicas()[0].promote().unwrap();
+    until("it takes writes", || column_of(&proxy, "role")["replica1"] == "primary");
+    assert!(first.is_silent_for(Duration::from_millis(700)), "it waits");
+    let began = Instant::now();
+    assert_eq!(first.recv().sqlstate(), "53300", "for as long as for anything");
+    assert!(began.elapsed() < Duration::from_secs(4));
+    first.recv_ready(1);
+    for client in [&mut first, &mut second] {
+        client.send(&Batch::new().query(WRITE));
+    }
+    assert!(first.is_silent_for(Duration::from_millis(500)) && second.is_silent_for(Duration::from_millis(10)));
+    drop(others);
+    for client in [&mut first, &mut second] {
+        let frames = client.recv_ready(1);
+        let row = frames.iter().find(|frame| frame.tag == b'D').map(|row| row.columns()[0].clone().unwrap());
+        assert_eq!(row, Some(cluster.info().port(1).to_string()), "{frames:?}");
+    }
 }

@@ -8,7 +8,7 @@ use crate::fixture::*;
 use crate::membership::Traffic;
 use crate::support::clusters::APP;
 use crate::support::frames::Batch;
-use crate::support::process::Setup;
+use crate::support::process::{Setup, Trunkline};
 use crate::support::raw::RawClient;
 
 fn start(client: &mut RawClient, sql: &str) {
@@ -131,45 +131,123 @@ fn what_cannot_be_done_is_told() {
     assert_eq!(client.value(WRITE), fixture.port(0), "nothing stands down for what was not begun");
 }
 
-/// Whoever is asked knows of it: a successor would go on writing to the primary that stands down.
-#[test]
-fn nobody_takes_over_meanwhile_and_none_begins_while_a_process_that_was_taken_over_lives() {
-    let cluster = cluster(1);
-    let dir = tempfile::tempdir().unwrap();
-    let general = format!("takeover_socket = \"{}\"", dir.path().join("takeover.sock").display());
-    let setup = || Setup::config(config(&general, "", &nodes(&cluster)));
-    let proxy = setup().start();
-    until("the takeover socket is there", || dir.path().join("takeover.sock").exists());
-    let (mut admin, mut writer) = (console(&proxy), client(&proxy));
-    until("the replica is up", || column_of(&proxy, "state").get("replica1").is_some_and(|state| state == "up"));
-    assert_eq!(writer.value(WRITE), cluster.info().port(0).to_string());
-    start(&mut admin, "SWITCHOVER app.replica1");
-    assert_eq!(outcome(&mut admin), "SWITCHOVER");
+/// A cluster with one replica, and the makings of processes before it that take over from each other.
+struct Relay {
+    cluster: trunkline::app::demo::Cluster,
+    dir: tempfile::TempDir,
+}
 
-    let mut refused = setup().beside(&proxy).launch();
-    refused.wait_for_log(&["stands down for a switchover"]);
+impl Relay {
+    fn new() -> Self {
+        Self { cluster: cluster(1), dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn setup(&self) -> Setup {
+        self.setup_with(&nodes(&self.cluster))
+    }
+
+    fn setup_with(&self, nodes: &str) -> Setup {
+        let general = format!("takeover_socket = \"{}\"", self.dir.path().join("takeover.sock").display());
+        Setup::config(config(&general, "", nodes))
+    }
+
+    /// The first process, when it can be taken over from and the replica can be promoted.
+    fn first(&self) -> Trunkline {
+        let proxy = self.setup().start();
+        until("the takeover socket is there", || self.dir.path().join("takeover.sock").exists());
+        until("the replica is up", || column_of(&proxy, "role").get("replica1").is_some_and(|role| role == "replica"));
+        assert_eq!(client(&proxy).value(WRITE), self.port(0));
+        proxy
+    }
+
+    fn port(&self, node: usize) -> String {
+        self.cluster.info().port(node).to_string()
+    }
+}
+
+/// A successor that did not know of it would go on writing to the primary that stands down.
+#[test]
+fn who_takes_over_before_the_promotion_keeps_writes_waiting_for_it() {
+    let relay = Relay::new();
+    let proxy = relay.first();
+    let (mut admin, mut writer, mut open) = (console(&proxy), client(&proxy), client(&proxy));
+    // As long as it is under way nobody takes over: who waits for it would be sent away.
+    open.rows("BEGIN");
+    open.rows("INSERT INTO t VALUES (7)");
+    start(&mut admin, "SWITCHOVER app.replica1");
+    until("it is under way", || column_of(&proxy, "reason")["primary"] == "stands down for a switchover");
+    let mut refused = relay.setup().beside(&proxy).launch();
+    refused.wait_for_log(&["a switchover of database app is under way"]);
+    assert!(!refused.wait_for(PATIENCE).expect("it ends").success());
+    open.rows("COMMIT");
+    assert_eq!(outcome(&mut admin), "SWITCHOVER");
+    // Nor does one that does not know the node.
+    let other = node("another", relay.cluster.info().port(0), "");
+    let mut refused = relay.setup_with(&other).beside(&proxy).launch();
+    refused.wait_for_log(&["primary of database app stands down for a switchover, and is no node of it"]);
     assert!(!refused.wait_for(PATIENCE).expect("it ends").success());
     start(&mut writer, WRITE);
     assert!(writer.is_silent_for(Duration::from_millis(200)), "nothing was promoted yet");
 
-    start(&mut admin, "ENABLE NODE app.primary");
-    assert_eq!(outcome(&mut admin), "ENABLE NODE");
-    writer.recv_ready(1);
-    let mut successor = setup().beside(&proxy).launch();
+    let mut successor = relay.setup().beside(&proxy).launch();
     successor.wait_for_log(&["taken over"]);
+    let mut late = client(&successor);
+    start(&mut late, WRITE);
+    assert!(late.is_silent_for(Duration::from_millis(1500)), "it waits for the promotion");
+    assert_eq!(column_of(&successor, "reason")["primary"], "stands down for a switchover");
+    assert_eq!(admin.failure("ENABLE NODE app.primary"), "55000", "it is for the successor to say");
+    assert!(late.is_silent_for(Duration::from_millis(100)) && writer.is_silent_for(Duration::from_millis(100)));
+    relay.cluster.replicas()[0].promote().unwrap();
+    for waiting in [&mut late, &mut writer] {
+        let frames = waiting.recv_ready(1);
+        let row = frames.iter().find(|frame| frame.tag == b'D').map(|row| row.columns()[0].clone().unwrap());
+        assert_eq!(row, Some(relay.port(1)), "{frames:?}");
+    }
+}
+
+#[test]
+fn what_was_passed_on_to_a_successor_can_be_given_up_there() {
+    let relay = Relay::new();
+    let proxy = relay.first();
+    let mut admin = console(&proxy);
     start(&mut admin, "SWITCHOVER app.replica1");
-    assert_eq!(outcome(&mut admin), "55000");
-    assert_eq!(writer.value(WRITE), cluster.info().port(0).to_string(), "it is in service here as there");
-    // Nor does one begin in the successor while clients of its predecessor would go on writing.
+    assert_eq!(outcome(&mut admin), "SWITCHOVER");
+    let mut successor = relay.setup().beside(&proxy).launch();
+    successor.wait_for_log(&["taken over"]);
+    let mut writer = client(&successor);
+    start(&mut writer, WRITE);
+    assert!(writer.is_silent_for(Duration::from_millis(200)));
+    console(&successor).rows("ENABLE NODE app.primary");
+    assert!(writer.recv_ready(1).iter().any(|frame| frame.tag == b'D'));
+}
+
+#[test]
+fn what_concerns_all_clients_is_not_said_to_one_of_two_processes() {
+    let relay = Relay::new();
+    let mut proxy = relay.first();
+    let (mut admin, mut writer) = (console(&proxy), client(&proxy));
+    let mut successor = relay.setup().beside(&proxy).launch();
+    successor.wait_for_log(&["taken over"]);
     until("the replica is up", || column_of(&successor, "role").get("replica1").is_some_and(|role| role == "replica"));
     let mut later = console(&successor);
-    assert_eq!(later.failure("SWITCHOVER app.replica1"), "55000");
-    // What waits until nothing runs any more cannot be had here either.
-    assert_eq!((later.failure("PAUSE"), later.failure("PAUSE app")), ("55000".to_owned(), "55000".to_owned()));
-    let mut next = client(&successor);
-    assert_eq!(next.value(WRITE), cluster.info().port(0).to_string(), "nothing stands down for what was not begun");
+    let commands = [
+        "SWITCHOVER app.replica1",
+        "PAUSE",
+        "PAUSE app",
+        "KILL",
+        "KILL app",
+        "SUSPEND",
+        "WAIT_CLOSE",
+        "WAIT_CLOSE app",
+    ];
+    for command in commands {
+        assert_eq!(admin.failure(command), "55000", "{command}");
+        assert_eq!(later.failure(command), "55000", "{command}");
+    }
+    for (client, what) in [(&mut writer, "here"), (&mut client(&successor), "there")] {
+        assert_eq!(client.value(WRITE), relay.port(0), "in service {what}");
+    }
     drop((admin, writer));
-    let mut proxy = proxy;
     assert!(proxy.wait_for(PATIENCE).expect("it ends").success());
     until("it may begin now", || {
         start(&mut later, "SWITCHOVER app.replica1");

@@ -2,8 +2,8 @@
 //!
 //! Both talk through the socket of `general.takeover_socket`, in whole messages. The new one says [`Message::Hello`] and gets
 //! [`Message::Offer`] with the sockets; when it is able to serve, it says [`Message::Ready`]. The old one stops accepting
-//! ([`Message::Stopped`]; who connects now waits in the kernel's queue), the new one starts ([`Message::Serving`]), and only then
-//! does the old one begin to drain. Whatever goes wrong before leaves the old one serving.
+//! ([`Message::Stopped`]; who connects now waits in the kernel's queue), the new one takes up what stands down for a switchover and starts
+//! ([`Message::Serving`]), and only then does the old one begin to drain. Whatever goes wrong before leaves the old one serving.
 //!
 //! The connection stays for as long as the old process lives: cancel requests for its clients now arrive at the new one
 //! ([`Message::Cancel`]). Who takes over from a process gets its connections to older ones, too.
@@ -25,7 +25,7 @@ pub use predecessors::Predecessors;
 pub use receive::Received;
 
 /// Version of the messages. Processes that do not speak the same one do not take over from each other.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How long a process may take for its next message when it has nothing to do but to send it.
 const PROMPT: Duration = Duration::from_secs(5);
 /// How long a process may take between getting the sockets and being able to serve.
@@ -55,14 +55,23 @@ enum Message {
     Offer { pid: u32, sockets: Vec<Passed> },
     /// New to old: everything is prepared.
     Ready,
-    /// Old to new: accepts nobody any more.
-    Stopped,
+    /// Old to new: accepts nobody any more. These nodes have stood down for a switchover, and nothing was promoted yet.
+    Stopped { leaving: Vec<StandDown> },
     /// New to old: serves from now on. The last word of the takeover.
     Serving,
     /// New to old: somebody wants to cancel what the client with this key runs.
     Cancel { id: u64, pid: u32, secret: Vec<u8> },
     /// Old to new: that has been done, if there is such a client.
     Done { id: u64 },
+}
+
+/// A node that has stood down for a switchover: whoever takes over must not write there, either.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandDown {
+    /// Its database.
+    pub database: String,
+    /// Its name.
+    pub node: String,
 }
 
 /// What a socket is that is passed on.

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{Message, PREPARATION, PROMPT, Passed, Predecessors, VERSION, next, parse, send, unexpected};
+use super::{Message, PREPARATION, PROMPT, Passed, Predecessors, StandDown, VERSION, next, parse, send, unexpected};
 use crate::app::doors::Doors;
 use crate::app::front::Front;
 use crate::net::packets::{PacketListener, Packets};
@@ -94,42 +94,45 @@ async fn hand_over(link: &Packets, listener: &PacketListener, doors: &Mutex<Door
     let Message::Hello { version } = next(link, PROMPT).await?.0 else { return Err(unexpected()) };
     if version != VERSION {
         let why = format!("the running process speaks version {VERSION} of the takeover, not {version}");
-        return refuse(link, why).await;
+        return Err(refuse(link, why).await);
     }
-    stay_for_switchover(link, front).await?;
+    stand_downs(link, front).await?;
     offer(link, listener, doors, &front.predecessors).await?;
     let Message::Ready = next(link, PREPARATION).await?.0 else { return Err(unexpected()) };
-    // From now on none begins here, either.
+    // From now on none begins or is given up here.
     front.ctx.succeeded.store(true, Ordering::SeqCst);
-    stay_for_switchover(link, front).await?;
+    let leaving = stand_downs(link, front).await?;
     doors.lock().await.shut().await;
-    send(link, &Message::Stopped).await?;
+    send(link, &Message::Stopped { leaving }).await?;
     let Message::Serving = next(link, PROMPT).await?.0 else { return Err(unexpected()) };
     // Their files are the successor's from now on.
     doors.lock().await.give_up();
     Ok(())
 }
 
-async fn refuse(link: &Packets, why: String) -> io::Result<()> {
-    send(link, &Message::Refused { why: why.clone() }).await?;
-    Err(io::Error::other(why))
+/// Tells why not, and returns it.
+async fn refuse(link: &Packets, why: String) -> io::Error {
+    match send(link, &Message::Refused { why: why.clone() }).await {
+        Ok(()) => io::Error::other(why),
+        Err(error) => error,
+    }
 }
 
-/// A successor knows nothing of a switchover: it would write to the primary that stands down, and lose that by the promotion.
-async fn stay_for_switchover(link: &Packets, front: &Front) -> io::Result<()> {
+/// The nodes that stand down until a replica is promoted: a successor that did not know of them would write there, and lose that.
+///
+/// # Errors
+/// For one of them that is still waited for: who waits would be sent away with this process's clients, and it would be given up here alone.
+async fn stand_downs(link: &Packets, front: &Front) -> io::Result<Vec<StandDown>> {
     let clusters = front.ctx.directory.clusters();
-    let leaving = clusters.values().find_map(|cluster| Some((cluster.database.name.clone(), cluster.leaving()?)));
+    let all = clusters.values().filter_map(|cluster| Some((cluster.database.name.clone(), cluster.leaving()?)));
+    let (done, under_way): (Vec<_>, Vec<_>) = all.partition(|(_, leaving)| leaving.is_done);
     drop(clusters);
-    match leaving {
-        None => Ok(()),
-        Some((database, node)) => {
-            refuse(
-                link,
-                format!(
-                    "{node} of database {database} stands down for a switchover, which a successor would not know of"
-                ),
-            )
-            .await
+    match under_way.first() {
+        None => Ok(done.into_iter().map(|(database, leaving)| StandDown { database, node: leaving.node }).collect()),
+        Some((database, leaving)) => {
+            let node = &leaving.node;
+            let why = format!("a switchover of database {database} is under way, for which {node} stands down");
+            Err(refuse(link, why).await)
         }
     }
 }

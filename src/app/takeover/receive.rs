@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Message, PROMPT, Passed, TURN, TakeoverError, VERSION, next, send, unexpected};
+use super::{Message, PROMPT, Passed, StandDown, TURN, TakeoverError, VERSION, next, send, unexpected};
 use crate::net::Inherited;
 use crate::net::packets::{PacketListener, Packets};
 
@@ -71,23 +71,39 @@ impl Received {
         Ok(Self { path: path.to_owned(), link, pid, listeners, takeover, older })
     }
 
-    /// Tells the running process that this one is able to serve, waits until that one has stopped accepting, and tells the
-    /// service manager (`announce`) and that one that this one serves now. The connections are to the processes that have
+    /// Tells the running process that this one is able to serve, waits until that one has stopped accepting, takes up what
+    /// stands down for a switchover (`take_up`; what it returns is why this cannot be), and tells the service manager
+    /// (`announce`) and that one that this one serves now. The connections are to the processes that have
     /// clients left; the listener is for who takes over next.
     ///
     /// # Errors
     /// The other process is gone, or does not answer in time: it goes on, if it can.
-    pub async fn serve(self, announce: impl AsyncFnOnce()) -> Result<(PacketListener, Vec<Packets>), TakeoverError> {
-        self.agree(announce).await.map_err(|error| TakeoverError { path: self.path, why: error.to_string() })?;
+    pub async fn serve(
+        self,
+        take_up: impl FnOnce(Vec<StandDown>) -> Result<(), String>,
+        announce: impl AsyncFnOnce(),
+    ) -> Result<(PacketListener, Vec<Packets>), TakeoverError> {
+        self.agree(take_up, announce)
+            .await
+            .map_err(|error| TakeoverError { path: self.path, why: error.to_string() })?;
         tracing::info!(pid = self.pid, "taken over");
         let mut links = self.older;
         links.push(self.link);
         Ok((self.takeover, links))
     }
 
-    async fn agree(&self, announce: impl AsyncFnOnce()) -> io::Result<()> {
+    async fn agree(
+        &self,
+        take_up: impl FnOnce(Vec<StandDown>) -> Result<(), String>,
+        announce: impl AsyncFnOnce(),
+    ) -> io::Result<()> {
         send(&self.link, &Message::Ready).await?;
-        let Message::Stopped = next(&self.link, PROMPT).await?.0 else { return Err(unexpected()) };
+        let leaving = match next(&self.link, PROMPT).await?.0 {
+            Message::Stopped { leaving } => leaving,
+            Message::Refused { why } => return Err(io::Error::other(why)),
+            _ => return Err(unexpected()),
+        };
+        take_up(leaving).map_err(io::Error::other)?;
         announce().await;
         send(&self.link, &Message::Serving).await
     }

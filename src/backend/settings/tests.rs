@@ -114,3 +114,17 @@ fn very_many_settings_are_several_lists() {
     assert_eq!(lists, [1000, 1000, 500]);
     assert!(sql.split(';').all(|list| list.starts_with("SELECT pg_catalog.set_config(")));
 }
+
+/// A startup packet has room for a hundred thousand names.
+#[test]
+fn very_many_settings_take_time_that_grows_with_their_number() {
+    let began = std::time::Instant::now();
+    let many = |value: &str| (0..100_000).rev().map(|n| (format!("N{n}"), value.to_owned())).collect::<Vec<_>>();
+    let settings = Settings::intern(many("first").into_iter().chain(many("last")));
+    assert_eq!((settings.iter().count(), settings.text("n7")), (100_000, Some("last")));
+    let over = pairs(&[("n7", "own"), ("other", "x")]).over(&settings);
+    assert_eq!((over.iter().count(), over.text("n7"), over.text("n8")), (100_001, Some("own"), Some("last")));
+    assert!(over.iter().is_sorted_by_key(|(name, _)| name));
+    // A minute and more if each is put into its place.
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+}

@@ -74,7 +74,7 @@ fn check_hash(secret: &Secret, place: Range<usize>, cx: &mut Context<'_>) {
     }
 }
 
-/// The HBA rules; everybody by SCRAM when there are none.
+/// The HBA rules; everybody by SCRAM when they are left out.
 pub(super) fn hba(
     raw: &RawConfig,
     tls: &ClientTls,
@@ -83,7 +83,7 @@ pub(super) fn hba(
     cx: &mut Context<'_>,
 ) -> Vec<HbaRule> {
     let known = Known { databases, users, tls, has_auth_query: databases.values().any(|d| d.auth_query.is_some()) };
-    if raw.hba.is_empty() {
+    let Some(list) = &raw.hba else {
         // A mistake elsewhere may be all that keeps a password away.
         if !known.has_auth_query && !users.values().any(|user| user.secret.is_some()) && !cx.problems.has_errors() {
             cx.problems
@@ -91,8 +91,15 @@ pub(super) fn hba(
                 .help("add [users.NAME] with password = \"…\", a database with auth_query, or an [[hba]] rule with another method");
         }
         return vec![defaults::hba_rule()];
+    };
+    if list.get_ref().is_empty() && !cx.is_refused("hba") {
+        cx.problems
+            .error("an empty list of HBA rules")
+            .at(list.span(), "nobody could log in")
+            .help("add a rule, or leave hba out: then everybody may log in by SCRAM");
     }
-    let rules: Vec<HbaRule> = raw.hba.iter().enumerate().map(|(i, rule)| hba_rule(i, rule, &known, cx)).collect();
+    let rules = list.get_ref().iter().enumerate();
+    let rules: Vec<HbaRule> = rules.map(|(i, rule)| hba_rule(i, rule, &known, cx)).collect();
     let verifies = |method: AuthMethod| matches!(method, AuthMethod::Md5 | AuthMethod::Password { .. });
     if rules.iter().any(|rule| rule.method == AuthMethod::ScramSha256) && !rules.iter().any(|r| verifies(r.method)) {
         for name in raw.users.keys() {

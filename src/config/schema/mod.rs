@@ -28,7 +28,7 @@ pub struct RawConfig {
     pub general: General,
     pub client: Client,
     pub tls: Tls,
-    pub hba: Vec<Spanned<Hba>>,
+    pub hba: Opt<Vec<Spanned<Hba>>>,
     pub pool: Pool,
     pub routing: Routing,
     pub server_tls: ServerTls,
