@@ -1,11 +1,12 @@
 //! Leaving a server connection on which nothing of the client's has run: what waits for one gets another, or the session ends.
 
-use crate::observe::Blame;
+use crate::observe::{Blame, Moment};
 use crate::route::RerunCause;
 use crate::wire::{ErrorNotice, SqlState, TxStatus};
 
 use super::clearing::clear;
 use super::machine::State;
+use super::pins::Pins;
 use super::relay::{Ending, Session};
 use super::rerun::cause_of;
 
@@ -34,6 +35,35 @@ impl Session {
         self.transition(State::Idle);
         self.resumed = true;
         self.segment_cleared = false;
+    }
+
+    /// A cancel request has struck the beginning of the client's block, of which it knows nothing, and the client was told so in answer to
+    /// the first statement: that never ran, and the block has failed. The connection is closed, as it skips whatever comes.
+    pub(super) fn fail_unbegun(&mut self) {
+        self.client.unassign();
+        self.timing.failed(SqlState::QUERY_CANCELED);
+        self.metrics.error(SqlState::QUERY_CANCELED, Blame::Client);
+        self.statement_ended(self.now, false);
+        let Self { state: State::Linked(link), names, deferred, sight, .. } = self else { return };
+        deferred.begin_anew();
+        deferred.fail();
+        sight.ready(Moment::of(self.now), link.incarnation, TxStatus::Idle, false, true);
+        let (has_ended, is_sent) = (link.replies.owes_client(), link.replies.answers_client());
+        link.replies.undo(names, &mut link.lease.prepared);
+        names.bound = None;
+        // All of these came with that statement: a session that has any begins its blocks on its own connection.
+        (self.pins, self.fresh_pins, self.releasing) = (Pins::empty(), Pins::empty(), Pins::empty());
+        self.scripts.clear();
+        self.own_portals.clear();
+        self.pass_is_dropped = self.client_pass > 0;
+        self.transition(State::Idle);
+        (self.resumed, self.segment_cleared, self.skip_to_sync) = (true, false, is_sent && !has_ended);
+        if has_ended {
+            self.answer_ready();
+        } else if !is_sent {
+            // It waited for the block.
+            self.drop_refused();
+        }
     }
 
     /// A replica refused what the session has set, or was kept from taking it by replay, and what the client has sent came right behind

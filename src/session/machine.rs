@@ -7,7 +7,7 @@ use std::task::{Context as Cx, Poll};
 use crate::config::NodeRole;
 use crate::observe::ClientState as MetricState;
 use crate::pool::Lease;
-use crate::wire::{TxStatus, build};
+use crate::wire::{SqlState, TxStatus, build};
 
 use super::clients::ClientState;
 use super::expect::Expect;
@@ -79,8 +79,8 @@ pub(super) struct Link {
     pub completed: u32,
     /// A transaction has ended since then, as its tag says: by a rollback?
     pub ended_by_tag: Option<bool>,
-    /// The server refused to begin the block that the client was told has begun.
-    pub begin_refused: bool,
+    /// The error with which the server refused to begin the block that the client was told has begun.
+    pub begin_refused: Option<SqlState>,
     /// An error came since the last ReadyForQuery.
     pub failed: bool,
     /// A statement is under way, or was since the connection was last at rest, that may set something, unseen or for its transaction:
@@ -145,7 +145,7 @@ impl Link {
             retired: None,
             completed: 0,
             ended_by_tag: None,
-            begin_refused: false,
+            begin_refused: None,
             failed: false,
             may_set: false,
             unsure: false,

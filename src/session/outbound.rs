@@ -134,7 +134,7 @@ impl Session {
                     return Ok(false);
                 }
                 let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
-                link.begin_refused = true;
+                link.begin_refused = Some(ErrorNotice::sqlstate_of(body));
                 // What was sent behind it has been skipped: what is known of its statements does not hold.
                 link.retired = Some("it refused to begin a block");
                 link.dying |= is_fatal(body);

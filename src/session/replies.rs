@@ -325,6 +325,11 @@ impl Replies {
         self.owes_ready() && self.queue.iter().any(|expect| expect.is_ready() && !expect.is_ours())
     }
 
+    /// Whether any of the replies owed is for the client.
+    pub fn answers_client(&self) -> bool {
+        !self.queue.iter().all(|expect| expect.is_ours() || matches!(expect, Expect::Close { ours: true }))
+    }
+
     /// How many of the replies owed answer a message that was sent.
     pub fn sent(&self) -> usize {
         self.queue.iter().filter(|expect| !expect.is_made()).count()
