@@ -1,5 +1,6 @@
 //! Leaving a server connection on which nothing of the client's has run: what waits for one gets another, or the session ends.
 
+use crate::backend::reserved;
 use crate::observe::{Blame, Moment};
 use crate::route::RerunCause;
 use crate::wire::{ErrorNotice, SqlState, TxStatus};
@@ -75,6 +76,7 @@ impl Session {
             return;
         }
         let error = link.settings_refused.as_deref().unwrap_or_default().to_vec();
+        self.forget_refused(&error);
         self.note_refusal(&error);
         self.plan_rerun(cause_of_refusal(&error), ErrorNotice::sqlstate_of(&error), error, None);
     }
@@ -92,6 +94,18 @@ impl Session {
             let within_message = !link.backlog.is_empty();
             drop(tokio::spawn(async move { drop(clear(*link, within_message, false).await) }));
         }
+    }
+
+    /// The server has refused a setting for its name. On a single one it would have been taken away when that became an extension's own.
+    fn forget_refused(&mut self, error: &[u8]) -> bool {
+        let message = ErrorNotice::field_of(error, b'M').unwrap_or_default();
+        let is_of_name = ErrorNotice::sqlstate_of(error) == SqlState::INVALID_NAME;
+        let Some(name) = std::str::from_utf8(message).ok().filter(|_| is_of_name).and_then(reserved::refused_in) else {
+            return false;
+        };
+        self.tracked.forget(name);
+        self.placement.observe(self.tracked.settings());
+        true
     }
 
     fn note_refusal(&self, error: &[u8]) {
@@ -114,6 +128,10 @@ impl Session {
             matches!(&self.state, State::Linked(link) if link.lease.is_set_in_its_ways(self.tracked.settings()));
         let struck = code == SqlState::QUERY_CANCELED || (code == SqlState::INVALID_PARAMETER_VALUE && is_old);
         self.note_refusal(&error);
+        if self.forget_refused(&error) && !sent && self.is_link_unused() {
+            self.leave_unused();
+            return Ok(());
+        }
         if !sent && (on_replica || struck) && self.is_link_unused() {
             if !struck {
                 self.plan_rerun(cause_of_refusal(&error), code, error.into_vec(), None);

@@ -123,6 +123,14 @@ impl Tracked {
         }
     }
 
+    /// This setting is none any more, nor ever was one.
+    pub fn forget(&mut self, name: &str) {
+        let values = self.points.iter_mut().map(|(_, values)| &mut values.settings);
+        for settings in values.chain([&mut self.startup, &mut self.settings]) {
+            *settings = settings.with(name, None);
+        }
+    }
+
     /// Whether a change takes settings away from a server connection that the client started with: they must be put back before
     /// anything else runs (trap 52).
     pub fn is_undone_by(&self, change: &Change) -> bool {
