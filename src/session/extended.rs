@@ -109,6 +109,9 @@ impl Session {
                         return stop;
                     }
                     let (known, _) = self.known(name, || true);
+                    if let Some(described) = self.describes_here(known.as_deref(), out) {
+                        return described;
+                    }
                     let executes = known.as_ref().and_then(|named| named.shared()).cloned();
                     if let Some(statement) = executes.filter(|s| s.decision.effects.contains(Effects::SQL_EXECUTE))
                         // It is described by what that stands for now.
@@ -127,6 +130,11 @@ impl Session {
                     self.uses_plan(false);
                 }
                 Some((ObjectKind::Portal, name)) => {
+                    if !self.own_portals.is_empty()
+                        && let Some(described) = self.describes_own(name, out)
+                    {
+                        return described;
+                    }
                     let bound = self.names.bound.take_if(|(portal, _)| **portal == *name).map(|(_, named)| named);
                     self.expect_description(bound.as_deref());
                     out.pass(range);
@@ -177,6 +185,20 @@ impl Session {
         if let Some(link) = self.link() {
             link.segment_open = true;
             link.replies.push(expect);
+        }
+    }
+
+    /// Describes a statement about a setting for us alone.
+    fn describes_here(&mut self, known: Option<&Named>, out: &mut Splice<'_>) -> Option<Flow> {
+        let statement = known?.shared()?;
+        match self.shows_own(statement.decision, &statement.sql, out) {
+            Some(Ok(answer)) => {
+                build::no_parameters(&mut self.to_client);
+                self.describe_shown(&answer, 0);
+                Some(Flow::Taken)
+            }
+            Some(Err(stop)) => Some(stop),
+            None => None,
         }
     }
 
