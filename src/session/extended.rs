@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::sql::Effects;
 use crate::wire::frontend::{self, ObjectKind};
-use crate::wire::{Frame, build};
+use crate::wire::{Frame, TxStatus, build};
 
 use super::expect::Expect;
 use super::gather::Gathered;
@@ -188,18 +188,30 @@ impl Session {
         }
     }
 
-    /// Describes a statement about a setting for us alone.
+    /// Describes a statement about a setting for us alone, and one without result in a failed block, on a connection that would have to
+    /// prepare it first and may not: a server that has it answers.
     fn describes_here(&mut self, known: Option<&Named>, out: &mut Splice<'_>) -> Option<Flow> {
         let statement = known?.shared()?;
         match self.shows_own(statement.decision, &statement.sql, out) {
             Some(Ok(answer)) => {
                 build::no_parameters(&mut self.to_client);
                 self.describe_shown(&answer, 0);
-                Some(Flow::Taken)
+                return Some(Flow::Taken);
             }
-            Some(Err(stop)) => Some(stop),
-            None => None,
+            Some(Err(stop)) => return Some(stop),
+            None => {}
         }
+        let link = self.link().filter(|link| link.status == TxStatus::Failed)?;
+        if link.lease.prepared.has(statement) {
+            return None;
+        }
+        let parameters = statement.parameters_of_no_result()?;
+        if !link.replies.is_empty() {
+            return Some(link.wait_for_answers(out));
+        }
+        build::message(&mut self.to_client, b't', |out| out.extend_from_slice(parameters));
+        build::bare(&mut self.to_client, b'n');
+        Some(Flow::Taken)
     }
 
     /// A Describe goes out, of a named statement or of its portal: the client knows the columns from now on.

@@ -408,7 +408,7 @@ impl Session {
                     None => Err(ServerBroken),
                 };
             }
-            b't' => return Ok(link.replies.tell_parameters()),
+            b't' => return Ok(link.replies.tell_parameters(body)),
             b'T' | b'n' => {
                 let columns = (tag == b'T').then_some(body);
                 match pop_if(link, |head| matches!(head, Expect::Describe { .. } | Expect::Verify { .. })) {

@@ -111,9 +111,12 @@ impl Replies {
     }
 
     /// A ParameterDescription came. Whether it is the client's, who is told once.
-    pub fn tell_parameters(&mut self) -> bool {
+    pub fn tell_parameters(&mut self, body: &[u8]) -> bool {
         match self.queue.front_mut() {
-            Some(Expect::Describe { begun, .. }) => !std::mem::replace(begun, true),
+            Some(Expect::Describe { begun, of, .. }) => {
+                of.iter().for_each(|statement| statement.takes(body));
+                !std::mem::replace(begun, true)
+            }
             Some(Expect::Verify { .. }) => false,
             _ => true,
         }
