@@ -18,7 +18,7 @@ use super::relay::Session;
 use super::splice::Splice;
 
 /// What has been sent to end a block.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 pub(super) struct OwnEnd {
     /// What the block has set is taken back.
     rolls_back: bool,
@@ -26,19 +26,27 @@ pub(super) struct OwnEnd {
     failed: bool,
     /// Its isolation level, once the server has told.
     isolation: Option<Isolation>,
+    /// It is DEFERRABLE, as the server has told.
+    deferrable: bool,
+    /// The server has said that it is over.
+    is_over: bool,
 }
 
 impl OwnEnd {
-    /// The server's answer, a DataRow of one value.
-    pub fn take_row(&mut self, row: &[u8]) {
-        let value = row.get(6..).and_then(|value| std::str::from_utf8(value).ok());
-        self.isolation = value.and_then(Isolation::parse);
+    /// One of the server's answers. Of rows each has one value: the level, then whether it is DEFERRABLE.
+    pub fn take_answer(&mut self, tag: u8, body: &[u8]) {
+        if tag == b'D' {
+            let value = body.get(6..).and_then(|value| std::str::from_utf8(value).ok());
+            self.deferrable |= value == Some("on");
+            self.isolation = self.isolation.or_else(|| value.and_then(Isolation::parse));
+        }
+        self.is_over |= tag == b'C';
     }
 }
 
-/// The level is that of the block that is chained, which has the modes of the one before, failed or not.
-const COMMITS: &[u8] = b"COMMIT AND CHAIN; SHOW transaction_isolation; COMMIT";
-const ROLLS_BACK: &[u8] = b"ROLLBACK AND CHAIN; SHOW transaction_isolation; COMMIT";
+/// The modes are those of the block that is chained, which has them from the one before, failed or not.
+const COMMITS: &[u8] = b"COMMIT AND CHAIN; SHOW transaction_isolation; SHOW transaction_deferrable; COMMIT";
+const ROLLS_BACK: &[u8] = b"ROLLBACK AND CHAIN; SHOW transaction_isolation; SHOW transaction_deferrable; COMMIT";
 
 impl Session {
     /// A Query comes that ends the block on a replica and says more: the block is ended first.
@@ -91,7 +99,7 @@ impl Session {
         let failed = link.status == TxStatus::Failed;
         let rolls_back = rolls_back || failed;
         build::query(out.insert(), if rolls_back { ROLLS_BACK } else { COMMITS });
-        link.replies.push(Expect::OwnEnd(OwnEnd { rolls_back, failed, isolation: None }));
+        link.replies.push(Expect::OwnEnd(OwnEnd { rolls_back, failed, ..OwnEnd::default() }));
         // It ends the unnamed statement (trap 37).
         link.lease.prepared.unnamed = None;
         client.set_applying(true);
@@ -102,13 +110,19 @@ impl Session {
     pub(super) fn replicas_block_ended(&mut self, end: OwnEnd, status: TxStatus) {
         self.client.set_applying(false);
         if status != TxStatus::Idle {
-            // A conflict with replay has failed it: it is ended once more, as a failed one.
+            if let Some(link) = self.link().filter(|_| end.is_over) {
+                // It has ended well. The one behind it, which was to tell the modes, has failed: by a time-out of the client's, say.
+                build::query(&mut link.backlog, ROLLS_BACK);
+                link.replies.push(Expect::OwnEnd(end));
+                self.client.set_applying(true);
+            }
+            // Else a conflict with replay has failed it: it is ended once more, as a failed one.
             return;
         }
         self.settle_transaction(end.rolls_back);
         self.placement.transaction_ended(end.rolls_back);
         self.fresh_pins = Pins::empty();
-        self.deferred.reopen(end.isolation, end.failed);
+        self.deferred.reopen(end.isolation, end.deferrable, end.failed);
         if let Some(link) = self.link() {
             link.left = true;
         }

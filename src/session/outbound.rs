@@ -140,12 +140,11 @@ impl Session {
                 link.dying |= is_fatal(body);
                 return Ok(true);
             }
-            (Some(Expect::OwnEnd(_)), b'C' | b'T') => return Ok(false),
-            (Some(Expect::OwnEnd(_)), b'E') if !is_fatal(body) => return Ok(false),
-            (Some(Expect::OwnEnd(_)), b'D') => {
-                link.replies.take_row_of_end(body);
+            (Some(Expect::OwnEnd(_)), b'C' | b'T' | b'D') => {
+                link.replies.take_answer_of_end(tag, body);
                 return Ok(false);
             }
+            (Some(Expect::OwnEnd(_)), b'E') if !is_fatal(body) => return Ok(false),
             (Some(Expect::Spoiled), b'E') if !is_fatal(body) => return Ok(false),
             // What it sets is put back at once; servers before 14 report each change.
             (Some(Expect::OwnExecute { .. }), b'D' | b'S') => return Ok(false),

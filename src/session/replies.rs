@@ -103,10 +103,10 @@ impl Replies {
         }
     }
 
-    /// A row came of what ends the client's block.
-    pub fn take_row_of_end(&mut self, row: &[u8]) {
+    /// Something came of what ends the client's block.
+    pub fn take_answer_of_end(&mut self, tag: u8, body: &[u8]) {
         if let Some(Expect::OwnEnd(end)) = self.queue.front_mut() {
-            end.take_row(row);
+            end.take_answer(tag, body);
         }
     }
 
