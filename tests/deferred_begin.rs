@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "deferred_begin/ends.rs"]
+mod ends;
 mod support;
 
 use std::time::Duration;

@@ -5,9 +5,9 @@
 //! of ours ends the block there, and in the client's eyes it goes on as one that no server knows of ([`Deferred`](super::deferred::Deferred)):
 //! what the client has sent comes to that, and whatever begins with it finds its place like any other.
 
-use crate::sql::{Decision, Effects, Isolation, leading_end};
+use crate::sql::{Decision, Effects, Isolation, inner_end, leading_end};
 use crate::wire::frame::frontend_limit;
-use crate::wire::{FrameWalker, Step, TxStatus, build};
+use crate::wire::{FrameWalker, Step, TxStatus, build, frontend};
 
 use super::expect::Expect;
 use super::gather::GATHER_LIMIT;
@@ -54,8 +54,54 @@ impl Session {
         if !self.is_in_replicas_block(decision) {
             return None;
         }
-        let end = leading_end(sql, self.lex).filter(|end| end.chain || end.more)?;
-        Some(self.end_replicas_block(end.rolls_back, out))
+        let effects = decision.effects;
+        match leading_end(sql, self.lex) {
+            Some(end) if end.chain || end.more => Some(self.end_replicas_block(end.rolls_back, out)),
+            None if effects.contains(Effects::MULTI) && !effects.contains(Effects::OWN_SETTING) => {
+                let at = inner_end(sql, self.lex)?;
+                Some(self.run_before_end(&sql[..at], out))
+            }
+            _ => None,
+        }
+    }
+
+    /// What a Query says before it ends the block belongs to that, and goes ahead.
+    fn run_before_end(&mut self, sql: &[u8], out: &mut Splice<'_>) -> Flow {
+        if let Some(stop) = self.needs_quiet(out) {
+            return stop;
+        }
+        let decision = self.judge(sql);
+        if let Some(notice) = self.refusal(decision, sql) {
+            return self.refuse_query(notice, out);
+        }
+        if let Some(stop) = self.names_before_query(decision, sql, out) {
+            return stop;
+        }
+        let script = self.read_script(decision.effects, sql, &|_| None);
+        self.begin_statement(decision, sql, None, script.as_deref());
+        // A simple Query ends the unnamed statement (trap 37).
+        self.names.set_unnamed(None);
+        let Some(link) = self.link() else { return Flow::Stop(Need::Quiet) };
+        link.lease.prepared.unnamed = None;
+        build::query(out.insert(), sql);
+        link.replies.push(Expect::Simple { script, unnamed: None, goes_on: true });
+        Flow::Stop(Need::Quiet)
+    }
+
+    /// That has been answered. The rest of the Query, at the beginning of the inbox, comes to what it has left: positions in it are those in
+    /// the whole text. An error is the answer to all of it.
+    pub(super) fn ran_before_end(&mut self, failed: bool) {
+        let Ok(Step::Whole(frame)) = FrameWalker::new(&self.inbox).step(frontend_limit) else { return };
+        let len = frame.bytes.len();
+        let mut rest = Vec::new();
+        if !failed
+            && let Some(sql) = frontend::query(frame.body())
+            && let Some(at) = inner_end(sql, self.lex)
+        {
+            let characters = String::from_utf8_lossy(&sql[..at]).chars().count();
+            build::query(&mut rest, &[" ".repeat(characters).as_bytes(), &sql[at..]].concat());
+        }
+        self.inbox.splice(..len, rest);
     }
 
     /// The same of a Bind of this text with which the rest of a segment begins.
@@ -72,7 +118,11 @@ impl Session {
         let end = leading_end(text, self.lex)?;
         match end.chain.then_some(true).or_else(|| binds_more(rest)) {
             Some(true) => Some(self.end_replicas_block(end.rolls_back, out)),
-            Some(false) => None,
+            Some(false) => {
+                // Behind a Flush more may come all the same.
+                self.link()?.end_bound = true;
+                None
+            }
             None => Some(Flow::Stop(Need::Input)),
         }
     }
@@ -86,6 +136,7 @@ impl Session {
             && !link.chosen
             && link.worker.is_none()
             && link.status.in_block()
+            && !link.is_past_end()
             && !self.deferred.is_open()
             && self.pins == Pins::empty()
             && !self.keeps_lease

@@ -42,7 +42,7 @@ impl Session {
                     || (self.segment_cleared && !link.unsure)
                     || link.copy_in
                     || self.pins != Pins::empty()
-                    || (link.status.in_block() && !link.replies.owes_ready()),
+                    || (link.status.in_block() && !link.is_past_end() && !link.replies.owes_ready()),
             ),
             _ => None,
         };
@@ -90,6 +90,7 @@ impl Session {
             && link.segment_open
         {
             link.close_segment();
+            link.end_executed = false;
             link.replies.push(Expect::Sync { ours: true });
             build::sync(out.insert());
         }
@@ -156,6 +157,7 @@ impl Session {
                 self.expect(Expect::Execute { script });
                 if let Some(link) = self.link() {
                     link.segment_executed = true;
+                    link.end_executed = link.end_bound;
                 }
                 out.pass(range);
             }

@@ -98,6 +98,9 @@ pub(super) struct Link {
     pub deaf: bool,
     /// A Bind or Describe of a statement is among the messages of the open segment.
     pub segment_bound: bool,
+    /// On a replica: a statement is bound that ends the block, and something was executed since.
+    pub end_bound: bool,
+    pub end_executed: bool,
     /// The write under way began with nothing else under way.
     pub replayable: bool,
     /// It binds a shared statement of which the client does not rely on the columns.
@@ -154,6 +157,8 @@ impl Link {
             lost_names: false,
             deaf: false,
             segment_bound: false,
+            end_bound: false,
+            end_executed: false,
             replayable: false,
             shared_bound: false,
             flushed: 0,
@@ -205,6 +210,11 @@ impl Link {
         self.names_ahead = false;
     }
 
+    /// Whether the block may be over on a replica, while the sequence goes on in which its end was executed.
+    pub fn is_past_end(&self) -> bool {
+        self.end_executed && self.segment_open
+    }
+
     /// Whether a sequence of the client's is open on the primary, outside a block: what it has written is not committed before its
     /// Sync or Query, and a Sync of ours would commit it.
     pub fn is_in_sequence(&self) -> bool {
@@ -230,7 +240,7 @@ impl Link {
         let cuts_short = self.segment_open;
         let unnamed = unnamed.filter(|_| cuts_short);
         self.close_segment();
-        self.replies.push(Expect::Simple { script, unnamed });
+        self.replies.push(Expect::Simple { script, unnamed, goes_on: false });
         if cuts_short {
             self.replies.cuts_short();
         }

@@ -486,6 +486,7 @@ impl Session {
         let mut own_end = None;
         // It ends what the client has run, though it hears nothing of that.
         let mut own_sync = false;
+        let mut is_part = false;
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
@@ -509,9 +510,11 @@ impl Session {
                     own_sync = ours;
                     break !ours;
                 }
-                Some(Expect::Simple { .. }) => {
+                Some(Expect::Simple { goes_on, .. }) => {
                     link.own_failure = None;
-                    break true;
+                    is_part = goes_on;
+                    own_sync = goes_on && status == TxStatus::InTransaction;
+                    break !own_sync;
                 }
                 Some(_) => {}
                 // A Sync of a COPY that failed before the server read it.
@@ -553,6 +556,9 @@ impl Session {
         }
         if let Some(end) = own_end {
             self.replicas_block_ended(end, status);
+        }
+        if is_part {
+            self.ran_before_end(for_client);
         }
         if for_client && offloaded {
             self.offloaded_ready(out);
