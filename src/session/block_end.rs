@@ -170,8 +170,16 @@ impl Session {
             // Else a conflict with replay has failed it: it is ended once more, as a failed one.
             return;
         }
-        self.settle_transaction(end.rolls_back);
-        self.placement.transaction_ended(end.rolls_back);
+        if end.rolls_back {
+            self.settle_transaction(true);
+            self.placement.transaction_ended(true);
+        } else {
+            // Should the server refuse the text that ends it, the client's block has failed with all that it has set.
+            self.tracked.ended_early();
+            self.placement.ended_early();
+            self.names.local_context = 0;
+            self.names.temporary_path = false;
+        }
         self.fresh_pins = Pins::empty();
         self.deferred.reopen(end.isolation, end.deferrable, end.failed);
         if let Some(link) = self.link() {

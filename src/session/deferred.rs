@@ -333,7 +333,9 @@ impl Session {
                     true => self.deferred.chain(),
                     false => self.deferred.close(),
                 }
+                self.tracked.ended_unseen(rolled_back);
                 self.placement.transaction_ended(rolled_back);
+                self.placement.observe(self.tracked.settings());
                 self.block_ended(Instant::now());
                 if rolled_back { "ROLLBACK" } else { "COMMIT" }
             }
@@ -384,6 +386,7 @@ impl Session {
             build::close_portal(out.insert(), b"");
             link.replies.push(Expect::Close { ours: true });
         }
+        tracked.goes_on(&link.lease.settings);
         for kept in &deferred.kept {
             if let What::Savepoint(name) = &kept.what {
                 tracked.apply(&Change::Savepoint(name.clone()), &mut link.lease.settings);

@@ -193,6 +193,12 @@ impl Placement {
         !self.own_points.0.is_empty()
     }
 
+    /// A server has ended the block well, and the client's own end of it is still to come: until then all of it can be taken back.
+    pub fn ended_early(&mut self) {
+        self.own_points.0.truncate(1);
+        self.own.transaction_ended();
+    }
+
     /// A transaction has ended: what it has set stays, or is as it was before.
     pub fn transaction_ended(&mut self, rolled_back: bool) {
         if let (true, Some((_, before))) = (rolled_back, self.own_points.0.first()) {

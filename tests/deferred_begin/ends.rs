@@ -56,6 +56,46 @@ fn the_end_of_a_block_on_a_replica_in_the_middle_says_the_same_trap_22() {
         let after = ["SELECT 5", "ROLLBACK"].map(|sql| ready(batch().query(sql)));
         world.compare(what, &script.into_iter().chain([ready(one)]).chain(after).collect::<Vec<_>>());
     }
+    world.compare(
+        "a string that is refused ends nothing",
+        &script(&[
+            "BEGIN READ ONLY",
+            "SELECT 1",
+            "SET work_mem = '5MB'",
+            "SET LOCAL lock_timeout = '7s'",
+            "COMMIT; SELEC",
+            "SELECT 1",
+            "ROLLBACK",
+            "SHOW work_mem",
+            "SHOW lock_timeout",
+            "BEGIN READ ONLY",
+            "SELECT 1",
+            "SET work_mem = '6MB'",
+            "COMMIT; SELECT 1/0",
+            "SHOW work_mem",
+            "BEGIN READ ONLY",
+            "SELECT 1",
+            "SET work_mem = '7MB'",
+            "COMMIT AND CHAIN",
+            "ROLLBACK",
+            "SHOW work_mem",
+            "BEGIN READ ONLY",
+            "SELECT 1",
+            "SET work_mem = '8MB'",
+            "COMMIT AND CHAIN",
+            "SELECT 1/0",
+            "COMMIT",
+            "SHOW work_mem",
+            "RESET work_mem",
+        ]),
+    );
+    let mut client = world.client();
+    for (end, level) in [("COMMIT; SELEC", "eventual"), ("COMMIT; SELECT 1/0", "strong")] {
+        for sql in ["BEGIN READ ONLY", "SELECT 1", "SET trunkline.consistency = 'strong'", end, "ROLLBACK"] {
+            client.exchange(&batch().query(sql));
+        }
+        assert_eq!(client.value("SHOW trunkline.consistency"), level, "{end}");
+    }
     // Positions in errors are those in the whole string.
     let position = |client: &mut RawClient| {
         ["BEGIN READ ONLY", "SELECT 1"].iter().for_each(|sql| drop(client.exchange(&batch().query(sql))));
