@@ -479,6 +479,39 @@ fn strike(target: u16, text: &'static str) -> u16 {
     port
 }
 
+/// Nor where what comes with the block could not simply be sent once more.
+#[test]
+fn a_cancel_that_strikes_a_block_which_has_not_begun_trap_28() {
+    let db = TestDb::new(clusters::shared());
+    let name = &db.name;
+    let run = |sql: &str| batch().run(sql, &[]);
+    for (first, said) in [
+        (batch().query("LISTEN a"), "EZ"),
+        (batch().query("CREATE TEMP TABLE a (n int)"), "EZ"),
+        (batch().query("SET work_mem = '5MB'"), "EZ"),
+        (run("LISTEN a").sync(), "EZ"),
+        (run("SET work_mem = '5MB'").flush().sync(), "EZ"),
+        (batch().parse("s", "LISTEN a", &[]).bind("", "s", &[]).execute("", 0).run("SELECT 1", &[]).sync(), "EZ"),
+    ] {
+        let proxy = proxy_before(strike(db.cluster().primary_port(), "BEGIN"), name);
+        let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, name);
+        assert_eq!(tags(&client.exchange(&batch().query("LISTEN b"))), "CZ");
+        assert_eq!(tags(&client.exchange(&batch().query("BEGIN"))), "CZ");
+        let frames = client.exchange(&first);
+        assert_eq!((tags(&frames).as_str(), code(&frames).as_str()), (said, "57014"), "{frames:?}");
+        assert_eq!(frames.last().unwrap().body, b"E");
+        assert_eq!(client.failure("SELECT 1"), "25P02");
+        assert_eq!(tags(&client.exchange(&batch().query("ROLLBACK"))), "CZ");
+        assert_eq!(client.value("SHOW work_mem"), "4MB");
+        assert_eq!(client.value("SELECT string_agg(c, ' ') FROM pg_listening_channels() AS c"), "b");
+        for sql in ["BEGIN", "LISTEN a", "NOTIFY a", "COMMIT"] {
+            assert!(!tags(&client.exchange(&batch().query(sql))).contains('E'), "{sql}");
+        }
+        let channels = "SELECT string_agg(c, ' ' ORDER BY c) FROM pg_listening_channels() AS c";
+        assert_eq!(client.value(channels), "a b");
+    }
+}
+
 /// A request that strikes a statement of the proxy's own is not the end of the session.
 #[test]
 fn a_cancel_that_strikes_what_the_client_has_not_asked_for() {

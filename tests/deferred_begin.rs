@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "deferred_begin/ends.rs"]
+mod ends;
 mod support;
 
 use std::time::Duration;
@@ -201,6 +203,30 @@ fn the_end_of_a_block_on_a_replica_says_the_same_trap_22() {
                 "SHOW transaction_read_only",
                 "UPDATE t SET v = 1",
                 "ROLLBACK",
+                "BEGIN READ ONLY DEFERRABLE",
+                "SELECT 1",
+                "COMMIT AND CHAIN",
+                "SHOW transaction_deferrable",
+                "SELECT 1/0",
+                "ROLLBACK AND CHAIN",
+                "SHOW transaction_deferrable",
+                "SHOW transaction_read_only",
+                "ROLLBACK",
+                "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY, DEFERRABLE",
+                "SELECT 1",
+                "SELECT 1/0",
+                "COMMIT AND CHAIN; SELECT 1/0",
+                "COMMIT AND CHAIN; SELECT 1/0",
+                "ROLLBACK AND CHAIN",
+                "SHOW transaction_isolation",
+                "SHOW transaction_deferrable",
+                "ROLLBACK",
+                "BEGIN ISOLATION LEVEL REPEATABLE READ",
+                "COMMIT AND CHAIN",
+                "SELECT 1/0",
+                "ROLLBACK AND CHAIN",
+                "SHOW transaction_isolation",
+                "COMMIT",
             ],
         ),
         (

@@ -144,6 +144,27 @@ fn what_listeners_ask_for_commits_nothing_traps_30_59() {
     }
 }
 
+/// A server looks at nothing to describe what returns no rows.
+#[test]
+fn statements_without_result_are_described_in_a_failed_block_trap_27() {
+    let world = world("max_prepared = 1");
+    let prepare = |name: &str, sql: &str| ready(batch().parse(name, sql, &[]).describe(b'S', name).sync());
+    let script = [
+        prepare("write", "INSERT INTO log VALUES ($1)"),
+        prepare("returning", "INSERT INTO log VALUES ($1) RETURNING n"),
+        prepare("read", "SELECT 1"),
+        query("BEGIN"),
+        query("SELECT 1/0"),
+        ready(batch().describe(b'S', "write").sync()),
+        ready(batch().describe(b'S', "returning").sync()),
+        ready(batch().describe(b'S', "write").describe(b'S', "write").flush().describe(b'S', "read").sync()),
+        ready(batch().close(b'S', "read").describe(b'S', "write").bind("", "write", &[Some("1")]).sync()),
+        query("ROLLBACK"),
+        ready(batch().describe(b'S', "write").sync()),
+    ];
+    compare(&world, "described", &script);
+}
+
 /// The end of a block that has failed, by statements that the connection at hand has never seen.
 #[test]
 fn statements_that_end_a_failed_block_trap_27() {

@@ -75,7 +75,20 @@ fn among_other_statements() {
     }
     assert_eq!(tags(&client.exchange(&run(&set("eventual")).sync())), "1tn2nCZ");
     assert_eq!(level(&mut client), "eventual");
-    client.exchange(&Batch::new().query("COMMIT"));
+    let show = run("SHOW trunkline.consistency");
+    let frames = client.exchange(&run("SELECT 1").bytes_of(show.bytes()).bytes_of(show.bytes()).sync());
+    assert_eq!(tags(&frames), "1tT2TDC1tT2TDC1tT2TDCZ", "{frames:?}");
+    assert_eq!(frames[12].columns(), [Some("eventual".to_owned())]);
+    assert_eq!(frames.last().unwrap().body, b"T");
+    client.exchange(&Batch::new().parse("show", "SHOW trunkline.consistency", &[]).sync());
+    let named = Batch::new().bind("p", "show", &[]).execute("p", 0).flush().run("SELECT 1/0", &[]).sync();
+    assert_eq!(tags(&client.exchange(&named)), "2DC1EZ");
+    assert_eq!(summary(&client.exchange(&show.clone().sync())).matches("25P02").count(), 1);
+    client.exchange(&Batch::new().query("ROLLBACK"));
+    // Among others outside a block.
+    let frames = client.exchange(&run("SELECT 1").bytes_of(show.bytes()).sync());
+    assert_eq!(tags(&frames), "1tT2TDC1tT2TDCZ", "{frames:?}");
+    client.exchange(&Batch::new().query("SET trunkline.consistency = 'eventual'"));
     // Two clients share one connection.
     for hint in ["primary", "replica"] {
         let ask =

@@ -159,3 +159,29 @@ fn what_a_client_before_has_done_stands_against_no_setting() {
     let mut client = world.client_with(&[("temp_buffers", "4MB")]);
     assert_eq!(client.value("SELECT current_setting('temp_buffers') FOR UPDATE"), "4MB");
 }
+
+/// What PL/pgSQL does not define it takes away when it is loaded, and refuses from then on: a single server would not end the session.
+#[test]
+fn a_name_that_an_extension_has_for_itself_is_given_up_trap_58() {
+    let world = Plan { pool: "size = 1", primary_only: true, ..Plan::default() }.start();
+    let loads = "DO $$ BEGIN NULL; END $$";
+    for (round, first) in [batch().query("SELECT 1"), batch().run("SELECT 1", &[]).sync()].iter().enumerate() {
+        let (mut client, mut other) = (world.client(), world.client());
+        let set = format!("SET plpgsql.nope{round} = 'x'; SET app.name = 'kept'");
+        assert_eq!(tags(&client.exchange(&batch().query(&set))), "CCZ");
+        assert_eq!(tags(&other.exchange(&batch().query(loads))), "CZ");
+        assert!(tags(&client.exchange(first)).contains('D'), "{round}");
+        assert_eq!(client.value("SELECT current_setting('app.name')"), "kept");
+        assert_eq!(client.failure(&format!("SHOW plpgsql.nope{round}")), "42704");
+        // On the connection itself: what comes to it next is not concerned.
+        let set = format!("SET plpgsql.never{round} = 'x'");
+        assert_eq!(tags(&client.exchange(&batch().query(&set))), "CZ");
+        client.exchange(&batch().query(loads));
+        assert!(tags(&other.exchange(first)).contains('D'), "{round}");
+        assert!(tags(&client.exchange(first)).contains('D'), "{round}");
+        // What is defined is a setting as any other.
+        assert_eq!(tags(&client.exchange(&batch().query("SET plpgsql.extra_warnings = 'all'"))), "CZ");
+        assert_eq!(tags(&other.exchange(&batch().query(loads))), "CZ");
+        assert_eq!(client.value("SHOW plpgsql.extra_warnings"), "all");
+    }
+}

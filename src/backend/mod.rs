@@ -19,4 +19,4 @@ pub use prepared::{Prepared, SqlPrepared, all_prepared};
 pub use reading::{Reading, decides_reading};
 pub use registry::{Own, OwnName, Registry};
 pub use reset::{apply_settings, greet, reset, run};
-pub use settings::{DATE_STYLE, Settings, Value, write_local};
+pub use settings::{DATE_STYLE, Settings, Value, reserved, write_local};

@@ -36,6 +36,8 @@ pub struct Prepared {
     servers: AtomicU32,
     /// Hash of the columns that it was first described with.
     shape: OnceLock<u64>,
+    /// The body of the ParameterDescription that came first.
+    parameters: OnceLock<Box<[u8]>>,
     outdated: AtomicBool,
 }
 
@@ -68,6 +70,17 @@ impl Prepared {
     /// A server described it with these columns ([`shape_of`]). `false` when they are others than it was first described with.
     pub fn described_as(&self, shape: u64) -> bool {
         *self.shape.get_or_init(|| shape) == shape
+    }
+
+    /// A server described its parameters by this body of a ParameterDescription.
+    pub fn takes(&self, parameters: &[u8]) {
+        self.parameters.get_or_init(|| parameters.into());
+    }
+
+    /// That body, if it is known that the statement returns no rows: then no server looks at anything to describe it.
+    pub fn parameters_of_no_result(&self) -> Option<&[u8]> {
+        let returns_nothing = self.shape.get().copied() == shape_of(None);
+        self.parameters.get().filter(|_| returns_nothing).map(|parameters| &**parameters)
     }
 
     /// Whether it is for sessions that read texts otherwise than these parameters say.
@@ -173,6 +186,7 @@ fn intern_read(
             uses: AtomicU64::new(0),
             servers: AtomicU32::new(0),
             shape: OnceLock::new(),
+            parameters: OnceLock::new(),
             outdated: AtomicBool::new(false),
         }
     })

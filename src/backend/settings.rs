@@ -8,6 +8,7 @@ use super::interner::Interner;
 use crate::sql::quoted_name;
 use crate::wire::build;
 
+pub mod reserved;
 #[cfg(test)]
 mod tests;
 
@@ -151,10 +152,15 @@ impl Settings {
     /// revoked, an object dropped, and a time-out that is still in force there can strike. Who then goes on would go on without any of
     /// them.
     pub fn may_be_refused(&self, from: &Settings) -> bool {
-        let is_sure = |name: &str| name.contains('.') || SURE.contains(&name);
+        let is_sure = |name: &str| if name.contains('.') { !reserved::is_doubtful(name) } else { SURE.contains(&name) };
         let is_new = |(name, value): &&(String, Value)| from.get(name) != Some(value);
         from.entries.iter().any(|(name, _)| STRIKES.contains(&name.as_str()))
             || self.entries.iter().filter(is_new).any(|(name, _)| !is_sure(name))
+    }
+
+    /// Whether a connection may lose one of these by itself, and refuse from then on to take it back.
+    pub fn may_be_lost(&self) -> bool {
+        self.entries.iter().any(|(name, _)| reserved::is_doubtful(name))
     }
 
     /// Appends Query messages that turn a connection with the settings `from` into one with `self`, and returns how many: each is

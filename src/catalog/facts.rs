@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::sql::{
     CATALOGS_SLOT, Commands, Effects, FIRST_TABLE_SLOT, FIRST_USER_OID, Facts, FunctionLists, FunctionName, Hazards,
-    Reason, SEQUENCES_SLOT, SLOTS, SearchPath, Slots, Target, Verdict, judge_function, judge_system_relation,
+    Reason, SEQUENCES_SLOT, SLOTS, SearchPath, Slots, Target, Touches, Verdict, judge_function, judge_system_relation,
 };
 
 use super::extensions;
@@ -25,7 +25,7 @@ impl Snapshot {
             .fold(extensions::volatility(function), u8::max)
     }
 
-    fn function_of(&self, oid: u32) -> Option<&Function> {
+    pub(super) fn function_of(&self, oid: u32) -> Option<&Function> {
         self.functions.get(*self.function_by_oid.get(&oid)? as usize)
     }
 
@@ -149,9 +149,9 @@ impl Snapshot {
         name: &str,
         commands: Commands,
         lists: &FunctionLists,
-    ) -> Slots {
+    ) -> Touches {
         let all = self.named(within, name).map(|relation| self.changed_by(relation, commands, lists));
-        all.reduce(|a, b| a.union(&b)).unwrap_or(Slots::All)
+        all.reduce(|a, b| a.union(&b)).unwrap_or_else(|| Touches::new(Slots::none(), Slots::All))
     }
 
     fn read(&self, relation: &Relation, lists: &FunctionLists) -> Verdict {
@@ -282,7 +282,7 @@ impl Facts for Snapshot {
         self.relation_in(Within::of(schema), name, lists)
     }
 
-    fn written(&self, schema: Option<&str>, name: &str, commands: Commands, lists: &FunctionLists) -> Slots {
+    fn written(&self, schema: Option<&str>, name: &str, commands: Commands, lists: &FunctionLists) -> Touches {
         self.written_in(Within::of(schema), name, commands, lists)
     }
 
@@ -330,7 +330,7 @@ impl Facts for Along {
         self.snapshot.relation_in(self.within(schema), name, lists)
     }
 
-    fn written(&self, schema: Option<&str>, name: &str, commands: Commands, lists: &FunctionLists) -> Slots {
+    fn written(&self, schema: Option<&str>, name: &str, commands: Commands, lists: &FunctionLists) -> Touches {
         self.snapshot.written_in(self.within(schema), name, commands, lists)
     }
 

@@ -73,6 +73,22 @@ const FUNCTIONS: &str =
         THEN pg_get_functiondef(p.oid) ELSE p.prosrc END AS source OFFSET 0) AS body
     WHERE p.oid >= 16384 ORDER BY p.oid";
 
+/// Functions that change the schema by what they call or write, given those that say it themselves: their texts have the name of another
+/// such function, or of a table with a trigger that calls one.
+const DEFINING: &str = "WITH RECURSIVE bodies AS MATERIALIZED (
+        SELECT oid, lower(proname) AS name, lower(CASE WHEN prosrc = '' AND prolang = 14 AND prokind IN ('f', 'p')
+            THEN pg_get_functiondef(oid) ELSE prosrc END) AS source
+        FROM pg_proc WHERE oid >= 16384 AND provolatile = 'v' AND prokind IN ('f', 'p')
+    ), found(oid, name) AS (
+        SELECT oid, name FROM bodies WHERE oid = ANY($1)
+        UNION SELECT other.oid, other.name FROM found CROSS JOIN LATERAL (
+            SELECT oid, name FROM bodies WHERE strpos(source, found.name) > 0
+                AND (found.name !~ '^[a-z0-9_]+$' OR source ~ ('\\m' || found.name || '\\M'))
+            UNION ALL SELECT c.oid, lower(c.relname) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+                WHERE t.tgfoid = found.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+        ) AS other
+    ) SELECT oid FROM found";
+
 const RELATIONS: &str =
     "SELECT oid, relnamespace, relname, relkind::text, relpersistence::text, relrowsecurity FROM pg_class
     WHERE relkind IN ('r','v','m','f','p','S') AND relpersistence <> 't' ORDER BY oid";
@@ -97,10 +113,10 @@ const TREES: &str = "SELECT kind, owner, ARRAY(SELECT DISTINCT m[1] || ' ' || m[
 const BUILTINS: &str = "SELECT oid, proname FROM pg_proc WHERE oid = ANY($1)";
 
 const TRIGGERS: &str =
-    "SELECT t.tgrelid, bit_or(t.tgtype::int4), p.proname, e.extname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    "SELECT t.tgrelid, bit_or(t.tgtype::int4), p.proname, e.extname, p.oid FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
     LEFT JOIN pg_extension e ON e.oid = d.refobjid
-    WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' GROUP BY 1, 3, 4 ORDER BY 1, 3, 4";
+    WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' GROUP BY 1, 3, 4, 5 ORDER BY 1, 5";
 
 const RULES: &str =
     "SELECT DISTINCT ev_class FROM pg_rewrite WHERE ev_type <> '1' AND ev_enabled <> 'D' AND oid >= 16384 ORDER BY 1";
@@ -220,8 +236,8 @@ pub(super) struct Reading {
     pub relations: Vec<Relation>,
     pub trees: Vec<Tree>,
     pub builtins: Vec<(u32, String)>,
-    /// `tgtype` bits of the triggers of a table; it may stand several times.
-    pub triggers: Vec<(u32, i32)>,
+    /// `tgtype` bits of the triggers of a table by their function, whose OID comes last.
+    pub triggers: Vec<(u32, i32, u32)>,
     pub rules: Vec<u32>,
     /// Referenced, referencing, on update, on delete.
     pub foreign_keys: Vec<(u32, u32, u8, u8)>,
@@ -265,10 +281,10 @@ pub(super) async fn read(
     Ok((mark, reading, took))
 }
 
-async fn triggers(tx: &Transaction<'_>) -> Result<Vec<(u32, i32)>, Error> {
+async fn triggers(tx: &Transaction<'_>) -> Result<Vec<(u32, i32, u32)>, Error> {
     let all = rows(tx, TRIGGERS, |row| {
         let has_a_say = extensions::has_a_say(row.try_get(2)?, row.try_get(3)?);
-        Ok(if has_a_say { Some((row.try_get(0)?, row.try_get(1)?)) } else { None })
+        Ok(if has_a_say { Some((row.try_get(0)?, row.try_get(1)?, row.try_get(4)?)) } else { None })
     });
     Ok(all.await?.into_iter().flatten().collect())
 }
@@ -293,6 +309,12 @@ async fn read_all(tx: &Transaction<'_>) -> Result<Reading, Error> {
         extensions: tx.query_one(EXTENSIONS, &[]).await?.try_get(0)?,
         ..Reading::default()
     };
+    let defining: Vec<u32> = reading.functions.iter().filter(|of| of.defines).map(|of| of.oid).collect();
+    if !defining.is_empty() {
+        let found = tx.query(DEFINING, &[&defining]).await?;
+        let found = found.iter().map(|row| row.try_get(0)).collect::<Result<BTreeSet<u32>, _>>()?;
+        reading.functions.iter_mut().for_each(|function| function.defines |= found.contains(&function.oid));
+    }
     let called = reading.trees.iter().flat_map(|tree| &*tree.functions).copied();
     let builtin: BTreeSet<u32> = called.filter(|oid| *oid < FIRST_USER_OID).collect();
     let builtin: Vec<u32> = builtin.into_iter().collect();

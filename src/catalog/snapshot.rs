@@ -21,6 +21,8 @@ pub struct Snapshot {
     /// Defaults and checks of tables and of the domains of their columns.
     pub(super) constraints: HashMap<u32, Vec<Calls>>,
     pub(super) triggers: HashMap<u32, i32>,
+    /// Those of them that may change the schema.
+    pub(super) defining_triggers: HashMap<u32, i32>,
     pub(super) rules: BTreeSet<u32>,
     pub(super) foreign_keys: HashMap<u32, Vec<ForeignKey>>,
     /// By the parent.
@@ -87,8 +89,11 @@ impl Snapshot {
             }
         }
         new.event_triggers = reading.event_triggers;
-        for (relation, fires) in reading.triggers {
+        for (relation, fires, function) in reading.triggers {
             *new.triggers.entry(relation).or_default() |= fires;
+            if new.function_of(function).is_some_and(|function| function.defines) {
+                *new.defining_triggers.entry(relation).or_default() |= fires;
+            }
         }
         new.rules = reading.rules.into_iter().collect();
         for (referenced, referencing, on_update, on_delete) in reading.foreign_keys {

@@ -10,6 +10,7 @@ use crate::wire::{ErrorNotice, Frame, build};
 
 use super::expect::Expect;
 use super::inbound::{Flow, Need, UNSEEN, close};
+use super::local::binds_nothing;
 use super::names::{Named, Statement};
 use super::own_names::NAMES;
 use super::pins::Pins;
@@ -53,6 +54,16 @@ impl Session {
             self.expect(Expect::RawParse { client: None });
             out.pass(range);
             return Flow::Taken;
+        }
+        match self.shows_own(decision, parse.sql, out) {
+            Some(Ok(_)) if parse.types == [0, 0] => {
+                let statement = self.shared_statement(parse, decision);
+                self.names.set(parse.name, Named::new(Statement::Shared(statement)));
+                build::bare(&mut self.to_client, b'1');
+                return Flow::Taken;
+            }
+            Some(Err(stop)) => return stop,
+            _ => {}
         }
         let reading_matters = Reading::matters(parse.sql);
         if let Some(stop) = self.settle_reading(|| reading_matters, out) {
@@ -111,7 +122,12 @@ impl Session {
         if let Some(stop) = self.binds_end_of_replicas_block(decision, text, rest, out) {
             return stop;
         }
-        if let Some(notice) = self.refuse_own(decision, text).or_else(|| self.refusal(decision, text)) {
+        if decision.effects.contains(Effects::OWN_SETTING)
+            && let Some(bound) = self.binds_own(head.portal, known.as_deref(), &frame.body()[head.rest..], out)
+        {
+            return bound;
+        }
+        if let Some(notice) = self.refusal(decision, text) {
             return self.refuse(notice, out);
         }
         let reads_names = decision.effects.contains(Effects::READS_PREPARED);
@@ -163,12 +179,12 @@ impl Session {
         }
         self.names.bound = known.as_ref().filter(|_| shared).map(|named| (head.portal.into(), named.clone()));
         if !self.own_portals.is_empty() {
-            self.own_portals.retain(|(portal, _)| **portal != *head.portal);
+            self.own_portals.retain(|(portal, ..)| **portal != *head.portal);
         }
         if let Some(statement) = known.as_ref().and_then(|named| named.shared())
             && decision.effects.contains(Effects::OWN_SETTING)
         {
-            self.own_portals.push((head.portal.into(), statement.clone()));
+            self.own_portals.push((head.portal.into(), statement.clone(), 0));
         }
         if !self.scripts.is_empty() {
             self.scripts.retain(|(portal, _)| **portal != *head.portal);
@@ -191,6 +207,26 @@ impl Session {
             self.scripts.push((head.portal.into(), script));
         }
         Flow::Taken
+    }
+
+    /// Binds a statement that shows a setting for us alone, of which no server is to know, or refuses one that sets it.
+    #[cold]
+    fn binds_own(&mut self, portal: &[u8], named: Option<&Named>, values: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
+        let statement = named?.shared()?;
+        match self.shows_own(statement.decision, &statement.sql, out) {
+            Some(Err(stop)) => return Some(stop),
+            Some(Ok(_)) => {
+                let format = binds_nothing(values)?.unwrap_or(0);
+                self.metrics.bind();
+                statement.used();
+                self.own_portals.retain(|(of, ..)| **of != *portal);
+                self.own_portals.push((portal.into(), statement.clone(), format));
+                build::bare(&mut self.to_client, b'2');
+                return Some(Flow::Taken);
+            }
+            None => {}
+        }
+        self.refuse_own(statement.decision, &statement.sql).map(|notice| self.refuse(notice, out))
     }
 
     /// The server must fail here, too: it is given what it does not know, and our error stands for its own.

@@ -1,12 +1,13 @@
 //! What a statement or transaction that has ended leaves of the session's state.
 
-use crate::backend::ServerConn;
+use crate::backend::{ServerConn, reserved};
 use crate::sql::{Change, StatementChange};
 use crate::wire::TxStatus;
 
 use super::expect::Expect;
 use super::machine::State;
 use super::pins::Pins;
+use super::preparing::NOT_FOR_OTHERS;
 use super::relay::Session;
 
 impl Session {
@@ -40,6 +41,9 @@ impl Session {
                 tracked.apply(change, &mut link.lease.settings);
                 placement.follow_savepoint(change);
                 to_savepoint |= matches!(change, Change::RollbackTo(_));
+                if matches!(change, Change::Set { name, .. } if reserved::is_doubtful(name)) {
+                    link.retired = Some(NOT_FOR_OTHERS);
+                }
                 if matches!(change, Change::ResetAll | Change::DiscardAll) {
                     placement.reset_own(link.status.in_block());
                 }

@@ -67,6 +67,8 @@ struct Kept {
 enum What {
     Begin,
     Modes,
+    /// The end of a block, which another one of its modes follows.
+    Chain,
     /// `SET LOCAL` of this setting.
     Local(&'static str, String),
     /// A statement has read: the time for some modes is over.
@@ -157,7 +159,8 @@ impl Deferred {
         self.offloads = false;
     }
 
-    /// The block has ended, and one of the same modes begins.
+    /// The block has ended, and one of the same modes begins: on the server, too, which takes modes that `BEGIN` has said back when the
+    /// block fails, and keeps those of a chain.
     fn chain(&mut self) {
         let (texts, mut from) = (&mut self.texts, 0);
         self.kept.retain(|kept| {
@@ -168,14 +171,18 @@ impl Deferred {
             }
             stays
         });
+        self.keep(b"COMMIT AND CHAIN", What::Chain);
         self.failed = false;
         self.offloads = false;
     }
 
     /// A block that may have run on a replica goes on, in the client's eyes, as one that no server knows of: READ ONLY, at this level if
     /// that is known.
-    pub fn reopen(&mut self, isolation: Option<Isolation>, failed: bool) {
+    pub fn reopen(&mut self, isolation: Option<Isolation>, deferrable: bool, failed: bool) {
         let mut begin = b"BEGIN READ ONLY".to_vec();
+        if deferrable {
+            begin.extend_from_slice(b", DEFERRABLE");
+        }
         if let Some(level) = isolation {
             begin.extend_from_slice(b" ISOLATION LEVEL ");
             begin.extend_from_slice(level.as_str().as_bytes());
@@ -326,7 +333,9 @@ impl Session {
                     true => self.deferred.chain(),
                     false => self.deferred.close(),
                 }
+                self.tracked.ended_unseen(rolled_back);
                 self.placement.transaction_ended(rolled_back);
+                self.placement.observe(self.tracked.settings());
                 self.block_ended(Instant::now());
                 if rolled_back { "ROLLBACK" } else { "COMMIT" }
             }
@@ -377,6 +386,7 @@ impl Session {
             build::close_portal(out.insert(), b"");
             link.replies.push(Expect::Close { ours: true });
         }
+        tracked.goes_on(&link.lease.settings);
         for kept in &deferred.kept {
             if let What::Savepoint(name) = &kept.what {
                 tracked.apply(&Change::Savepoint(name.clone()), &mut link.lease.settings);
@@ -441,11 +451,19 @@ mod tests {
         deferred.note_read();
         deferred.fail();
         deferred.chain();
-        assert_eq!(texts(&deferred), "BEGIN;SET TRANSACTION READ ONLY;");
+        deferred.chain();
+        assert_eq!(texts(&deferred), "BEGIN;SET TRANSACTION READ ONLY;COMMIT AND CHAIN;");
         assert!(deferred.is_fresh() && deferred.status() == TxStatus::InTransaction);
-        deferred.reopen(Some(Isolation::RepeatableRead), true);
+        deferred.reopen(Some(Isolation::RepeatableRead), false, true);
         assert_eq!(texts(&deferred), "BEGIN READ ONLY ISOLATION LEVEL repeatable read;");
         assert_eq!((deferred.status(), deferred.read_only()), (TxStatus::Failed, Some(true)));
+        deferred.reopen(Some(Isolation::RepeatableRead), true, false);
+        assert_eq!(texts(&deferred), "BEGIN READ ONLY, DEFERRABLE ISOLATION LEVEL repeatable read;");
+        for _ in 0..2 {
+            deferred.set_aside();
+            deferred.begin_anew();
+        }
+        assert_eq!(deferred.isolation(), Some(Isolation::RepeatableRead));
     }
 
     #[test]

@@ -117,16 +117,24 @@ impl Session {
         }
     }
 
-    pub(super) fn begin_refused(&mut self) -> Ending {
+    /// The server has not begun the client's block, and has said why.
+    ///
+    /// # Errors
+    /// No server will: the session ends.
+    pub(super) fn begin_refused(&mut self, code: SqlState) -> Result<(), Ending> {
         if matches!(&self.state, State::Linked(link) if link.dying) {
             // The client saw the server's own FATAL.
-            return Ending::ClientGone;
+            return Err(Ending::ClientGone);
+        }
+        if code == SqlState::QUERY_CANCELED {
+            self.fail_unbegun();
+            return Ok(());
         }
         let notice =
             ErrorNotice::fatal(SqlState::CONNECTION_FAILURE, "the transaction could not be begun on the server")
                 .detail("Nothing of it was executed.")
                 .hint("See the error before this one.");
-        Ending::Told(Box::new(notice), Blame::Server)
+        Err(Ending::Told(Box::new(notice), Blame::Server))
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) enum Expect {
         script: Option<Box<Script>>,
         /// The unnamed statement that a Query has ended, if an error before it in its segment can still void it.
         unnamed: Option<Arc<Named>>,
+        /// It is the beginning of the client's text: the rest is taken when it has succeeded, and that is answered to the client.
+        goes_on: bool,
     },
     /// ParseComplete.
     Parse {

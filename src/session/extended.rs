@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::sql::Effects;
 use crate::wire::frontend::{self, ObjectKind};
-use crate::wire::{Frame, build};
+use crate::wire::{Frame, TxStatus, build};
 
 use super::expect::Expect;
 use super::gather::Gathered;
@@ -42,7 +42,7 @@ impl Session {
                     || (self.segment_cleared && !link.unsure)
                     || link.copy_in
                     || self.pins != Pins::empty()
-                    || (link.status.in_block() && !link.replies.owes_ready()),
+                    || (link.status.in_block() && !link.is_past_end() && !link.replies.owes_ready()),
             ),
             _ => None,
         };
@@ -90,6 +90,7 @@ impl Session {
             && link.segment_open
         {
             link.close_segment();
+            link.end_executed = false;
             link.replies.push(Expect::Sync { ours: true });
             build::sync(out.insert());
         }
@@ -109,6 +110,9 @@ impl Session {
                         return stop;
                     }
                     let (known, _) = self.known(name, || true);
+                    if let Some(described) = self.describes_here(known.as_deref(), out) {
+                        return described;
+                    }
                     let executes = known.as_ref().and_then(|named| named.shared()).cloned();
                     if let Some(statement) = executes.filter(|s| s.decision.effects.contains(Effects::SQL_EXECUTE))
                         // It is described by what that stands for now.
@@ -127,6 +131,11 @@ impl Session {
                     self.uses_plan(false);
                 }
                 Some((ObjectKind::Portal, name)) => {
+                    if !self.own_portals.is_empty()
+                        && let Some(described) = self.describes_own(name, out)
+                    {
+                        return described;
+                    }
                     let bound = self.names.bound.take_if(|(portal, _)| **portal == *name).map(|(_, named)| named);
                     self.expect_description(bound.as_deref());
                     out.pass(range);
@@ -148,6 +157,7 @@ impl Session {
                 self.expect(Expect::Execute { script });
                 if let Some(link) = self.link() {
                     link.segment_executed = true;
+                    link.end_executed = link.end_bound;
                 }
                 out.pass(range);
             }
@@ -178,6 +188,32 @@ impl Session {
             link.segment_open = true;
             link.replies.push(expect);
         }
+    }
+
+    /// Describes a statement about a setting for us alone, and one without result in a failed block, on a connection that would have to
+    /// prepare it first and may not: a server that has it answers.
+    fn describes_here(&mut self, known: Option<&Named>, out: &mut Splice<'_>) -> Option<Flow> {
+        let statement = known?.shared()?;
+        match self.shows_own(statement.decision, &statement.sql, out) {
+            Some(Ok(answer)) => {
+                build::no_parameters(&mut self.to_client);
+                self.describe_shown(&answer, 0);
+                return Some(Flow::Taken);
+            }
+            Some(Err(stop)) => return Some(stop),
+            None => {}
+        }
+        let link = self.link().filter(|link| link.status == TxStatus::Failed)?;
+        if link.lease.prepared.has(statement) {
+            return None;
+        }
+        let parameters = statement.parameters_of_no_result()?;
+        if !link.replies.is_empty() {
+            return Some(link.wait_for_answers(out));
+        }
+        build::message(&mut self.to_client, b't', |out| out.extend_from_slice(parameters));
+        build::bare(&mut self.to_client, b'n');
+        Some(Flow::Taken)
     }
 
     /// A Describe goes out, of a named statement or of its portal: the client knows the columns from now on.

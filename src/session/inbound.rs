@@ -163,7 +163,9 @@ impl Session {
         let place = match &self.state {
             State::Linked(link) if link.primary => return None,
             State::Linked(link)
-                if link.replies.all_ours() && (link.status.in_block() || self.pins != Pins::empty()) =>
+                if link.replies.all_ours()
+                    && !link.is_past_end()
+                    && (link.status.in_block() || self.pins != Pins::empty()) =>
             {
                 return None;
             }

@@ -1,11 +1,13 @@
 //! Leaving a server connection on which nothing of the client's has run: what waits for one gets another, or the session ends.
 
-use crate::observe::Blame;
+use crate::backend::reserved;
+use crate::observe::{Blame, Moment};
 use crate::route::RerunCause;
 use crate::wire::{ErrorNotice, SqlState, TxStatus};
 
 use super::clearing::clear;
 use super::machine::State;
+use super::pins::Pins;
 use super::relay::{Ending, Session};
 use super::rerun::cause_of;
 
@@ -36,6 +38,35 @@ impl Session {
         self.segment_cleared = false;
     }
 
+    /// A cancel request has struck the beginning of the client's block, of which it knows nothing, and the client was told so in answer to
+    /// the first statement: that never ran, and the block has failed. The connection is closed, as it skips whatever comes.
+    pub(super) fn fail_unbegun(&mut self) {
+        self.client.unassign();
+        self.timing.failed(SqlState::QUERY_CANCELED);
+        self.metrics.error(SqlState::QUERY_CANCELED, Blame::Client);
+        self.statement_ended(self.now, false);
+        let Self { state: State::Linked(link), names, deferred, sight, .. } = self else { return };
+        deferred.begin_anew();
+        deferred.fail();
+        sight.ready(Moment::of(self.now), link.incarnation, TxStatus::Idle, false, true);
+        let (has_ended, is_sent) = (link.replies.owes_client(), link.replies.answers_client());
+        link.replies.undo(names, &mut link.lease.prepared);
+        names.bound = None;
+        // All of these came with that statement: a session that has any begins its blocks on its own connection.
+        (self.pins, self.fresh_pins, self.releasing) = (Pins::empty(), Pins::empty(), Pins::empty());
+        self.scripts.clear();
+        self.own_portals.clear();
+        self.pass_is_dropped = self.client_pass > 0;
+        self.transition(State::Idle);
+        (self.resumed, self.segment_cleared, self.skip_to_sync) = (true, false, is_sent && !has_ended);
+        if has_ended {
+            self.answer_ready();
+        } else if !is_sent {
+            // It waited for the block.
+            self.drop_refused();
+        }
+    }
+
     /// A replica refused what the session has set, or was kept from taking it by replay, and what the client has sent came right behind
     /// that. Nothing of its answer is told, and if it can be taken back it runs on the primary, which has the last word on the settings.
     pub(super) fn plan_without_refused(&mut self) {
@@ -45,6 +76,7 @@ impl Session {
             return;
         }
         let error = link.settings_refused.as_deref().unwrap_or_default().to_vec();
+        self.forget_refused(&error);
         self.note_refusal(&error);
         self.plan_rerun(cause_of_refusal(&error), ErrorNotice::sqlstate_of(&error), error, None);
     }
@@ -62,6 +94,18 @@ impl Session {
             let within_message = !link.backlog.is_empty();
             drop(tokio::spawn(async move { drop(clear(*link, within_message, false).await) }));
         }
+    }
+
+    /// The server has refused a setting for its name. On a single one it would have been taken away when that became an extension's own.
+    fn forget_refused(&mut self, error: &[u8]) -> bool {
+        let message = ErrorNotice::field_of(error, b'M').unwrap_or_default();
+        let is_of_name = ErrorNotice::sqlstate_of(error) == SqlState::INVALID_NAME;
+        let Some(name) = std::str::from_utf8(message).ok().filter(|_| is_of_name).and_then(reserved::refused_in) else {
+            return false;
+        };
+        self.tracked.forget(name);
+        self.placement.observe(self.tracked.settings());
+        true
     }
 
     fn note_refusal(&self, error: &[u8]) {
@@ -84,6 +128,10 @@ impl Session {
             matches!(&self.state, State::Linked(link) if link.lease.is_set_in_its_ways(self.tracked.settings()));
         let struck = code == SqlState::QUERY_CANCELED || (code == SqlState::INVALID_PARAMETER_VALUE && is_old);
         self.note_refusal(&error);
+        if self.forget_refused(&error) && !sent && self.is_link_unused() {
+            self.leave_unused();
+            return Ok(());
+        }
         if !sent && (on_replica || struck) && self.is_link_unused() {
             if !struck {
                 self.plan_rerun(cause_of_refusal(&error), code, error.into_vec(), None);

@@ -230,7 +230,7 @@ impl Session {
 
 /// When what follows the head of a Bind gives no parameters (no format for them, or one for all): the format of a result of one
 /// column, if formats are given for none or one.
-fn binds_nothing(rest: &[u8]) -> Option<Option<u16>> {
+pub(super) fn binds_nothing(rest: &[u8]) -> Option<Option<u16>> {
     let rest = match rest {
         [0, 0, 0, 0, rest @ ..] => rest,
         [0, 1, 0, 0 | 1, 0, 0, rest @ ..] => rest,

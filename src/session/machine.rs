@@ -7,7 +7,7 @@ use std::task::{Context as Cx, Poll};
 use crate::config::NodeRole;
 use crate::observe::ClientState as MetricState;
 use crate::pool::Lease;
-use crate::wire::{TxStatus, build};
+use crate::wire::{SqlState, TxStatus, build};
 
 use super::clients::ClientState;
 use super::expect::Expect;
@@ -79,8 +79,8 @@ pub(super) struct Link {
     pub completed: u32,
     /// A transaction has ended since then, as its tag says: by a rollback?
     pub ended_by_tag: Option<bool>,
-    /// The server refused to begin the block that the client was told has begun.
-    pub begin_refused: bool,
+    /// The error with which the server refused to begin the block that the client was told has begun.
+    pub begin_refused: Option<SqlState>,
     /// An error came since the last ReadyForQuery.
     pub failed: bool,
     /// A statement is under way, or was since the connection was last at rest, that may set something, unseen or for its transaction:
@@ -98,6 +98,9 @@ pub(super) struct Link {
     pub deaf: bool,
     /// A Bind or Describe of a statement is among the messages of the open segment.
     pub segment_bound: bool,
+    /// On a replica: a statement is bound that ends the block, and something was executed since.
+    pub end_bound: bool,
+    pub end_executed: bool,
     /// The write under way began with nothing else under way.
     pub replayable: bool,
     /// It binds a shared statement of which the client does not rely on the columns.
@@ -146,7 +149,7 @@ impl Link {
             retired: None,
             completed: 0,
             ended_by_tag: None,
-            begin_refused: false,
+            begin_refused: None,
             failed: false,
             may_set: false,
             unsure: false,
@@ -155,6 +158,8 @@ impl Link {
             lost_names: false,
             deaf: false,
             segment_bound: false,
+            end_bound: false,
+            end_executed: false,
             replayable: false,
             shared_bound: false,
             flushed: 0,
@@ -206,6 +211,11 @@ impl Link {
         self.names_ahead = false;
     }
 
+    /// Whether the block may be over on a replica, while the sequence goes on in which its end was executed.
+    pub fn is_past_end(&self) -> bool {
+        self.end_executed && self.segment_open
+    }
+
     /// Whether a sequence of the client's is open on the primary, outside a block: what it has written is not committed before its
     /// Sync or Query, and a Sync of ours would commit it.
     pub fn is_in_sequence(&self) -> bool {
@@ -231,7 +241,7 @@ impl Link {
         let cuts_short = self.segment_open;
         let unnamed = unnamed.filter(|_| cuts_short);
         self.close_segment();
-        self.replies.push(Expect::Simple { script, unnamed });
+        self.replies.push(Expect::Simple { script, unnamed, goes_on: false });
         if cuts_short {
             self.replies.cuts_short();
         }

@@ -135,18 +135,17 @@ impl Session {
                     return Ok(false);
                 }
                 let State::Linked(link) = &mut self.state else { return Err(ServerBroken) };
-                link.begin_refused = true;
+                link.begin_refused = Some(ErrorNotice::sqlstate_of(body));
                 // What was sent behind it has been skipped: what is known of its statements does not hold.
                 link.retired = Some("it refused to begin a block");
                 link.dying |= is_fatal(body);
                 return Ok(true);
             }
-            (Some(Expect::OwnEnd(_)), b'C' | b'T') => return Ok(false),
-            (Some(Expect::OwnEnd(_)), b'E') if !is_fatal(body) => return Ok(false),
-            (Some(Expect::OwnEnd(_)), b'D') => {
-                link.replies.take_row_of_end(body);
+            (Some(Expect::OwnEnd(_)), b'C' | b'T' | b'D') => {
+                link.replies.take_answer_of_end(tag, body);
                 return Ok(false);
             }
+            (Some(Expect::OwnEnd(_)), b'E') if !is_fatal(body) => return Ok(false),
             (Some(Expect::Spoiled), b'E') if !is_fatal(body) => return Ok(false),
             // What it sets is put back at once; servers before 14 report each change.
             (Some(Expect::OwnExecute { .. }), b'D' | b'S') => return Ok(false),
@@ -413,7 +412,7 @@ impl Session {
                     None => Err(ServerBroken),
                 };
             }
-            b't' => return Ok(link.replies.tell_parameters()),
+            b't' => return Ok(link.replies.tell_parameters(body)),
             b'T' | b'n' => {
                 let columns = (tag == b'T').then_some(body);
                 match pop_if(link, |head| matches!(head, Expect::Describe { .. } | Expect::Verify { .. })) {
@@ -492,6 +491,7 @@ impl Session {
         let mut own_end = None;
         // It ends what the client has run, though it hears nothing of that.
         let mut own_sync = false;
+        let mut is_part = false;
         // Whatever of the sequence was left unanswered will not come any more.
         let for_client = loop {
             match link.replies.pop() {
@@ -515,9 +515,11 @@ impl Session {
                     own_sync = ours;
                     break !ours;
                 }
-                Some(Expect::Simple { .. }) => {
+                Some(Expect::Simple { goes_on, .. }) => {
                     link.own_failure = None;
-                    break true;
+                    is_part = goes_on;
+                    own_sync = goes_on && status == TxStatus::InTransaction;
+                    break !own_sync;
                 }
                 Some(_) => {}
                 // A Sync of a COPY that failed before the server read it.
@@ -559,6 +561,9 @@ impl Session {
         }
         if let Some(end) = own_end {
             self.replicas_block_ended(end, status);
+        }
+        if is_part {
+            self.ran_before_end(for_client);
         }
         if for_client && offloaded {
             self.offloaded_ready(out);

@@ -4,13 +4,14 @@
 //! [`KNOWN`].
 
 use crate::config::TransactionReads;
-use crate::sql::{Change, Consistency, Decision, Effects, OwnAction, OwnSetting, own_setting, truth};
-use crate::wire::{ErrorNotice, Severity, SqlState, build};
+use crate::sql::{Change, Consistency, Decision, Effects, OwnAction, OwnSetting, Reason, own_setting, truth};
+use crate::wire::{ErrorNotice, Severity, SqlState, TxStatus, build};
 
 use super::inbound::Flow;
 use super::machine::State;
 use super::placement::{Placement, RouteChoice};
 use super::relay::Session;
+use super::shown::Answer;
 use super::splice::Splice;
 
 /// The names that there are, for hints.
@@ -192,6 +193,12 @@ impl Placement {
         !self.own_points.0.is_empty()
     }
 
+    /// A server has ended the block well, and the client's own end of it is still to come: until then all of it can be taken back.
+    pub fn ended_early(&mut self) {
+        self.own_points.0.truncate(1);
+        self.own.transaction_ended();
+    }
+
     /// A transaction has ended: what it has set stays, or is as it was before.
     pub fn transaction_ended(&mut self, rolled_back: bool) {
         if let (true, Some((_, before))) = (rolled_back, self.own_points.0.first()) {
@@ -274,7 +281,7 @@ impl Session {
     }
 
     /// Why a Bind of a statement about such a setting fails, if it does. No server is to learn of the setting: its statement is prepared
-    /// and bound there, and executed here ([`Self::executes_own`]).
+    /// and bound there, and executed here ([`Self::executes_own`]); one that shows it no server would prepare.
     pub(super) fn refuse_own(&self, decision: Decision, sql: &[u8]) -> Option<ErrorNotice> {
         if !decision.effects.contains(Effects::OWN_SETTING) {
             return None;
@@ -284,11 +291,6 @@ impl Session {
             let slot = own.slot(&name).ok_or_else(|| unknown(&name))?;
             match action {
                 OwnAction::Set { value, .. } if !slot.takes(&value) => Err(invalid(&name, &value, slot.values())),
-                OwnAction::Show => Err(ErrorNotice::error(
-                    SqlState::FEATURE_NOT_SUPPORTED,
-                    "SHOW of a trunkline setting is answered outside transaction blocks and pipelines only",
-                )
-                .hint("Send it as a simple Query.")),
                 _ => Ok(()),
             }
         });
@@ -302,18 +304,53 @@ impl Session {
             && self.refuse_own(decision, sql).is_none()
     }
 
+    /// Whether a message that is about a statement which shows such a setting is answered here, when all that was sent before it has been:
+    /// what a server would say of it, and its place among the answers. In a failed block a server says all that is to say.
+    pub(super) fn shows_own(
+        &mut self,
+        decision: Decision,
+        sql: &[u8],
+        out: &mut Splice<'_>,
+    ) -> Option<Result<Answer, Flow>> {
+        if decision.reason != Reason::OwnSetting {
+            return None;
+        }
+        let answer = self.own_answer(sql)?;
+        let link = self.link().filter(|link| link.status != TxStatus::Failed)?;
+        if !link.replies.is_empty() {
+            return Some(Err(link.wait_for_answers(out)));
+        }
+        link.segment_open = true;
+        Some(Ok(answer))
+    }
+
     /// The statement of this portal is about such a setting: it is executed here, when all that was sent before it has been answered.
     pub(super) fn executes_own(&mut self, portal: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
-        let at = self.own_portals.iter().position(|(of, _)| **of == *portal)?;
+        let at = self.own_portals.iter().position(|(of, ..)| **of == *portal)?;
         let State::Linked(link) = &mut self.state else { return None };
         if !link.replies.is_empty() {
             return Some(link.wait_for_answers(out));
         }
         // It can be executed once.
-        let (_, statement) = self.own_portals.swap_remove(at);
+        let (_, statement, _) = self.own_portals.swap_remove(at);
         link.rerun.note(Effects::OWN_SETTING);
-        self.answer_own_setting(&statement.sql);
+        match self.own_answer(&statement.sql) {
+            Some(answer) => self.answer_shown(&answer, statement.decision),
+            None => self.answer_own_setting(&statement.sql),
+        }
         Some(Flow::Taken)
+    }
+
+    /// The same of what describes it.
+    pub(super) fn describes_own(&mut self, portal: &[u8], out: &mut Splice<'_>) -> Option<Flow> {
+        let (_, statement, format) = self.own_portals.iter().find(|(of, ..)| **of == *portal)?.clone();
+        Some(match self.shows_own(statement.decision, &statement.sql, out)? {
+            Ok(answer) => {
+                self.describe_shown(&answer, format);
+                Flow::Taken
+            }
+            Err(stop) => stop,
+        })
     }
 
     /// What such a setting is, for a statement that asks for it and nothing else.

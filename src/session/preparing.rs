@@ -12,6 +12,9 @@ use super::machine::State;
 use super::relay::Session;
 use super::splice::Splice;
 
+/// Why a connection is not used again.
+pub(super) const NOT_FOR_OTHERS: &str = "it may lose a setting of its session";
+
 impl Session {
     /// What a fresh link needs before the client's bytes: the session's settings, and the end of a name left behind by another
     /// client's error. It goes out in the same write.
@@ -61,6 +64,9 @@ impl Session {
             tell_parameters(&conn.parameters, &mut self.told, &mut self.lex, &mut self.to_client);
         } else {
             link.awaits_settings = settings.may_be_refused(&conn.settings);
+            if link.awaits_settings && settings.may_be_lost() {
+                link.retired = Some(NOT_FOR_OTHERS);
+            }
             for _ in 0..settings.write_difference(&conn.settings, link.status.in_block(), out.insert()) {
                 link.replies.push(Expect::Settings);
             }

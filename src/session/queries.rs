@@ -83,7 +83,7 @@ impl Session {
     }
 
     /// A Query is refused in its turn. The block or sequence that it stands in fails with it, as it would have.
-    fn refuse_query(&mut self, notice: ErrorNotice, out: &mut Splice<'_>) -> Flow {
+    pub(super) fn refuse_query(&mut self, notice: ErrorNotice, out: &mut Splice<'_>) -> Flow {
         let in_sequence = self.link().is_some_and(|link| link.is_in_sequence());
         if in_sequence && let Some(link) = self.link().filter(|link| !link.replies.is_empty()) {
             return link.wait_for_answers(out);
@@ -159,7 +159,7 @@ impl Session {
         // A block that has failed refuses by itself whatever does not end it.
         let ends = effects.intersects(Effects::MULTI | Effects::TX_END);
         let in_block = |status: TxStatus| status.in_block() && (status != TxStatus::Failed || ends);
-        let on_replica = self.link().is_some_and(|link| !link.primary && in_block(link.status));
+        let on_replica = self.link().is_some_and(|link| !link.primary && in_block(link.status) && !link.is_past_end());
         let listens = effects.contains(Effects::LISTEN) && !effects.contains(Effects::RELEASES_ONLY);
         // A temporary table cannot be made in a block of that kind, on no server.
         let fails_anyway =

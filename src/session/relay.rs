@@ -54,8 +54,8 @@ pub struct Session {
     pub(super) tracked: Tracked,
     /// What portals change when they are executed, by their names.
     pub(super) scripts: Vec<(Box<[u8]>, Box<Script>)>,
-    /// Portals of statements about settings for us alone, by their names.
-    pub(super) own_portals: Vec<(Box<[u8]>, Arc<Prepared>)>,
+    /// Portals of statements about settings for us alone, by their names, with the formats of their results.
+    pub(super) own_portals: Vec<(Box<[u8]>, Arc<Prepared>, u16)>,
     /// The parameters that the client was told.
     pub(super) told: Arc<Parameters>,
     pub(super) lex: LexOptions,

@@ -105,17 +105,20 @@ impl Replies {
         }
     }
 
-    /// A row came of what ends the client's block.
-    pub fn take_row_of_end(&mut self, row: &[u8]) {
+    /// Something came of what ends the client's block.
+    pub fn take_answer_of_end(&mut self, tag: u8, body: &[u8]) {
         if let Some(Expect::OwnEnd(end)) = self.queue.front_mut() {
-            end.take_row(row);
+            end.take_answer(tag, body);
         }
     }
 
     /// A ParameterDescription came. Whether it is the client's, who is told once.
-    pub fn tell_parameters(&mut self) -> bool {
+    pub fn tell_parameters(&mut self, body: &[u8]) -> bool {
         match self.queue.front_mut() {
-            Some(Expect::Describe { begun, .. }) => !std::mem::replace(begun, true),
+            Some(Expect::Describe { begun, of, .. }) => {
+                of.iter().for_each(|statement| statement.takes(body));
+                !std::mem::replace(begun, true)
+            }
             Some(Expect::Verify { .. }) => false,
             _ => true,
         }
@@ -325,6 +328,11 @@ impl Replies {
     /// Whether a ReadyForQuery is outstanding that is not only for ourselves.
     pub fn owes_client(&self) -> bool {
         self.owes_ready() && self.queue.iter().any(|expect| expect.is_ready() && !expect.is_ours())
+    }
+
+    /// Whether any of the replies owed is for the client.
+    pub fn answers_client(&self) -> bool {
+        !self.queue.iter().all(|expect| expect.is_ours() || matches!(expect, Expect::Close { ours: true }))
     }
 
     /// How many of the replies owed answer a message that was sent.

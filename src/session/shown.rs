@@ -40,8 +40,7 @@ impl Session {
             return Some(Answer { column: "QUERY PLAN".to_owned(), value: explained, kind: Kind::Explain });
         }
         if decision.reason == Reason::OwnSetting && matches!(self.state, State::Idle) && !self.deferred.has_failed() {
-            let (column, value) = self.shown_own(sql)?;
-            return Some(Answer { column, value, kind: Kind::Show });
+            return self.own_answer(sql);
         }
         if !self.may_show(decision) {
             return None;
@@ -59,6 +58,12 @@ impl Session {
         let path = self.tracked.settings().get("search_path");
         let is_own = path.is_none_or(|path| path.text().is_some_and(|path| !path.contains("pg_catalog")));
         is_own.then(|| Answer { column: "current_setting".to_owned(), value, kind: Kind::Function })
+    }
+
+    /// The answer to one that asks for a setting for us alone.
+    pub(super) fn own_answer(&self, sql: &[u8]) -> Option<Answer> {
+        let (column, value) = self.shown_own(sql)?;
+        Some(Answer { column, value, kind: Kind::Show })
     }
 
     /// Nothing that a statement asks for is known here, and it is worth asking the primary.

@@ -123,6 +123,14 @@ impl Tracked {
         }
     }
 
+    /// This setting is none any more, nor ever was one.
+    pub fn forget(&mut self, name: &str) {
+        let values = self.points.iter_mut().map(|(_, values)| &mut values.settings);
+        for settings in values.chain([&mut self.startup, &mut self.settings]) {
+            *settings = settings.with(name, None);
+        }
+    }
+
     /// Whether a change takes settings away from a server connection that the client started with: they must be put back before
     /// anything else runs (trap 52).
     pub fn is_undone_by(&self, change: &Change) -> bool {
@@ -219,6 +227,24 @@ impl Tracked {
         *on_server = on_server.with(DATE_STYLE, reported);
     }
 
+    /// A server has ended the block well, and the client's own end of it is still to come: until then all of it can be taken back.
+    pub fn ended_early(&mut self) {
+        self.points.truncate(1);
+    }
+
+    /// The block goes on on a connection with these settings: there, nothing of what is kept was set within a transaction.
+    pub fn goes_on(&mut self, on_server: &Arc<Settings>) {
+        self.points.iter_mut().for_each(|(_, values)| values.on_server = on_server.clone());
+    }
+
+    /// The block has ended, and no server knows of it.
+    pub fn ended_unseen(&mut self, rolled_back: bool) {
+        match rolled_back {
+            true => self.rolled_back(&mut Settings::none()),
+            false => self.committed(),
+        }
+    }
+
     /// The transaction was committed.
     pub fn committed(&mut self) {
         self.points.clear();
@@ -293,6 +319,23 @@ mod tests {
         assert_eq!(text(&tracked, "b.y"), Some("before"));
         assert_eq!(server.text("b.y"), Some("before"));
         assert!(tracked.points.is_empty());
+    }
+
+    #[test]
+    fn trap_26_what_a_block_has_set_is_kept_when_the_client_has_ended_it() {
+        let (mut first, mut second) = (Settings::none(), Settings::none());
+        let mut tracked = Tracked::new(Settings::none());
+        run(&mut tracked, &mut first, "SET b.y = 'one'; SAVEPOINT s; SET b.y = 'two'");
+        tracked.ended_early();
+        second = second.with("b.y", tracked.settings().get("b.y").cloned());
+        tracked.goes_on(&second);
+        tracked.rolled_back(&mut second);
+        assert_eq!((text(&tracked, "b.y"), second.text("b.y")), (None, Some("two")));
+        run(&mut tracked, &mut first, "SET b.y = 'one'");
+        tracked.ended_early();
+        tracked.ended_unseen(false);
+        tracked.ended_unseen(true);
+        assert_eq!(text(&tracked, "b.y"), Some("one"));
     }
 
     #[test]

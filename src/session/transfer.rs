@@ -112,8 +112,10 @@ impl Session {
             {
                 self.leave_lost()?;
             }
-            if matches!(&self.state, State::Linked(link) if link.begin_refused) {
-                return Err(self.begin_refused());
+            if let State::Linked(link) = &self.state
+                && let Some(code) = link.begin_refused
+            {
+                self.begin_refused(code)?;
             }
             self.leave_refusing();
             // Of a segment without its Sync nothing can have been committed.

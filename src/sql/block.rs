@@ -114,6 +114,33 @@ pub fn leading_end(sql: &[u8], opts: LexOptions) -> Option<BlockEnd> {
     }
 }
 
+/// Where in a text the statement stands that ends the block, if others come before it, and more comes with it: statements behind it, or
+/// another block.
+pub fn inner_end(sql: &[u8], opts: LexOptions) -> Option<usize> {
+    let mut splitter = Splitter::new(sql, opts);
+    let mut tokens = StatementTokens::default();
+    let (mut found, mut before, mut more) = (None, false, false);
+    while splitter.next(&mut tokens) {
+        // A text that the server refuses ends nothing.
+        if tokens.bad {
+            return None;
+        }
+        let mut cursor = Cursor::new(splitter.text(), &tokens.tokens).with_options(opts);
+        more |= found.is_some();
+        match end(&mut cursor) {
+            Some(Ended::Block(end)) if found.is_none() && cursor.at_end() => {
+                if !before {
+                    return None;
+                }
+                found = Some(tokens.tokens.first()?.start as usize);
+                more |= end.chain;
+            }
+            _ => before = true,
+        }
+    }
+    found.filter(|_| more && (opts.safe_encoding || splitter.text().is_ascii()))
+}
+
 enum Ended {
     Block(BlockEnd),
     /// `ROLLBACK TO`: the name follows.

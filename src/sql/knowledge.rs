@@ -12,7 +12,7 @@ use super::path::SearchPath;
 use super::reason::Reason;
 use super::shard::Distribution;
 use super::statements::StatementLists;
-use super::touches::Slots;
+use super::touches::{Slots, Touches};
 use super::verdict::Verdict;
 
 /// OIDs from here on are of users' objects.
@@ -98,8 +98,8 @@ pub trait Facts: Debug + Send + Sync {
     fn relation(&self, schema: Option<&str>, name: &str, lists: &FunctionLists) -> Option<Verdict>;
 
     /// The tables that may change when a statement does this to a relation: triggers, rules, foreign keys with actions
-    /// included. All, for a relation that is not known.
-    fn written(&self, schema: Option<&str>, name: &str, commands: Commands, lists: &FunctionLists) -> Slots;
+    /// included, and whether the schema may. All, for a relation that is not known.
+    fn written(&self, schema: Option<&str>, name: &str, commands: Commands, lists: &FunctionLists) -> Touches;
 
     /// Whether something runs when the schema is changed.
     fn has_event_triggers(&self) -> bool;

@@ -41,7 +41,7 @@ mod truth;
 mod verdict;
 mod writes;
 
-pub use block::{BlockControl, BlockEnd, BlockModes, block_control, is_rollback, leading_end};
+pub use block::{BlockControl, BlockEnd, BlockModes, block_control, inner_end, is_rollback, leading_end};
 pub use changes::{Change, ParameterText, StatementChange, changes};
 pub use classify::{
     Analysis, StatementAnalysis, analyze, analyze_along, analyze_detailed, decide, decide_along, sets_unseen,

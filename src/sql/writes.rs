@@ -10,12 +10,12 @@ use super::functions::{self, FunctionName};
 use super::knowledge::{Commands, Facts, Knowledge};
 use super::lexer::{Kind, Token};
 use super::reason::Reason;
-use super::touches::{Slots, Touches};
+use super::touches::Touches;
 
 /// What a statement with these tokens touches, the functions of users excepted that [`super::calls`] knows.
 pub(super) fn touches(cursor: Cursor<'_>, known: &Knowledge) -> Touches {
     let Some(facts) = known.catalog.facts() else { return Touches::everything() };
-    let mut writes = Slots::none();
+    let mut touches = Touches::nothing();
     let mut targets = 0;
     let mut ahead = cursor;
     let mut before = None;
@@ -26,15 +26,14 @@ pub(super) fn touches(cursor: Cursor<'_>, known: &Knowledge) -> Touches {
         {
             targets += 1;
             let Some((schema, name)) = change.target else { return Touches::everything() };
-            writes = writes.union(&facts.written(schema.as_deref(), &name, change.commands, &known.functions));
+            touches = touches.union(&facts.written(schema.as_deref(), &name, change.commands, &known.functions));
         }
         before = Some(token);
         ahead.next();
     }
     if targets == 0 || calls_unknown(cursor, known, facts) {
-        return Touches::everything();
+        return Touches { doubts: touches.doubts, ..Touches::everything() };
     }
-    let mut touches = Touches::new(Slots::none(), writes);
     read(cursor, known, facts, &mut touches);
     touches
 }
@@ -44,7 +43,7 @@ pub(super) fn copied(schema: Option<&str>, name: &str, rest: Cursor<'_>, known: 
     let Some(facts) = known.catalog.facts().filter(|facts| !calls_unknown(rest, known, *facts)) else {
         return Touches::everything();
     };
-    Touches::new(Slots::none(), facts.written(schema, name, Commands::INSERT, &known.functions))
+    facts.written(schema, name, Commands::INSERT, &known.functions)
 }
 
 type Name<'a> = (Option<Cow<'a, str>>, Cow<'a, str>);

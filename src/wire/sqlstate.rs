@@ -59,6 +59,8 @@ impl SqlState {
     pub const INVALID_COLUMN_REFERENCE: Self = Self(*b"42P10");
     /// 42601 syntax_error
     pub const SYNTAX_ERROR: Self = Self(*b"42601");
+    /// 42602 invalid_name
+    pub const INVALID_NAME: Self = Self(*b"42602");
     /// 42704 undefined_object
     pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
     /// 42P05 duplicate_prepared_statement

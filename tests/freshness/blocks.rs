@@ -59,6 +59,16 @@ fn what_follows_the_end_of_a_block_in_one_breath_sees_what_was_committed_and_may
         Batch::new().run("COMMIT", &[]).run("SELECT count(*) FROM a", &[]).sync(),
         Batch::new().run("COMMIT", &[]).run("INSERT INTO a VALUES (1)", &[]).run("SELECT count(*) FROM a", &[]).sync(),
         Batch::new().run("SELECT 1", &[]).run("COMMIT", &[]).run("SELECT count(*) FROM a", &[]).sync(),
+        query("SELECT 1; COMMIT; SELECT count(*) FROM a"),
+        query("SELECT 1; SELECT 2; ROLLBACK AND CHAIN; COMMIT; INSERT INTO a VALUES (1); SELECT count(*) FROM a"),
+        Batch::new().run("COMMIT", &[]).flush().run("SELECT count(*) FROM a", &[]).sync(),
+        Batch::new()
+            .run("COMMIT", &[])
+            .flush()
+            .run("INSERT INTO a VALUES (1)", &[])
+            .run("SELECT count(*) FROM a", &[])
+            .sync(),
+        Batch::new().run("COMMIT", &[]).flush().query("INSERT INTO a VALUES (1); SELECT count(*) FROM a"),
     ];
     for (number, batch) in behind.iter().enumerate() {
         begin(&mut reader, "BEGIN READ ONLY");

@@ -119,6 +119,51 @@ fn a_change_of_the_schema_that_no_text_tells_counts_too() {
     }
 }
 
+/// The same by a function that another one calls, and by triggers.
+#[test]
+fn a_change_of_the_schema_far_behind_a_statement_counts_too() {
+    let make = |number: u32| {
+        format!(
+            "CREATE TABLE a{number} (n int); CREATE TABLE u{number} (n int); CREATE TABLE jobs{number} (n int PRIMARY KEY);
+             CREATE FUNCTION note{number}() RETURNS trigger LANGUAGE plpgsql
+                 AS 'BEGIN INSERT INTO u{number} VALUES (1); RETURN NEW; END';
+             CREATE FUNCTION migrate{number}() RETURNS void LANGUAGE plpgsql AS $$BEGIN
+                 CREATE TRIGGER x AFTER INSERT ON a{number} FOR EACH ROW EXECUTE FUNCTION note{number}(); END$$;
+             CREATE FUNCTION start{number}() RETURNS trigger LANGUAGE plpgsql
+                 AS 'BEGIN PERFORM migrate{number}(); RETURN NULL; END';"
+        )
+    };
+    let trigger = |number: u32, table: &str, event: &str| {
+        format!("CREATE TRIGGER x AFTER {event} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION start{number}();")
+    };
+    let mut setup: String = (0..5).map(make).collect();
+    setup += "CREATE FUNCTION calls() RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM Migrate0(); END';
+              CREATE FUNCTION works() RETURNS void LANGUAGE sql AS 'INSERT INTO jobs2 VALUES (1)';
+              CREATE TABLE parts3 (n int REFERENCES jobs3 ON DELETE CASCADE);
+              INSERT INTO jobs3 VALUES (1); INSERT INTO parts3 VALUES (1);
+              CREATE VIEW jobs AS SELECT * FROM jobs4;";
+    setup += &trigger(1, "jobs1", "INSERT");
+    setup += &trigger(2, "jobs2", "INSERT");
+    setup += &trigger(3, "parts3", "DELETE");
+    setup += &trigger(4, "jobs4", "UPDATE OR INSERT");
+    let (cluster, proxy) = known(&setup, "catalog_interval = \"1h\"");
+    let changes = [
+        "SELECT calls()",
+        "INSERT INTO jobs1 VALUES (1)",
+        "SELECT works()",
+        "DELETE FROM jobs3 WHERE n = 1",
+        "WITH one AS (INSERT INTO jobs VALUES (1) RETURNING n) SELECT n FROM one",
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        let (mut session, mut other) = (client(&proxy), client(&proxy));
+        run(&mut session, change);
+        pause(&cluster, &proxy);
+        run(&mut session, &format!("INSERT INTO a{number} VALUES (1)"));
+        assert_eq!(other.value(&format!("SELECT count(*) FROM u{number}")), "1", "{change}");
+        set_paused(cluster.info(), 1, false);
+    }
+}
+
 #[test]
 fn what_the_default_of_a_domain_changes_is_seen() {
     let (cluster, proxy) = known(

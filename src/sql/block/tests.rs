@@ -83,6 +83,24 @@ fn the_end_of_a_block_and_what_comes_behind_it() {
 }
 
 #[test]
+fn the_end_of_a_block_in_the_middle_of_a_text() {
+    for (sql, expected) in [
+        ("SELECT 1; COMMIT; SELECT 2", Some("COMMIT; SELECT 2")),
+        (";SELECT 'ü'; /* c */ end work ;;SELECT 2", Some("end work ;;SELECT 2")),
+        ("SELECT 1; SAVEPOINT a; ROLLBACK TO a; ROLLBACK AND CHAIN", Some("ROLLBACK AND CHAIN")),
+        ("SELECT 1; COMMIT; COMMIT", Some("COMMIT; COMMIT")),
+        ("SELECT 1; COMMIT;;", None),
+        ("SELECT 1; COMMIT PREPARED 'a'; SELECT 2", None),
+        ("SELECT 1; COMMIT; SELECT 'never ends", None),
+        ("COMMIT; SELECT 1; COMMIT; SELECT 2", None),
+        ("SELECT 1; SELECT 2", None),
+        ("", None),
+    ] {
+        assert_eq!(inner_end(sql.as_bytes(), LexOptions::default()), expected.and_then(|end| sql.find(end)), "{sql}");
+    }
+}
+
+#[test]
 fn a_rollback_of_all_and_nothing_else() {
     let is = |sql: &[u8]| is_rollback(sql, LexOptions::default());
     for sql in ["ROLLBACK", "/* over */ abort work;", "rollback transaction and chain", ";ROLLBACK AND NO CHAIN -- all"]

@@ -14,7 +14,7 @@ use crate::sql::fingerprint::fingerprint;
 use crate::sql::knowledge::{Catalog, Commands, Facts, Hazards};
 use crate::sql::path::SearchPath;
 use crate::sql::reason::Reason;
-use crate::sql::touches::Slots;
+use crate::sql::touches::{Slots, Touches};
 use crate::sql::verdict::Verdict;
 
 /// A catalog that knows relations by name, and one function.
@@ -39,8 +39,8 @@ impl Facts for Names {
         found.then(|| Verdict::replica(Reason::Read).reading(Slots::of([7])))
     }
 
-    fn written(&self, _: Option<&str>, _: &str, _: Commands, _: &FunctionLists) -> Slots {
-        Slots::of([7])
+    fn written(&self, _: Option<&str>, _: &str, _: Commands, _: &FunctionLists) -> Touches {
+        Touches::new(Slots::none(), Slots::of([7]))
     }
 
     fn has_event_triggers(&self) -> bool {
