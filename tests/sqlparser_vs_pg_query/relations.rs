@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use trunkline::sql::{
     Catalog, Commands, Effects, Facts, FunctionLists, FunctionName, Hazards, Knowledge, LexOptions, Reason, SLOTS,
-    SearchPath, Slots, Target, Verdict, analyze, judge_function,
+    SearchPath, Slots, Target, Touches, Verdict, analyze, judge_function,
 };
 
 /// The tables and functions that a text names, by PostgreSQL's tree.
@@ -47,8 +47,8 @@ impl Facts for Known {
         Some(Verdict::replica(Reason::Read).reading(Slots::of([self.slot(name)?])))
     }
 
-    fn written(&self, _: Option<&str>, name: &str, _: Commands, _: &FunctionLists) -> Slots {
-        self.slot(name).map_or(Slots::All, |slot| Slots::of([slot]))
+    fn written(&self, _: Option<&str>, name: &str, _: Commands, _: &FunctionLists) -> Touches {
+        Touches::new(Slots::none(), self.slot(name).map_or(Slots::All, |slot| Slots::of([slot])))
     }
 
     fn has_event_triggers(&self) -> bool {
