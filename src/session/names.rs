@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::backend::{Own, Parameters, Prepared, SqlPrepared, prepared};
 use crate::route::DecisionCache;
 use crate::sql::{Decision, Effects, LexOptions, PathId};
+use crate::wire::ErrorNotice;
 
 use super::gather::worse;
 use super::inbound::UNSEEN;
@@ -288,6 +289,14 @@ impl Names {
         let is = |named: &Named| named.shared().is_some_and(|statement| statement.id == id);
         let of = |wanted: &dyn Fn(&Named) -> bool| self.iter().find(|(_, named)| wanted(named)).map(|(name, _)| name);
         of(&|named| named.since == since).or_else(|| of(&is))
+    }
+
+    /// An error that speaks of a shared statement by our name for it, with the client's in its place.
+    pub fn in_clients_words(&self, statement: &Prepared, since: u64, error: &[u8]) -> Option<Vec<u8>> {
+        let at = memchr::memmem::find(error, &statement.name)?;
+        // Closed or prepared anew since: as if it had none.
+        let name = self.name_of(statement.id, since).unwrap_or_default();
+        Some(ErrorNotice::whole(&[&error[..at], name, &error[at + statement.name.len()..]].concat()))
     }
 
     /// All names, and what they stand for.

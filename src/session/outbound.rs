@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::backend::Prepared;
 use crate::observe::Moment;
 use crate::observe::fault;
 use crate::pool::TOO_MANY_PARAMETERS;
@@ -11,7 +10,6 @@ use crate::wire::{ErrorNotice, FrameWalker, SqlState, Step, TxStatus, backend};
 
 use super::expect::Expect;
 use super::machine::{Link, State};
-use super::names::Names;
 use super::pins::Pins;
 use super::preparing::tell_parameters;
 use super::relay::Session;
@@ -75,6 +73,10 @@ impl Session {
                         return Ok(());
                     }
                     let Some(link) = self.link() else { return Err(ServerBroken) };
+                    if link.begin_refused.is_some() {
+                        // The block goes on without it, or the session ends: nothing more of its answer is told.
+                        return Ok(());
+                    }
                     // Rows are not looked at: what is ours to make before them is made behind what comes before them.
                     link.replies.make_leading(out);
                 }
@@ -274,7 +276,7 @@ impl Session {
                     self.skip_to_sync = link.void_sequence(names);
                 }
                 // With what is void taken back: names that were to be closed stand.
-                let renamed = named.and_then(|(of, since)| in_clients_words(&of, since, names, body));
+                let renamed = named.and_then(|(of, since)| names.in_clients_words(&of, since, body));
                 timing.failed(code);
                 self.metrics.error(code, crate::observe::Blame::Server);
                 if let Some(error) = renamed {
@@ -585,14 +587,6 @@ impl Link {
 
 fn pop_if(link: &mut Link, wanted: impl FnOnce(&Expect) -> bool) -> Option<Expect> {
     if link.replies.head().is_some_and(wanted) { link.replies.pop() } else { None }
-}
-
-/// An error that speaks of a shared statement by our name for it, with the client's in its place.
-fn in_clients_words(statement: &Prepared, since: u64, names: &Names, body: &[u8]) -> Option<Vec<u8>> {
-    let at = memchr::memmem::find(body, &statement.name)?;
-    // Closed or prepared anew since: as if it had none.
-    let name = names.name_of(statement.id, since).unwrap_or_default();
-    Some(ErrorNotice::whole(&[&body[..at], name, &body[at + statement.name.len()..]].concat()))
 }
 
 /// Whether an ErrorResponse ends the connection: severity FATAL or PANIC, which is the first field that servers send.
