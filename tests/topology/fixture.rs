@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use trunkline::app::demo::{Cluster, ClusterOptions};
 
 use crate::support::clusters::{self, APP, APP_PASSWORD};
+use crate::support::frames::{Batch, Frame, tags};
 use crate::support::process::{Setup, Trunkline};
 use crate::support::raw::RawClient;
 
@@ -123,6 +124,25 @@ pub fn readers(client: &mut RawClient, count: usize) -> BTreeMap<String, usize> 
         *seen.entry(client.value(READ)).or_default() += 1;
     }
     seen
+}
+
+/// Waits until the client writes on the server with this port. What it writes at the moment at which its server is found to be replaced
+/// ends with its session, as nobody knows what became of it: another one goes on.
+pub fn until_written_on(proxy: &Trunkline, writer: &mut RawClient, port: &str) {
+    until("writes on the new primary", || {
+        writer.send(&Batch::new().query(WRITE));
+        let first = writer.recv();
+        if first.tag == b'E' && first.sqlstate() == "08007" {
+            assert!(writer.is_closed());
+            *writer = client(proxy);
+            return false;
+        }
+        let mut frames = vec![first];
+        frames.extend(writer.recv_ready(1));
+        assert!(!tags(&frames).contains('E'), "{frames:?}");
+        let row = frames.iter().find(|frame| frame.tag == b'D').map(Frame::columns);
+        row.is_some_and(|row| row[0].as_deref() == Some(port))
+    });
 }
 
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {

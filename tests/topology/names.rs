@@ -103,7 +103,7 @@ fn who_has_a_connection_to_the_server_that_had_the_name_writes_nothing_there_any
     // The old primary lives on, and would take what is lost.
     cluster.replicas()[0].promote().unwrap();
     names.lead_to(SECOND);
-    until("writes on the new primary", || writer.value(WRITE) == cluster.info().port(1).to_string());
+    until_written_on(&proxy, &mut writer, &cluster.info().port(1).to_string());
     assert_eq!(idle.recv().sqlstate(), "57P01", "told at once");
     for (client, sql) in [(&mut pinned, "INSERT INTO t VALUES (5)"), (&mut open, "COMMIT")] {
         // It may have been told already.

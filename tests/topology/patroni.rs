@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::fixture::{Fixture, READ, WRITE, cluster, config, console, node, nodes, readers, until};
+use super::fixture::{Fixture, READ, WRITE, cluster, config, console, node, nodes, readers, until, until_written_on};
 use super::rest::{Manner, Member, Rest, answer, led_by, members};
 use crate::support::clusters::{APP, APP_PASSWORD};
 use crate::support::process::Setup;
@@ -47,7 +47,7 @@ fn its_leader_is_the_only_one_that_is_written_to() {
     // Patroni has another leader.
     let moved = Instant::now();
     rest.says(led_by(&fixture.cluster, 1, 2));
-    until("writes follow", || client.value(WRITE) == fixture.port(1));
+    until_written_on(&fixture.proxy, &mut client, &fixture.port(1));
     println!("followed within {:?}", moved.elapsed());
     fixture.wait_node("primary", "state", "refused");
 
@@ -137,7 +137,7 @@ fn endpoints_that_fail_do_no_harm() {
     assert!(shown(&fixture, "error").iter().all(|error| !error.is_empty()));
     fixture.cluster.primary().kill().unwrap();
     fixture.cluster.nodes()[1].promote().unwrap();
-    until("writes follow", || client.value(WRITE) == fixture.port(1));
+    until_written_on(&fixture.proxy, &mut client, &fixture.port(1));
     let log = fixture.proxy.log();
     assert_eq!(log.matches("no Patroni answers").count(), 1, "it is told once");
 

@@ -99,7 +99,7 @@ fn who_has_a_connection_from_before_a_reload_is_ended_when_its_primary_is_replac
     fixture.reload_with_tls("disable");
     // The old primary lives on, and would take what is lost.
     fixture.cluster.replicas()[0].promote().unwrap();
-    until("writes on the new primary", || client.value(WRITE) == fixture.port(1));
+    until_written_on(&fixture.proxy, &mut client, &fixture.port(1));
     for (client, sql) in [(&mut pinned, "INSERT INTO t VALUES (8)"), (&mut open, "COMMIT")] {
         start(client, sql);
         assert_eq!(client.recv().sqlstate(), "57P01", "{sql}");
@@ -139,7 +139,7 @@ fn a_primary_that_was_found_stays_it() {
     let mut client = fixture.client();
     until("the replica reads", || client.value(READ) == fixture.port(1));
     fixture.cluster.replicas()[0].promote().unwrap();
-    until("writes on the new primary", || client.value(WRITE) == fixture.port(1));
+    until_written_on(&fixture.proxy, &mut client, &fixture.port(1));
     reload(&fixture.proxy, &config("", &(found + &tls("disable")), &primary));
     for _ in 0..20 {
         assert_eq!(client.value(WRITE), fixture.port(1));

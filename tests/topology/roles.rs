@@ -50,7 +50,7 @@ fn writes_follow_a_promotion_and_a_demoted_primary_never_gets_one_traps_69_and_8
     // The old primary lives on: it knows nothing of the promotion, and would take writes that are lost.
     fixture.cluster.replicas()[0].promote().unwrap();
     let promoted = Instant::now();
-    until("writes on the new primary", || client.value(WRITE) == fixture.port(1));
+    until_written_on(&fixture.proxy, &mut client, &fixture.port(1));
     let took = promoted.elapsed();
     assert!(took < Duration::from_secs(5), "writes took {took:?} to follow");
     eprintln!("writes followed within {took:?}");
@@ -326,7 +326,7 @@ fn replication_does_not_stay_with_a_primary_that_was_replaced() {
     assert_eq!(console(&fixture.proxy).value("SELECT count(*) FROM clients WHERE replication = 'logical'"), "1");
     // The old primary lives on.
     fixture.cluster.replicas()[0].promote().unwrap();
-    until("writes on the new primary", || writer.value(WRITE) == fixture.port(1));
+    until_written_on(&fixture.proxy, &mut writer, &fixture.port(1));
     assert!(stream.is_closed());
     assert_eq!(replication(&fixture.proxy).value("SELECT inet_server_port()"), fixture.port(1));
 }
@@ -345,7 +345,7 @@ fn an_outdated_primary_is_known_where_the_control_file_is_kept_secret_trap_87() 
     assert_eq!(client.value(WRITE), cluster.info().port(0).to_string());
     // The old primary lives on, and is declared.
     cluster.replicas()[0].promote().unwrap();
-    until("writes on the new primary", || client.value(WRITE) == cluster.info().port(1).to_string());
+    until_written_on(&proxy, &mut client, &cluster.info().port(1).to_string());
     assert_eq!(column_of(&proxy, "state")["a"], "refused");
 }
 
