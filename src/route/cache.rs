@@ -145,8 +145,8 @@ impl DecisionCache {
         TEXTS.with_borrow_mut(|texts| {
             // Not all paths in the same two slots.
             let hash = texts.hash(sql) ^ u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            match texts.find(hash, epoch, sql, reading) {
-                Some(decision) => decision,
+            match texts.slot(hash, epoch, sql, reading) {
+                Some(slot) => slot.decision,
                 None => {
                     // Under the rules that it was made by, which may have taken the place of those looked for.
                     let found = self.decide_by_fingerprint(sql, opts, path);
@@ -424,12 +424,6 @@ impl Texts {
     }
 
     #[inline]
-    fn find(&self, hash: u64, epoch: u64, text: &[u8], reading: u16) -> Option<Decision> {
-        let first = (hash as usize % SLOTS) & !1;
-        let slot = self.slots[first..first + 2].iter().flatten().find(|slot| slot.holds(hash, epoch, text, reading));
-        slot.map(|slot| slot.decision)
-    }
-
     fn slot(&mut self, hash: u64, epoch: u64, text: &[u8], reading: u16) -> Option<&mut Slot> {
         let first = (hash as usize % SLOTS) & !1;
         self.slots[first..first + 2].iter_mut().flatten().find(|slot| slot.holds(hash, epoch, text, reading))
