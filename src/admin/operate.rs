@@ -69,7 +69,7 @@ impl Handler {
             }
             Action::EnableNode(name) => {
                 let (cluster, node) = self.node(name)?;
-                if cluster.leaving().is_some_and(|leaving| leaving.node == name.node) {
+                if cluster.is_leaving(&name.node) {
                     self.must_be_last()?;
                 }
                 cluster.enable_node(node);

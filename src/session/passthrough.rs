@@ -129,8 +129,7 @@ impl Line {
     /// Whether its node is not to be used any more: another one is the primary, or it stands down for one and this could write.
     fn is_over(&self, pools: &UserPools, server: &ServerInfo) -> bool {
         let node: &Node = &pools.cluster.nodes[self.index];
-        let stands_down =
-            || node.load.is_draining() && pools.cluster.leaving().is_some_and(|one| one.node == node.settings.name);
+        let stands_down = || node.load.is_draining() && pools.cluster.is_leaving(&node.settings.name);
         let is_replaced = node.load.is_deposed() || node.load.is_replaced_at(&server.addr);
         is_replaced || (self.writes.is_some() && stands_down())
     }

@@ -208,6 +208,11 @@ impl Cluster {
         self.era.state.lock().leaving.clone()
     }
 
+    /// Whether that is the node of this name.
+    pub fn is_leaving(&self, node: &str) -> bool {
+        self.era.state.lock().leaving.as_ref().is_some_and(|leaving| leaving.node == node)
+    }
+
     /// Finds the roles anew and applies them. Another primary ends a switchover: who stood down for it is in service again, as
     /// whatever it is then. To be called whenever something is known that was not known before.
     pub(super) fn find_roles(&self) {
@@ -367,9 +372,7 @@ impl Cluster {
     pub fn refusal_of(&self, node: &Arc<Node>) -> Option<String> {
         match node.standing() {
             Standing::Refused(why) => Some(why),
-            _ if self.leaving().is_some_and(|leaving| leaving.node == node.settings.name) => {
-                Some("stands down for a switchover".to_owned())
-            }
+            _ if self.is_leaving(&node.settings.name) => Some("stands down for a switchover".to_owned()),
             _ if node.is_disabled() => Some("disabled on the console".to_owned()),
             _ => None,
         }
