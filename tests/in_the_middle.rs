@@ -7,7 +7,7 @@ mod support;
 
 use support::frames::{Batch, Frame, summary};
 use support::raw::RawClient;
-use support::world::{Plan, Step, World, ready};
+use support::world::{Plan, Step, World, queries, ready, segments};
 
 const SQL: &str = "RESET ROLE; DO $$ BEGIN CREATE ROLE middle_guest; \
      EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$; GRANT middle_guest TO app; SET ROLE app; \
@@ -20,14 +20,6 @@ const SQL: &str = "RESET ROLE; DO $$ BEGIN CREATE ROLE middle_guest; \
 
 fn batch() -> Batch {
     Batch::new()
-}
-
-fn queries(sql: &[&str]) -> Vec<Step> {
-    sql.iter().map(|sql| ready(batch().query(sql))).collect()
-}
-
-fn segments(sql: &[&str]) -> Vec<Step> {
-    sql.iter().map(|sql| ready(batch().run(sql, &[]).sync())).collect()
 }
 
 /// What must be the same; a ParameterStatus may come at other moments, but not another value.
@@ -76,6 +68,11 @@ fn compare(world: &World, what: &str, script: &[Step]) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// Each script statement by statement: as Queries, and by the extended protocol, under these names.
+fn in_both_protocols(names: [&'static str; 2], scripts: &[&[&str]]) -> Vec<(&'static str, Vec<Step>)> {
+    scripts.iter().flat_map(|sql| [(names[0], queries(sql)), (names[1], segments(sql))]).collect()
 }
 
 fn check(world: &World, scripts: &[(&str, Vec<Step>)]) {
@@ -143,9 +140,8 @@ fn held_cursors_trap_58() {
             "COMMIT",
         ],
     ];
+    let named = in_both_protocols(["held", "held, by protocol"], &scripts);
     for world in worlds() {
-        let named: Vec<_> =
-            scripts.iter().flat_map(|sql| [("held", queries(sql)), ("held, by protocol", segments(sql))]).collect();
         check(&world, &named);
     }
 }
@@ -265,11 +261,8 @@ fn savepoints_and_settings_trap_26() {
             "RESET app.tenant",
         ],
     ];
+    let named = in_both_protocols(["savepoints", "savepoints, by protocol"], &scripts);
     for world in worlds() {
-        let named: Vec<_> = scripts
-            .iter()
-            .flat_map(|sql| [("savepoints", queries(sql)), ("savepoints, by protocol", segments(sql))])
-            .collect();
         check(&world, &named);
     }
 }
@@ -323,11 +316,8 @@ fn two_phase_commits_trap_10() {
             "SELECT pg_advisory_unlock_all()",
         ],
     ];
+    let named = in_both_protocols(["two-phase", "two-phase, by protocol"], &scripts);
     for world in worlds() {
-        let named: Vec<_> = scripts
-            .iter()
-            .flat_map(|sql| [("two-phase", queries(sql)), ("two-phase, by protocol", segments(sql))])
-            .collect();
         check(&world, &named);
     }
 }
@@ -394,8 +384,7 @@ fn roles_and_policies_traps_17_61() {
     let bound = |role: &str| queries(&[&format!("SET ROLE {role}")]);
     let by_name = || ready(batch().bind("", "s", &[]).execute("", 0).sync());
     for world in worlds() {
-        let mut named: Vec<_> =
-            scripts.iter().flat_map(|sql| [("roles", queries(sql)), ("roles, by protocol", segments(sql))]).collect();
+        let mut named = in_both_protocols(["roles", "roles, by protocol"], &scripts);
         let mut script = vec![ready(batch().parse("s", read, &[]).describe(b'S', "s").sync()), by_name()];
         for role in ["middle_guest", "app", "middle_guest", "none"] {
             script.extend(bound(role));

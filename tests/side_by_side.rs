@@ -14,23 +14,13 @@ use std::time::Duration;
 use support::clusters::{APP, APP_PASSWORD};
 use support::frames::{Batch, summary};
 use support::raw::RawClient;
-use support::world::{Plan, Step, World, ready};
+use support::world::{Plan, Step, World, queries, ready, segments};
 
 /// How often each script runs while the others do.
 const ROUNDS: usize = 3;
 
 fn batch() -> Batch {
     Batch::new()
-}
-
-/// Each statement as a Query of its own.
-fn queries(sql: &[&str]) -> Vec<Step> {
-    sql.iter().map(|sql| ready(batch().query(sql))).collect()
-}
-
-/// Each statement as a segment of its own of the extended protocol.
-fn segments(sql: &[&str]) -> Vec<Step> {
-    sql.iter().map(|sql| ready(batch().run(sql, &[]).sync())).collect()
 }
 
 /// All statements as one segment.

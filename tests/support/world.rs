@@ -180,6 +180,16 @@ impl Step {
     }
 }
 
+/// Each statement as a Query of its own.
+pub fn queries(sql: &[&str]) -> Vec<Step> {
+    sql.iter().map(|sql| ready(Batch::new().query(sql))).collect()
+}
+
+/// Each statement as a segment of its own of the extended protocol.
+pub fn segments(sql: &[&str]) -> Vec<Step> {
+    sql.iter().map(|sql| ready(Batch::new().run(sql, &[]).sync())).collect()
+}
+
 /// Messages that one ReadyForQuery ends.
 pub fn ready(batch: Batch) -> Step {
     Step::Ready(batch, 1)
