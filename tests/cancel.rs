@@ -496,6 +496,8 @@ fn a_cancel_that_strikes_a_block_which_has_not_begun_trap_28() {
         let proxy = proxy_before(strike(db.cluster().primary_port(), "BEGIN"), name);
         let mut client = RawClient::connect(proxy.port(), APP, APP_PASSWORD, name);
         assert_eq!(tags(&client.exchange(&batch().query("LISTEN b"))), "CZ");
+        // The only connection is free of what LISTEN left there: BEGIN is kept back, and goes with the block's first statement.
+        assert_eq!(RawClient::connect(proxy.port(), APP, APP_PASSWORD, name).value("SELECT 1"), "1");
         assert_eq!(tags(&client.exchange(&batch().query("BEGIN"))), "CZ");
         let frames = client.exchange(&first);
         assert_eq!((tags(&frames).as_str(), code(&frames).as_str()), (said, "57014"), "{frames:?}");

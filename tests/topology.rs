@@ -6,6 +6,8 @@ mod support;
 
 #[path = "topology/balance.rs"]
 mod balance;
+#[path = "topology/cascading.rs"]
+mod cascading;
 #[path = "topology/failovers.rs"]
 mod failovers;
 #[path = "topology/fixture.rs"]
