@@ -218,3 +218,18 @@ fn few_buffers_for_temporary_tables() {
         assert_eq!(next.value("SHOW temp_buffers"), "8MB");
     }
 }
+
+/// The server would close the connection, or end the session of whoever takes it at that moment (57P05).
+#[test]
+fn a_time_out_for_idle_sessions_trap_71() {
+    let world = one_connection("");
+    let prepared = batch().run("SET idle_session_timeout = '2s'", &[]).sync();
+    for sets in [batch().query("SET idle_session_timeout = '2s'"), prepared] {
+        let mut client = world.client();
+        assert!(!tags(&client.exchange(&sets)).contains('E'));
+        let server = client.value("SELECT pg_backend_pid()");
+        std::thread::sleep(std::time::Duration::from_millis(2500));
+        assert_eq!(world.client().value("SELECT pg_backend_pid()"), server);
+        assert_eq!(client.value("SHOW idle_session_timeout"), "2s");
+    }
+}
