@@ -188,3 +188,48 @@ fn tables_that_are_not_temporary_keep_no_connection() {
         assert_eq!(other.value("SELECT v FROM t FOR UPDATE"), "public", "{sql}");
     }
 }
+
+/// A server process keeps the buffers for temporary tables that it has made with the first one, whatever `temp_buffers` is reset to.
+#[test]
+fn few_buffers_for_temporary_tables() {
+    let world = one_connection("");
+    let makes = "BEGIN; CREATE TEMP TABLE mine ON COMMIT DROP AS SELECT 1 AS a; COMMIT";
+    for (sets, ends) in [
+        ("SET temp_buffers = '800kB'", ""),
+        ("SET temp_buffers = '800kB'", "RESET temp_buffers"),
+        ("SET temp_buffers = '800kB'", "DISCARD ALL"),
+        ("BEGIN; SET LOCAL temp_buffers = '800kB'; CREATE TEMP TABLE mine ON COMMIT DROP AS SELECT 1 AS a; COMMIT", ""),
+        ("SET temp_buffers = '800kB'; CREATE TEMP TABLE stays AS SELECT 1 AS a", ""),
+    ] {
+        let mut client = world.client();
+        for sql in [sets, makes, ends] {
+            assert!(!tags(&client.exchange(&batch().query(sql))).contains('E'), "{sql}");
+        }
+        if sets.contains("stays") {
+            drop(client);
+        }
+        let mut next = world.client();
+        next.exchange(&batch().query(
+            "CREATE TEMP TABLE wide WITH (fillfactor = 10) AS SELECT g AS a FROM generate_series(1, 5000) g; SELECT count(*) FROM wide",
+        ));
+        let plan = next.rows("EXPLAIN (ANALYZE, BUFFERS, TIMING off, SUMMARY off) SELECT count(*) FROM wide");
+        let plan: String = plan.into_iter().flatten().flatten().collect();
+        assert!(plan.contains("local hit=") && !plan.contains("read="), "{sets} … {ends}: {plan}");
+        assert_eq!(next.value("SHOW temp_buffers"), "8MB");
+    }
+}
+
+/// The server would close the connection, or end the session of whoever takes it at that moment (57P05).
+#[test]
+fn a_time_out_for_idle_sessions_trap_71() {
+    let world = one_connection("");
+    let prepared = batch().run("SET idle_session_timeout = '2s'", &[]).sync();
+    for sets in [batch().query("SET idle_session_timeout = '2s'"), prepared] {
+        let mut client = world.client();
+        assert!(!tags(&client.exchange(&sets)).contains('E'));
+        let server = client.value("SELECT pg_backend_pid()");
+        std::thread::sleep(std::time::Duration::from_millis(2500));
+        assert_eq!(world.client().value("SELECT pg_backend_pid()"), server);
+        assert_eq!(client.value("SHOW idle_session_timeout"), "2s");
+    }
+}

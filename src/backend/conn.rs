@@ -42,6 +42,8 @@ pub struct ServerConn {
     pub temp_schema_of: u64,
     /// Temporary objects have been made on it.
     pub has_had_temp: bool,
+    /// A client has set `temp_buffers` on it. The first temporary table fixes how many there are, whatever that is reset to.
+    pub temp_buffers_set: bool,
     /// When it told last which search path its sessions have that set none.
     pub told_path: Option<Instant>,
     /// The same of the role.
@@ -80,6 +82,7 @@ impl ServerConn {
             sequences_of: 0,
             temp_schema_of: 0,
             has_had_temp: false,
+            temp_buffers_set: false,
             prepared: Registry::default(),
             opened: now,
             jitter: 1.0,
@@ -96,6 +99,7 @@ impl ServerConn {
     /// It has these settings now instead of others. Where clients have invented many, nobody is to have it any more.
     pub fn change_settings(&mut self, settings: &Arc<Settings>) {
         let before = std::mem::replace(&mut self.settings, settings.clone());
+        self.temp_buffers_set |= settings.get("temp_buffers").is_some();
         let names = before.iter().chain(settings.iter()).map(|(name, _)| name).filter(|name| name.contains('.'));
         self.invented.extend(names.map(|name| FixedState::default().hash_one(name)));
         if self.invented.len() > MOST_INVENTED {

@@ -19,6 +19,9 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection that was idle for so long costs a system call more before it is used; under load none is.
 const COLD: Duration = Duration::from_millis(1);
 
+/// The setting that ends idle sessions. Without a client there is none.
+pub(super) const IDLE_TIMEOUT: &str = "idle_session_timeout";
+
 /// Whether the server has not closed an idle connection (trap 71): nothing can have run on one that was closed before a
 /// statement is written to it. Its reactor knows without a system call, if it has been asked since: at the beginning of this turn.
 pub(super) fn is_open(conn: &mut ServerConn, now: Instant) -> bool {
@@ -71,6 +74,13 @@ impl Pool {
         self.start_work(conn, Work::Greet);
     }
 
+    /// Takes back what a client has set to end its session when that is idle: the server would end the connection, and tell it to whoever
+    /// takes it at that moment.
+    pub(super) fn start_disarming(self: &Arc<Self>, conn: Box<ServerConn>) {
+        conn.info.set_state(ServerState::Tested, 0);
+        self.start_work(conn, Work::Disarm);
+    }
+
     fn start_work(self: &Arc<Self>, mut conn: Box<ServerConn>, work: Work) {
         let pool = self.clone();
         home::spawn(async move {
@@ -82,6 +92,10 @@ impl Pool {
                         backend::run(&mut conn, settings.check_query.as_bytes()).await.is_ok_and(|e| e.is_none())
                     }
                     Work::Greet => backend::greet(&mut conn, &settings.connect_query).await.is_ok(),
+                    Work::Disarm => {
+                        let rest = conn.settings.with(IDLE_TIMEOUT, None);
+                        backend::apply_settings(&mut conn, &rest).await.is_ok_and(|refusal| refusal.is_none())
+                    }
                 }
             };
             let answer = tokio::time::timeout(CHECK_TIMEOUT, asked).await;
@@ -103,6 +117,8 @@ enum Work {
     Check,
     /// `connect_query` after a reset.
     Greet,
+    /// [`IDLE_TIMEOUT`] is reset.
+    Disarm,
 }
 
 /// A connection under work: forgotten by its pool when the work fails, or its task is dropped.

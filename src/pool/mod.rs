@@ -284,6 +284,9 @@ impl Pool {
         if !conn.greeted && self.greet_again(&mut conn) {
             return self.start_greeting(conn);
         }
+        if conn.settings.get(check::IDLE_TIMEOUT).is_some() && self.state.lock().waiters.is_empty() {
+            return self.start_disarming(conn);
+        }
         conn.info.set_state(ServerState::Idle, 0);
         conn.stream.end_transfer();
         let mut state = self.state.lock();

@@ -107,9 +107,10 @@ impl Session {
 
     /// Whether the session would find the server as a new one: with temporary objects first in its `search_path`, it matters whether
     /// the server has a schema for them. One that another client has left there cannot be taken away. Nor can `temp_buffers` be set where
-    /// they have been used.
+    /// they have been used, or what another client had set when it used them.
     fn can_use(&self, lease: &Lease) -> bool {
-        if self.sets_temp_buffers && lease.has_had_temp {
+        let is_own = lease.temp_schema_of == self.client.id;
+        if lease.has_had_temp && (self.sets_temp_buffers || (lease.temp_buffers_set && !is_own)) {
             return false;
         }
         let is_temp_first = |value: &Value| match value {
@@ -122,9 +123,7 @@ impl Session {
 
     /// A statement that may want a connection: whether it sets `temp_buffers`.
     pub(super) fn note_temp_buffers(&mut self, effects: Effects, text: &[u8]) {
-        const NAME: &[u8] = b"temp_buffers";
-        self.sets_temp_buffers |= effects.intersects(Effects::SET_SESSION | Effects::SET_LOCAL)
-            && text.windows(NAME.len()).any(|part| part.eq_ignore_ascii_case(NAME));
+        self.sets_temp_buffers |= sets_temp_buffers(effects, text);
     }
 
     /// Whether the connection is to a node that takes what is written there.
@@ -430,6 +429,13 @@ impl Session {
         self.deferred.fail();
         self.drop_refused();
     }
+}
+
+/// Whether a statement sets `temp_buffers`, as far as its words tell.
+pub(super) fn sets_temp_buffers(effects: Effects, text: &[u8]) -> bool {
+    const NAME: &[u8] = b"temp_buffers";
+    effects.intersects(Effects::SET_SESSION | Effects::SET_LOCAL)
+        && text.windows(NAME.len()).any(|part| part.eq_ignore_ascii_case(NAME))
 }
 
 /// Whether the connection is to the node that takes writes, as far as anybody knows.

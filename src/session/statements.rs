@@ -8,6 +8,7 @@ use crate::observe::fault;
 use crate::sql::{Change, Decision, Effects, ParameterText, Reason, Target, is_rollback, normalize};
 use crate::wire::TxStatus;
 
+use super::acquire::sets_temp_buffers;
 use super::expect::Expect;
 use super::machine::State;
 use super::own_settings::Switch;
@@ -84,6 +85,11 @@ impl Session {
         let mut pins = Pins::of(effects);
         if effects.intersects(Effects::SET_SESSION | Effects::SET_LOCAL) {
             self.note_temporary_path(text);
+            if sets_temp_buffers(effects, text)
+                && let Some(link) = self.link()
+            {
+                link.lease.temp_buffers_set = true;
+            }
         }
         if self.makes_temporary(decision) {
             pins |= Pins::TEMP_OBJECT;
