@@ -174,7 +174,10 @@ fn either_side_may_end_a_stream_and_the_session_goes_on() {
     assert!(missing.iter().any(|frame| frame.tag == b'E'), "{missing:?}");
     assert_eq!(streamer.rows("IDENTIFY_SYSTEM").len(), 1);
     // The server ends it, and its client does not close.
-    server_says(&cluster, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'walsender' AND application_name = 'streamer'");
+    server_says(
+        &cluster,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'walsender' AND application_name = 'streamer'",
+    );
     let frames = streamer.rest();
     assert!(frames.iter().any(|frame| frame.tag == b'E' && frame.sqlstate() == "57P01"), "{frames:?}");
     nothing_is_left(&proxy, &cluster);
@@ -220,7 +223,9 @@ fn a_stream_ends_with_its_network_and_nobody_elses_does() {
     let link = Injector::before(cluster.primary().port());
     let proxy = setup(link.port(), cluster.replicas()[0].port(), "").start();
     let front = Injector::before(proxy.port());
-    for (round, fault) in [Fault::Cut, Fault::TearAnswer, Fault::CutAnswer(9000), Fault::EndAnswer(9000)].into_iter().enumerate() {
+    for (round, fault) in
+        [Fault::Cut, Fault::TearAnswer, Fault::CutAnswer(9000), Fault::EndAnswer(9000)].into_iter().enumerate()
+    {
         for injector in [&link, &front] {
             let mut streamer = Streamer::start(front.port());
             injector.strike(fault, 100);
