@@ -342,3 +342,95 @@ fn a_takeover_ends_streams_and_the_new_process_serves_them() {
     nothing_is_left(&new, &cluster);
     fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn a_shutdown_waits_for_no_server_that_hangs() {
+    let cluster = cluster(&[]);
+    let mut proxy = start(&cluster);
+    let mut streamer = Streamer::start(proxy.port());
+    let logical = [("user", "postgres"), ("database", "app"), ("replication", "database")];
+    let mut sql = RawClient::connect_with(proxy.port(), SUPERUSER_PASSWORD, &logical);
+    sql.send(&Batch::new().query("SELECT pg_sleep(1000)"));
+    cluster.primary().pause();
+    // One that waits for its server connection.
+    let port = proxy.port();
+    let waiting = thread::spawn(move || {
+        let mut client = RawClient::tcp(port);
+        client.set_timeout(PATIENCE);
+        client.login(SUPERUSER_PASSWORD, &[("user", "postgres"), ("database", "app"), ("replication", "database")])
+    });
+    until("it to be there", || clients(&proxy) == "3");
+    let began = Instant::now();
+    proxy.signal(Signal::TERM);
+    assert!(proxy.wait().success());
+    eprintln!("took {:?}", began.elapsed());
+    streamer.rest();
+    assert!(sql.is_closed());
+    // Refused, or closed before it heard anything.
+    assert!(!matches!(waiting.join(), Ok(Ok(()))));
+    cluster.primary().resume();
+    until("the server to be rid of them", || walsenders(&cluster) == "0");
+}
+
+#[test]
+fn commands_on_the_console_hold_streams_and_end_them() {
+    let cluster = cluster(&[]);
+    let proxy = start(&cluster);
+    let mut streamer = Streamer::start(proxy.port());
+    let mut console = RawClient::connect(proxy.port(), APP, APP_PASSWORD, "trunkline");
+    let emit = |text: &str| drop(server_says(&cluster, &format!("SELECT pg_logical_emit_message(true, '', '{text}')")));
+    console.rows("SUSPEND");
+    emit("while suspended");
+    assert!(streamer.is_silent_for(Duration::from_millis(300)));
+    console.rows("RESUME");
+    streamer.set_timeout(PATIENCE);
+    streamer.sees("while suspended");
+    // What is about pools is nothing to it.
+    for sql in ["PAUSE app", "RESUME app", "RECONNECT", "RELOAD"] {
+        console.rows(sql);
+        emit(sql);
+        streamer.sees(sql);
+    }
+    // A client that reads nothing is ended, too.
+    let idle = Streamer::start(proxy.port());
+    server_says(&cluster, "SELECT pg_logical_emit_message(true, '', repeat('x', 20000000))");
+    for row in console.rows("SELECT id FROM clients WHERE replication <> 'none'") {
+        console.rows(&format!("KILL_CLIENT {}", row[0].as_deref().unwrap()));
+    }
+    streamer.rest();
+    nothing_is_left(&proxy, &cluster);
+    drop(idle);
+    // A pause of everything in the middle of a stream whose client then goes.
+    let streamer = Streamer::start(proxy.port());
+    console.rows("SUSPEND");
+    streamer.0.vanish();
+    thread::sleep(Duration::from_millis(100));
+    console.rows("RESUME");
+    nothing_is_left(&proxy, &cluster);
+}
+
+#[test]
+fn a_client_that_goes_in_the_middle_of_what_it_asked_for_ends_it() {
+    let cluster = cluster(&[]);
+    let proxy = start(&cluster);
+    let logical = [("user", "postgres"), ("database", "app"), ("replication", "database"), ("application_name", NAME)];
+    let mut sql = RawClient::connect_with(proxy.port(), SUPERUSER_PASSWORD, &logical);
+    sql.send(&Batch::new().query("SELECT pg_sleep(1000)"));
+    until("the statement", || walsenders(&cluster) == "1");
+    sql.vanish();
+    nothing_is_left(&proxy, &cluster);
+    // A base backup that nobody takes, and what was sent right before the end is done.
+    let mut backup = Streamer::login(proxy.port());
+    backup.send(&Batch::new().query("BASE_BACKUP ( CHECKPOINT 'fast', WAL )"));
+    until("the backup", || walsenders(&cluster) == "1");
+    thread::sleep(Duration::from_millis(500));
+    backup.0.vanish();
+    nothing_is_left(&proxy, &cluster);
+    let mut last = RawClient::connect_with(proxy.port(), SUPERUSER_PASSWORD, &logical);
+    last.send(&Batch::new().query("CREATE TABLE made_last AS SELECT 1 AS n FROM pg_sleep(1)").terminate());
+    last.vanish();
+    until("it to be done", || {
+        server_says(&cluster, "SELECT count(*) FROM pg_class WHERE relname = 'made_last'") == "1"
+    });
+    nothing_is_left(&proxy, &cluster);
+}
