@@ -14,7 +14,7 @@ use crate::support::frames::Batch;
 use crate::support::process::Setup;
 use crate::support::raw::RawClient;
 
-/// What writers of one tenant each have heard.
+/// What a writer has heard of its rows.
 #[derive(Debug, Default)]
 struct Heard {
     done: BTreeSet<usize>,
@@ -106,7 +106,7 @@ fn write(fixture: &Fixture, tenant: &str, writer: usize, stop: &AtomicBool, done
 }
 
 /// Runs the fault under load on tenants of both workers. Afterwards all of them are written to again, every row that was acknowledged is
-/// there, and none of which was said that it is not. `info` tells where the owner of a group is in the end.
+/// there, and none of which was said that it is not.
 fn storm(fixture: &Fixture, fault: impl FnOnce(&dyn Fn(&str))) -> Vec<BTreeMap<String, usize>> {
     let tenants = tenants(fixture);
     let stop = AtomicBool::new(false);
