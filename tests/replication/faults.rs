@@ -14,11 +14,15 @@ fn cluster(settings: &[(&str, &str)]) -> Cluster {
     clusters::start(ClusterOptions { replicas: 1, settings, ..clusters::options() })
 }
 
-/// Before these ports of a primary and a replica; `general` and `pool` are lines of TOML.
+/// Before these ports of a primary and a replica; `general` and `client` are lines of TOML.
 fn setup(primary: u16, replica: u16, general: &str) -> Setup {
+    setup_with(primary, replica, general, "")
+}
+
+fn setup_with(primary: u16, replica: u16, general: &str, client: &str) -> Setup {
     Setup::config(format!(
         "[general]\nlisten = [\"127.0.0.1:@PORT@\"]\n{general}\n[metrics]\nlisten = \"127.0.0.1:@METRICS_PORT@\"\n\
-         [client]\ndrain_timeout = \"2s\"\n[admin]\nadmin_users = [\"{APP}\"]\n\
+         [client]\ndrain_timeout = \"2s\"\n{client}\n[admin]\nadmin_users = [\"{APP}\"]\n\
          [[hba]]\nmethod = \"scram-sha-256\"\n\
          [[hba]]\ndatabases = [\"replication\"]\nusers = [\"postgres\"]\nmethod = \"scram-sha-256\"\n\
          [users.postgres]\npassword = \"{SUPERUSER_PASSWORD}\"\n[users.{APP}]\npassword = \"{APP_PASSWORD}\"\n\
@@ -197,6 +201,17 @@ fn a_server_that_ends_a_stream_takes_the_place_of_its_client_back() {
     until("the server's end of it", || walsenders(&cluster) == "0");
     until("its client to be forgotten", || clients(&proxy) == "0");
     streamer.rest();
+}
+
+#[test]
+fn a_client_that_takes_nothing_any_more_holds_its_place_no_longer_than_it_may() {
+    let cluster = cluster(&[("wal_sender_timeout", "1s")]);
+    let (primary, replica) = (cluster.primary().port(), cluster.replicas()[0].port());
+    let proxy = setup_with(primary, replica, "", "tcp_user_timeout = \"1s\"").start();
+    let streamer = Streamer::start(proxy.port());
+    server_says(&cluster, "SELECT pg_logical_emit_message(true, '', repeat('x', 30000000))");
+    nothing_is_left(&proxy, &cluster);
+    drop(streamer);
 }
 
 #[test]
