@@ -5,6 +5,8 @@
 
 #[path = "catalog/changes.rs"]
 mod changes;
+#[path = "catalog/foreign.rs"]
+mod foreign;
 #[path = "catalog/hidden.rs"]
 mod hidden;
 #[path = "catalog/lists.rs"]

@@ -8,6 +8,8 @@ mod support;
 mod alike;
 #[path = "citus/discovery.rs"]
 mod discovery;
+#[path = "citus/failover.rs"]
+mod failover;
 #[path = "citus/fixture.rs"]
 mod fixture;
 #[path = "citus/keys.rs"]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "replication/faults.rs"]
+mod faults;
 mod support;
 
 use std::fs;

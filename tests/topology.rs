@@ -18,6 +18,8 @@ mod hung;
 mod membership;
 #[path = "topology/names.rs"]
 mod names;
+#[path = "topology/operated.rs"]
+mod operated;
 #[path = "topology/patroni.rs"]
 mod patroni;
 #[path = "topology/reloads.rs"]

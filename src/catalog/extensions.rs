@@ -153,6 +153,7 @@ mod tests {
             calls: Box::default(),
             leaves: Effects::empty(),
             defines: false,
+            reads_foreign: false,
         }
     }
 

@@ -25,6 +25,12 @@ impl Snapshot {
             .fold(extensions::volatility(function), u8::max)
     }
 
+    /// Whether it, or what an aggregate is made of, reads foreign tables, as far as their texts say.
+    fn reads_foreign(&self, function: &Function) -> bool {
+        let mut called = function.calls.iter().filter_map(|oid| self.function_of(*oid));
+        function.reads_foreign || called.any(|called| called.reads_foreign)
+    }
+
     pub(super) fn function_of(&self, oid: u32) -> Option<&Function> {
         self.functions.get(*self.function_by_oid.get(&oid)? as usize)
     }
@@ -66,6 +72,11 @@ impl Snapshot {
                 verdict.effects |= function.leaves;
                 verdict.touches.doubts = function.defines;
                 verdict
+            }
+            _ if self.reads_foreign(function) && !lists.calls_harmless(name) => {
+                let culprit =
+                    format!("function {}.{} reads a foreign table", self.schema(function.schema), function.name);
+                Verdict::primary(Reason::Relation, Effects::TELLS_TIME).with_culprit(culprit).reading(Slots::All)
             }
             // Who knows what it reads, and whether it asks for the time.
             _ => Verdict::new(Target::Replica, Reason::Read, Effects::TELLS_TIME).reading(Slots::All),

@@ -89,6 +89,24 @@ const DEFINING: &str = "WITH RECURSIVE bodies AS MATERIALIZED (
         ) AS other
     ) SELECT oid FROM found";
 
+/// STABLE functions that read foreign tables: their texts have the name of one, of what is over one, or of another such function.
+const READING_FOREIGN: &str = "WITH RECURSIVE bodies AS MATERIALIZED (
+        SELECT oid, lower(proname) AS name, lower(CASE WHEN prosrc = '' AND prolang = 14
+            THEN pg_get_functiondef(oid) ELSE prosrc END) AS source
+        FROM pg_proc WHERE oid >= 16384 AND provolatile = 's' AND prokind = 'f'
+    ), found(catalog, oid, name) AS (
+        SELECT 'pg_class'::regclass::oid, oid, lower(relname) FROM pg_class WHERE relkind = 'f'
+        UNION SELECT other.catalog, other.oid, other.name FROM found CROSS JOIN LATERAL (
+            SELECT 'pg_proc'::regclass::oid AS catalog, oid, name FROM bodies WHERE strpos(source, found.name) > 0
+                AND (found.name !~ '^[a-z0-9_]+$' OR source ~ ('\\m' || found.name || '\\M'))
+            UNION ALL SELECT 'pg_class'::regclass, c.oid, lower(c.relname) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent
+                WHERE found.catalog = 'pg_class'::regclass AND i.inhrelid = found.oid
+            UNION ALL SELECT 'pg_class'::regclass, c.oid, lower(c.relname) FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+                JOIN pg_class c ON c.oid = r.ev_class
+                WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = found.catalog AND d.refobjid = found.oid AND c.relkind = 'v'
+        ) AS other
+    ) SELECT oid FROM found WHERE catalog = 'pg_proc'::regclass";
+
 const RELATIONS: &str =
     "SELECT oid, relnamespace, relname, relkind::text, relpersistence::text, relrowsecurity FROM pg_class
     WHERE relkind IN ('r','v','m','f','p','S') AND relpersistence <> 't' ORDER BY oid";
@@ -192,6 +210,8 @@ pub(super) struct Function {
     pub leaves: Effects,
     /// Its text says that it may change the schema.
     pub defines: bool,
+    /// It is STABLE, and its text says that it reads a foreign table.
+    pub reads_foreign: bool,
 }
 
 /// A table, view, materialized view, foreign table or sequence.
@@ -315,6 +335,10 @@ async fn read_all(tx: &Transaction<'_>) -> Result<Reading, Error> {
         let found = found.iter().map(|row| row.try_get(0)).collect::<Result<BTreeSet<u32>, _>>()?;
         reading.functions.iter_mut().for_each(|function| function.defines |= found.contains(&function.oid));
     }
+    if reading.relations.iter().any(|relation| relation.kind == b'f') {
+        let found: BTreeSet<u32> = rows(tx, READING_FOREIGN, |row| row.try_get(0)).await?.into_iter().collect();
+        reading.functions.iter_mut().for_each(|function| function.reads_foreign = found.contains(&function.oid));
+    }
     let called = reading.trees.iter().flat_map(|tree| &*tree.functions).copied();
     let builtin: BTreeSet<u32> = called.filter(|oid| *oid < FIRST_USER_OID).collect();
     let builtin: Vec<u32> = builtin.into_iter().collect();
@@ -379,6 +403,7 @@ fn function(row: &Row) -> Result<Function, Error> {
         arguments: boxed(row.try_get(9)?),
         extension: boxed(extension),
         defines: row.try_get(17)?,
+        reads_foreign: false,
         calls: calls.into_iter().flatten().filter(|oid| *oid >= FIRST_USER_OID).collect(),
         leaves,
     })

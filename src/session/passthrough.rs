@@ -1,14 +1,15 @@
 //! Replication connections: a server connection of their own on the primary, every byte passed as it is.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context as Cx, Poll};
 use std::time::Duration;
 
-use tokio::io::copy_bidirectional_with_sizes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::time::timeout;
 
 use crate::backend::{self, OpenError, ServerConn, ServerInfo};
+use crate::net::Stream;
 use crate::observe::Blame;
 use crate::pool::{Passing, Pool};
 use crate::topology::{Node, UserPools};
@@ -57,12 +58,12 @@ pub(super) async fn serve(login: Login) {
     let _ = client.assign(pool, &conn.info, false);
     client.set_state(ClientState::Active);
     if stream.write_all(&greeting).await.is_ok() {
-        // Either side's end ends both; what it was is in the server's log. After a kill, perhaps in the middle of a message,
-        // nothing can be said any more (trap 70).
+        // What the end of a side was is in the server's log. After a kill, perhaps in the middle of a message, nothing can be said
+        // any more (trap 70).
         let cut = {
             let server = conn.info.clone();
-            let mut copy = pin!(copy_bidirectional_with_sizes(&mut stream, &mut conn.stream, BUFFER, BUFFER));
-            poll_fn(|cx| poll_passing(cx, client, line.is_over(&pools, &server), copy.as_mut())).await
+            let mut passing = pin!(pass_both(&mut stream, &mut conn.stream));
+            poll_fn(|cx| poll_passing(cx, client, line.is_over(&pools, &server), passing.as_mut())).await
         };
         stream.shutdown();
         client.unassign();
@@ -75,12 +76,38 @@ pub(super) async fn serve(login: Login) {
     conn.stream.shutdown();
 }
 
-/// Ready when either side has ended (`false`), or both are to be (`true`).
+/// Passes every byte on, in both directions. Either side's end ends both: the other one has some time to end in peace, and is not
+/// waited for, as it may hang. Whether the server has not ended.
+async fn pass_both(client: &mut Stream, server: &mut Stream) -> bool {
+    let ((from_client, to_client), (from_server, to_server)) = (split(client), split(server));
+    let mut there = pin!(pass(from_client, to_server));
+    let mut back = pin!(pass(from_server, to_client));
+    tokio::select! {
+        () = &mut back => {
+            let _ = timeout(STEP, there).await;
+            false
+        }
+        () = &mut there => timeout(STEP, back).await.is_err(),
+    }
+}
+
+/// Passes on what comes until there is nothing more, or nobody to take it. A reset is an end, too.
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+    let mut buffer = vec![0; BUFFER];
+    while let count @ 1.. = from.read(&mut buffer).await.unwrap_or(0) {
+        if to.write_all(&buffer[..count]).await.is_err() || to.flush().await.is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
+}
+
+/// Ready when both sides have ended (`false`), or the server's is to be (`true`).
 fn poll_passing(
     cx: &mut Cx<'_>,
     client: &Client,
     is_over: bool,
-    copy: Pin<&mut impl Future<Output = io::Result<(u64, u64)>>>,
+    passing: Pin<&mut impl Future<Output = bool>>,
 ) -> Poll<bool> {
     client.set_waker(cx.waker());
     client.clear(Request::NodeDown);
@@ -89,7 +116,7 @@ fn poll_passing(
     }
     let suspended = client.requested(Request::Suspend);
     client.set_frozen(suspended);
-    if suspended { Poll::Pending } else { copy.poll(cx).map(|_| false) }
+    if suspended { Poll::Pending } else { passing.poll(cx) }
 }
 
 /// A connection past the pools.
@@ -120,7 +147,7 @@ impl Line {
         let limit = pool.settings().connect_timeout.unwrap_or(Duration::from_secs(60));
         let options = pool.connect_options();
         let opening = backend::open_with(&pool.spec, &options, extra);
-        let opened = tokio::time::timeout(limit, opening).await.unwrap_or(Err(OpenError::Timeout));
+        let opened = timeout(limit, opening).await.unwrap_or(Err(OpenError::Timeout));
         opened.map_err(|error| {
             (ErrorNotice { severity: Severity::Fatal, ..backend::open_failure(&error) }, Blame::Server)
         })
@@ -139,10 +166,10 @@ impl Line {
         if self.writes.is_none() {
             return conn.stream.shutdown();
         }
-        let _ = tokio::time::timeout(STEP, backend::cancel(&pool.spec, &conn.info)).await;
+        let _ = timeout(STEP, backend::cancel(&pool.spec, &conn.info)).await;
         conn.stream.shutdown();
         let mut rest = vec![0; 4096];
         let goodbye = async { while matches!(conn.stream.read_some(&mut rest).await, Ok(n) if n > 0) {} };
-        let _ = tokio::time::timeout(STEP, goodbye).await;
+        let _ = timeout(STEP, goodbye).await;
     }
 }
