@@ -43,7 +43,9 @@ BEGIN
     IF me = 0 THEN
         remote := format('%I.%I', schema, tab || ' remote');
         EXECUTE format('CREATE FOREIGN TABLE %s (%s) SERVER g%s OPTIONS (schema_name %L, table_name %L)', remote, columns, workers[1], schema, tab);
-        EXECUTE format('CREATE FUNCTION %s() RETURNS SETOF %s LANGUAGE sql STABLE SECURITY DEFINER AS %L', remote, remote, 'TABLE ' || remote);
+        -- By its number: who reads a foreign table by its name is for the coordinator, as foreign tables are. Shards are not.
+        EXECUTE format('CREATE FUNCTION %s() RETURNS SETOF %s LANGUAGE plpgsql STABLE SECURITY DEFINER AS %L', remote, remote,
+            format('BEGIN RETURN QUERY EXECUTE format(''TABLE %%s'', %s::regclass); END', remote::regclass::oid));
         EXECUTE format('CREATE VIEW %s AS SELECT * FROM %s()', name, remote);
         EXECUTE format('CREATE TRIGGER remote INSTEAD OF INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION citus.write_remote(%L)', name, remote);
     ELSE
