@@ -1,7 +1,7 @@
 //! Nodes of a Citus cluster that die, hang and are replaced, under load: no acknowledged write is lost, none is done twice, and reads see
 //! their own writes all the while.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -11,19 +11,9 @@ use trunkline::app::demo::{Cluster, StopMode};
 use super::fixture::{Fixture, PATIENCE, config, nodes, nodes_with, tenants};
 use crate::support::clusters::{APP, APP_PASSWORD};
 use crate::support::frames::Batch;
+use crate::support::heard::{Heard, ask};
 use crate::support::process::Setup;
 use crate::support::raw::RawClient;
-
-/// What a writer has heard of its rows.
-#[derive(Debug, Default)]
-struct Heard {
-    done: BTreeSet<usize>,
-    /// They may have been done.
-    unknown: BTreeSet<usize>,
-    not_done: BTreeSet<usize>,
-    /// How often which error came.
-    errors: BTreeMap<String, usize>,
-}
 
 /// A client that connects anew when it is closed.
 struct Caller<'a> {
@@ -45,27 +35,11 @@ impl Caller<'_> {
                 none.insert(client)
             }
         };
-        if client.try_send(batch.bytes()).is_err() {
+        let (outcome, has_ended) = ask(client, batch);
+        if has_ended {
             self.client = None;
-            return Err("closed".to_owned());
         }
-        let (mut value, mut failure) = (String::new(), None);
-        loop {
-            match client.try_recv() {
-                Ok(frame) if frame.tag == b'D' => value = frame.columns()[0].clone().unwrap_or_default(),
-                Ok(frame) if frame.tag == b'E' => {
-                    failure = Some(format!("{} {}", frame.sqlstate(), frame.field(b'M').unwrap_or_default()));
-                }
-                Ok(frame) if frame.tag == b'Z' => return failure.map_or(Ok(value), Err),
-                Ok(_) => {}
-                Err(error) => {
-                    let hung = matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
-                    assert!(!hung, "nothing was heard for {PATIENCE:?}");
-                    self.client = None;
-                    return Err(failure.unwrap_or_else(|| "closed".to_owned()));
-                }
-            }
-        }
+        outcome
     }
 }
 
@@ -77,29 +51,15 @@ fn write(fixture: &Fixture, tenant: &str, writer: usize, stop: &AtomicBool, done
         id += 1;
         let sql = format!("INSERT INTO k0 (k, v) VALUES ({tenant}, '{writer}-{id}')");
         let write = if id % 2 == 0 { Batch::new().query(&sql) } else { Batch::new().run(&sql, &[]).sync() };
-        match caller.ask(&write) {
-            Ok(_) => {
-                heard.done.insert(id);
-                done.fetch_add(1, Ordering::SeqCst);
-            }
-            Err(error) => {
-                let may_be_done = error.starts_with("08007") || error == "closed";
-                if may_be_done { &mut heard.unknown } else { &mut heard.not_done }.insert(id);
-                *heard.errors.entry(format!("write: {error}")).or_default() += 1;
-                thread::sleep(Duration::from_millis(20));
-            }
+        if heard.note_write(id, caller.ask(&write)) {
+            done.fetch_add(1, Ordering::SeqCst);
+        } else {
+            thread::sleep(Duration::from_millis(20));
         }
         let sql = format!("SELECT count(*) FROM k0 WHERE k = {tenant} AND v LIKE '{writer}-%'");
         let read = if id % 3 == 0 { Batch::new().query(&sql) } else { Batch::new().run(&sql, &[]).sync() };
-        match caller.ask(&read) {
-            Ok(count) => {
-                let (count, least) = (count.parse::<usize>().unwrap(), heard.done.len());
-                assert!((least..=least + heard.unknown.len()).contains(&count), "{count} rows seen: {heard:?}");
-            }
-            Err(error) => {
-                *heard.errors.entry(format!("read: {error}")).or_default() += 1;
-                thread::sleep(Duration::from_millis(20));
-            }
+        if !heard.note_count(caller.ask(&read)) {
+            thread::sleep(Duration::from_millis(20));
         }
     }
     heard
@@ -146,16 +106,7 @@ fn storm(fixture: &Fixture, fault: impl FnOnce(&dyn Fn(&str))) -> Vec<BTreeMap<S
     for (tenant, writer, heard) in heard {
         let sql = format!("SELECT split_part(v, '-', 2) FROM k0 WHERE k = {tenant} AND v LIKE '{writer}-%'");
         let there = client.rows(&sql).into_iter().map(|row| row[0].clone().unwrap().parse::<usize>().unwrap());
-        let there: Vec<usize> = there.collect();
-        let set: BTreeSet<usize> = there.iter().copied().collect();
-        eprintln!("tenant {tenant}: {} done, {} unknown, {:?}", heard.done.len(), heard.unknown.len(), heard.errors);
-        assert_eq!(set.len(), there.len(), "done twice");
-        assert!(heard.done.is_subset(&set), "lost: {:?}", heard.done.difference(&set).collect::<Vec<_>>());
-        assert!(
-            heard.not_done.is_disjoint(&set),
-            "done after all: {:?}",
-            heard.not_done.intersection(&set).collect::<Vec<_>>()
-        );
+        heard.check(&format!("tenant {tenant}, writer {writer}"), &there.collect::<Vec<_>>());
         errors.push(heard.errors);
     }
     let mut console = fixture.console();
@@ -260,15 +211,11 @@ fn the_coordinators_standby_is_promoted_while_owners_serve() {
             let mut id = 10;
             while !stop.load(Ordering::SeqCst) {
                 id += 1;
-                match caller.ask(&Batch::new().query(&format!("INSERT INTO local_only VALUES ({id}, 'x')"))) {
-                    Ok(_) => {
-                        heard.done.insert(id);
-                        acknowledged.fetch_add(1, Ordering::SeqCst);
-                    }
-                    Err(error) => {
-                        *heard.errors.entry(error).or_default() += 1;
-                        thread::sleep(Duration::from_millis(20));
-                    }
+                let insert = Batch::new().query(&format!("INSERT INTO local_only VALUES ({id}, 'x')"));
+                if heard.note_write(id, caller.ask(&insert)) {
+                    acknowledged.fetch_add(1, Ordering::SeqCst);
+                } else {
+                    thread::sleep(Duration::from_millis(20));
                 }
             }
             heard
@@ -290,12 +237,14 @@ fn the_coordinators_standby_is_promoted_while_owners_serve() {
         assert!(errors.iter().all(BTreeMap::is_empty), "owners were there all the time: {errors:?}");
         writer.join().unwrap()
     });
-    eprintln!("through the coordinator: {} done, {:?}", booked.done.len(), booked.errors);
     let there = fixture.nodes[0].info().query(1, "app", "SELECT id FROM local_only WHERE id > 10").unwrap();
-    let there: BTreeSet<usize> = there.lines().map(|id| id.parse().unwrap()).collect();
-    assert!(booked.done.is_subset(&there));
+    booked.check("through the coordinator", &there.lines().map(|id| id.parse().unwrap()).collect::<Vec<_>>());
     let codes = ["08006", "08007", "57P01", "57P02"];
-    assert!(booked.errors.keys().all(|error| codes.iter().any(|code| error.starts_with(code))), "{:?}", booked.errors);
+    assert!(
+        booked.errors.keys().all(|error| codes.iter().any(|code| error.starts_with(&format!("write: {code}")))),
+        "{:?}",
+        booked.errors
+    );
 }
 
 #[test]

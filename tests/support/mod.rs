@@ -8,6 +8,7 @@
 
 pub mod clusters;
 pub mod frames;
+pub mod heard;
 pub mod injector;
 pub mod process;
 pub mod raw;
