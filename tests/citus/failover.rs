@@ -22,7 +22,7 @@ struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// The first value, or SQLSTATE and message; `closed` where the connection has ended.
+    /// As [`ask`] tells it.
     fn ask(&mut self, batch: &Batch) -> Result<String, String> {
         let client = match &mut self.client {
             Some(client) => client,

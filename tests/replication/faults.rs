@@ -39,6 +39,9 @@ fn start(cluster: &Cluster) -> Trunkline {
 
 const NAME: &str = "streamer";
 
+/// The parameters of a connection of logical replication.
+const LOGICAL: [(&str, &str); 3] = [("user", "postgres"), ("database", "app"), ("replication", "database")];
+
 /// A client that streams the WAL.
 struct Streamer(RawClient);
 
@@ -119,10 +122,15 @@ fn clients(proxy: &Trunkline) -> String {
     console.value("SELECT count(*) FROM clients WHERE replication <> 'none'")
 }
 
-/// Nothing is left of any stream, on the server and here, and others are served.
-fn nothing_is_left(proxy: &Trunkline, cluster: &Cluster) {
+/// Nothing is left of any stream, on the server and here.
+fn streams_are_over(proxy: &Trunkline, cluster: &Cluster) {
     until("the server to be rid of it", || walsenders(cluster) == "0");
     until("its client to be forgotten", || clients(proxy) == "0");
+}
+
+/// So it is, and others are served.
+fn nothing_is_left(proxy: &Trunkline, cluster: &Cluster) {
+    streams_are_over(proxy, cluster);
     let mut other = RawClient::connect(proxy.port(), APP, APP_PASSWORD, "app");
     assert_eq!(other.value("SELECT 1"), "1");
 }
@@ -249,8 +257,7 @@ fn a_stream_ends_with_its_network_and_nobody_elses_does() {
             assert!(streamer.is_closed(), "{fault:?}");
             injector.calm();
             drop(streamer);
-            until("the server to be rid of it", || walsenders(&cluster) == "0");
-            until("its client to be forgotten", || clients(&proxy) == "0");
+            streams_are_over(&proxy, &cluster);
             let mut other = RawClient::connect(proxy.port(), APP, APP_PASSWORD, "app");
             until("writes", || other.exchange(&Batch::new().query("SELECT pg_current_wal_lsn()"))[0].tag == b'T');
         }
@@ -267,8 +274,7 @@ fn a_stream_ends_with_its_network_and_nobody_elses_does() {
     // Half-open on the client's side: the server misses its updates.
     let streamer = Streamer::start(front.port());
     front.forget();
-    until("the server to be rid of it", || walsenders(&cluster) == "0");
-    until("its client to be forgotten", || clients(&proxy) == "0");
+    streams_are_over(&proxy, &cluster);
     drop(streamer);
 }
 
@@ -277,8 +283,7 @@ fn a_stream_of_a_primary_that_hangs_ends_when_another_one_is_promoted() {
     let cluster = cluster(&[]);
     let proxy = start(&cluster);
     let mut streamer = Streamer::start(proxy.port());
-    let logical = [("user", "postgres"), ("database", "app"), ("replication", "database")];
-    let mut sql = RawClient::connect_with(proxy.port(), SUPERUSER_PASSWORD, &logical);
+    let mut sql = RawClient::connect_with(proxy.port(), SUPERUSER_PASSWORD, &LOGICAL);
     sql.set_timeout(PATIENCE);
     sql.send(&Batch::new().query("SELECT pg_sleep(1000)"));
     cluster.primary().pause();
@@ -363,8 +368,7 @@ fn a_shutdown_waits_for_no_server_that_hangs() {
     let cluster = cluster(&[]);
     let mut proxy = start(&cluster);
     let mut streamer = Streamer::start(proxy.port());
-    let logical = [("user", "postgres"), ("database", "app"), ("replication", "database")];
-    let mut sql = RawClient::connect_with(proxy.port(), SUPERUSER_PASSWORD, &logical);
+    let mut sql = RawClient::connect_with(proxy.port(), SUPERUSER_PASSWORD, &LOGICAL);
     sql.send(&Batch::new().query("SELECT pg_sleep(1000)"));
     cluster.primary().pause();
     // One that waits for its server connection.
@@ -372,7 +376,7 @@ fn a_shutdown_waits_for_no_server_that_hangs() {
     let waiting = thread::spawn(move || {
         let mut client = RawClient::tcp(port);
         client.set_timeout(PATIENCE);
-        client.login(SUPERUSER_PASSWORD, &[("user", "postgres"), ("database", "app"), ("replication", "database")])
+        client.login(SUPERUSER_PASSWORD, &LOGICAL)
     });
     until("it to be there", || clients(&proxy) == "3");
     let began = Instant::now();

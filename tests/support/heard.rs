@@ -12,7 +12,7 @@ const CLOSED: &str = "closed";
 /// The rows of a writer, by number.
 #[derive(Debug, Default)]
 pub struct Heard {
-    pub done: BTreeSet<usize>,
+    done: BTreeSet<usize>,
     /// They may have been done.
     unknown: BTreeSet<usize>,
     not_done: BTreeSet<usize>,

@@ -31,17 +31,9 @@ fn edgy(nodes: &str) -> String {
 fn login(fixture: &Fixture) -> Result<RawClient, String> {
     let mut client = RawClient::tcp(fixture.proxy.port());
     client.set_timeout(PATIENCE);
-    client.startup(&[("user", APP), ("database", "app")]);
     // It may be killed in the middle of its login.
     let attempt = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        client.authenticate(APP, APP_PASSWORD).map_err(|error| format!("{error:?}"))?;
-        loop {
-            match client.try_recv().map_err(|error| error.to_string())? {
-                frame if frame.tag == b'Z' => return Ok(()),
-                frame if frame.tag == b'E' => return Err(format!("{frame:?}")),
-                _ => {}
-            }
-        }
+        client.login(APP_PASSWORD, &[("user", APP), ("database", "app")]).map_err(|error| format!("{error:?}"))
     }));
     attempt.unwrap_or_else(|_| Err("closed".to_owned())).map(|()| client)
 }
